@@ -1,0 +1,1 @@
+//! Deciders: pure decisions over folded events, with given/when/then for their tests.

@@ -1,0 +1,1 @@
+//! A supervised EventStoreDB client: idempotent appends, reads, resumable subscriptions.

@@ -1,0 +1,1 @@
+//! RabbitMQ: topology, confirmed and mandatory publishing, consuming, RPC, reconnection.

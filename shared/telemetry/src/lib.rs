@@ -1,0 +1,1 @@
+//! Structured logs that carry no personal data.

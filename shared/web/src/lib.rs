@@ -1,0 +1,1 @@
+//! problem+json, health, readiness and graceful shutdown for actix-web services.

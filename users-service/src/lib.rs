@@ -1,0 +1,1 @@
+//! User accounts: event-sourced commands, read models, real erasure.

@@ -1,0 +1,1 @@
+//! 64-bit ids, numeric, sortable by time, unique across machines.
