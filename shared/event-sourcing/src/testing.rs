@@ -1,0 +1,159 @@
+//! Given/when/then: tests of a decider that read as prose.
+//!
+//! `given::<Door>([Opened]).when(Close).then([Closed])`. Every check panics with both sides when it does not hold.
+
+use std::fmt::Debug;
+
+use crate::{Decider, fold};
+
+/// What has happened before the command.
+#[must_use]
+pub struct Given<D: Decider> {
+    events: Vec<D::Event>,
+}
+
+/// What the command led to.
+#[must_use]
+pub struct Outcome<D: Decider> {
+    events: Vec<D::Event>,
+    decided: Result<Vec<D::Event>, D::Refusal>,
+}
+
+/// Begins a test with the events of the stream so far.
+pub fn given<D: Decider>(events: impl IntoIterator<Item = D::Event>) -> Given<D> {
+    Given {
+        events: events.into_iter().collect(),
+    }
+}
+
+impl<D: Decider> Given<D> {
+    /// Decides the command upon the events given.
+    pub fn when(self, command: D::Command) -> Outcome<D> {
+        let decided = D::decide(&fold::<D>(&self.events), command);
+        Outcome {
+            events: self.events,
+            decided,
+        }
+    }
+}
+
+impl<D: Decider> Outcome<D>
+where
+    D::Event: PartialEq + Debug,
+    D::Refusal: PartialEq + Debug,
+{
+    /// Goes on with the events given and those decided, so that several commands read as a story.
+    ///
+    /// # Panics
+    /// When the command was refused.
+    #[track_caller]
+    pub fn and(mut self) -> Given<D> {
+        match self.decided {
+            Ok(events) => self.events.extend(events),
+            Err(refusal) => panic!("refused: {refusal:?}"),
+        }
+        Given {
+            events: self.events,
+        }
+    }
+
+    /// Exactly these events were decided.
+    ///
+    /// # Panics
+    /// When others were, or the command was refused.
+    #[track_caller]
+    pub fn then(self, expected: impl IntoIterator<Item = D::Event>) {
+        assert_eq!(self.decided, Ok(expected.into_iter().collect()));
+    }
+
+    /// Nothing was decided: it was already so.
+    ///
+    /// # Panics
+    /// When an event was decided, or the command was refused.
+    #[track_caller]
+    pub fn then_nothing(self) {
+        self.then([]);
+    }
+
+    /// The command was refused for this reason.
+    ///
+    /// # Panics
+    /// When it was not refused, or for another reason.
+    #[track_caller]
+    pub fn then_refused(self, expected: D::Refusal) {
+        assert_eq!(self.decided, Err(expected));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Door;
+
+    #[derive(Debug, PartialEq)]
+    enum DoorEvent {
+        Opened,
+        Closed,
+    }
+
+    enum DoorCommand {
+        Open,
+        Knock,
+    }
+
+    #[derive(Debug, PartialEq)]
+    struct AlreadyOpen;
+
+    impl Decider for Door {
+        type Command = DoorCommand;
+        type State = bool;
+        type Event = DoorEvent;
+        type Refusal = AlreadyOpen;
+
+        fn initial() -> bool {
+            false
+        }
+
+        fn decide(open: &bool, command: DoorCommand) -> Result<Vec<DoorEvent>, AlreadyOpen> {
+            match (open, command) {
+                (true, DoorCommand::Open) => Err(AlreadyOpen),
+                (false, DoorCommand::Open) => Ok(vec![DoorEvent::Opened]),
+                (_, DoorCommand::Knock) => Ok(vec![]),
+            }
+        }
+
+        fn evolve(_: bool, event: &DoorEvent) -> bool {
+            *event == DoorEvent::Opened
+        }
+    }
+
+    #[test]
+    fn the_events_given_are_folded_in_their_order() {
+        given::<Door>([DoorEvent::Opened, DoorEvent::Closed])
+            .when(DoorCommand::Open)
+            .then([DoorEvent::Opened]);
+    }
+
+    #[test]
+    fn a_story_goes_on_with_what_was_decided() {
+        given::<Door>([])
+            .when(DoorCommand::Open)
+            .and()
+            .when(DoorCommand::Open)
+            .then_refused(AlreadyOpen);
+    }
+
+    #[test]
+    fn no_event_means_already_so() {
+        given::<Door>([]).when(DoorCommand::Knock).then_nothing();
+    }
+
+    #[test]
+    #[should_panic(expected = "assertion")]
+    fn an_event_that_was_not_decided_fails_the_test() {
+        given::<Door>([])
+            .when(DoorCommand::Knock)
+            .then([DoorEvent::Opened]);
+    }
+}
