@@ -1,0 +1,46 @@
+# Recipes longer than a line or two are scripts. `make` alone lists the targets.
+.DEFAULT_GOAL := help
+SHELL := bash
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.* ## ' Makefile | sed -E 's/:.* ## /\t/' | expand -t 14
+	@echo 'Variables (README.md has all): AMQP_URL, EVENTSTORE_URL use servers that exist; PROFILE=dev builds fast.'
+
+up: ## build and start everything on this machine, without Docker; wait until it is ready
+	@scripts/up
+
+rebuild: ## build, then restart the services and eventstore-lite with the new build
+	@scripts/build
+	@scripts/down users uuids eventstore
+	@scripts/up
+
+down: ## stop what `make up` started; the data stays
+	@scripts/down
+
+logs: ## follow the logs; of one part with `make logs users` (uuids, eventstore, rabbitmq)
+	@scripts/logs $(filter-out logs,$(MAKECMDGOALS))
+
+reset: ## stop everything and delete its data; asks first (FORCE=1 does not)
+	@scripts/reset
+
+lint: ## formatting, lints, documentation, licences and borders of dependencies, scripts, compose file
+	@scripts/lint
+
+test: lint ## all checks: lints, unit, integration and system tests; installs what it needs
+	@scripts/test
+
+test-up: ## `make up`, the tour of README.md and `make down`, on other ports and in a folder of its own
+	@scripts/test-up
+
+loadtest: ## the lifecycle of 123 users under Artillery, against `make up` or TARGET=http://…
+	@scripts/loadtest
+
+bench: ## measure throughput and latency of a release build; prints what, on what, and how
+	@scripts/bench
+
+# In `make logs users` the second word is no target.
+ifeq ($(firstword $(MAKECMDGOALS)),logs)
+users uuids eventstore rabbitmq: ; @:
+endif
+
+.PHONY: help up rebuild down logs reset lint test test-up loadtest bench users uuids eventstore rabbitmq

@@ -1,0 +1,81 @@
+# shellcheck shell=bash
+# What the scripts share: where things are, and how processes are started, found and stopped.
+# Sourced, not run.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+run=${RUN_DIR:-$root/.run}
+# shellcheck disable=SC2034 # read by those who source this
+profile=${PROFILE:-release}
+
+say() { printf '%s\n' "$*"; }
+
+fail() {
+    say "$*" >&2
+    exit 1
+}
+
+# What tells the process $1 from a later one with the same number; fails if it is gone.
+identity() {
+    local stat
+    if [ -r /proc/self/stat ]; then
+        stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+        # After the name in brackets: the state first, the start time in ticks since boot twentieth.
+        # shellcheck disable=SC2086 # the words are wanted
+        set -- ${stat##*) }
+        [ "$1" != Z ] && say "$(cat /proc/sys/kernel/random/boot_id) ${20}"
+    else
+        ps -o lstart= -p "$1"
+    fi
+}
+
+# The number of the part $1, if it runs and is the process that `start` made.
+pid_of() {
+    local pid known
+    { read -r pid && read -r known; } 2>/dev/null <"$run/pids/$1" || return 1
+    [ "$(identity "$pid")" = "$known" ] && say "$pid"
+}
+
+# Starts the part $1 with the command that follows, in a session of its own and with its own log.
+start() {
+    local name=$1 detach=(nohup)
+    shift
+    if command -v setsid >/dev/null; then detach=(setsid nohup); fi
+    mkdir -p "$run/pids" "$run/logs"
+    "${detach[@]}" "$@" >>"$run/logs/$name.log" 2>&1 </dev/null &
+    { say $! && identity $!; } >"$run/pids/$name" || true
+}
+
+# Ends the part $1, gently at first, and returns when it is gone.
+stop() {
+    local pid tries=0
+    if pid=$(pid_of "$1"); then
+        say "stopping $1"
+        kill -TERM "$pid" 2>/dev/null || true
+        while pid_of "$1" >/dev/null; do
+            tries=$((tries + 1))
+            if [ $tries -eq 150 ]; then kill -KILL "$pid" 2>/dev/null || true; fi
+            sleep 0.1
+        done
+    fi
+    rm -f "$run/pids/$1"
+}
+
+busy() { (exec 3<>"/dev/tcp/${1%:*}/${1##*:}") 2>/dev/null; }
+
+# Who listens on port $1, as far as this machine tells.
+listener() {
+    if command -v ss >/dev/null; then
+        ss -Hltnp "sport = :$1" | grep -o '"[^"]*",pid=[0-9]*' | sort -u | paste -sd' ' || true
+    elif command -v lsof >/dev/null; then
+        lsof -nP -iTCP:"$1" -sTCP:LISTEN -Fcp | paste -sd' ' - || true
+    fi
+}
+
+refuse_if_busy() {
+    local by
+    if busy "$2"; then
+        by=$(listener "${2##*:}")
+        fail "port ${2##*:}, for $1, is in use by ${by:-a process that this user may not see}; end that, or set $3"
+    fi
+}
