@@ -1,1 +1,4 @@
 //! User accounts: event-sourced commands, read models, real erasure.
+
+pub mod domain;
+pub mod privacy;

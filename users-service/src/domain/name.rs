@@ -1,0 +1,107 @@
+//! Names of people: never empty, never long, never with control characters.
+
+use crate::privacy::Personal;
+use std::fmt;
+
+/// The longest name, in characters (Unicode scalar values).
+pub const MAX_NAME_CHARS: usize = 100;
+
+/// Which of a user's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NameField {
+    /// The name that no two users share.
+    Username,
+    /// The first name.
+    GivenName,
+    /// The last name.
+    FamilyName,
+}
+
+impl NameField {
+    /// The field's name in commands, events and answers.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Username => "username",
+            Self::GivenName => "given_name",
+            Self::FamilyName => "family_name",
+        }
+    }
+}
+
+impl fmt::Display for NameField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What is wrong with a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NameProblem {
+    /// Nothing, or nothing that can be seen.
+    #[error("must not be empty")]
+    Empty,
+    /// More than [`MAX_NAME_CHARS`].
+    #[error("must not be longer than {MAX_NAME_CHARS} characters")]
+    TooLong,
+    /// Line breaks, tabs and the like.
+    #[error("must not contain control characters")]
+    ControlCharacter,
+}
+
+/// A name that cannot be one. Does not repeat the value: it is personal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{field} {problem}")]
+pub struct InvalidName {
+    /// Which name.
+    pub field: NameField,
+    /// What is wrong with it.
+    pub problem: NameProblem,
+}
+
+pub(super) fn parse(field: NameField, text: String) -> Result<Personal<String>, InvalidName> {
+    let invalid = |problem| InvalidName { field, problem };
+    if text.trim().is_empty() {
+        return Err(invalid(NameProblem::Empty));
+    }
+    if text.chars().count() > MAX_NAME_CHARS {
+        return Err(invalid(NameProblem::TooLong));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(invalid(NameProblem::ControlCharacter));
+    }
+    Ok(Personal::new(text))
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct $name(Personal<String>);
+
+        impl $name {
+            /// Takes a name over, if it can be one.
+            ///
+            /// # Errors
+            /// When the text is empty, longer than [`MAX_NAME_CHARS`], or has control characters.
+            pub fn parse(text: impl Into<String>) -> Result<Self, InvalidName> {
+                parse(NameField::$name, text.into()).map(Self)
+            }
+
+            /// The name as it was given.
+            #[must_use]
+            pub fn personal(&self) -> &Personal<String> {
+                &self.0
+            }
+        }
+    };
+}
+
+name! {
+    /// The first name, as the user writes it.
+    GivenName
+}
+name! {
+    /// The last name, as the user writes it.
+    FamilyName
+}

@@ -1,0 +1,201 @@
+use super::{
+    Changes, Claim, FamilyName, GivenName, InvalidName, NameField, NameProblem, Profile,
+    ReservationName, User, UserCommand, UserError, UserEvent, UserId, Username,
+};
+use event_sourcing::testing::{Given, given as given_events};
+
+fn given(events: impl IntoIterator<Item = UserEvent>) -> Given<User> {
+    given_events(events)
+}
+
+fn claim(name: &str, revision: u64) -> Claim {
+    Claim {
+        reservation: ReservationName::new(name),
+        revision,
+    }
+}
+
+fn profile(username: &str) -> Profile {
+    Profile {
+        username: Username::parse(username).unwrap(),
+        given_name: GivenName::parse("Ada").unwrap(),
+        family_name: FamilyName::parse("Lovelace").unwrap(),
+    }
+}
+
+fn username(name: &str) -> Changes {
+    Changes {
+        username: Some(Username::parse(name).unwrap()),
+        ..Changes::default()
+    }
+}
+
+fn given_name(name: &str) -> Changes {
+    Changes {
+        given_name: Some(GivenName::parse(name).unwrap()),
+        ..Changes::default()
+    }
+}
+
+fn create(name: &str) -> UserCommand {
+    UserCommand::Create {
+        profile: profile(name),
+        claim: claim(name, 0),
+    }
+}
+
+fn created(name: &str) -> UserEvent {
+    UserEvent::Created {
+        profile: profile(name),
+        claim: claim(name, 0),
+    }
+}
+
+fn patch(changes: Changes, claim: Option<Claim>) -> UserCommand {
+    UserCommand::Patch { changes, claim }
+}
+
+fn patched(changes: Changes, claim: Claim) -> UserEvent {
+    UserEvent::Patched { changes, claim }
+}
+
+#[test]
+fn a_user_is_created_under_a_new_id() {
+    given([]).when(create("ada")).then([created("ada")]);
+}
+
+#[test]
+fn a_user_is_created_once() {
+    given([created("ada")])
+        .when(create("ada"))
+        .then_refused(UserError::Exists);
+}
+
+#[test]
+fn nobody_is_created_under_an_abandoned_id() {
+    given([UserEvent::RegistrationAbandoned])
+        .when(create("ada"))
+        .then_refused(UserError::Abandoned);
+}
+
+#[test]
+fn nobody_can_be_patched_or_deleted_who_was_never_created() {
+    for events in [vec![], vec![UserEvent::RegistrationAbandoned]] {
+        given(events.clone())
+            .when(patch(given_name("Augusta"), None))
+            .then_refused(UserError::Unknown);
+        given(events)
+            .when(UserCommand::Delete)
+            .then_refused(UserError::Unknown);
+    }
+}
+
+#[test]
+fn a_patch_without_another_name_repeats_the_claim() {
+    given([created("ada")])
+        .when(patch(given_name("Augusta"), None))
+        .then([patched(given_name("Augusta"), claim("ada", 0))]);
+}
+
+#[test]
+fn a_rename_carries_its_new_claim() {
+    given([created("ada")])
+        .when(patch(username("lady"), Some(claim("lady", 7))))
+        .then([patched(username("lady"), claim("lady", 7))]);
+}
+
+#[test]
+fn a_patch_after_a_rename_repeats_the_claim_of_the_rename() {
+    given([created("ada"), patched(username("lady"), claim("lady", 7))])
+        .when(patch(given_name("Augusta"), None))
+        .then([patched(given_name("Augusta"), claim("lady", 7))]);
+}
+
+#[test]
+fn a_patch_holds_only_what_differs() {
+    let mut changes = given_name("Ada");
+    changes.username = Some(Username::parse("ADA").unwrap());
+    given([created("ada")])
+        .when(patch(changes, None))
+        .then([patched(username("ADA"), claim("ada", 0))]);
+}
+
+#[test]
+fn a_patch_that_changes_nothing_is_already_so() {
+    given([created("ada")])
+        .when(patch(username("ada"), None))
+        .then_nothing();
+    given([created("ada")])
+        .when(patch(Changes::default(), None))
+        .then_nothing();
+}
+
+#[test]
+fn a_fence_changes_nothing_about_the_user() {
+    given([created("ada"), UserEvent::RenameFenced])
+        .when(patch(given_name("Augusta"), None))
+        .then([patched(given_name("Augusta"), claim("ada", 0))]);
+}
+
+#[test]
+fn a_user_is_deleted() {
+    given([created("ada")])
+        .when(UserCommand::Delete)
+        .then([UserEvent::Deleted]);
+}
+
+#[test]
+fn an_erased_user_stays_erased() {
+    for command in [
+        create("ada"),
+        patch(given_name("Augusta"), None),
+        UserCommand::Delete,
+    ] {
+        given([created("ada"), UserEvent::Deleted])
+            .when(command)
+            .then_refused(UserError::Erased);
+    }
+}
+
+#[test]
+fn names_are_neither_empty_nor_long_nor_broken() {
+    let problem = |text: &str| Username::parse(text).unwrap_err().problem;
+    assert_eq!(problem(""), NameProblem::Empty);
+    assert_eq!(problem("  "), NameProblem::Empty);
+    assert_eq!(problem("\u{200B}\u{FEFF}"), NameProblem::Empty);
+    assert_eq!(problem(&"é".repeat(101)), NameProblem::TooLong);
+    assert_eq!(problem("a\u{7}b"), NameProblem::ControlCharacter);
+    assert!(Username::parse("é".repeat(100)).is_ok());
+    assert_eq!(
+        FamilyName::parse("").unwrap_err(),
+        InvalidName {
+            field: NameField::FamilyName,
+            problem: NameProblem::Empty
+        }
+    );
+}
+
+#[test]
+fn spellings_of_one_username_fold_to_one() {
+    let folded = |text: &str| Username::parse(text).unwrap().folded();
+    for (one, other) in [
+        ("ada", "ADA"),
+        ("straße", "STRASSE"),
+        ("ﬁn", "fin"),
+        ("ＡＤＡ", "ada"),
+        ("e\u{301}", "É"),
+        ("a\u{200B}da", "ada"),
+        ("ᾳ", "ΑΙ"),
+    ] {
+        assert_eq!(folded(one), folded(other), "{one} {other}");
+    }
+    assert_ne!(folded("ada"), folded("adá"));
+}
+
+#[test]
+fn an_id_has_one_spelling() {
+    assert_eq!("42".parse(), Ok(UserId::new(42)));
+    for text in ["", "-1", "+42", "042", "42 ", "abc", "18446744073709551616"] {
+        assert!(text.parse::<UserId>().is_err(), "{text}");
+    }
+}

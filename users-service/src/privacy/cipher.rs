@@ -1,0 +1,309 @@
+//! Sealing of personal values: AES-256-GCM under the subject's key, bound to the place where the sealed value lies.
+//!
+//! Invariants: what was sealed for one place, event type and field opens nowhere else, so a copy for another place is
+//! sealed again; key material is wiped when its last holder lets go.
+
+use super::Personal;
+use aes_gcm::aead::{Aead as _, Generate as _, Payload};
+use aes_gcm::{Aes256Gcm, KeyInit as _, Nonce};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use std::fmt;
+use std::str::FromStr;
+use zeroize::{Zeroize as _, ZeroizeOnDrop, Zeroizing};
+
+const NONCE_LENGTH: usize = 12;
+
+/// A subject's key.
+#[derive(Clone, ZeroizeOnDrop)]
+pub struct SubjectKey([u8; 32]);
+
+/// Names a key, in clear: the key's fingerprint (SHA-256, first 16 bytes), written as 32 hexadecimal digits.
+///
+/// A key cannot come back under another id, so to refuse an id for ever is to refuse its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId([u8; 16]);
+
+/// The key that wraps subject keys where they are stored.
+#[derive(Clone, ZeroizeOnDrop)]
+pub struct MasterKey([u8; 32]);
+
+/// Where a sealed value lies: it opens nowhere else.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The stream, or the exchange.
+    pub container: &'a str,
+    /// The name and version of the event, as it is stored or sent.
+    pub event_type: &'a str,
+    /// The field of the event.
+    pub field: &'a str,
+}
+
+/// A sealed value: base64 of nonce (12 bytes), ciphertext and tag (16 bytes).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Sealed(String);
+
+/// The value does not open: another key, another place, or damaged. Says nothing of the value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the sealed value does not open with this key at this place")]
+pub struct DoesNotOpen;
+
+/// The text is not a key or a key id in hexadecimal digits. Does not repeat the text: it may be a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected {expected} hexadecimal digits")]
+pub struct NotHexadecimal {
+    expected: usize,
+}
+
+impl SubjectKey {
+    /// A new key, from the operating system's randomness.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(<[u8; 32]>::generate())
+    }
+
+    /// The key's name.
+    #[must_use]
+    pub fn id(&self) -> KeyId {
+        let digest = Sha256::digest(self.0);
+        let mut id = [0; 16];
+        id.copy_from_slice(&digest[..16]);
+        KeyId(id)
+    }
+
+    /// Seals a value for one place.
+    #[must_use]
+    pub fn seal(&self, place: Place<'_>, value: &Personal<String>) -> Sealed {
+        let sealed = encrypt(&self.0, &place.under(self.id()), value.reveal().as_bytes());
+        Sealed(STANDARD.encode(sealed))
+    }
+
+    /// Opens a value that was sealed for this place.
+    ///
+    /// # Errors
+    /// When it was sealed under another key or for another place, or is damaged.
+    pub fn open(&self, place: Place<'_>, sealed: &Sealed) -> Result<Personal<String>, DoesNotOpen> {
+        let bytes = STANDARD.decode(&sealed.0).map_err(|_| DoesNotOpen)?;
+        let plain = decrypt(&self.0, &place.under(self.id()), &bytes)?;
+        let text = String::from_utf8(plain).map_err(|_| DoesNotOpen)?;
+        Ok(Personal::new(text))
+    }
+}
+
+impl fmt::Debug for SubjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SubjectKey({})", self.id())
+    }
+}
+
+impl KeyId {
+    pub(super) fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for KeyId {
+    type Err = NotHexadecimal;
+
+    fn from_str(text: &str) -> Result<Self, NotHexadecimal> {
+        from_hex(text).map(Self)
+    }
+}
+
+impl MasterKey {
+    pub(super) fn wrap(&self, key: &SubjectKey) -> Vec<u8> {
+        encrypt(&self.0, &wrapping(key.id()), &key.0)
+    }
+
+    pub(super) fn unwrap(&self, id: KeyId, wrapped: &[u8]) -> Result<SubjectKey, DoesNotOpen> {
+        let plain = Zeroizing::new(decrypt(&self.0, &wrapping(id), wrapped)?);
+        let bytes = plain.as_slice().try_into().map_err(|_| DoesNotOpen)?;
+        let key = SubjectKey(bytes);
+        (key.id() == id).then_some(key).ok_or(DoesNotOpen)
+    }
+}
+
+impl FromStr for MasterKey {
+    type Err = NotHexadecimal;
+
+    fn from_str(text: &str) -> Result<Self, NotHexadecimal> {
+        from_hex(text).map(Self)
+    }
+}
+
+impl fmt::Debug for MasterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MasterKey(…)")
+    }
+}
+
+impl Place<'_> {
+    fn under(self, key: KeyId) -> Vec<u8> {
+        let parts = [self.container, self.event_type, self.field];
+        associated_data(key, &parts)
+    }
+}
+
+fn wrapping(id: KeyId) -> Vec<u8> {
+    associated_data(id, &["subject key"])
+}
+
+/// Each part with its length before it, so that no two lists of parts give the same bytes.
+fn associated_data(key: KeyId, parts: &[&str]) -> Vec<u8> {
+    let mut data = key.0.to_vec();
+    for part in parts {
+        data.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        data.extend_from_slice(part.as_bytes());
+    }
+    data
+}
+
+fn encrypt(key: &[u8; 32], aad: &[u8], msg: &[u8]) -> Vec<u8> {
+    let nonce = <[u8; NONCE_LENGTH]>::generate();
+    let ciphertext = Aes256Gcm::new(key.into())
+        .encrypt(&Nonce::from(nonce), Payload { msg, aad })
+        .expect("only messages of more than 64 GiB are refused");
+    [nonce.as_slice(), &ciphertext].concat()
+}
+
+fn decrypt(key: &[u8; 32], aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, DoesNotOpen> {
+    let (nonce, msg) = sealed
+        .split_first_chunk::<NONCE_LENGTH>()
+        .ok_or(DoesNotOpen)?;
+    Aes256Gcm::new(key.into())
+        .decrypt(&Nonce::from(*nonce), Payload { msg, aad })
+        .map_err(|_| DoesNotOpen)
+}
+
+/// Reads exactly `2 * N` hexadecimal digits.
+pub(super) fn from_hex<const N: usize>(text: &str) -> Result<[u8; N], NotHexadecimal> {
+    let invalid = NotHexadecimal { expected: 2 * N };
+    if text.len() != 2 * N || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(invalid);
+    }
+    let mut bytes = [0; N];
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        let digits = &text[2 * index..2 * index + 2];
+        let Ok(value) = u8::from_str_radix(digits, 16) else {
+            bytes.zeroize();
+            return Err(invalid);
+        };
+        *byte = value;
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLACE: Place<'static> = Place {
+        container: "users-1",
+        event_type: "UserCreated.v1",
+        field: "username",
+    };
+
+    fn ada() -> Personal<String> {
+        Personal::new("ada".to_owned())
+    }
+
+    #[test]
+    fn what_was_sealed_opens_at_its_place() {
+        let key = SubjectKey::generate();
+        assert_eq!(key.open(PLACE, &key.seal(PLACE, &ada())), Ok(ada()));
+    }
+
+    #[test]
+    fn what_was_sealed_opens_nowhere_else() {
+        let key = SubjectKey::generate();
+        let sealed = key.seal(PLACE, &ada());
+        let others = [
+            Place {
+                container: "users-2",
+                ..PLACE
+            },
+            Place {
+                event_type: "UserPatched.v1",
+                ..PLACE
+            },
+            Place {
+                field: "given_name",
+                ..PLACE
+            },
+        ];
+        for place in others {
+            assert_eq!(key.open(place, &sealed), Err(DoesNotOpen), "{place:?}");
+        }
+        assert_eq!(
+            SubjectKey::generate().open(PLACE, &sealed),
+            Err(DoesNotOpen)
+        );
+    }
+
+    #[test]
+    fn parts_that_run_together_are_different_places() {
+        let place = |container, event_type| Place {
+            container,
+            event_type,
+            ..PLACE
+        };
+        let key = SubjectKey::generate();
+        let sealed = key.seal(place("ab", "c"), &ada());
+        assert_eq!(key.open(place("a", "bc"), &sealed), Err(DoesNotOpen));
+    }
+
+    #[test]
+    fn one_value_is_never_sealed_to_the_same_bytes_twice() {
+        let key = SubjectKey::generate();
+        assert_ne!(key.seal(PLACE, &ada()), key.seal(PLACE, &ada()));
+    }
+
+    #[test]
+    fn damage_is_noticed() {
+        let key = SubjectKey::generate();
+        for text in ["", "AAAA", "not base64!", &"A".repeat(64)] {
+            assert_eq!(key.open(PLACE, &Sealed(text.to_owned())), Err(DoesNotOpen));
+        }
+    }
+
+    #[test]
+    fn a_wrapped_key_comes_back_under_its_own_id_only() {
+        let master: MasterKey = "0f".repeat(32).parse().unwrap();
+        let (key, other) = (SubjectKey::generate(), SubjectKey::generate());
+        let wrapped = master.wrap(&key);
+        assert_eq!(master.unwrap(key.id(), &wrapped).unwrap().id(), key.id());
+        assert!(master.unwrap(other.id(), &wrapped).is_err());
+        let stranger: MasterKey = "f0".repeat(32).parse().unwrap();
+        assert!(stranger.unwrap(key.id(), &wrapped).is_err());
+    }
+
+    #[test]
+    fn an_id_has_a_text_form() {
+        let id = SubjectKey::generate().id();
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for text in ["", "00", &"0".repeat(33), &"g".repeat(32), &"é".repeat(16)] {
+            assert!(text.parse::<KeyId>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        let master: MasterKey = "ab".repeat(32).parse().unwrap();
+        assert_eq!(format!("{master:?}"), "MasterKey(…)");
+        let key = SubjectKey([7; 32]);
+        assert_eq!(format!("{key:?}"), format!("SubjectKey({})", key.id()));
+    }
+}

@@ -1,0 +1,78 @@
+//! The name of a username's reservation: a keyed hash, so that no stream name holds personal data.
+
+use super::cipher::{NotHexadecimal, from_hex};
+use crate::domain::{ReservationName, Username};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+use std::fmt;
+use std::fmt::Write as _;
+use std::str::FromStr;
+use zeroize::ZeroizeOnDrop;
+
+/// What the name of every reservation begins with.
+pub const RESERVATION_PREFIX: &str = "username-";
+
+/// The secret without which nobody can tell which reservation a username has. Written as 64 hexadecimal digits.
+#[derive(Clone, ZeroizeOnDrop)]
+pub struct UsernameSecret([u8; 32]);
+
+impl UsernameSecret {
+    /// The reservation that all spellings of the username share: `username-` and an HMAC-SHA256 in 64 hexadecimal digits.
+    #[must_use]
+    pub fn reservation(&self, username: &Username) -> ReservationName {
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
+        mac.update(username.folded().reveal().as_bytes());
+        let mut name = RESERVATION_PREFIX.to_owned();
+        for byte in mac.finalize().into_bytes() {
+            write!(name, "{byte:02x}").expect("a string can be written to");
+        }
+        ReservationName::new(&name)
+    }
+}
+
+impl FromStr for UsernameSecret {
+    type Err = NotHexadecimal;
+
+    fn from_str(text: &str) -> Result<Self, NotHexadecimal> {
+        from_hex(text).map(Self)
+    }
+}
+
+impl fmt::Debug for UsernameSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UsernameSecret(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::UsernameSecret;
+    use crate::domain::Username;
+
+    fn reservation(secret: &str, username: &str) -> String {
+        let secret: UsernameSecret = secret.repeat(32).parse().unwrap();
+        let name = secret.reservation(&Username::parse(username).unwrap());
+        name.to_string()
+    }
+
+    #[test]
+    fn spellings_of_one_username_share_a_reservation() {
+        assert_eq!(reservation("01", "Ada"), reservation("01", "ADA"));
+        assert_ne!(reservation("01", "ada"), reservation("01", "eda"));
+    }
+
+    #[test]
+    fn another_secret_gives_other_reservations() {
+        assert_ne!(reservation("01", "ada"), reservation("02", "ada"));
+    }
+
+    #[test]
+    fn the_name_is_frozen() {
+        // printf ada | openssl dgst -sha256 -mac HMAC -macopt hexkey:0101…01
+        assert_eq!(
+            reservation("01", "ada"),
+            include_str!("../../tests/fixtures/reservation-of-ada").trim()
+        );
+    }
+}

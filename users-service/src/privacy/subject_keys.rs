@@ -1,0 +1,274 @@
+//! The keys of users, in a store that can forget: one SQLite file, shared by the roles of one machine.
+//!
+//! Invariants:
+//! - A key is handed out once, and only after the batch that it was made in is durable.
+//! - A destroyed key is refused for ever: its id is its fingerprint, and stays on a list.
+//! - Only what is on that list is destroyed; a key that is not there at all is missing, which is an error elsewhere.
+//! - When [`SubjectKeys::destroy`] returns, the key is in neither the file nor its log, and that is durable.
+//! - Keys lie wrapped by the master key, and none is kept in memory after it was handed out.
+
+use super::cipher::{KeyId, MasterKey, SubjectKey};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::{Mutex, mpsc};
+
+/// How many keys are made in one durable write. At most twice as many wait in memory.
+const BATCH: usize = 256;
+/// How many connections read at once.
+const CONNECTIONS: u32 = 4;
+/// How often a busy log is looked at again before [`KeysError::Busy`].
+const FORGETTING_ATTEMPTS: u32 = 3;
+
+const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS keys (id BLOB PRIMARY KEY, wrapped BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS destroyed (id BLOB PRIMARY KEY) WITHOUT ROWID;";
+
+/// The store of subject keys.
+#[derive(Debug, Clone)]
+pub struct SubjectKeys(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    pool: SqlitePool,
+    master: MasterKey,
+    ready: Mutex<mpsc::Receiver<SubjectKey>>,
+    forgetting: Forgetting,
+}
+
+/// Lets one emptying of the log serve all who destroyed a key before it began.
+#[derive(Debug, Default)]
+struct Forgetting {
+    destroyed: AtomicU64,
+    forgotten: Mutex<u64>,
+}
+
+/// What the store knows of a key.
+#[derive(Debug, Clone)]
+pub enum Lookup {
+    /// Here it is.
+    Found(SubjectKey),
+    /// It was destroyed: what it sealed is erased.
+    Destroyed,
+    /// The store never had it, or lost it. This is not an erasure.
+    Missing,
+}
+
+/// Why the store did not do as told.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// The database failed.
+    #[error("the key store failed")]
+    Database(#[from] sqlx::Error),
+    /// A key does not unwrap: another master key, or damage.
+    #[error("key {0} does not unwrap with this master key")]
+    DoesNotUnwrap(KeyId),
+    /// The key is destroyed, but readers kept the log from being emptied. Destroying it again tries again.
+    #[error("the key store's log is busy")]
+    Busy,
+    /// No key could be made ahead.
+    #[error("no key is ready")]
+    NoneReady,
+}
+
+impl SubjectKeys {
+    /// Opens the store, made anew if the file is missing, and begins to make keys ahead.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, or holds keys that the master key does not unwrap.
+    pub async fn open(path: &Path, master: MasterKey) -> Result<Self, KeysError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(5))
+            .pragma("secure_delete", "ON");
+        let pool = SqlitePoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .connect_with(options)
+            .await?;
+        sqlx::raw_sql(SCHEMA).execute(&pool).await?;
+        prove(&pool, &master).await?;
+        let (made, ready) = mpsc::channel(BATCH);
+        tokio::spawn(make_ahead(pool.clone(), master.clone(), made));
+        Ok(Self(Arc::new(Inner {
+            pool,
+            master,
+            ready: Mutex::new(ready),
+            forgetting: Forgetting::default(),
+        })))
+    }
+
+    /// A key that nobody has been given and nobody will be. Costs no durable write while batches keep up.
+    ///
+    /// # Errors
+    /// [`KeysError::NoneReady`] when the store has been failing for some seconds.
+    pub async fn fresh(&self) -> Result<SubjectKey, KeysError> {
+        let next = async { self.0.ready.lock().await.recv().await };
+        match tokio::time::timeout(Duration::from_secs(5), next).await {
+            Ok(Some(key)) => Ok(key),
+            Ok(None) | Err(_) => Err(KeysError::NoneReady),
+        }
+    }
+
+    /// What the store knows of the key now: nothing is remembered between calls.
+    ///
+    /// # Errors
+    /// When the database fails, or the key does not unwrap.
+    pub async fn find(&self, id: KeyId) -> Result<Lookup, KeysError> {
+        let found = self.find_many(&[id]).await?.remove(&id);
+        Ok(found.unwrap_or(Lookup::Missing))
+    }
+
+    /// [`find`](Self::find) for many keys at once; the answer has each of them.
+    ///
+    /// # Errors
+    /// When the database fails, or a key does not unwrap.
+    pub async fn find_many(&self, ids: &[KeyId]) -> Result<HashMap<KeyId, Lookup>, KeysError> {
+        let wanted: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        let wanted = serde_json::Value::from(wanted).to_string();
+        let rows: Vec<(Vec<u8>, Option<Vec<u8>>, bool)> = sqlx::query_as(
+            "SELECT unhex(value), wrapped, destroyed.id IS NOT NULL FROM json_each(?)
+             LEFT JOIN keys ON keys.id = unhex(value) LEFT JOIN destroyed ON destroyed.id = unhex(value)",
+        )
+        .bind(wanted)
+        .fetch_all(&self.0.pool)
+        .await?;
+        rows.into_iter().map(|row| self.looked_up(row)).collect()
+    }
+
+    fn looked_up(
+        &self,
+        (id, wrapped, destroyed): (Vec<u8>, Option<Vec<u8>>, bool),
+    ) -> Result<(KeyId, Lookup), KeysError> {
+        let id = key_id(&id)?;
+        let lookup = match wrapped {
+            _ if destroyed => Lookup::Destroyed,
+            None => Lookup::Missing,
+            Some(wrapped) => Lookup::Found(unwrap(&self.0.master, id, &wrapped)?),
+        };
+        Ok((id, lookup))
+    }
+
+    /// Destroys the key for ever, and returns when that is durable and no file holds it any more. Idempotent.
+    ///
+    /// # Errors
+    /// When the database fails, or [`KeysError::Busy`]; the caller tries again until it succeeds.
+    pub async fn destroy(&self, id: KeyId) -> Result<(), KeysError> {
+        let mut transaction = self.0.pool.begin_with("BEGIN IMMEDIATE").await?;
+        for statement in [
+            "INSERT OR IGNORE INTO destroyed (id) VALUES (?)",
+            "DELETE FROM keys WHERE id = ?",
+        ] {
+            let query = sqlx::query(statement).bind(id.as_bytes());
+            query.execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        self.forget().await
+    }
+
+    /// Empties the write-ahead log, where older versions of pages lie.
+    async fn forget(&self) -> Result<(), KeysError> {
+        let Forgetting {
+            destroyed,
+            forgotten,
+        } = &self.0.forgetting;
+        let mine = destroyed.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut forgotten = forgotten.lock().await;
+        if *forgotten >= mine {
+            return Ok(());
+        }
+        let covered = destroyed.load(Ordering::SeqCst);
+        for _ in 0..FORGETTING_ATTEMPTS {
+            let (busy, _, _): (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)")
+                .fetch_one(&self.0.pool)
+                .await?;
+            if busy == 0 {
+                *forgotten = covered;
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(rand::random_range(5..=25))).await;
+        }
+        Err(KeysError::Busy)
+    }
+
+    /// One cheap look at the file, for readiness.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn check(&self) -> Result<(), KeysError> {
+        sqlx::query("SELECT 1 FROM destroyed LIMIT 1")
+            .fetch_optional(&self.0.pool)
+            .await?;
+        Ok(())
+    }
+}
+
+/// Refuses a master key that is not the one of the keys in the file, before one more is made under it.
+async fn prove(pool: &SqlitePool, master: &MasterKey) -> Result<(), KeysError> {
+    let any: Option<(Vec<u8>, Vec<u8>)> = sqlx::query_as("SELECT id, wrapped FROM keys LIMIT 1")
+        .fetch_optional(pool)
+        .await?;
+    match any {
+        Some((id, wrapped)) => unwrap(master, key_id(&id)?, &wrapped).map(drop),
+        None => Ok(()),
+    }
+}
+
+fn unwrap(master: &MasterKey, id: KeyId, wrapped: &[u8]) -> Result<SubjectKey, KeysError> {
+    let key = master.unwrap(id, wrapped);
+    key.map_err(|_| KeysError::DoesNotUnwrap(id))
+}
+
+fn key_id(bytes: &[u8]) -> Result<KeyId, sqlx::Error> {
+    let id = bytes.try_into().map(KeyId::from_bytes);
+    id.map_err(|error| sqlx::Error::Decode(Box::new(error)))
+}
+
+/// Makes batch after batch, each one durable before its first key goes out, until the store is dropped.
+async fn make_ahead(pool: SqlitePool, master: MasterKey, made: mpsc::Sender<SubjectKey>) {
+    loop {
+        match make_batch(&pool, &master).await {
+            Ok(keys) => {
+                for key in keys {
+                    if made.send(key).await.is_err() {
+                        return;
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, "no keys were made ahead");
+                let pause = Duration::from_millis(rand::random_range(250..=1000));
+                tokio::select! {
+                    () = made.closed() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+        }
+    }
+}
+
+async fn make_batch(pool: &SqlitePool, master: &MasterKey) -> Result<Vec<SubjectKey>, sqlx::Error> {
+    let keys: Vec<SubjectKey> = std::iter::repeat_with(SubjectKey::generate)
+        .take(BATCH)
+        .collect();
+    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+    for key in &keys {
+        sqlx::query("INSERT INTO keys (id, wrapped) VALUES (?, ?)")
+            .bind(key.id().as_bytes().to_vec())
+            .bind(master.wrap(key))
+            .execute(&mut *transaction)
+            .await?;
+    }
+    transaction.commit().await?;
+    Ok(keys)
+}
+
+#[cfg(test)]
+mod tests;
