@@ -1,0 +1,114 @@
+//! Health, readiness, and the end.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use actix_web::{
+    HttpResponse, ResponseError as _,
+    web::{ServiceConfig, get, resource},
+};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use web::{Problem, Readiness, Server};
+
+use crate::support::{problem, spawn_app, spawn_routes};
+
+#[tokio::test]
+async fn readiness_names_the_dependency_that_is_missing() {
+    let up = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&up);
+    let readiness = Readiness::new()
+        .with("log", || async { Ok(()) })
+        .with("broker", move || {
+            let up = seen.load(Ordering::SeqCst);
+            async move { up.then_some(()).ok_or_else(|| "refused".to_owned()) }
+        });
+    let app = spawn_app(readiness);
+
+    let response = app.request(Method::GET, "/_readyz").send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        response.json::<Value>().await.unwrap(),
+        json!({"status": "not ready", "message": "missing: broker", "dependencies": {"log": "up", "broker": "down: refused"}})
+    );
+
+    up.store(true, Ordering::SeqCst);
+    let response = app.request(Method::GET, "/_readyz").send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(
+        response.json::<Value>().await.unwrap(),
+        json!({"status": "ready", "dependencies": {"log": "up", "broker": "up"}})
+    );
+}
+
+#[tokio::test]
+async fn health_does_not_depend_on_dependencies() {
+    let app = spawn_app(Readiness::new().with("broker", || async { Err("refused".to_owned()) }));
+    let response = app.request(Method::GET, "/_healthz").send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(
+        response.json::<Value>().await.unwrap(),
+        json!({"status": "up"})
+    );
+}
+
+#[tokio::test]
+async fn an_unavailable_service_says_when_to_try_again() {
+    let app = spawn_routes(Readiness::new(), |config: &mut ServiceConfig| {
+        let away = || async { Problem::unavailable("the store is away", 3).error_response() };
+        config.service(resource("/away").route(get().to(away)));
+    });
+    let response = app.request(Method::GET, "/away").send().await.unwrap();
+    assert_eq!(response.headers()["retry-after"], "3");
+    problem(response, 503).await;
+}
+
+#[tokio::test]
+async fn a_request_in_flight_is_answered_before_the_end() {
+    let (entered, leave) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let app = spawn_routes(Readiness::new(), {
+        let (entered, leave) = (Arc::clone(&entered), Arc::clone(&leave));
+        move |config: &mut ServiceConfig| {
+            let (entered, leave) = (Arc::clone(&entered), Arc::clone(&leave));
+            let slow = move || {
+                let (entered, leave) = (Arc::clone(&entered), Arc::clone(&leave));
+                async move {
+                    entered.notify_one();
+                    leave.notified().await;
+                    HttpResponse::NoContent().finish()
+                }
+            };
+            config.service(resource("/slow").route(get().to(slow)));
+        }
+    });
+    let answer = tokio::spawn(app.request(Method::GET, "/slow").send());
+    entered.notified().await;
+    app.shutdown.cancel();
+    leave.notify_one();
+    assert_eq!(
+        answer.await.unwrap().unwrap().status(),
+        StatusCode::NO_CONTENT
+    );
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_the_server() {
+    let mut app = spawn_app(Readiness::new());
+    app.request(Method::GET, "/_healthz").send().await.unwrap();
+    app.shutdown.cancel();
+    (&mut app.served).await.unwrap().unwrap();
+    assert!(app.request(Method::GET, "/_healthz").send().await.is_err());
+}
+
+#[tokio::test]
+async fn an_address_in_use_is_named() {
+    let taken = Server::bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let error = Server::bind(taken.address()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("cannot listen on {}", taken.address())
+    );
+}
