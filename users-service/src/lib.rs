@@ -2,3 +2,4 @@
 
 pub mod domain;
 pub mod privacy;
+pub mod stored_event;

@@ -65,6 +65,11 @@ impl SubjectKey {
         Self(<[u8; 32]>::generate())
     }
 
+    #[cfg(test)]
+    pub(crate) fn of_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// The key's name.
     #[must_use]
     pub fn id(&self) -> KeyId {

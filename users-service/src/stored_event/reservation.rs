@@ -1,0 +1,64 @@
+//! The events of a username's reservation. All in clear: a keyed hash names the stream, and ids are no names.
+
+use super::{Undecodable, json};
+use crate::domain::UserId;
+use bytes::Bytes;
+use event_streams::{NewEvent, RecordedEvent};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Stored name of [`ReservationEvent::Claimed`].
+pub const USERNAME_CLAIMED: &str = "UsernameClaimed.v1";
+/// Stored name of [`ReservationEvent::Released`].
+pub const USERNAME_RELEASED: &str = "UsernameReleased.v1";
+
+/// What happens to a reservation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ReservationEvent {
+    /// This user is about to live under the username, or does.
+    Claimed(UserId),
+    /// Nobody does.
+    Released,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Claimed {
+    user_id: String,
+}
+
+impl ReservationEvent {
+    /// Reads an event of a reservation, of whatever version it was stored as.
+    ///
+    /// # Errors
+    /// When its type is unknown or its content is not as it should be.
+    pub fn decode(event: &RecordedEvent) -> Result<Self, Undecodable> {
+        match event.event_type.as_str() {
+            USERNAME_CLAIMED => {
+                let claimed = serde_json::from_slice::<Claimed>(&event.data).ok();
+                let user = claimed.and_then(|claimed| claimed.user_id.parse().ok());
+                let malformed = || Undecodable::Malformed(USERNAME_CLAIMED.to_owned());
+                user.map(Self::Claimed).ok_or_else(malformed)
+            }
+            USERNAME_RELEASED => Ok(Self::Released),
+            unknown => Err(Undecodable::UnknownType(unknown.to_owned())),
+        }
+    }
+
+    /// Makes the event ready for its reservation.
+    #[must_use]
+    pub fn encode(self, id: Uuid) -> NewEvent {
+        let (event_type, data) = match self {
+            Self::Claimed(user) => {
+                let user_id = user.to_string();
+                (USERNAME_CLAIMED, json(&Claimed { user_id }))
+            }
+            Self::Released => (USERNAME_RELEASED, Bytes::from_static(b"{}")),
+        };
+        NewEvent {
+            id,
+            event_type: event_type.into(),
+            data,
+            metadata: Bytes::new(),
+        }
+    }
+}

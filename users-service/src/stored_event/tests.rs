@@ -1,0 +1,221 @@
+use super::{Fence, ReservationEvent, StoredEvent, Undecodable, user_of_stream, user_stream};
+use crate::domain::{
+    Changes, Claim, FamilyName, GivenName, Profile, ReservationName, UserEvent, UserId, Username,
+};
+use crate::privacy::cipher::SubjectKey;
+use event_streams::{NewEvent, Position, RecordedEvent};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+fn recorded(stream: &str, event: NewEvent) -> RecordedEvent {
+    RecordedEvent {
+        id: event.id,
+        stream: stream.to_owned(),
+        revision: 0,
+        position: Position {
+            commit: 0,
+            prepare: 0,
+        },
+        event_type: event.event_type.into_owned(),
+        data: event.data,
+        metadata: event.metadata,
+        created: 0,
+    }
+}
+
+/// The frozen example of the name and version: `{"stream", "type", "data", "metadata"?}`.
+fn example(event_type: &str) -> RecordedEvent {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/events");
+    let text = std::fs::read_to_string(format!("{folder}/{event_type}.json")).unwrap();
+    let example: Value = serde_json::from_str(&text).unwrap();
+    let bytes = |member: &str| {
+        example
+            .get(member)
+            .map(Value::to_string)
+            .unwrap_or_default()
+    };
+    let event = NewEvent {
+        id: Uuid::nil(),
+        event_type: event_type.to_owned().into(),
+        data: bytes("data").into(),
+        metadata: bytes("metadata").into(),
+    };
+    assert_eq!(example["type"], event_type);
+    recorded(example["stream"].as_str().unwrap(), event)
+}
+
+fn key() -> SubjectKey {
+    SubjectKey::of_bytes([7; 32])
+}
+
+fn ada() -> UserId {
+    UserId::new(1)
+}
+
+fn created() -> UserEvent {
+    UserEvent::Created {
+        profile: Profile {
+            username: Username::parse("ada").unwrap(),
+            given_name: GivenName::parse("Ada").unwrap(),
+            family_name: FamilyName::parse("Lovelace").unwrap(),
+        },
+        claim: claim(0),
+    }
+}
+
+fn patched() -> UserEvent {
+    UserEvent::Patched {
+        changes: Changes {
+            given_name: Some(GivenName::parse("Augusta").unwrap()),
+            ..Changes::default()
+        },
+        claim: claim(3),
+    }
+}
+
+fn claim(revision: u64) -> Claim {
+    Claim {
+        reservation: ReservationName::new("username-00"),
+        revision,
+    }
+}
+
+fn every_user_event() -> [UserEvent; 5] {
+    [
+        created(),
+        patched(),
+        UserEvent::Deleted,
+        UserEvent::RegistrationAbandoned,
+        UserEvent::RenameFenced,
+    ]
+}
+
+/// The JSON with every sealed value blanked: sealing never gives the same bytes twice.
+fn shape(bytes: &[u8]) -> Value {
+    let mut value: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    if let Some(sealed) = value.get_mut("sealed").and_then(Value::as_object_mut) {
+        sealed.values_mut().for_each(|value| *value = json!("…"));
+    }
+    value
+}
+
+#[test]
+fn every_frozen_user_event_is_read_and_written_as_ever() {
+    for event in every_user_event() {
+        let new = StoredEvent::encode(Uuid::nil(), ada(), &event, &key());
+        let example = example(&new.event_type);
+        let read = StoredEvent::decode(&example).unwrap();
+        assert_eq!(read.open(&key()), Ok(event));
+        assert_eq!(shape(&new.data), shape(&example.data));
+        assert_eq!(shape(&new.metadata), shape(&example.metadata));
+    }
+}
+
+#[test]
+fn every_frozen_reservation_event_is_read_and_written_as_ever() {
+    for event in [ReservationEvent::Claimed(ada()), ReservationEvent::Released] {
+        let new = event.encode(Uuid::nil());
+        let example = example(&new.event_type);
+        assert_eq!(ReservationEvent::decode(&example), Ok(event));
+        assert_eq!(shape(&new.data), shape(&example.data));
+    }
+}
+
+#[test]
+fn what_was_sealed_for_one_stream_opens_in_no_other() {
+    let event = StoredEvent::encode(Uuid::nil(), ada(), &created(), &key());
+    let copied = StoredEvent::decode(&recorded("users-2", event)).unwrap();
+    assert!(copied.open(&key()).is_err());
+}
+
+#[test]
+fn no_personal_value_is_in_clear() {
+    for event in every_user_event() {
+        let new = StoredEvent::encode(Uuid::nil(), ada(), &event, &key());
+        let text = format!("{:?} {:?}", new.data, new.metadata).to_lowercase();
+        for name in ["ada", "augusta", "lovelace"] {
+            assert!(!text.contains(name), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_fence_is_the_event_that_the_domain_knows() {
+    let read = |fence: Fence| {
+        let event = recorded("users-1", fence.encode(Uuid::nil(), ada()));
+        StoredEvent::decode(&event)
+    };
+    assert_eq!(
+        read(Fence::RegistrationAbandoned),
+        Ok(StoredEvent::RegistrationAbandoned)
+    );
+    assert_eq!(read(Fence::RenameFenced), Ok(StoredEvent::RenameFenced));
+}
+
+#[test]
+fn what_is_unknown_or_malformed_is_an_error_and_says_no_values() {
+    let mut event = example("UserCreated.v1");
+    for data in [
+        "",
+        "null",
+        "{}",
+        r#"{"id":"1","key":"x","sealed":{}}"#,
+        r#"{"id":1}"#,
+    ] {
+        event.data = data.to_owned().into();
+        let malformed = Undecodable::Malformed("UserCreated.v1".to_owned());
+        assert_eq!(StoredEvent::decode(&event), Err(malformed), "{data}");
+    }
+    event.event_type = "UserCreated.v2".to_owned();
+    let unknown = Undecodable::UnknownType("UserCreated.v2".to_owned());
+    assert_eq!(StoredEvent::decode(&event), Err(unknown));
+}
+
+#[test]
+fn a_user_without_a_name_is_not_opened() {
+    let mut event = example("UserCreated.v1");
+    let mut data: Value = serde_json::from_slice(&event.data).unwrap();
+    data["sealed"].as_object_mut().unwrap().remove("username");
+    event.data = data.to_string().into();
+    assert!(StoredEvent::decode(&event).unwrap().open(&key()).is_err());
+}
+
+#[test]
+fn a_stream_tells_whose_it_is() {
+    assert_eq!(user_of_stream(&user_stream(ada())), Some(ada()));
+    for stream in [
+        "users",
+        "users-",
+        "users-x",
+        "users-01",
+        "username-1",
+        "$$users-1",
+    ] {
+        assert_eq!(user_of_stream(stream), None, "{stream}");
+    }
+}
+
+#[test]
+#[ignore = "run once per new version, to make its example; examples are never edited"]
+fn write_examples() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/events");
+    let users = every_user_event().map(|event| {
+        (
+            "users-1",
+            StoredEvent::encode(Uuid::nil(), ada(), &event, &key()),
+        )
+    });
+    let reservations = [ReservationEvent::Claimed(ada()), ReservationEvent::Released]
+        .map(|event| ("username-00", event.encode(Uuid::nil())));
+    for (stream, event) in users.into_iter().chain(reservations) {
+        let path = format!("{folder}/{}.json", event.event_type);
+        let mut example = json!({"stream": stream, "type": event.event_type});
+        example["data"] = serde_json::from_slice(&event.data).unwrap();
+        if !event.metadata.is_empty() {
+            example["metadata"] = serde_json::from_slice(&event.metadata).unwrap();
+        }
+        if !std::fs::exists(&path).unwrap() {
+            std::fs::write(path, format!("{example:#}\n")).unwrap();
+        }
+    }
+}
