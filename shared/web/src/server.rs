@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How long a connection may be idle: longer than the pools of common clients keep one, so that they, not we, close it.
-const KEEP_ALIVE: Duration = Duration::from_secs(120);
+const KEEP_ALIVE: Duration = Duration::from_mins(2);
 
 /// How long requests in flight may take to end after shutdown began, in seconds.
 const GRACE_SECONDS: u64 = 10;
