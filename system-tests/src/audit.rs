@@ -1,0 +1,75 @@
+//! The loss counter: what was acknowledged, against what the store and the read model have.
+
+use crate::client::{Users, id};
+use anyhow::{Result, ensure};
+use event_streams::EventStreams;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+const CREATED: &str = "UserCreated.v1";
+
+/// Ids that are not as they must be; all empty when nothing was lost.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Acknowledged, but `GET /{id}` does not answer that user.
+    pub not_in_store: Vec<String>,
+    /// Acknowledged, but created no time or more than once in the user's stream.
+    pub not_once_in_store: Vec<String>,
+    /// Acknowledged, but not in the list with the same content.
+    pub not_in_list: Vec<String>,
+    /// In the list more than once, acknowledged or not.
+    pub repeated_in_list: Vec<String>,
+}
+
+impl Findings {
+    /// Fails, naming the ids, unless nothing was found.
+    pub fn none(&self) -> Result<()> {
+        ensure!(*self == Self::default(), "lost or doubled: {self:?}");
+        Ok(())
+    }
+}
+
+/// Compares the acknowledged users with store and read model, as they are now.
+pub async fn audit(
+    acknowledged: &[Value],
+    users: &Users,
+    store: &EventStreams,
+) -> Result<Findings> {
+    let mut findings = Findings::default();
+    let mut listed: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for row in users.list(50).await? {
+        listed.entry(id(&row).to_owned()).or_default().push(row);
+    }
+    let stored = user_events(store).await?;
+    for user in acknowledged {
+        if users.get(id(user)).await?.body != *user {
+            findings.not_in_store.push(id(user).to_owned());
+        }
+        let stream = format!("users-{}", id(user));
+        let created = |event: &&(String, u64, String)| event.0 == stream && event.2 == CREATED;
+        if stored.iter().filter(created).count() != 1 {
+            findings.not_once_in_store.push(id(user).to_owned());
+        }
+        if listed.get(id(user)).and_then(|rows| rows.first()) != Some(user) {
+            findings.not_in_list.push(id(user).to_owned());
+        }
+    }
+    listed.retain(|_, rows| rows.len() > 1);
+    findings.repeated_in_list = listed.into_keys().collect();
+    Ok(findings)
+}
+
+/// Stream, revision and type of everything that is stored about users, in the order of writing.
+pub async fn user_events(store: &EventStreams) -> Result<Vec<(String, u64, String)>> {
+    let mut stored = Vec::new();
+    let mut after = None;
+    loop {
+        let page = store.read_all(&["user"], after, 10_000).await?;
+        let events = page.events.into_iter();
+        stored.extend(events.map(|event| (event.stream, event.revision, event.event_type)));
+        if page.end {
+            return Ok(stored);
+        }
+        after = page.position;
+    }
+}

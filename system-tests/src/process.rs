@@ -1,0 +1,176 @@
+//! One real process: its executable, its log file, its death.
+//!
+//! Invariant: a process ends, by SIGKILL through its own handle, when its [`Process`] is dropped.
+
+use crate::wait;
+use anyhow::{Context, Result, bail, ensure};
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// A program with its arguments and environment, that can be started, killed and started again.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    executable: PathBuf,
+    arguments: Vec<String>,
+    environment: Vec<(String, OsString)>,
+    log: PathBuf,
+    /// Where in the log the present run begins.
+    started_at: u64,
+    child: Option<Child>,
+}
+
+impl Process {
+    /// `program` is the name of a binary of this workspace; its output goes to `<folder>/<name>.log`.
+    pub fn new(name: &str, program: &str, folder: &Path) -> Result<Self> {
+        Ok(Self {
+            name: name.to_owned(),
+            executable: executable(program)?,
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            log: folder.join(format!("{name}.log")),
+            started_at: 0,
+            child: None,
+        })
+    }
+
+    /// Adds a command-line argument.
+    #[must_use]
+    pub fn argument(mut self, argument: impl Into<String>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Sets an environment variable of the process.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Starts it; returns at once, see [`Process::address`]. Its log grows over restarts.
+    pub fn start(&mut self) -> Result<()> {
+        ensure!(self.child.is_none(), "{} runs already", self.name);
+        let log = File::options().create(true).append(true).open(&self.log)?;
+        self.started_at = log.metadata()?.len();
+        let child = Command::new(&self.executable)
+            .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stderr(log.try_clone()?)
+            .stdout(log)
+            .spawn()
+            .with_context(|| format!("cannot start {}", self.executable.display()))?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    /// `kill -9`, and waits until the process is gone; does nothing where none runs.
+    pub fn kill(&mut self) -> Result<()> {
+        if let Some(mut child) = self.child.take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// The process id while it runs.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Where it listens, as its log line with a field `address` says; fails if it ends before.
+    pub async fn address(&mut self) -> Result<SocketAddr> {
+        let what = format!("{} listens", self.name);
+        // A process that has ended never will: that is told apart, so that nobody waits for it.
+        wait::until(&what, || {
+            let ended = self.ended();
+            let found = self.address_in_log();
+            async move {
+                match (found?, ended?) {
+                    (Some(address), _) => Ok(Ok(address)),
+                    (None, Some(end)) => Ok(Err(end)),
+                    (None, None) => bail!("no address in the log yet"),
+                }
+            }
+        })
+        .await
+        .with_context(|| self.tail())?
+        .map_err(|end| anyhow::anyhow!("{} ended: {end}\n{}", self.name, self.tail()))
+    }
+
+    fn ended(&mut self) -> Result<Option<String>> {
+        let child = self.child.as_mut().context("not started")?;
+        Ok(child.try_wait()?.map(|status| status.to_string()))
+    }
+
+    fn address_in_log(&self) -> Result<Option<SocketAddr>> {
+        let log = fs::read(&self.log)?;
+        let this_run = String::from_utf8_lossy(&log[usize::try_from(self.started_at)?..]);
+        Ok(this_run
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .find_map(|entry| entry["fields"]["address"].as_str()?.parse().ok()))
+    }
+
+    /// Everything it has written, over all its runs.
+    pub fn log(&self) -> Result<String> {
+        let bytes = fs::read(&self.log).with_context(|| self.log.display().to_string())?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The last lines of its log, for the report of a failed test.
+    #[must_use]
+    pub fn tail(&self) -> String {
+        let log = self.log().unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        let last = lines[lines.len().saturating_sub(25)..].join("\n");
+        format!("--- the end of {}'s log ---\n{last}", self.name)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Err(error) = self.kill() {
+            eprintln!("{} could not be killed: {error}", self.name);
+        }
+    }
+}
+
+const BUILD: &str =
+    "run `cargo build --workspace --bins` (with --release for a release build) first";
+
+/// The binary beside the running test or benchmark, refused when it is missing or older than its sources.
+fn executable(program: &str) -> Result<PathBuf> {
+    if let Some(folder) = std::env::var_os("SYSTEM_TESTS_BIN") {
+        return Ok(Path::new(&folder).join(program));
+    }
+    let this = std::env::current_exe()?;
+    let folder = this
+        .ancestors()
+        .skip(1)
+        .find(|folder| !folder.ends_with("deps"))
+        .context("an executable lies in a folder")?;
+    let path = folder.join(program);
+    ensure!(path.exists(), "{} is missing: {BUILD}", path.display());
+    ensure!(!stale(&path)?, "{} is stale: {BUILD}", path.display());
+    Ok(path)
+}
+
+/// Whether a source that Cargo noted beside the executable (`<name>.d`) is newer than it.
+fn stale(executable: &Path) -> Result<bool> {
+    let built = fs::metadata(executable)?.modified()?;
+    let Ok(noted) = fs::read_to_string(executable.with_extension("d")) else {
+        return Ok(false);
+    };
+    let sources = noted.split_once(": ").map_or("", |(_, sources)| sources);
+    Ok(sources.split_whitespace().any(|source| {
+        fs::metadata(source)
+            .and_then(|file| file.modified())
+            .is_ok_and(|changed| changed > built)
+    }))
+}

@@ -1,0 +1,344 @@
+//! A whole system of its own for one test: which processes it has, with which settings.
+//!
+//! Invariant: every part keeps its address over restarts, so that nothing else has to be told.
+
+use crate::client::{self, Users};
+use crate::process::Process;
+use crate::wait;
+use anyhow::{Context, Result, bail};
+use event_streams::EventStreams;
+use private_broker::PrivateBroker;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// A process of the system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// eventstore-lite
+    Store,
+    /// uuids-service
+    Uuids,
+    /// Command and query routes of users-service.
+    Api,
+    /// From the broker to the read model.
+    Projector,
+    /// From the store to the broker.
+    Publisher,
+    /// Finishes what a DELETE began.
+    Eraser,
+    /// All roles of users-service in one process, in place of the four above.
+    Serve,
+}
+
+impl Part {
+    /// Each role of users-service as a process of its own.
+    pub const ROLES: [Self; 6] = [
+        Self::Api,
+        Self::Projector,
+        Self::Publisher,
+        Self::Eraser,
+        Self::Uuids,
+        Self::Store,
+    ];
+
+    /// As few processes as there can be.
+    pub const WHOLE: [Self; 3] = [Self::Serve, Self::Uuids, Self::Store];
+
+    /// The executable, and its subcommand if it has any.
+    fn program(self) -> (&'static str, Option<&'static str>) {
+        match self {
+            Self::Store => ("eventstore-lite", None),
+            Self::Uuids => ("uuids-service", Some("serve")),
+            Self::Api => ("users-service", Some("api")),
+            Self::Projector => ("users-service", Some("projector")),
+            Self::Publisher => ("users-service", Some("publisher")),
+            Self::Eraser => ("users-service", Some("eraser")),
+            Self::Serve => ("users-service", Some("serve")),
+        }
+    }
+
+    fn health_path(self) -> &'static str {
+        if self == Self::Store {
+            "/health/live"
+        } else {
+            "/_readyz"
+        }
+    }
+}
+
+/// The RabbitMQ node of a system.
+#[derive(Debug)]
+pub enum Node {
+    /// One node for all tests of this process, where this system has a vhost.
+    Shared(&'static PrivateBroker),
+    /// A node that this system may kill.
+    Own(Box<PrivateBroker>),
+}
+
+impl Deref for Node {
+    type Target = PrivateBroker;
+
+    fn deref(&self) -> &PrivateBroker {
+        match self {
+            Self::Shared(broker) => broker,
+            Self::Own(broker) => broker,
+        }
+    }
+}
+
+/// Processes, their folder and their broker; all of it ends with its value.
+#[derive(Debug)]
+pub struct System {
+    /// Where the broker is.
+    pub broker: Node,
+    vhost: String,
+    processes: BTreeMap<Part, Process>,
+    addresses: BTreeMap<Part, SocketAddr>,
+    folder: TempDir,
+}
+
+impl System {
+    /// Starts every role as a process of its own and waits until all are ready.
+    pub async fn start() -> Result<Self> {
+        let broker = Node::Shared(PrivateBroker::shared().await);
+        Self::of(&Part::ROLES, broker, "info").await
+    }
+
+    /// Starts these parts, logging at `level`, and waits until all are ready.
+    pub async fn of(parts: &[Part], broker: Node, level: &str) -> Result<Self> {
+        let amqp_url = broker.vhost().await;
+        let mut system = Self::prepare(parts, broker, &amqp_url, level)?;
+        for part in parts {
+            system.start_part(*part).await?;
+        }
+        system.ready().await?;
+        Ok(system)
+    }
+
+    /// Starts nothing yet: a test that cares for the order starts each part itself.
+    /// `amqp_url` is what the parts are told, the broker's own or a proxy's.
+    pub fn prepare(parts: &[Part], broker: Node, amqp_url: &str, level: &str) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("system-").tempdir()?;
+        let vhost = amqp_url.rsplit('/').next().unwrap_or_default().to_owned();
+        let addresses = [Part::Store, Part::Uuids]
+            .iter()
+            .chain(parts)
+            .map(|part| Ok((*part, free_address()?)))
+            .collect::<Result<BTreeMap<_, _>>>()?;
+        let settings = settings(folder.path(), &addresses, amqp_url, level)?;
+        let processes = parts
+            .iter()
+            .map(|part| Ok((*part, process(*part, &addresses, &settings, folder.path())?)))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            broker,
+            vhost,
+            processes,
+            addresses,
+            folder,
+        })
+    }
+
+    /// Starts a part (again) and waits until it listens.
+    pub async fn start_part(&mut self, part: Part) -> Result<()> {
+        let process = self.processes.get_mut(&part).context("a prepared part")?;
+        process.start()?;
+        process.address().await?;
+        Ok(())
+    }
+
+    /// `kill -9` of a part.
+    pub fn kill(&mut self, part: Part) -> Result<()> {
+        let process = self.processes.get_mut(&part);
+        process.context("a prepared part")?.kill()
+    }
+
+    /// Waits until every part says that it is ready.
+    pub async fn ready(&self) -> Result<()> {
+        for part in self.processes.keys() {
+            wait::until(&format!("{part:?} is ready"), || async {
+                let (status, body) = self.readiness(*part).await?;
+                if !(200..300).contains(&status) {
+                    bail!("{status} {body}");
+                }
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Status and body of a part's readiness.
+    pub async fn readiness(&self, part: Part) -> Result<(u16, Value)> {
+        let url = format!("http://{}{}", self.addresses[&part], part.health_path());
+        let answer = client::Answer::to(client::http()?.get(url)).await?;
+        Ok((answer.status, answer.body))
+    }
+
+    /// A caller of the users service.
+    pub fn users(&self) -> Result<Users> {
+        let api = self.addresses.get(&Part::Serve);
+        Users::new(&format!(
+            "http://{}",
+            api.unwrap_or(&self.addresses[&Part::Api])
+        ))
+    }
+
+    /// `http://host:port` of the uuids service.
+    #[must_use]
+    pub fn uuids_url(&self) -> String {
+        format!("http://{}", self.addresses[&Part::Uuids])
+    }
+
+    /// A look into the store, past the services.
+    pub fn store(&self) -> Result<EventStreams> {
+        Ok(EventStreams::connect(&store_url(
+            self.addresses[&Part::Store],
+        ))?)
+    }
+
+    /// What a part has logged since the test began.
+    pub fn log(&self, part: Part) -> Result<String> {
+        self.processes[&part].log()
+    }
+
+    /// The folder with everything this system writes but the broker's files: logs, `store`, `users`.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Where the broker keeps its data and its logs.
+    pub async fn broker_folder(&self) -> Result<PathBuf> {
+        let nodes = self.broker.management("GET", "nodes", &Value::Null).await?;
+        let data = nodes[0]["db_dir"].as_str().context("a node has a db_dir")?;
+        let folder = Path::new(data).ancestors().nth(2);
+        Ok(folder.context("the node's folder")?.to_owned())
+    }
+
+    /// A call of the broker's management API on something of this system's vhost:
+    /// `kind` is `exchanges`, `queues` or `bindings`, `rest` what follows the vhost.
+    pub async fn management(
+        &self,
+        method: &str,
+        kind: &str,
+        rest: &str,
+        body: &Value,
+    ) -> Result<Value> {
+        let path = format!("{kind}/{}/{rest}", self.vhost);
+        self.broker.management(method, &path, body).await
+    }
+
+    /// Publishes through the management API; fails unless a queue got the message.
+    pub async fn publish(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        message: (Value, &str),
+    ) -> Result<()> {
+        let (properties, payload) = message;
+        let body = json!({"properties": properties, "routing_key": routing_key, "payload": payload, "payload_encoding": "string"});
+        let rest = format!("{exchange}/publish");
+        let answer = self.management("POST", "exchanges", &rest, &body).await?;
+        if answer["routed"] != json!(true) {
+            bail!("not routed: {answer}");
+        }
+        Ok(())
+    }
+
+    /// The messages of a queue; they stay in it.
+    pub async fn messages(&self, queue: &str) -> Result<Vec<Value>> {
+        let body = json!({"count": 1000, "ackmode": "ack_requeue_true", "encoding": "auto"});
+        let rest = format!("{queue}/get");
+        let answer = self.management("POST", "queues", &rest, &body).await?;
+        Ok(answer.as_array().cloned().unwrap_or_default())
+    }
+}
+
+impl Drop for System {
+    /// The folder goes with its value, so a failed test prints what it would need of it.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for process in self.processes.values() {
+                eprintln!("{}", process.tail());
+            }
+        }
+    }
+}
+
+type Settings = Vec<(&'static str, String)>;
+
+fn store_url(address: SocketAddr) -> String {
+    format!("esdb://{address}?tls=false")
+}
+
+/// What every process is told; each reads what it knows.
+fn settings(
+    folder: &Path,
+    addresses: &BTreeMap<Part, SocketAddr>,
+    amqp_url: &str,
+    level: &str,
+) -> Result<Settings> {
+    let secret = |name: &str| -> Result<String> {
+        let path = folder.join(name);
+        // Two random UUIDs are the 64 hex digits of a key.
+        let half = || uuid::Uuid::new_v4().simple();
+        fs::write(&path, format!("{}{}", half(), half()))?;
+        Ok(path.display().to_string())
+    };
+    let store = addresses[&Part::Store];
+    Ok(vec![
+        ("RUST_LOG", level.to_owned()),
+        ("EVENTSTORE_DB", folder.join("store").display().to_string()),
+        ("EVENTSTORE_NODE_IP", store.ip().to_string()),
+        ("EVENTSTORE_NODE_PORT", store.port().to_string()),
+        ("EVENTSTORE_URL", store_url(store)),
+        ("AMQP_URL", amqp_url.to_owned()),
+        ("UUIDS_URL", format!("http://{}", addresses[&Part::Uuids])),
+        ("USERS_DATA", folder.join("users").display().to_string()),
+        ("MASTER_KEY_FILE", secret("master.key")?),
+        ("USERNAME_SECRET_FILE", secret("username.secret")?),
+    ])
+}
+
+fn process(
+    part: Part,
+    addresses: &BTreeMap<Part, SocketAddr>,
+    settings: &Settings,
+    folder: &Path,
+) -> Result<Process> {
+    let (program, role) = part.program();
+    let name = format!("{part:?}").to_lowercase();
+    let mut process = Process::new(&name, program, folder)?;
+    if let Some(role) = role {
+        process = process.argument(role);
+    }
+    for (variable, value) in settings {
+        process = process.variable(variable, value);
+    }
+    let bind = match part {
+        Part::Store => return Ok(process),
+        Part::Uuids => "UUIDS_BIND",
+        Part::Api | Part::Serve => "USERS_BIND",
+        Part::Projector | Part::Publisher | Part::Eraser => "HEALTH_BIND",
+    };
+    Ok(process.variable(bind, addresses[&part].to_string()))
+}
+
+/// A free port below those that the system gives to outgoing connections, so that a killed part finds its
+/// port free when it comes back.
+fn free_address() -> Result<SocketAddr> {
+    for _ in 0..100 {
+        let port = rand::random_range(10_000..32_000);
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+    bail!("no free port found")
+}

@@ -1,0 +1,31 @@
+//! Waiting for conditions, with a deadline; the only place of the harness that lets time pass.
+
+use anyhow::{Context, Result, anyhow};
+use std::future::Future;
+use std::time::Duration;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+/// Long enough for a loaded two-core machine: only a failing test ever waits this long.
+pub const DEADLINE: Duration = Duration::from_secs(90);
+
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Asks `check` again and again until it answers; fails with its last error after [`DEADLINE`].
+pub async fn until<T, F>(what: &str, mut check: impl FnMut() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    let deadline = Instant::now() + DEADLINE;
+    let mut pause = interval(PAUSE);
+    pause.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last = anyhow!("never asked");
+    while Instant::now() < deadline {
+        pause.tick().await;
+        match tokio::time::timeout_at(deadline, check()).await {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) => last = error,
+            Err(_) => return Err(last).with_context(|| format!("no answer in time: {what}")),
+        }
+    }
+    Err(last).with_context(|| format!("waited in vain: {what}"))
+}

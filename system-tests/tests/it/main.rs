@@ -1,0 +1,10 @@
+//! The specification of the whole system, as seen from outside.
+
+mod bad_input;
+mod erasure;
+mod garbage;
+mod kills;
+mod lifecycle;
+mod privacy;
+mod start_order;
+mod usernames;

@@ -1,0 +1,189 @@
+//! Personal data is where it must be and nowhere else: proven by searching all files for canary values.
+
+use anyhow::{Context, Result, ensure};
+use event_streams::ReadError;
+use private_broker::PrivateBroker;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::PathBuf;
+use system_tests::search::{Search, canary};
+use system_tests::system::Node;
+use system_tests::{Part, System, wait};
+
+/// A queue of the test's own, which gets a copy of every message.
+const COPY: &str = "copy";
+
+async fn copy_every_message(system: &System) -> Result<()> {
+    let queue = json!({"durable": true, "arguments": {}});
+    system.management("PUT", "queues", COPY, &queue).await?;
+    let binding = json!({"routing_key": "#", "arguments": {}});
+    let rest = format!("e/users/q/{COPY}");
+    system
+        .management("POST", "bindings", &rest, &binding)
+        .await?;
+    Ok(())
+}
+
+/// A system that logs everything it can, and the values that may never be found in it.
+struct Watched {
+    system: System,
+    canaries: Vec<String>,
+    search: Search,
+}
+
+impl Watched {
+    async fn start() -> Result<Self> {
+        let broker = Node::Own(Box::new(PrivateBroker::start().await?));
+        let system = System::of(&Part::ROLES, broker, "trace").await?;
+        copy_every_message(&system).await?;
+        let canaries: Vec<_> = (0..6).map(|_| canary()).collect();
+        let search = Search::for_values(&canaries)?;
+        Ok(Self {
+            system,
+            canaries,
+            search,
+        })
+    }
+
+    /// Creates a user with the first three canaries, patches in the last three, provokes refusals and mistakes
+    /// with the same values; returns the id.
+    async fn live(&self) -> Result<String> {
+        let users = self.system.users()?;
+        let c = &self.canaries;
+        let new = json!({"username": c[0], "given_name": c[1], "family_name": c[2]});
+        let id = users.create(&new).await?.expect(201)?.id()?;
+        users.create(&new).await?.expect(409)?;
+        let changes = json!({"username": c[3], "given_name": c[4], "family_name": c[5]});
+        users.patch(&id, &changes).await?.expect(204)?;
+        users.get(&id).await?.expect(200)?;
+        let with_a_mistake = json!({"username": c[0], "given_name": c[1], "family_name": 1});
+        users.create(&with_a_mistake).await?.expect(422)?;
+        let cut = new.to_string();
+        let malformed = users
+            .request(reqwest::Method::POST, "/")
+            .header("content-type", "application/json");
+        let malformed = malformed.body(cut[..cut.len() - 3].to_owned());
+        ensure!(malformed.send().await?.status() == 400);
+        for path in [
+            format!("/{}", c[0]),
+            format!("/?cursor={}", c[1]),
+            format!("/?{}=1", c[2]),
+        ] {
+            users.request(reqwest::Method::GET, &path).send().await?;
+        }
+        Ok(id)
+    }
+
+    async fn listed(&self, count: usize) -> Result<()> {
+        let users = self.system.users()?;
+        wait::until(&format!("{count} users are listed"), || async {
+            let listed = users.list(10).await?;
+            ensure!(listed.len() == count, "{listed:?}");
+            Ok(())
+        })
+        .await
+    }
+
+    fn logs(&self) -> Vec<PathBuf> {
+        let name = |part: &Part| format!("{part:?}.log").to_lowercase();
+        let logs = Part::ROLES.iter().map(name);
+        logs.map(|log| self.system.folder().join(log)).collect()
+    }
+
+    /// Fails if a canary is in one of these, or if `witness`, which must be there, is not: then the search looked
+    /// in the wrong place.
+    fn nowhere(&self, places: &[PathBuf], witness: &str) -> Result<()> {
+        let places: Vec<_> = places.iter().map(PathBuf::as_path).collect();
+        let witnesses = Search::for_texts(&[witness])?.in_files(&places)?;
+        ensure!(
+            !witnesses.found.is_empty(),
+            "{witness} is not in {places:?}"
+        );
+        let report = self.search.in_files(&places)?;
+        ensure!(
+            report.found.is_empty(),
+            "personal data in {:?}",
+            report.found
+        );
+        Ok(())
+    }
+}
+
+/// Waits until the messages of a life are in the copy, and searches them header by header.
+async fn messages_are_clean(watched: &Watched, id: &str, count: usize) -> Result<()> {
+    let messages = wait::until("every event has its message", || async {
+        let messages = watched.system.messages(COPY).await?;
+        ensure!(messages.len() >= count, "{messages:?}");
+        Ok(messages)
+    })
+    .await?;
+    for message in &messages {
+        let headers = &message["properties"]["headers"];
+        ensure!(headers["cloudEvents:subject"] == id, "whose is {message}?");
+        ensure!(
+            !watched.search.finds_in(message.to_string().as_bytes()),
+            "{message}"
+        );
+    }
+    Ok(())
+}
+
+async fn erased(watched: &Watched, id: &str) -> Result<()> {
+    let store = watched.system.store()?;
+    let stream = format!("users-{id}");
+    wait::until("the eraser has finished", || async {
+        let read = store.read_last(&stream).await;
+        ensure!(read == Err(ReadError::StreamDeleted), "{read:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn personal_data_is_nowhere_in_clear_and_gone_after_delete() -> Result<()> {
+    let watched = Watched::start().await?;
+    let system = &watched.system;
+    let id = watched.live().await?;
+    watched.listed(1).await?;
+    messages_are_clean(&watched, &id, 2).await?;
+
+    let store = vec![system.folder().join("store")];
+    let broker = vec![system.broker_folder().await?];
+    let read_model = system.folder().join("users");
+    watched.nowhere(&store, "UserCreated.v1")?;
+    watched.nowhere(&broker, &id)?;
+    watched.nowhere(&watched.logs(), "\"level\":\"TRACE\"")?;
+    // The control: the read model may hold the names while the user lives, so the search finds them there.
+    let before = watched.search.in_files(&[&read_model])?;
+    ensure!(
+        !before.found.is_empty(),
+        "the names are in no file of the read model"
+    );
+
+    system.users()?.delete(&id).await?.expect(204)?;
+    watched.listed(0).await?;
+    erased(&watched, &id).await?;
+    wait::until("the read model's files have none", || async {
+        let left = watched.search.in_files(&[&read_model])?;
+        ensure!(left.found.is_empty(), "personal data in {:?}", left.found);
+        Ok(())
+    })
+    .await?;
+    messages_are_clean(&watched, &id, 3).await?;
+    watched.nowhere(&store, "UserDeleted.v1")?;
+    watched.nowhere(&broker, &id)?;
+    watched.nowhere(&watched.logs(), "\"level\":\"TRACE\"")?;
+    planted_data_is_found(&watched)
+}
+
+/// The control of all the searches above: the same search finds a value planted beside what it searched.
+fn planted_data_is_found(watched: &Watched) -> Result<()> {
+    let places = [watched.system.folder().join("store")];
+    let planted = places[0].join("planted");
+    let value = Value::from(watched.canaries[5].clone()).to_string();
+    fs::write(&planted, format!("before {value} after")).context("plant")?;
+    let failure = watched.nowhere(&places, "UserDeleted.v1").err();
+    let failure = failure.context("a planted value was not found")?;
+    ensure!(failure.to_string().contains("planted"), "{failure}");
+    Ok(())
+}
