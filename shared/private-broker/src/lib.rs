@@ -213,15 +213,25 @@ fn temporary_folder() -> anyhow::Result<PathBuf> {
         .keep())
 }
 
-fn free_ports() -> std::io::Result<[u16; PORTS.len()]> {
+/// Free ports below the range that the kernel gives to outgoing connections: those can be taken, or even connected to
+/// themselves, while the node is down between [`PrivateBroker::kill`] and [`PrivateBroker::restart`].
+fn free_ports() -> anyhow::Result<[u16; PORTS.len()]> {
     let mut ports = [0; PORTS.len()];
     let mut held = Vec::new();
     for port in &mut ports {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let listener = (0..1_000)
+            .find_map(|_| listen_somewhere())
+            .context("no port is free")?;
         *port = listener.local_addr()?.port();
         held.push(listener);
     }
     Ok(ports)
+}
+
+fn listen_somewhere() -> Option<TcpListener> {
+    let (random, ..) = Uuid::new_v4().as_fields();
+    let port = u16::try_from(10_000 + random % 22_000).ok()?;
+    TcpListener::bind(("127.0.0.1", port)).ok()
 }
 
 #[cfg(test)]

@@ -1,0 +1,144 @@
+//! The connections to one RabbitMQ virtual host: one that publishes and one that consumes, because a broker short of
+//! memory or disk blocks connections that publish, and acknowledgements must get through all the same.
+
+use crate::topology::{self, Topology};
+use deadpool_lapin::{Config, Pool, PoolConfig, Runtime, Timeouts};
+use lapin::uri::AMQPUri;
+use lapin::{Channel, ConnectionProperties};
+use std::time::Duration;
+use thiserror::Error;
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// In seconds; a peer that is silent for two of them is taken for dead.
+const HEARTBEAT: u16 = 10;
+
+/// The URL is not an AMQP URL. It is not repeated here, because it can hold a password.
+#[derive(Debug, Error)]
+#[error("not an AMQP URL: {0}")]
+pub struct InvalidUrl(String);
+
+/// The broker cannot be reached, refused, or did not answer in time; another attempt may succeed.
+#[derive(Debug, Clone, Error)]
+#[error("the broker is not available: {0}")]
+pub struct Unavailable(pub(crate) String);
+
+impl From<lapin::Error> for Unavailable {
+    fn from(error: lapin::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// One RabbitMQ virtual host. Connections are made when they are first needed, and anew after each loss.
+#[derive(Clone, Debug)]
+pub struct Broker {
+    publishing: Pool,
+    consuming: Pool,
+}
+
+impl Broker {
+    /// Prepares connections to `url`, for instance `amqp://guest:guest@127.0.0.1:5672/%2f`; the broker need not be
+    /// there yet. `name` is what the management pages show.
+    ///
+    /// # Errors
+    /// [`InvalidUrl`] when `url` is not an AMQP URL.
+    pub fn connect(url: &str, name: &str) -> Result<Self, InvalidUrl> {
+        let mut uri: AMQPUri = url.parse().map_err(InvalidUrl)?;
+        uri.query.heartbeat.get_or_insert(HEARTBEAT);
+        uri.query.connection_timeout.get_or_insert(5_000);
+        Ok(Self {
+            publishing: pool(&uri, format!("{name} (publishing)"))?,
+            consuming: pool(&uri, format!("{name} (consuming)"))?,
+        })
+    }
+
+    /// Makes one bounded round trip to the broker, for readiness.
+    ///
+    /// # Errors
+    /// [`Unavailable`] with the reason.
+    pub async fn check(&self) -> Result<(), Unavailable> {
+        let channel = self.publishing_channel().await?;
+        within(channel.close(200, "checked".into())).await
+    }
+
+    /// Declares exchanges, queues and bindings, and returns the names of the queues that did not exist before.
+    ///
+    /// # Errors
+    /// [`Unavailable`], also when something exists under one of the names with other properties.
+    pub async fn declare(&self, topology: &Topology) -> Result<Vec<String>, Unavailable> {
+        let mut anew = Vec::new();
+        for queue in &topology.queues {
+            // A failed look closes its channel, so each queue is looked for on one of its own.
+            let channel = self.consuming_channel().await?;
+            if !within(topology::exists(&channel, queue)).await? {
+                anew.push(queue.name.clone());
+            }
+        }
+        let channel = self.consuming_channel().await?;
+        within(topology::declare(&channel, topology)).await?;
+        Ok(anew)
+    }
+
+    pub(crate) async fn publishing_channel(&self) -> Result<Channel, Unavailable> {
+        channel(&self.publishing).await
+    }
+
+    pub(crate) async fn consuming_channel(&self) -> Result<Channel, Unavailable> {
+        channel(&self.consuming).await
+    }
+}
+
+/// A pool of one: many channels share the connection, and the pool makes it, checks it and makes it anew, one attempt
+/// at a time however many wait for it.
+fn pool(uri: &AMQPUri, name: String) -> Result<Pool, InvalidUrl> {
+    let timeouts = Timeouts {
+        wait: Some(CONNECT_WITHIN),
+        create: Some(CONNECT_WITHIN),
+        recycle: Some(CONNECT_WITHIN),
+    };
+    let config = Config {
+        url: Some(uri.to_string()),
+        pool: Some(PoolConfig {
+            timeouts,
+            ..PoolConfig::new(1)
+        }),
+    };
+    let properties =
+        move || ConnectionProperties::default().with_connection_name(name.clone().into());
+    config
+        .create_pool(properties, Runtime::Tokio1)
+        .map_err(|error| InvalidUrl(error.to_string()))
+}
+
+/// The connection goes back to the pool at once; the channel keeps working on it.
+async fn channel(pool: &Pool) -> Result<Channel, Unavailable> {
+    let connection = pool
+        .get()
+        .await
+        .map_err(|error| Unavailable(error.to_string()))?;
+    within(connection.create_channel()).await
+}
+
+/// Bounds one exchange with the broker.
+pub(crate) async fn within<T>(
+    exchange: impl Future<Output = lapin::Result<T>>,
+) -> Result<T, Unavailable> {
+    match tokio::time::timeout(ANSWER_WITHIN, exchange).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(Unavailable(format!("no answer within {ANSWER_WITHIN:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Broker;
+
+    #[tokio::test]
+    async fn an_invalid_url_is_refused_without_repeating_its_password() {
+        let refusal = Broker::connect("http://me:secret@localhost", "test").unwrap_err();
+        assert!(
+            !format!("{refusal} {refusal:?}").contains("secret"),
+            "{refusal}"
+        );
+    }
+}

@@ -1,0 +1,183 @@
+//! Publishes in groups: what waits goes out together on one channel, and the group is settled when all of it is.
+//!
+//! A group is settled as a whole because `lapin` hands a returned message to whichever confirm comes next, not to the
+//! one it belongs to. Only when nothing else is in flight on the channel is it certain that every return is in hand;
+//! it is then matched by its message id.
+
+use crate::broker::{Broker, Unavailable, within};
+use crate::message::Message;
+use crate::topology::{Topology, short};
+use futures::future::try_join_all;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::{Channel, Confirmation};
+use std::collections::HashSet;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+
+const GROUP: usize = 256;
+const CONFIRM_WITHIN: Duration = Duration::from_secs(15);
+
+/// Why a message may not be in any queue.
+#[derive(Debug, Clone, Error)]
+pub enum PublishError {
+    /// No queue is bound for it: the broker took it and threw it away.
+    #[error("no queue takes the message")]
+    Unroutable,
+    /// The broker, or a limit of the protocol, refused this message.
+    #[error("the message was refused")]
+    Refused,
+    /// It is not known whether the broker has it.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// Publishes messages, confirmed, mandatory and persistent, in the order in which they are given.
+#[derive(Clone, Debug)]
+pub struct Publisher {
+    outbox: mpsc::Sender<Outgoing>,
+}
+
+#[derive(Debug)]
+struct Outgoing {
+    message: Message,
+    outcome: oneshot::Sender<Outcome>,
+}
+
+type Outcome = Result<(), PublishError>;
+
+impl Publisher {
+    /// A publisher on a channel of its own. `topology` is declared whenever that channel is opened.
+    #[must_use]
+    pub fn new(broker: Broker, topology: Topology) -> Self {
+        let (outbox, inbox) = mpsc::channel(GROUP);
+        tokio::spawn(
+            Driver {
+                broker,
+                topology,
+                channel: None,
+            }
+            .run(inbox),
+        );
+        Self { outbox }
+    }
+
+    /// Returns when the broker has the message safely in at least one queue. Many calls may be in flight; each waits
+    /// while the outbox is full.
+    ///
+    /// # Errors
+    /// [`PublishError`]; after any of them the message may be published again.
+    pub async fn publish(&self, message: Message) -> Result<(), PublishError> {
+        let (outcome, settled) = oneshot::channel();
+        let ended = || Unavailable("the publisher has ended".to_owned());
+        let sent = self.outbox.send(Outgoing { message, outcome }).await;
+        sent.map_err(|_| ended())?;
+        settled.await.map_err(|_| ended())?
+    }
+}
+
+struct Driver {
+    broker: Broker,
+    topology: Topology,
+    channel: Option<Channel>,
+}
+
+impl Driver {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Outgoing>) {
+        let mut group = Vec::with_capacity(GROUP);
+        while inbox.recv_many(&mut group, GROUP).await > 0 {
+            self.settle(std::mem::take(&mut group)).await;
+        }
+    }
+
+    async fn settle(&mut self, group: Vec<Outgoing>) {
+        let (messages, outcomes): (Vec<_>, Vec<_>) = group
+            .into_iter()
+            .map(|outgoing| (outgoing.message, outgoing.outcome))
+            .unzip();
+        let settled = match self.publish_all(&messages).await {
+            Ok(settled) => settled,
+            Err(unavailable) => {
+                // What is unsettled must not be mixed up with what comes next.
+                self.channel = None;
+                vec![Err(unavailable.into()); messages.len()]
+            }
+        };
+        for (outcome, result) in outcomes.into_iter().zip(settled) {
+            // A caller that no longer waits does not need to know.
+            let _ = outcome.send(result);
+        }
+    }
+
+    async fn publish_all(&mut self, messages: &[Message]) -> Result<Vec<Outcome>, Unavailable> {
+        let channel = self.open_channel().await?;
+        match tokio::time::timeout(CONFIRM_WITHIN, publish_group(&channel, messages)).await {
+            Ok(settled) => Ok(settled?),
+            Err(_) => Err(Unavailable(format!("no confirm within {CONFIRM_WITHIN:?}"))),
+        }
+    }
+
+    async fn open_channel(&mut self) -> Result<Channel, Unavailable> {
+        if let Some(channel) = self
+            .channel
+            .as_ref()
+            .filter(|channel| channel.status().connected())
+        {
+            return Ok(channel.clone());
+        }
+        self.broker.declare(&self.topology).await?;
+        let channel = self.broker.publishing_channel().await?;
+        within(channel.confirm_select(ConfirmSelectOptions::default())).await?;
+        Ok(self.channel.insert(channel).clone())
+    }
+}
+
+async fn publish_group(channel: &Channel, messages: &[Message]) -> lapin::Result<Vec<Outcome>> {
+    let mandatory = BasicPublishOptions {
+        mandatory: true,
+        ..BasicPublishOptions::default()
+    };
+    let mut confirms = Vec::with_capacity(messages.len());
+    let mut refused = HashSet::new();
+    for (index, message) in messages.iter().enumerate() {
+        // A message that cannot be written is refused alone; it must not hold up the others.
+        let (Ok(exchange), Ok(key), Ok(properties)) = (
+            short(&message.exchange),
+            short(&message.routing_key),
+            message.properties(),
+        ) else {
+            refused.insert(index);
+            continue;
+        };
+        let sent = channel.basic_publish(exchange, key, mandatory, &message.body, properties);
+        let confirm = sent.await?;
+        confirms.push(async move { confirm.await.map(|confirmation| (index, confirmation)) });
+    }
+    let confirmations = try_join_all(confirms).await?;
+    let mut returned = HashSet::new();
+    for (index, confirmation) in confirmations {
+        if !confirmation.is_ack() {
+            refused.insert(index);
+        }
+        returned.extend(returned_id(confirmation));
+    }
+    Ok(messages
+        .iter()
+        .enumerate()
+        .map(|(index, message)| match () {
+            () if refused.contains(&index) => Err(PublishError::Refused),
+            () if returned.contains(&message.id) => Err(PublishError::Unroutable),
+            () => Ok(()),
+        })
+        .collect())
+}
+
+fn returned_id(confirmation: Confirmation) -> Option<String> {
+    let returned = confirmation.take_message()?;
+    returned
+        .delivery
+        .properties
+        .message_id()
+        .as_ref()
+        .map(ToString::to_string)
+}

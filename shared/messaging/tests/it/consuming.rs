@@ -1,0 +1,108 @@
+use crate::support::{broker, letters, message, receive, soon};
+use messaging::{Batch, Broker, Consumer, Incoming, Publisher};
+use private_broker::PrivateBroker;
+use serde_json::Value;
+
+fn consumer(broker: &Broker) -> Consumer {
+    Consumer::new(broker.clone(), letters(), "letters".into(), 5)
+}
+
+async fn opened(consumer: &mut Consumer) -> bool {
+    match soon("opening", consumer.next(1)).await {
+        Incoming::Opened { declared_anew } => declared_anew,
+        Incoming::Batch(batch) => panic!("a batch before the queue was opened: {batch:?}"),
+    }
+}
+
+async fn batch(consumer: &mut Consumer, limit: usize) -> Batch {
+    match soon("a batch", consumer.next(limit)).await {
+        Incoming::Batch(batch) => batch,
+        Incoming::Opened { .. } => panic!("the queue was opened again"),
+    }
+}
+
+#[tokio::test]
+async fn a_queue_is_declared_anew_only_when_it_was_missing() {
+    let broker = broker().await;
+    let mut first = consumer(&broker);
+    assert!(opened(&mut first).await);
+    first.close().await;
+    assert!(!opened(&mut consumer(&broker)).await);
+}
+
+#[tokio::test]
+async fn a_deleted_queue_comes_back_and_is_reported() {
+    let node = PrivateBroker::shared().await;
+    let url = node.vhost().await;
+    let vhost = url.rsplit('/').next().unwrap();
+    let broker = Broker::connect(&url, "test").unwrap();
+    let mut consumer = consumer(&broker);
+    opened(&mut consumer).await;
+    let path = format!("queues/{vhost}/letters");
+    node.management("DELETE", &path, &Value::Null)
+        .await
+        .unwrap();
+    assert!(opened(&mut consumer).await, "the queue was declared anew");
+    let publisher = Publisher::new(broker, letters());
+    soon("publishing", publisher.publish(message("letter.sent", 1)))
+        .await
+        .unwrap();
+    assert_eq!(receive(&mut consumer, 1).await, ["1"]);
+}
+
+#[tokio::test]
+async fn a_delivery_has_what_was_published() {
+    let broker = broker().await;
+    let mut consumer = consumer(&broker);
+    opened(&mut consumer).await;
+    let publisher = Publisher::new(broker, letters());
+    soon("publishing", publisher.publish(message("letter.sent", 7)))
+        .await
+        .unwrap();
+    let batch = batch(&mut consumer, 1).await;
+    let delivery = &batch.deliveries[0];
+    assert_eq!(delivery.body, b"7");
+    assert_eq!(delivery.id(), Some("7"));
+    assert_eq!(delivery.header("kind"), Some("letter.sent"));
+    assert_eq!(delivery.header("absent"), None);
+    assert!(!delivery.redelivered);
+}
+
+#[tokio::test]
+async fn what_a_stopped_consumer_did_not_acknowledge_comes_again_in_order() {
+    let broker = broker().await;
+    let mut first = consumer(&broker);
+    opened(&mut first).await;
+    let mut second = consumer(&broker);
+    opened(&mut second).await;
+    let publisher = Publisher::new(broker, letters());
+    for id in 0..20 {
+        soon("publishing", publisher.publish(message("letter.sent", id)))
+            .await
+            .unwrap();
+    }
+    let mut taken = 0;
+    while taken < 5 {
+        taken += batch(&mut first, 5 - taken).await.deliveries.len();
+    }
+    drop(first);
+    let received = receive(&mut second, 20).await;
+    let expected: Vec<String> = (0..20).map(|id| id.to_string()).collect();
+    assert_eq!(received, expected);
+}
+
+#[tokio::test]
+async fn a_message_is_never_given_up_on() {
+    let broker = broker().await;
+    let publisher = Publisher::new(broker.clone(), letters());
+    soon("publishing", publisher.publish(message("letter.sent", 1)))
+        .await
+        .unwrap();
+    for delivery in 0..25 {
+        let mut consumer = consumer(&broker);
+        opened(&mut consumer).await;
+        let batch = batch(&mut consumer, 1).await;
+        assert_eq!(batch.deliveries[0].redelivered, delivery > 0);
+        consumer.close().await;
+    }
+}

@@ -1,0 +1,120 @@
+use crate::support::{broker, letters, message, receive, soon};
+use futures::future::join_all;
+use messaging::{Backoff, Broker, Consumer, PublishError, Publisher};
+use private_broker::PrivateBroker;
+
+#[tokio::test]
+async fn a_message_that_no_queue_takes_is_an_error() {
+    let publisher = Publisher::new(broker().await, letters());
+    let outcome = soon("publishing", publisher.publish(message("parcel.sent", 1))).await;
+    assert!(
+        matches!(outcome, Err(PublishError::Unroutable)),
+        "{outcome:?}"
+    );
+}
+
+#[tokio::test]
+async fn of_many_in_flight_exactly_the_unroutable_ones_fail() {
+    let publisher = Publisher::new(broker().await, letters());
+    let key = |id: usize| {
+        if id.is_multiple_of(3) {
+            "parcel.sent"
+        } else {
+            "letter.sent"
+        }
+    };
+    let publishing = (0..1_000).map(|id| publisher.publish(message(key(id), id)));
+    for (id, outcome) in soon("publishing", join_all(publishing))
+        .await
+        .into_iter()
+        .enumerate()
+    {
+        let unroutable = matches!(outcome, Err(PublishError::Unroutable));
+        assert_eq!(unroutable, id.is_multiple_of(3), "{id}: {outcome:?}");
+        assert!(unroutable || outcome.is_ok(), "{id}: {outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_the_protocol_cannot_carry_is_refused_alone() {
+    let publisher = Publisher::new(broker().await, letters());
+    let long = "x".repeat(256);
+    let (bad, good) = soon("publishing", async {
+        tokio::join!(
+            publisher.publish(message(&long, 1)),
+            publisher.publish(message("letter.sent", 2))
+        )
+    })
+    .await;
+    assert!(matches!(bad, Err(PublishError::Refused)), "{bad:?}");
+    good.unwrap();
+}
+
+#[tokio::test]
+async fn an_exchange_that_is_missing_fails_until_it_is_declared_again() {
+    let broker = broker().await;
+    let publisher = Publisher::new(broker.clone(), letters());
+    let mut elsewhere = message("letter.sent", 1);
+    elsewhere.exchange = "nowhere".into();
+    let outcome = soon("publishing", publisher.publish(elsewhere)).await;
+    assert!(
+        matches!(outcome, Err(PublishError::Unavailable(_))),
+        "{outcome:?}"
+    );
+    soon("publishing", publisher.publish(message("letter.sent", 2)))
+        .await
+        .unwrap();
+}
+
+/// Publishes as production code does: again and again, until it is confirmed.
+async fn publish_surely(publisher: &Publisher, id: usize) {
+    let mut backoff = Backoff::default();
+    while publisher.publish(message("letter.sent", id)).await.is_err() {
+        backoff.pause().await;
+    }
+}
+
+#[tokio::test]
+async fn publishing_and_consuming_resume_after_the_broker_was_killed() {
+    let node = PrivateBroker::start().await.unwrap();
+    let broker = Broker::connect(&node.amqp_url(), "test").unwrap();
+    let publisher = Publisher::new(broker.clone(), letters());
+    let mut consumer = Consumer::new(broker.clone(), letters(), "letters".into(), 50);
+    let publishing = async {
+        join_all((0..200).map(|id| publish_surely(&publisher, id))).await;
+        node.kill().await.unwrap();
+        assert!(
+            broker.check().await.is_err(),
+            "a killed broker must not pass for available"
+        );
+        let restarting = async { node.restart().await.unwrap() };
+        let more = join_all((200..400).map(|id| publish_surely(&publisher, id)));
+        tokio::join!(restarting, more);
+    };
+    let (received, ()) = soon("the whole exchange", async {
+        tokio::join!(receive(&mut consumer, 400), publishing)
+    })
+    .await;
+    assert_eq!(received.len(), 400);
+    broker.check().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_confirmed_survives_the_brokers_death() {
+    let node = PrivateBroker::start().await.unwrap();
+    let broker = Broker::connect(&node.amqp_url(), "test").unwrap();
+    let publisher = Publisher::new(broker.clone(), letters());
+    for outcome in join_all((0..300).map(|id| publisher.publish(message("letter.sent", id)))).await
+    {
+        outcome.unwrap();
+    }
+    node.kill().await.unwrap();
+    node.restart().await.unwrap();
+    let mut consumer = Consumer::new(broker, letters(), "letters".into(), 50);
+    let received = receive(&mut consumer, 300).await;
+    let expected: Vec<String> = (0..300).map(|id| id.to_string()).collect();
+    assert_eq!(
+        received, expected,
+        "nothing is missing and the order is kept"
+    );
+}
