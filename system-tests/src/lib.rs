@@ -11,6 +11,7 @@
 pub mod audit;
 pub mod client;
 pub mod load;
+pub mod part;
 pub mod process;
 pub mod proxy;
 pub mod search;
@@ -18,7 +19,8 @@ pub mod system;
 pub mod wait;
 
 pub use client::{Answer, Users};
-pub use system::{Part, System};
+pub use part::Part;
+pub use system::System;
 
 /// A name that no other test and no other run uses.
 #[must_use]

@@ -1,0 +1,92 @@
+//! A closed-loop generator: each connection sends its next request when the last one is answered.
+
+use crate::machine;
+use crate::work::Work;
+use anyhow::{Result, ensure};
+use hdrhistogram::Histogram;
+use http_body_util::BodyExt;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+type Body = http_body_util::Full<hyper::body::Bytes>;
+
+/// What one row measured.
+#[derive(Debug)]
+pub(crate) struct Figures {
+    /// Answers a second.
+    pub(crate) rate: f64,
+    /// From sending a request to the end of its answer, in nanoseconds.
+    pub(crate) latency: Histogram<u64>,
+    /// The share of the machine's processor time that the generator itself took, 0 to 1.
+    pub(crate) generator: f64,
+}
+
+/// Nanoseconds from 1 µs to 1 minute, with three digits.
+pub(crate) fn histogram() -> Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1_000, 60_000_000_000, 3)?)
+}
+
+/// Works for this long over so many connections; fails with the first unexpected answer.
+pub(crate) async fn run(work: &Work, connections: usize, length: Duration) -> Result<Figures> {
+    let mut senders = Vec::new();
+    for _ in 0..connections {
+        senders.push(connect(work).await?);
+    }
+    let busy = machine::own_processor_time()?;
+    let began = Instant::now();
+    let mut loops = JoinSet::new();
+    for sender in senders {
+        loops.spawn(work_until(work.clone(), sender, began + length));
+    }
+    let mut latency = histogram()?;
+    while let Some(done) = loops.join_next().await {
+        latency.add(done??)?;
+    }
+    let took = began.elapsed();
+    let busy = machine::own_processor_time()?.saturating_sub(busy);
+    Ok(Figures {
+        rate: count(&latency) / took.as_secs_f64(),
+        latency,
+        generator: busy.as_secs_f64() / took.as_secs_f64() / machine::cores()?,
+    })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52 answers")]
+fn count(latency: &Histogram<u64>) -> f64 {
+    latency.len() as f64
+}
+
+async fn connect(work: &Work) -> Result<SendRequest<Body>> {
+    let stream = TcpStream::connect(work.address()).await?;
+    stream.set_nodelay(true)?;
+    let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+    // It ends with its sender; a broken connection fails the request that is under way.
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
+async fn work_until(
+    work: Work,
+    mut sender: SendRequest<Body>,
+    end: Instant,
+) -> Result<Histogram<u64>> {
+    let mut latency = histogram()?;
+    while Instant::now() < end {
+        let request = work.request()?;
+        let began = Instant::now();
+        let answer = sender.send_request(request).await?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await?.to_bytes();
+        latency.record(u64::try_from(began.elapsed().as_nanos())?)?;
+        ensure!(
+            work.expects(status.as_u16(), &body),
+            "{} answered {status} {}",
+            work.name(),
+            String::from_utf8_lossy(&body)
+        );
+    }
+    Ok(latency)
+}

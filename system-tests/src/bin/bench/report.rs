@@ -1,0 +1,96 @@
+//! The figures as a table; it refuses those that say more of the generator than of the service.
+
+use crate::generator::Figures;
+use anyhow::{Result, ensure};
+use hdrhistogram::Histogram;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Above this share of the machine's processor time the generator measures itself.
+const GENERATOR_LIMIT: f64 = 0.8;
+
+/// From this share of the empty handler's rate on, a row says nothing of the service but that HTTP costs more.
+const HTTP_BOUND: f64 = 0.8;
+
+/// All rows of one run.
+#[derive(Debug)]
+pub(crate) struct Report {
+    rows: Vec<(&'static str, usize, Figures)>,
+    /// The empty handler's rate by number of connections.
+    empty: BTreeMap<usize, f64>,
+    visible: Histogram<u64>,
+}
+
+impl Report {
+    pub(crate) fn new(visible: Histogram<u64>) -> Self {
+        Self {
+            rows: Vec::new(),
+            empty: BTreeMap::new(),
+            visible,
+        }
+    }
+
+    /// Adds a row; the first row of each number of connections is the empty handler.
+    pub(crate) fn add(
+        &mut self,
+        name: &'static str,
+        connections: usize,
+        figures: Figures,
+    ) -> Result<()> {
+        ensure!(
+            figures.generator < GENERATOR_LIMIT,
+            "{name}, {connections} connections: the generator took {:.0} % of the machine, so it measures itself",
+            figures.generator * 100.0
+        );
+        self.empty.entry(connections).or_insert(figures.rate);
+        self.rows.push((name, connections, figures));
+        Ok(())
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "\n{:<20} {:>11} {:>10} {:>9} {:>8} {:>8} {:>9}",
+            "what", "connections", "answers/s", "of empty", "p50 ms", "p99 ms", "generator"
+        )?;
+        for (name, connections, figures) in &self.rows {
+            let share = figures.rate / self.empty[connections];
+            let mark = if share >= HTTP_BOUND && !name.starts_with("empty") {
+                "*"
+            } else {
+                " "
+            };
+            writeln!(
+                f,
+                "{name:<20} {connections:>11} {:>10.0} {:>7.0} %{mark} {:>7.3} {:>8.3} {:>7.0} %",
+                figures.rate,
+                share * 100.0,
+                milliseconds(&figures.latency, 0.5),
+                milliseconds(&figures.latency, 0.99),
+                figures.generator * 100.0
+            )?;
+        }
+        writeln!(
+            f,
+            "\n* bound by HTTP and the generator: the service itself is faster than this."
+        )?;
+        writeln!(
+            f,
+            "generator: its share of the machine's processor time, which the service did not have."
+        )?;
+        write!(
+            f,
+            "\nacknowledged -> visible in the list, {} users one after the other: p50 {:.3} ms, p99 {:.3} ms",
+            self.visible.len(),
+            milliseconds(&self.visible, 0.5),
+            milliseconds(&self.visible, 0.99)
+        )
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52 nanoseconds")]
+fn milliseconds(latency: &Histogram<u64>, quantile: f64) -> f64 {
+    latency.value_at_quantile(quantile) as f64 / 1e6
+}

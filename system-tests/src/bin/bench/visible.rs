@@ -1,0 +1,37 @@
+//! How long an acknowledged user takes to be in the list.
+
+use crate::generator::histogram;
+use anyhow::{Context, Result, ensure};
+use hdrhistogram::Histogram;
+use reqwest::Method;
+use serde_json::Value;
+use std::time::Instant;
+use system_tests::client::id;
+use system_tests::{Answer, Users, unique, wait};
+
+/// From the 201 to the first list that has the user, in nanoseconds, for `count` users one after the other. The list is
+/// asked without pause, so the figure includes up to one such request.
+pub(crate) async fn measure(users: &Users, count: usize) -> Result<Histogram<u64>> {
+    let mut delay = histogram()?;
+    for _ in 0..count {
+        let user = users.created(&unique("visible")).await?;
+        let acknowledged = Instant::now();
+        await_in_list(users, &user).await?;
+        delay.record(u64::try_from(acknowledged.elapsed().as_nanos())?)?;
+    }
+    Ok(delay)
+}
+
+async fn await_in_list(users: &Users, user: &Value) -> Result<()> {
+    let before = id(user).parse::<u64>().context("an id is a number")? - 1;
+    let path = format!("/?limit=1&cursor={before}");
+    let began = Instant::now();
+    loop {
+        let page = Answer::to(users.request(Method::GET, &path)).await?;
+        let page = page.expect(200)?.body;
+        if page["data"][0] == *user {
+            return Ok(());
+        }
+        ensure!(began.elapsed() < wait::DEADLINE, "never listed: {user}");
+    }
+}
