@@ -1,0 +1,96 @@
+//! A gRPC client for any method of the `.proto` files in the `eventstore` crate's package, with messages as canonical
+//! protobuf JSON.
+
+use std::sync::LazyLock;
+
+use prost_reflect::prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
+use serde_json::Value;
+use tonic::Status;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+
+const FILES: [&str; 8] = [
+    "gossip.proto",
+    "monitoring.proto",
+    "operations.proto",
+    "persistent.proto",
+    "projections.proto",
+    "serverfeatures.proto",
+    "streams.proto",
+    "users.proto",
+];
+
+static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
+    let files = protox::compile(FILES, [env!("EVENTSTORE_PROTOS")]).unwrap();
+    DescriptorPool::from_file_descriptor_set(files).unwrap()
+});
+
+/// The types of a method named `package.Service/Method`.
+pub(crate) struct Method {
+    input: MessageDescriptor,
+    output: MessageDescriptor,
+    pub(crate) is_client_streaming: bool,
+}
+
+impl Method {
+    pub(crate) fn named(name: &str) -> Self {
+        let (service, method) = name.split_once('/').unwrap();
+        let service = POOL.get_service_by_name(service).unwrap();
+        let method = service.methods().find(|m| m.name() == method).unwrap();
+        Self {
+            input: method.input(),
+            output: method.output(),
+            is_client_streaming: method.is_client_streaming(),
+        }
+    }
+
+    pub(crate) fn message(&self, json: Value) -> DynamicMessage {
+        DynamicMessage::deserialize(self.input.clone(), json).unwrap()
+    }
+
+    pub(crate) fn codec(&self) -> JsonCodec {
+        JsonCodec(self.output.clone())
+    }
+}
+
+/// Sends dynamic messages; receives their JSON.
+pub(crate) struct JsonCodec(MessageDescriptor);
+
+pub(crate) struct ToWire;
+
+pub(crate) struct FromWire(MessageDescriptor);
+
+impl Codec for JsonCodec {
+    type Encode = DynamicMessage;
+    type Decode = Value;
+    type Encoder = ToWire;
+    type Decoder = FromWire;
+
+    fn encoder(&mut self) -> ToWire {
+        ToWire
+    }
+
+    fn decoder(&mut self) -> FromWire {
+        FromWire(self.0.clone())
+    }
+}
+
+impl Encoder for ToWire {
+    type Item = DynamicMessage;
+    type Error = Status;
+
+    fn encode(&mut self, message: DynamicMessage, wire: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        message.encode(wire).unwrap();
+        Ok(())
+    }
+}
+
+impl Decoder for FromWire {
+    type Item = Value;
+    type Error = Status;
+
+    fn decode(&mut self, wire: &mut DecodeBuf<'_>) -> Result<Option<Value>, Status> {
+        let message = DynamicMessage::decode(self.0.clone(), wire).unwrap();
+        Ok(Some(serde_json::to_value(&message).unwrap()))
+    }
+}

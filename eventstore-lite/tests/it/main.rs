@@ -1,0 +1,3 @@
+//! The server from outside, in the same process.
+
+mod golden;
