@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
+use system_tests::audit::user_events;
 use system_tests::client::{Answer, id, user};
 use system_tests::{Part, System, Users, unique};
 
@@ -240,7 +241,7 @@ async fn the_users_service_refuses_bad_input_and_nothing_changes() -> Result<()>
     let existing = users.created(&unique("existing")).await?;
     let path = format!("/{}", id(&existing));
     users.until_listed(std::slice::from_ref(&existing)).await?;
-    let before = system_tests::audit::user_events(&store).await?;
+    let before = user_events(&store).await?;
     let tables = [
         bad_users(&path),
         bad_bodies(&path),
@@ -250,7 +251,7 @@ async fn the_users_service_refuses_bad_input_and_nothing_changes() -> Result<()>
     for case in tables.iter().flatten() {
         case.check(&users).await?;
     }
-    let after = system_tests::audit::user_events(&store).await?;
+    let after = user_events(&store).await?;
     ensure!(before == after, "events were written: {after:?}");
     ensure!(users.get(&path[1..]).await?.body == existing);
     // Once a later user is listed, what came before has been applied too.

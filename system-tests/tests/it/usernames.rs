@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use futures::future::{join_all, try_join, try_join_all};
 use serde_json::json;
+use system_tests::audit::user_events;
 use system_tests::client::{id, user};
 use system_tests::{Answer, System, Users, unique};
 
@@ -104,5 +105,17 @@ async fn two_patches_at_once_both_land() -> Result<()> {
         ensure!(now["given_name"] == given["given_name"], "{now}");
         ensure!(now["family_name"] == family["family_name"], "{now}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_uncontended_post_costs_two_appends() -> Result<()> {
+    let system = System::start().await?;
+    let user = system.users()?.created(&unique("single")).await?;
+    let stored = user_events(&system.store()?).await?;
+    let streams: Vec<_> = stored.iter().map(|(stream, ..)| stream.as_str()).collect();
+    ensure!(streams.len() == 2, "{stored:?}");
+    ensure!(streams[0].starts_with("username-"), "{stored:?}");
+    ensure!(streams[1] == format!("users-{}", id(&user)), "{stored:?}");
     Ok(())
 }
