@@ -1,0 +1,3 @@
+//! The write side: commands come in, events go to the store, and the answer waits until they are durable.
+
+pub mod reservation;

@@ -1,0 +1,314 @@
+//! The fenced reservation of a username: which read or append comes next, given what the last one showed.
+//!
+//! Pure: knows nothing of storage, time or threads, so that the explorer in the tests drives the very code that
+//! [`CommandHandler`](super::handler::CommandHandler) drives.
+//!
+//! Invariants:
+//! - At no time do two live users hold one name, whatever stalls, stops or races.
+//! - What a commit expects of the user's stream was read before the claim, so that a fence set in between refuses it.
+//! - A claim is always a new event, also over one's own earlier claim: that is what makes a rival's takeover fail.
+//! - A claim whose commit was refused is left: to release it could free the name of a living user.
+//! - Only the very claim that was committed is released. A claim holds only while its owner's stream says so.
+
+use crate::domain::{Claim, ReservationName, UserId};
+use crate::stored_event::Fence;
+
+#[cfg(test)]
+mod explorer;
+
+/// What a command wants of a user's name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Goal {
+    /// A new user lives under the name.
+    Create(ReservationName),
+    /// The user lives under the name from here on.
+    Hold(ReservationName),
+    /// The user goes on under the same name.
+    Keep,
+    /// The user is no more.
+    Delete,
+}
+
+/// What a user's stream says, without any key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// There is no event.
+    Absent,
+    /// Given up before anybody was made.
+    Abandoned,
+    /// Alive under the claim; the stream's last event has the revision.
+    Alive {
+        /// The claim of the last event that carried one.
+        claim: Claim,
+        /// The revision of the last event of any kind.
+        revision: u64,
+    },
+    /// Deleted.
+    Erased,
+}
+
+/// What a reservation's last event says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Holder {
+    /// Never claimed, or released at this revision.
+    Nobody(Option<u64>),
+    /// Claimed by the user at this revision.
+    Claimed(UserId, u64),
+}
+
+/// The next thing to do. `expected` is the revision that the stream must have, `None` for a stream without events.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// Read a user's stream; answer [`Seen::User`].
+    ReadUser(UserId),
+    /// Read a reservation's last event; answer [`Seen::Reservation`].
+    ReadReservation(ReservationName),
+    /// Let a rival finish, about 50 ms (spares work, safety does not need it); answer [`Seen::Waited`].
+    Wait,
+    /// Append a claim by this user; answer [`Seen::Appended`] or [`Seen::Refused`].
+    Claim {
+        /// Where to.
+        reservation: ReservationName,
+        /// The reservation's revision.
+        expected: Option<u64>,
+    },
+    /// Append a fence to a rival's stream; answer [`Seen::Appended`] or [`Seen::Refused`].
+    Fence {
+        /// Whose stream.
+        user: UserId,
+        /// Which fence.
+        fence: Fence,
+        /// The revision of the rival's stream.
+        expected: Option<u64>,
+    },
+    /// Decide upon what the user's stream said last, and append; answer [`Seen::Appended`] or [`Seen::Refused`].
+    Commit {
+        /// The revision of the user's stream.
+        expected: Option<u64>,
+        /// The claim that was made for it; none when the user keeps the one that is held.
+        claim: Option<Claim>,
+    },
+    /// Append a release, expecting the claim's own revision; answer either way, it is left if refused.
+    Release(Claim),
+    /// Nothing: it is over.
+    Done(Outcome),
+}
+
+/// What came of a step.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Seen {
+    /// A user's stream says so.
+    User(Standing),
+    /// A reservation's last event says so.
+    Reservation(Holder),
+    /// Some time has passed.
+    Waited,
+    /// The event is stored at this revision.
+    Appended(u64),
+    /// The stream is not as expected: nothing was stored.
+    Refused,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The command's events are stored.
+    Committed,
+    /// Somebody else lives under the name.
+    Taken,
+    /// The new user's id is not new (any more): a fresh one is needed.
+    IdUsed,
+    /// Others were quicker every time.
+    Contended,
+}
+
+/// One command on its way.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Reservation {
+    me: UserId,
+    goal: Goal,
+    refusals_left: u32,
+    /// What the user's own stream said before the claim.
+    base: Standing,
+    at: At,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum At {
+    Myself,
+    Name(ReservationName),
+    Rival(Rival),
+    Waiting(Rival),
+    Fencing(Rival, Fence, Option<u64>),
+    Claiming(ReservationName, Option<u64>),
+    Committing(Option<Claim>),
+    Releasing(Claim),
+    Over(Outcome),
+}
+
+/// Somebody who claimed the name before.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Rival {
+    user: UserId,
+    claim: Claim,
+    waited_for: bool,
+}
+
+impl Reservation {
+    /// Begins; every refusal beyond `refusals` ends it as [`Outcome::Contended`].
+    ///
+    /// A new user's stream is not read at first: that it must be absent is said with the commit.
+    #[must_use]
+    pub fn new(me: UserId, goal: Goal, refusals: u32) -> Self {
+        let at = match &goal {
+            Goal::Create(name) => At::Name(name.clone()),
+            Goal::Hold(_) | Goal::Keep | Goal::Delete => At::Myself,
+        };
+        Self {
+            me,
+            goal,
+            refusals_left: refusals,
+            base: Standing::Absent,
+            at,
+        }
+    }
+
+    /// What to do next; the same until [`observe`](Self::observe) is told what came of it.
+    #[must_use]
+    pub fn next(&self) -> Step {
+        match &self.at {
+            At::Myself => Step::ReadUser(self.me),
+            At::Name(name) => Step::ReadReservation(name.clone()),
+            At::Rival(rival) => Step::ReadUser(rival.user),
+            At::Waiting(_) => Step::Wait,
+            At::Fencing(rival, fence, expected) => Step::Fence {
+                user: rival.user,
+                fence: *fence,
+                expected: *expected,
+            },
+            At::Claiming(reservation, expected) => Step::Claim {
+                reservation: reservation.clone(),
+                expected: *expected,
+            },
+            At::Committing(claim) => Step::Commit {
+                expected: self.base.revision(),
+                claim: claim.clone(),
+            },
+            At::Releasing(claim) => Step::Release(claim.clone()),
+            At::Over(outcome) => Step::Done(*outcome),
+        }
+    }
+
+    /// Goes on with what came of the step. What does not answer the step begins the command again.
+    pub fn observe(&mut self, seen: Seen) {
+        let at = std::mem::replace(&mut self.at, At::Myself);
+        self.at = match (at, seen) {
+            (At::Myself, Seen::User(standing)) => self.begin(standing),
+            (At::Name(name), Seen::Reservation(holder)) => self.take(name, holder),
+            (At::Rival(rival), Seen::User(standing)) => rival.judge(&standing),
+            (At::Waiting(rival), Seen::Waited) => At::Rival(rival.patiently()),
+            (At::Fencing(rival, ..), Seen::Appended(_)) => rival.take_over(),
+            (At::Fencing(rival, ..), Seen::Refused) => self.again(At::Rival(rival)),
+            (At::Claiming(reservation, _), Seen::Appended(revision)) => {
+                At::Committing(Some(Claim {
+                    reservation,
+                    revision,
+                }))
+            }
+            (At::Claiming(name, _), Seen::Refused) => self.again(At::Name(name)),
+            (At::Committing(claim), Seen::Appended(_)) => self.tidy_up(claim.is_some()),
+            (At::Committing(_), Seen::Refused) => self.again(At::Myself),
+            (At::Releasing(_), Seen::Appended(_) | Seen::Refused) => At::Over(Outcome::Committed),
+            (At::Over(outcome), _) => At::Over(outcome),
+            _ => self.again(At::Myself),
+        };
+    }
+
+    fn begin(&mut self, standing: Standing) -> At {
+        self.base = standing;
+        match (&self.goal, &self.base) {
+            (Goal::Create(name), Standing::Absent) => At::Name(name.clone()),
+            (Goal::Create(_), _) => At::Over(Outcome::IdUsed),
+            (Goal::Hold(name), Standing::Alive { claim, .. }) if claim.reservation != *name => {
+                At::Name(name.clone())
+            }
+            // The name stays, or there is nobody to rename: the decider says what that means.
+            (Goal::Hold(_) | Goal::Keep | Goal::Delete, _) => At::Committing(None),
+        }
+    }
+
+    fn take(&self, name: ReservationName, holder: Holder) -> At {
+        match holder {
+            Holder::Nobody(expected) => At::Claiming(name, expected),
+            Holder::Claimed(user, revision) if user == self.me => {
+                At::Claiming(name, Some(revision))
+            }
+            Holder::Claimed(user, revision) => At::Rival(Rival {
+                user,
+                claim: Claim {
+                    reservation: name,
+                    revision,
+                },
+                waited_for: false,
+            }),
+        }
+    }
+
+    fn tidy_up(&self, renamed: bool) -> At {
+        match (&self.goal, &self.base) {
+            (Goal::Hold(_), Standing::Alive { claim, .. }) if renamed => {
+                At::Releasing(claim.clone())
+            }
+            (Goal::Delete, Standing::Alive { claim, .. }) => At::Releasing(claim.clone()),
+            _ => At::Over(Outcome::Committed),
+        }
+    }
+
+    fn again(&mut self, at: At) -> At {
+        match self.refusals_left.checked_sub(1) {
+            Some(left) => {
+                self.refusals_left = left;
+                at
+            }
+            None => At::Over(Outcome::Contended),
+        }
+    }
+}
+
+impl Rival {
+    fn judge(self, standing: &Standing) -> At {
+        match standing {
+            Standing::Alive { claim, .. } if claim.reservation == self.claim.reservation => {
+                At::Over(Outcome::Taken)
+            }
+            Standing::Abandoned | Standing::Erased => self.take_over(),
+            // Stale or in flight: nobody can tell which.
+            Standing::Absent | Standing::Alive { .. } if !self.waited_for => At::Waiting(self),
+            Standing::Absent => At::Fencing(self, Fence::RegistrationAbandoned, None),
+            Standing::Alive { revision, .. } => {
+                At::Fencing(self, Fence::RenameFenced, Some(*revision))
+            }
+        }
+    }
+
+    fn patiently(self) -> Self {
+        Self {
+            waited_for: true,
+            ..self
+        }
+    }
+
+    fn take_over(self) -> At {
+        At::Claiming(self.claim.reservation, Some(self.claim.revision))
+    }
+}
+
+impl Standing {
+    /// The revision of the stream's last event; none where there is no event that anything may follow.
+    fn revision(&self) -> Option<u64> {
+        match self {
+            Self::Alive { revision, .. } => Some(*revision),
+            Self::Absent | Self::Abandoned | Self::Erased => None,
+        }
+    }
+}
