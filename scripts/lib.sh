@@ -63,19 +63,19 @@ stop() {
 
 busy() { (exec 3<>"/dev/tcp/${1%:*}/${1##*:}") 2>/dev/null; }
 
-# Who listens on port $1, as far as this machine tells.
+# Who listens on port $1, as far as this user may see.
 listener() {
-    if command -v ss >/dev/null; then
-        ss -Hltnp "sport = :$1" | grep -o '"[^"]*",pid=[0-9]*' | sort -u | paste -sd' ' || true
-    elif command -v lsof >/dev/null; then
-        lsof -nP -iTCP:"$1" -sTCP:LISTEN -Fcp | paste -sd' ' - || true
-    fi
-}
+    local inode pid
+    awk -v port=":$(printf %04X "$1")" '$4 == "0A" && $2 ~ port "$" { print $10 }' /proc/net/tcp /proc/net/tcp6 |
+        while read -r inode; do find /proc/[0-9]*/fd -lname "socket:\[$inode\]"; done |
+        cut -d/ -f3 | sort -un |
+        while read -r pid; do say "$(cat "/proc/$pid/comm") (process $pid)"; done
+} 2>/dev/null
 
 refuse_if_busy() {
     local by
     if busy "$2"; then
-        by=$(listener "${2##*:}")
+        by=$(listener "${2##*:}" | paste -sd, || true)
         fail "port ${2##*:}, for $1, is in use by ${by:-a process that this user may not see}; end that, or set $3"
     fi
 }
