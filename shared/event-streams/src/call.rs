@@ -14,6 +14,8 @@ use crate::backoff::Backoff;
 use crate::error::{Unavailable, is_outage};
 use crate::generation::Generation;
 
+/// How many calls other than appends may be in flight; more wait.
+pub(crate) const CALLS: usize = 24;
 /// How long a call may take in all, waiting and repeating included.
 pub(crate) const CALL_WITHIN: Duration = Duration::from_secs(10);
 /// How long one attempt of a call may take, so that a lost answer leaves time for another.
@@ -28,7 +30,10 @@ impl EventStreams {
     ///
     /// [`Unavailable`] with what is wrong.
     pub async fn check(&self) -> Result<(), Unavailable> {
-        let question = async { self.connection.generation().await.probe().await };
+        let question = async {
+            let generation = self.connection.generation().await;
+            attempt(&generation, generation.probe()).await
+        };
         match timeout(CHECK_WITHIN, question).await {
             Ok(answer) => answer.map_err(|error| Unavailable::new(error.to_string())),
             Err(_) => Err(self.connection.why()),

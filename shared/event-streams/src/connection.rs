@@ -41,7 +41,7 @@ impl Connection {
         let mut state = self.state.clone();
         loop {
             if let State::Up(generation) = &*state.borrow_and_update()
-                && !generation.is_broken()
+                && generation.is_usable()
             {
                 return Arc::clone(generation);
             }
@@ -71,35 +71,60 @@ async fn supervise(settings: ClientSettings, state: watch::Sender<State>) {
 
 async fn renew_for_ever(settings: ClientSettings, state: watch::Sender<State>) {
     let mut backoff = Backoff::new();
-    let mut was_up = true;
+    let mut was_up = false;
     loop {
         match connect(&settings).await {
             Ok(generation) => {
-                was_up = true;
-                if serve_until_spent(generation, &state).await {
-                    backoff.reset();
+                if !std::mem::replace(&mut was_up, true) {
+                    tracing::info!("connected to the event store");
+                }
+                match serve_until_spent(generation, &state).await {
+                    Spent::WornOut => continue,
+                    Spent::Lasted => backoff.reset(),
+                    Spent::Short => {}
                 }
             }
             Err(reason) => {
-                if std::mem::take(&mut was_up) {
-                    tracing::warn!(reason = reason.reason, "no connection to the event store");
-                }
-                state.send_replace(State::Down(reason));
+                report_down(&state, reason);
+                was_up = false;
             }
         }
         backoff.pause().await;
     }
 }
 
-/// Hands the generation to the callers until it must be replaced, and says whether it lasted. A server that answers the
-/// first question and nothing else is not asked in a tight loop.
-async fn serve_until_spent(generation: Generation, state: &watch::Sender<State>) -> bool {
+/// Says so to callers, and once an outage to the log.
+fn report_down(state: &watch::Sender<State>, reason: Unavailable) {
+    let known = matches!(&*state.borrow(), State::Down(known) if *known == reason);
+    if !known {
+        tracing::warn!(reason = reason.reason, "no connection to the event store");
+    }
+    state.send_replace(State::Down(reason));
+}
+
+/// How a generation ended.
+enum Spent {
+    /// It still works, as long as it takes to build another.
+    WornOut,
+    /// It broke after a good while.
+    Lasted,
+    /// It broke at once: a server that answers the first question and nothing else is not asked in a tight loop.
+    Short,
+}
+
+/// Hands the generation to the callers until it must be replaced.
+async fn serve_until_spent(generation: Generation, state: &watch::Sender<State>) -> Spent {
     let since = Instant::now();
     let generation = Arc::new(generation);
     state.send_replace(State::Up(Arc::clone(&generation)));
-    tracing::info!("connected to the event store");
     generation.spent().await;
-    !generation.is_broken() || since.elapsed() > LASTED
+    if !generation.is_broken() {
+        Spent::WornOut
+    } else if since.elapsed() > LASTED {
+        Spent::Lasted
+    } else {
+        Spent::Short
+    }
 }
 
 async fn connect(settings: &ClientSettings) -> Result<Generation, Unavailable> {

@@ -15,8 +15,13 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::is_outage;
 
-/// After so many ended append sessions, each of which leaves an HTTP/2 stream open, the generation is replaced.
-const SESSIONS_TO_WEAR_OUT: usize = 24;
+/// After so many ended append sessions, each of which leaves an HTTP/2 stream open, a successor is built.
+const WORN_OUT: usize = 16;
+
+/// After so many, nothing new is begun until the successor is there. With what may be in flight
+/// ([`SESSIONS`](crate::sessions::SESSIONS), [`CALLS`](crate::call::CALLS)) this stays below the 100 streams that servers
+/// allow on a connection by default.
+const EXHAUSTED: usize = 44;
 
 /// A client of a cluster moves to the leader by itself, one refused call later.
 const PROBES: usize = 3;
@@ -84,7 +89,7 @@ impl Generation {
 
     /// An append session ended, and left its HTTP/2 stream open.
     pub(crate) fn report_ended_session(&self) {
-        if self.ended_sessions.fetch_add(1, Ordering::Relaxed) + 1 == SESSIONS_TO_WEAR_OUT {
+        if self.ended_sessions.fetch_add(1, Ordering::Relaxed) + 1 == WORN_OUT {
             self.worn_out.cancel();
         }
     }
@@ -93,7 +98,12 @@ impl Generation {
         self.broken.is_cancelled()
     }
 
-    /// Returns once the generation must be replaced.
+    /// Whether something new may be begun.
+    pub(crate) fn is_usable(&self) -> bool {
+        !self.is_broken() && self.ended_sessions.load(Ordering::Relaxed) < EXHAUSTED
+    }
+
+    /// Returns once a successor is needed.
     pub(crate) async fn spent(&self) {
         tokio::select! {
             () = self.broken.cancelled() => {}

@@ -35,12 +35,9 @@ pub use crate::event::{
 pub use crate::read::Page;
 pub use crate::subscription::{Delivery, Subscription};
 
+use crate::call::CALLS;
 use crate::connection::Connection;
 use crate::sessions::Sessions;
-
-/// How many calls other than appends may be in flight; more wait. With [`Sessions`] this stays below the 100 concurrent
-/// streams that a server allows per connection by default.
-const CALLS_IN_FLIGHT: usize = 32;
 
 /// A connection to an event store that comes back by itself. Cheap to clone; the last clone (and the last
 /// [`Subscription`]) to be dropped closes it.
@@ -72,7 +69,7 @@ impl EventStreams {
         Ok(Self {
             connection: Connection::supervise(settings),
             sessions: Arc::new(Sessions::new()),
-            calls: Arc::new(Semaphore::new(CALLS_IN_FLIGHT)),
+            calls: Arc::new(Semaphore::new(CALLS)),
         })
     }
 }

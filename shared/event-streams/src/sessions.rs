@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::generation::Generation;
 
 /// How many appends may be in flight; more wait.
-const SESSIONS: usize = 32;
+pub(crate) const SESSIONS: usize = 24;
 
 pub(crate) struct Sessions {
     free: Semaphore,

@@ -24,6 +24,9 @@ use crate::runaway::Turns;
 /// How many deliveries wait for a slow reader; the server then waits too.
 const QUEUE: usize = 64;
 
+/// How many events the server looks at for the filter between two checkpoints.
+const WINDOW: u32 = 256;
+
 /// What a subscription delivers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivery {
@@ -98,7 +101,7 @@ impl Subscription {
         if self.prefixes.is_empty() {
             return options;
         }
-        let filter = SubscriptionFilter::on_stream_name();
+        let filter = SubscriptionFilter::on_stream_name().max(WINDOW);
         options.filter(
             self.prefixes
                 .iter()
