@@ -1,0 +1,15 @@
+//! Where time enters: ticks of 100 ns since the Unix epoch, the unit of `created`.
+
+use std::time::SystemTime;
+
+/// Ticks in a second.
+pub(crate) const TICKS_PER_SECOND: i64 = 10_000_000;
+
+/// The time now, in ticks; 0 before 1970.
+#[expect(clippy::disallowed_methods, reason = "this is the clock")]
+pub(crate) fn now() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since_epoch.map_or(0, |time| {
+        i64::try_from(time.as_nanos() / 100).unwrap_or(i64::MAX)
+    })
+}

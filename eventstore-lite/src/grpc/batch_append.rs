@@ -1,0 +1,222 @@
+//! `BatchAppend`: a session of many appends, each in one or several pieces, each answered when it is on
+//! disk. A failed append does not end the session.
+
+mod answer;
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{self, Stream, StreamExt};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+use uuid::Uuid;
+
+use super::proposed::{Events, Refused, parse_id};
+use super::status;
+use crate::append_rules::Expected;
+use crate::clock::{self, TICKS_PER_SECOND};
+use crate::storage::{Change, Storage, Write};
+use crate::stream_name::StreamName;
+use crate::wire::streams::batch_append_req::{Options, options::DeadlineOption};
+use crate::wire::streams::{BatchAppendReq, BatchAppendResp};
+use answer::{Answering, Failure, Recipient};
+
+/// How many appends of one session are written or wait to be.
+const IN_FLIGHT: usize = 1024;
+/// How many appends of one session may be unfinished.
+const UNFINISHED: usize = 64;
+/// The longest deadline; a longer one is this one.
+const LONGEST_DEADLINE: Duration = Duration::from_secs(24 * 60 * 60);
+
+type Answer = Result<BatchAppendResp, Status>;
+
+/// Serves a session in a task of its own. When the server stops, the client is told so.
+pub(super) fn serve(
+    storage: &Arc<Storage>,
+    messages: Streaming<BatchAppendReq>,
+    shutdown: CancellationToken,
+) -> ReceiverStream<Answer> {
+    let (sender, receiver) = mpsc::channel(IN_FLIGHT);
+    let session = Session {
+        storage: Arc::clone(storage),
+        messages,
+        unfinished: HashMap::new(),
+    };
+    tokio::spawn(async move {
+        let mut answers = pin!(session.answers());
+        loop {
+            let answer = tokio::select! {
+                answer = answers.next() => answer,
+                () = sender.closed() => None,
+                () = shutdown.cancelled() => Some(Err(status::unavailable())),
+            };
+            let Some(answer) = answer else { return };
+            let is_last = answer.is_err();
+            if sender.send(answer).await.is_err() || is_last {
+                return;
+            }
+        }
+    });
+    ReceiverStream::new(receiver)
+}
+
+struct Session {
+    storage: Arc<Storage>,
+    messages: Streaming<BatchAppendReq>,
+    unfinished: HashMap<Uuid, Unfinished>,
+}
+
+/// An append whose last piece has not come.
+struct Unfinished {
+    recipient: Recipient,
+    target: Result<Target, Failure>,
+    events: Result<Events, Refused>,
+}
+
+struct Target {
+    stream: StreamName,
+    expected: Expected,
+    deadline: Option<Instant>,
+}
+
+impl Session {
+    /// Appends are queued in the order they come, and answered in any.
+    fn answers(self) -> impl Stream<Item = Answer> {
+        let answering = stream::unfold(self, |mut session| async {
+            let answering = session.next().await?;
+            Some((answering, session))
+        });
+        let answers = answering.map(|answering| async { Ok(answering?.answer().await) });
+        answers.buffer_unordered(IN_FLIGHT)
+    }
+
+    /// Queues the next append that is complete.
+    async fn next(&mut self) -> Option<Result<Answering, Status>> {
+        loop {
+            let message = self.messages.message().await.transpose()?;
+            match message.and_then(|message| self.accept(message)) {
+                Ok(None) => {}
+                Ok(Some(complete)) => return Some(Ok(complete.submit(&self.storage).await)),
+                Err(status) => return Some(Err(status)),
+            }
+        }
+    }
+
+    fn accept(&mut self, message: BatchAppendReq) -> Result<Option<Unfinished>, Status> {
+        let correlation_id = message.correlation_id;
+        let id = correlation_id.as_ref().and_then(parse_id);
+        let id = id.ok_or_else(|| status::invalid("`correlation_id` is missing or no UUID"))?;
+        let known = self.unfinished.remove(&id);
+        let begun = || {
+            Unfinished::begin(
+                Recipient::new(correlation_id, message.options.as_ref()),
+                message.options,
+            )
+        };
+        let mut append = known.unwrap_or_else(begun);
+        for proposed in message.proposed_messages {
+            append.push(proposed);
+        }
+        if message.is_final {
+            return Ok(Some(append));
+        }
+        if self.unfinished.len() >= UNFINISHED {
+            return Err(Status::resource_exhausted(
+                "too many unfinished appends in one session",
+            ));
+        }
+        self.unfinished.insert(id, append);
+        Ok(None)
+    }
+}
+
+impl Unfinished {
+    fn begin(recipient: Recipient, options: Option<Options>) -> Self {
+        let options =
+            options.ok_or_else(|| Failure::bad("the first piece of an append must have `options`"));
+        Self {
+            recipient,
+            target: options.and_then(Target::parse),
+            events: Ok(Events::default()),
+        }
+    }
+
+    /// After the first event that is refused the others are not kept.
+    fn push(&mut self, proposed: crate::wire::streams::batch_append_req::ProposedMessage) {
+        let refused = self.events.as_mut().map(|events| events.push(proposed));
+        if let Ok(Err(refused)) = refused {
+            self.events = Err(refused);
+        }
+    }
+
+    async fn submit(self, storage: &Storage) -> Answering {
+        let Self {
+            recipient,
+            target,
+            events,
+        } = self;
+        let write = target.and_then(|target| {
+            let change = Change::Append(events?.into_vec());
+            let Target {
+                stream,
+                expected,
+                deadline,
+            } = target;
+            Ok(Write {
+                stream,
+                expected,
+                change,
+                deadline,
+            })
+        });
+        let (expected, receipt) = match write {
+            Ok(write) => (
+                write.expected,
+                storage.submit(write).await.map_err(Failure::from),
+            ),
+            Err(failure) => (Expected::Any, Err(failure)),
+        };
+        Answering {
+            recipient,
+            expected,
+            receipt,
+        }
+    }
+}
+
+impl Target {
+    fn parse(options: Options) -> Result<Self, Failure> {
+        let identifier = options.stream_identifier;
+        let identifier =
+            identifier.ok_or_else(|| Failure::bad("`stream_identifier` is missing"))?;
+        let stream = StreamName::parse_writable(&identifier.stream_name).map_err(Failure::bad)?;
+        let expected = options.expected_stream_position;
+        let expected =
+            expected.ok_or_else(|| Failure::bad("`expected_stream_position` is missing"))?;
+        let deadline = options
+            .deadline_option
+            .map(|deadline| Instant::now() + until(deadline));
+        Ok(Self {
+            stream,
+            expected: expected.into(),
+            deadline,
+        })
+    }
+}
+
+/// The time that is left; none if the deadline has passed.
+fn until(deadline: DeadlineOption) -> Duration {
+    let left = match deadline {
+        DeadlineOption::Deadline(left) => Duration::try_from(left).unwrap_or_default(),
+        DeadlineOption::Deadline21100(at) => {
+            let seconds = at.seconds.saturating_sub(clock::now() / TICKS_PER_SECOND);
+            Duration::from_secs(seconds.max(0).unsigned_abs())
+        }
+    };
+    left.min(LONGEST_DEADLINE)
+}

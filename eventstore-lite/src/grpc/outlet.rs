@@ -1,0 +1,142 @@
+//! The answers of one read, on their way to the client through a bounded channel: a slow client slows only
+//! its own read.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use super::proposed::wire_id;
+use super::read_request::{ReadRequest, What};
+use super::{read, status, subscribe};
+use crate::event::{RecordedEvent, ResolvedEvent};
+use crate::storage::{Storage, StorageFailed};
+use crate::wire::shared::StreamIdentifier;
+use crate::wire::streams::ReadResp;
+use crate::wire::streams::read_resp::{Content, ReadEvent, read_event};
+
+/// How many answers wait for the client.
+const WAITING: usize = 64;
+
+pub(super) type Answers = ReceiverStream<Result<ReadResp, Status>>;
+
+/// Why a read ended before its end.
+#[derive(Debug)]
+pub(super) enum Ended {
+    ClientGone,
+    Failed(Status),
+}
+
+impl From<StorageFailed> for Ended {
+    fn from(failed: StorageFailed) -> Self {
+        Self::Failed(failed.into())
+    }
+}
+
+impl From<Status> for Ended {
+    fn from(status: Status) -> Self {
+        Self::Failed(status)
+    }
+}
+
+/// Reads in a task of its own. When the server stops, the client is told so: a subscription never ends well.
+pub(super) fn serve(
+    storage: &Arc<Storage>,
+    request: ReadRequest,
+    shutdown: CancellationToken,
+) -> Answers {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    let storage = Arc::clone(storage);
+    tokio::spawn(async move {
+        let outlet = Outlet {
+            sender,
+            structured_ids: request.structured_ids,
+        };
+        let ended = tokio::select! {
+            ended = run(&storage, request, &outlet) => ended,
+            () = shutdown.cancelled() => Err(Ended::Failed(status::unavailable())),
+            () = outlet.sender.closed() => Err(Ended::ClientGone),
+        };
+        if let Err(Ended::Failed(status)) = ended {
+            // If the client is gone, there is nobody to tell.
+            drop(outlet.sender.send(Err(status)).await);
+        }
+    });
+    ReceiverStream::new(receiver)
+}
+
+async fn run(storage: &Storage, request: ReadRequest, outlet: &Outlet) -> Result<(), Ended> {
+    let ReadRequest {
+        what,
+        resolve_links,
+        positions,
+        ..
+    } = request;
+    let never: Infallible = match what {
+        What::Stream(request) => {
+            return read::stream(storage, request, (resolve_links, positions), outlet).await;
+        }
+        What::All(request) => return read::all(storage, request, resolve_links, outlet).await,
+        What::FollowStream { stream, from } => {
+            subscribe::stream(storage, (stream, from), resolve_links, outlet).await?
+        }
+        What::FollowAll { from, filter } => {
+            subscribe::all(storage, (from, filter), resolve_links, outlet).await?
+        }
+    };
+    match never {}
+}
+
+pub(super) struct Outlet {
+    sender: mpsc::Sender<Result<ReadResp, Status>>,
+    structured_ids: bool,
+}
+
+impl Outlet {
+    pub(super) async fn send(&self, content: Content) -> Result<(), Ended> {
+        let sent = self
+            .sender
+            .send(Ok(ReadResp {
+                content: Some(content),
+            }))
+            .await;
+        sent.map_err(|_| Ended::ClientGone)
+    }
+
+    pub(super) async fn event(&self, resolved: ResolvedEvent) -> Result<(), Ended> {
+        let event = ReadEvent {
+            event: resolved.event.map(|event| self.recorded(event)),
+            link: resolved.link.map(|link| self.recorded(link)),
+            position: Some(read_event::Position::CommitPosition(resolved.position.0)),
+        };
+        self.send(Content::Event(event)).await
+    }
+
+    fn recorded(&self, event: RecordedEvent) -> read_event::RecordedEvent {
+        let content_type = if event.is_json {
+            "application/json"
+        } else {
+            "application/octet-stream"
+        };
+        read_event::RecordedEvent {
+            id: Some(wire_id(event.id, self.structured_ids)),
+            stream_identifier: Some(StreamIdentifier {
+                stream_name: event.stream.as_str().to_owned().into(),
+            }),
+            stream_revision: event.revision,
+            prepare_position: event.position.0,
+            commit_position: event.position.0,
+            metadata: HashMap::from([
+                ("type".to_owned(), event.event_type),
+                ("content-type".to_owned(), content_type.to_owned()),
+                ("created".to_owned(), event.created.to_string()),
+            ]),
+            custom_metadata: event.metadata,
+            data: event.data,
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! What a client wants to change: expectations and events of the wire as those of the rules.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use tonic::Status;
+use uuid::Uuid;
+
+use super::status;
+use crate::append_rules::Expected;
+use crate::event::NewEvent;
+use crate::wire::shared::{self, uuid as wire_uuid};
+use crate::wire::streams::{append_req, batch_append_req, delete_req, tombstone_req};
+
+/// The most data bytes of one append.
+pub(super) const MOST_DATA: usize = 1024 * 1024;
+/// The most bytes of one append with all that belongs to its events.
+const MOST_BYTES: usize = 16 * MOST_DATA;
+const LONGEST_TYPE: usize = 4096;
+
+/// Why a proposed event is refused. The texts never quote what the client sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refused {
+    #[error("an event has no id, or one that is no UUID")]
+    Id,
+    #[error("the metadata property '{0}' is missing")]
+    MissingProperty(&'static str),
+    #[error("an event type is empty or longer than {LONGEST_TYPE} bytes")]
+    Type,
+    #[error("the append is larger than {MOST_DATA} bytes")]
+    TooBig,
+}
+
+impl From<Refused> for Status {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::TooBig => status::too_big(MOST_DATA),
+            Refused::MissingProperty(property) => status::missing_property(property),
+            Refused::Id | Refused::Type => status::invalid(refused),
+        }
+    }
+}
+
+/// The events of one append, as they come in.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    events: Vec<NewEvent>,
+    data: usize,
+    bytes: usize,
+}
+
+impl Events {
+    pub(super) fn push(&mut self, proposed: impl Into<Proposed>) -> Result<(), Refused> {
+        let event = proposed.into().parse()?;
+        self.data += event.data.len();
+        self.bytes += event.size();
+        if self.data > MOST_DATA || self.bytes > MOST_BYTES {
+            return Err(Refused::TooBig);
+        }
+        self.events.push(event);
+        Ok(())
+    }
+
+    pub(super) fn into_vec(self) -> Vec<NewEvent> {
+        self.events
+    }
+}
+
+/// An event as Append and `BatchAppend` both send it.
+pub(super) struct Proposed {
+    id: Option<shared::Uuid>,
+    properties: HashMap<String, String>,
+    metadata: Bytes,
+    data: Bytes,
+}
+
+impl Proposed {
+    fn parse(mut self) -> Result<NewEvent, Refused> {
+        let mut property = |name| {
+            self.properties
+                .remove(name)
+                .ok_or(Refused::MissingProperty(name))
+        };
+        let event_type = property("type")?;
+        let is_json = property("content-type")? == "application/json";
+        if event_type.is_empty() || event_type.len() > LONGEST_TYPE {
+            return Err(Refused::Type);
+        }
+        let id = self.id.as_ref().and_then(parse_id).ok_or(Refused::Id)?;
+        Ok(NewEvent {
+            id,
+            event_type,
+            is_json,
+            data: self.data,
+            metadata: self.metadata,
+        })
+    }
+}
+
+impl From<append_req::ProposedMessage> for Proposed {
+    fn from(message: append_req::ProposedMessage) -> Self {
+        Self {
+            id: message.id,
+            properties: message.metadata,
+            metadata: message.custom_metadata,
+            data: message.data,
+        }
+    }
+}
+
+impl From<batch_append_req::ProposedMessage> for Proposed {
+    fn from(message: batch_append_req::ProposedMessage) -> Self {
+        Self {
+            id: message.id,
+            properties: message.metadata,
+            metadata: message.custom_metadata,
+            data: message.data,
+        }
+    }
+}
+
+pub(super) fn parse_id(id: &shared::Uuid) -> Option<Uuid> {
+    match id.value.as_ref()? {
+        wire_uuid::Value::String(text) => Uuid::parse_str(text).ok(),
+        wire_uuid::Value::Structured(halves) => {
+            let (most, least) = (halves.most_significant_bits, halves.least_significant_bits);
+            Some(Uuid::from_u64_pair(
+                most.cast_unsigned(),
+                least.cast_unsigned(),
+            ))
+        }
+    }
+}
+
+pub(super) fn wire_id(id: Uuid, structured: bool) -> shared::Uuid {
+    let (most, least) = id.as_u64_pair();
+    let value = if structured {
+        wire_uuid::Value::Structured(wire_uuid::Structured {
+            most_significant_bits: most.cast_signed(),
+            least_significant_bits: least.cast_signed(),
+        })
+    } else {
+        wire_uuid::Value::String(id.to_string())
+    };
+    shared::Uuid { value: Some(value) }
+}
+
+/// The same four expectations stand in four messages.
+macro_rules! expected_from {
+    ($wire:path, $revision:ident) => {
+        impl From<$wire> for Expected {
+            fn from(expected: $wire) -> Self {
+                use $wire as Wire;
+                match expected {
+                    Wire::$revision(revision) => Self::Revision(revision),
+                    Wire::NoStream(_) => Self::NoStream,
+                    Wire::Any(_) => Self::Any,
+                    Wire::StreamExists(_) => Self::StreamExists,
+                }
+            }
+        }
+    };
+}
+
+expected_from!(append_req::options::ExpectedStreamRevision, Revision);
+expected_from!(delete_req::options::ExpectedStreamRevision, Revision);
+expected_from!(tombstone_req::options::ExpectedStreamRevision, Revision);
+expected_from!(
+    batch_append_req::options::ExpectedStreamPosition,
+    StreamPosition
+);

@@ -1,0 +1,127 @@
+//! Reads with a count: they take pages until they have that many events, or there are no more.
+
+use super::outlet::{Ended, Outlet};
+use super::read_request::{From, ReadAll, ReadStream};
+use super::status;
+use crate::event::{Direction, Position};
+use crate::storage::{AllRead, Storage, StreamPage, StreamRead};
+use crate::wire::shared::StreamIdentifier;
+use crate::wire::streams::read_resp::{Content, StreamNotFound};
+
+/// How many revisions the first page spans, as in the real server: it shows where a truncated stream begins.
+const FIRST_PAGE: u64 = 32;
+/// How many revisions a later page spans.
+const PAGE: u64 = 512;
+
+pub(super) async fn stream(
+    storage: &Storage,
+    request: ReadStream,
+    (resolve_links, positions): (bool, bool),
+    outlet: &Outlet,
+) -> Result<(), Ended> {
+    let mut left = request.count;
+    let mut from = match request.from {
+        From::Start => 0,
+        From::At(revision) => revision,
+        From::End => u64::MAX,
+    };
+    let mut page_size = FIRST_PAGE;
+    loop {
+        let read = StreamRead {
+            stream: request.stream.clone(),
+            direction: request.direction,
+            from,
+            limit: left.min(page_size),
+            resolve_links,
+        };
+        let (events, next, forwards, last) = match storage.read_stream(read).await? {
+            StreamPage::Events {
+                events,
+                next,
+                forwards,
+                last,
+            } => (events, next, forwards, last),
+            StreamPage::Tombstoned => return Err(status::stream_deleted(&request.stream).into()),
+            StreamPage::Missing if left < request.count => return Ok(()),
+            StreamPage::Missing => return not_found(&request, outlet).await,
+        };
+        let is_forwards = request.direction == Direction::Forwards;
+        if positions
+            && is_forwards
+            && events.is_empty()
+            && left == request.count
+            && forwards != from
+        {
+            outlet.send(Content::FirstStreamPosition(forwards)).await?;
+        }
+        for event in events {
+            left -= 1;
+            page_size = PAGE;
+            outlet.event(event).await?;
+        }
+        match next {
+            Some(next) if left > 0 => from = next,
+            Some(_) | None if positions => {
+                return outlet.send(Content::LastStreamPosition(last)).await;
+            }
+            Some(_) | None => return Ok(()),
+        }
+    }
+}
+
+async fn not_found(request: &ReadStream, outlet: &Outlet) -> Result<(), Ended> {
+    let stream_name = request.stream.as_str().to_owned().into();
+    let stream_identifier = Some(StreamIdentifier { stream_name });
+    outlet
+        .send(Content::StreamNotFound(StreamNotFound {
+            stream_identifier,
+        }))
+        .await
+}
+
+pub(super) async fn all(
+    storage: &Storage,
+    request: ReadAll,
+    resolve_links: bool,
+    outlet: &Outlet,
+) -> Result<(), Ended> {
+    let mut left = usize::try_from(request.count).unwrap_or(usize::MAX);
+    let mut from = match (request.from, request.direction) {
+        (From::Start, Direction::Forwards) => Position::START,
+        (From::End, Direction::Backwards) => Position(u64::MAX),
+        (From::Start, Direction::Backwards) | (From::End, Direction::Forwards) => return Ok(()),
+        (From::At(position), _) => known(storage, position)?,
+    };
+    while left > 0 {
+        let read = AllRead {
+            direction: request.direction,
+            from,
+            limit: left,
+            filter: request.filter.clone(),
+            resolve_links,
+        };
+        let page = storage
+            .read_all(read.clone())
+            .await?
+            .map_err(status::invalid)?;
+        from = page.next(&read);
+        let is_end = page.is_end;
+        for event in page.scanned.into_iter().filter_map(|scanned| scanned.event) {
+            left -= 1;
+            outlet.event(event).await?;
+        }
+        if is_end {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A position is where an event may begin, or beyond the end.
+pub(super) fn known(storage: &Storage, position: Position) -> Result<Position, Ended> {
+    let is_beyond = position > *storage.head().borrow();
+    if is_beyond || position.is_boundary() {
+        return Ok(position);
+    }
+    Err(status::invalid("Trying to read from an invalid position.").into())
+}

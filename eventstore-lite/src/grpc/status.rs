@@ -1,0 +1,102 @@
+//! Errors as the real server words them: code, and trailers that clients read.
+
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::{Code, Status};
+
+use crate::append_rules::Expected;
+use crate::storage::StorageFailed;
+use crate::stream_name::{InvalidStreamName, StreamName};
+
+/// An argument makes no sense; `what` says which and why.
+pub(super) fn invalid(what: impl std::fmt::Display) -> Status {
+    Status::invalid_argument(what.to_string())
+}
+
+/// The server is stopping, or its storage failed: try again, here or elsewhere.
+pub(super) fn unavailable() -> Status {
+    Status::unavailable("the server is not available")
+}
+
+pub(super) fn stream_deleted(stream: &StreamName) -> Status {
+    let message = format!("Event stream '{}' is deleted.", stream.as_str());
+    let trailers = [
+        ("exception", "stream-deleted"),
+        ("stream-name", stream.as_str()),
+    ];
+    with_trailers(Code::FailedPrecondition, message, trailers)
+}
+
+pub(super) fn wrong_expected_version(
+    stream: &StreamName,
+    expected: Expected,
+    actual: Option<u64>,
+) -> Status {
+    let expected = match expected {
+        Expected::Revision(revision) => revision.to_string(),
+        Expected::NoStream => "-1".to_owned(),
+        Expected::Any => "-2".to_owned(),
+        Expected::StreamExists => "-4".to_owned(),
+    };
+    let actual = actual.map_or_else(|| "-1".to_owned(), |revision| revision.to_string());
+    let message = format!(
+        "Delete failed due to WrongExpectedVersion. Stream: {}, Expected version: {expected}, Actual version: {actual}",
+        stream.as_str(),
+    );
+    let trailers = [
+        ("exception", "wrong-expected-version"),
+        ("stream-name", stream.as_str()),
+        ("expected-version", &expected),
+        ("actual-version", &actual),
+    ];
+    with_trailers(Code::FailedPrecondition, message, trailers)
+}
+
+pub(super) fn too_big(limit: usize) -> Status {
+    let message = format!("Maximum Append Size of {limit} Exceeded.");
+    let trailers = [
+        ("exception", "maximum-append-size-exceeded"),
+        ("maximum-append-size", &limit.to_string()),
+    ];
+    with_trailers(Code::InvalidArgument, message, trailers)
+}
+
+pub(super) fn missing_property(property: &str) -> Status {
+    let message = format!("Required Metadata Property '{property}' is missing");
+    let trailers = [
+        ("exception", "missing-required-metadata-property"),
+        ("required-metadata-properties", "type,content-type"),
+    ];
+    with_trailers(Code::InvalidArgument, message, trailers)
+}
+
+impl From<StorageFailed> for Status {
+    fn from(_: StorageFailed) -> Self {
+        unavailable()
+    }
+}
+
+impl From<InvalidStreamName> for Status {
+    fn from(error: InvalidStreamName) -> Self {
+        invalid(error)
+    }
+}
+
+fn with_trailers<const N: usize>(
+    code: Code,
+    message: String,
+    trailers: [(&'static str, &str); N],
+) -> Status {
+    let mut metadata = MetadataMap::new();
+    for (key, value) in trailers {
+        metadata.insert(key, header_value(value));
+    }
+    Status::with_metadata(code, message, metadata)
+}
+
+/// Trailers are ASCII; other characters are written as Rust escapes them.
+fn header_value(text: &str) -> MetadataValue<tonic::metadata::Ascii> {
+    let value = MetadataValue::try_from(text);
+    value
+        .or_else(|_| MetadataValue::try_from(text.escape_default().to_string()))
+        .unwrap_or_else(|_| MetadataValue::from_static("?"))
+}

@@ -1,0 +1,175 @@
+//! Catch-up subscriptions: they page from disk after their position, and whenever there may be more, again.
+//! So nothing is missed or sent twice, and a slow client needs no memory here. They end only with an error.
+
+use std::convert::Infallible;
+
+use uuid::Uuid;
+
+use super::outlet::{Ended, Outlet};
+use super::read::known;
+use super::read_request::{Filtered, From};
+use super::status;
+use crate::event::{Direction, Position};
+use crate::storage::{AllRead, Storage, StreamFollow};
+use crate::stream_name::StreamName;
+use crate::wire::streams::read_resp::{CaughtUp, Checkpoint, Content, SubscriptionConfirmation};
+
+pub(super) async fn stream(
+    storage: &Storage,
+    (stream, from): (StreamName, From<u64>),
+    resolve_links: bool,
+    outlet: &Outlet,
+) -> Result<Infallible, Ended> {
+    let mut head = storage.head_of(&stream);
+    let last = storage.end_of(stream.clone()).await?;
+    let last = last.map_err(|_| status::stream_deleted(&stream))?;
+    let mut from = match from {
+        From::Start => 0,
+        From::At(revision) => revision.saturating_add(1),
+        From::End => last.map_or(0, |last| last + 1),
+    };
+    outlet.send(confirmation()).await?;
+    let mut caught_up = false;
+    loop {
+        head.mark_unchanged();
+        let follow = StreamFollow {
+            stream: stream.clone(),
+            from,
+            resolve_links,
+            only_visible: !caught_up,
+        };
+        let followed = storage.follow_stream(follow).await?;
+        from = followed.next;
+        for event in followed.events {
+            outlet.event(event).await?;
+        }
+        if followed.tombstoned {
+            return Err(status::stream_deleted(&stream).into());
+        }
+        if followed.is_end {
+            if !caught_up {
+                caught_up = true;
+                outlet.send(Content::CaughtUp(CaughtUp {})).await?;
+            }
+            head.changed().await.map_err(|_| status::unavailable())?;
+        }
+    }
+}
+
+pub(super) async fn all(
+    storage: &Storage,
+    (from, filter): (From<Position>, Option<Filtered>),
+    resolve_links: bool,
+    outlet: &Outlet,
+) -> Result<Infallible, Ended> {
+    let mut head = storage.head();
+    let from = match from {
+        From::Start => Position::START,
+        From::At(position) => known(storage, position)?.following(),
+        From::End => head.borrow().following(),
+    };
+    outlet.send(confirmation()).await?;
+    let mut checkpoints = filter
+        .as_ref()
+        .map(|filter| Checkpoints::new(filter.interval));
+    let mut read = AllRead {
+        direction: Direction::Forwards,
+        from,
+        limit: usize::MAX,
+        filter: filter.map(|filter| filter.filter),
+        resolve_links,
+    };
+    let mut caught_up = false;
+    loop {
+        head.mark_unchanged();
+        let page = storage
+            .read_all(read.clone())
+            .await?
+            .map_err(status::invalid)?;
+        read.from = page.next(&read);
+        for scanned in page.scanned {
+            if let Some(event) = scanned.event {
+                outlet.event(event).await?;
+            }
+            checkpoint(
+                checkpoints
+                    .as_mut()
+                    .and_then(|c| c.looked_at(scanned.position)),
+                outlet,
+            )
+            .await?;
+        }
+        if page.is_end {
+            if !caught_up {
+                caught_up = true;
+                checkpoint(checkpoints.as_mut().and_then(Checkpoints::at_end), outlet).await?;
+                outlet.send(Content::CaughtUp(CaughtUp {})).await?;
+            }
+            head.changed().await.map_err(|_| status::unavailable())?;
+        }
+    }
+}
+
+fn confirmation() -> Content {
+    let subscription_id = Uuid::new_v4().to_string();
+    Content::Confirmation(SubscriptionConfirmation { subscription_id })
+}
+
+async fn checkpoint(position: Option<Position>, outlet: &Outlet) -> Result<(), Ended> {
+    let Some(Position(position)) = position else {
+        return Ok(());
+    };
+    let checkpoint = Checkpoint {
+        commit_position: position,
+        prepare_position: position,
+    };
+    outlet.send(Content::Checkpoint(checkpoint)).await
+}
+
+/// When a filtered subscription tells how far it has looked: after every so many events, and at the end.
+#[derive(Debug)]
+struct Checkpoints {
+    interval: u64,
+    looked_at: u64,
+    last: Position,
+}
+
+impl Checkpoints {
+    fn new(interval: u64) -> Self {
+        Self {
+            interval,
+            looked_at: 0,
+            last: Position::START,
+        }
+    }
+
+    fn looked_at(&mut self, position: Position) -> Option<Position> {
+        self.last = position;
+        self.looked_at += 1;
+        if self.looked_at < self.interval {
+            return None;
+        }
+        self.at_end()
+    }
+
+    /// The last position, unless it was told already.
+    fn at_end(&mut self) -> Option<Position> {
+        (std::mem::take(&mut self.looked_at) > 0).then_some(self.last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_comes_after_every_interval_and_at_the_end_but_never_twice() {
+        let mut checkpoints = Checkpoints::new(2);
+        let told: Vec<_> = (1..=3)
+            .map(|p| checkpoints.looked_at(Position(p)))
+            .collect();
+        assert_eq!(told, [None, Some(Position(2)), None]);
+        assert_eq!(checkpoints.at_end(), Some(Position(3)));
+        assert_eq!(checkpoints.at_end(), None);
+    }
+}

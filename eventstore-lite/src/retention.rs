@@ -1,0 +1,141 @@
+//! What a stream's metadata says about which of its events can still be seen. Pure.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::clock::TICKS_PER_SECOND;
+use crate::event::TOMBSTONE_REVISION;
+
+const TRUNCATE_BEFORE: &str = "$tb";
+
+/// The limits of one stream. All streams have these; of a metastream only the last event is ever seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Retention {
+    pub(crate) max_count: Option<u64>,
+    /// In seconds.
+    pub(crate) max_age: Option<u64>,
+    pub(crate) truncate_before: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    #[serde(rename = "$maxCount")]
+    max_count: Option<i64>,
+    #[serde(rename = "$maxAge")]
+    max_age: Option<i64>,
+    #[serde(rename = "$tb")]
+    truncate_before: Option<i64>,
+}
+
+impl Retention {
+    /// Of every metastream, whatever its own metadata says.
+    pub(crate) const METASTREAM: Self = Self {
+        max_count: Some(1),
+        max_age: None,
+        truncate_before: None,
+    };
+
+    /// Reads metadata. If any limit in it makes no sense, all of it is ignored.
+    pub(crate) fn parse(json: &[u8]) -> Self {
+        Self::parse_strictly(json).unwrap_or_default()
+    }
+
+    fn parse_strictly(json: &[u8]) -> Option<Self> {
+        let raw: Raw = serde_json::from_slice(json).ok()?;
+        Some(Self {
+            max_count: at_least(1, raw.max_count)?,
+            max_age: at_least(1, raw.max_age)?,
+            truncate_before: at_least(0, raw.truncate_before)?,
+        })
+    }
+
+    /// A soft delete is a truncation of everything that is and that could be.
+    pub(crate) fn is_soft_deleted(self) -> bool {
+        self.truncate_before == Some(TOMBSTONE_REVISION)
+    }
+
+    /// The first revision that number alone leaves visible, in a stream that ends with `last`.
+    pub(crate) fn first_visible(self, last: u64) -> u64 {
+        let by_count = self
+            .max_count
+            .map_or(0, |count| (last + 1).saturating_sub(count));
+        by_count.max(self.truncate_before.unwrap_or(0))
+    }
+
+    /// The oldest `created` that is still visible at `now`, both in ticks.
+    pub(crate) fn oldest_visible(self, now: i64) -> Option<i64> {
+        let seconds = i64::try_from(self.max_age?).unwrap_or(i64::MAX);
+        Some(now.saturating_sub(seconds.saturating_mul(TICKS_PER_SECOND)))
+    }
+}
+
+/// The outer `None`: it is there and below the least.
+fn at_least(least: i64, value: Option<i64>) -> Option<Option<u64>> {
+    match value {
+        None => Some(None),
+        Some(value) if value < least => None,
+        Some(value) => u64::try_from(value).ok().map(Some),
+    }
+}
+
+/// The metadata of a soft delete: it takes the place of all other metadata.
+pub(crate) fn soft_delete() -> Vec<u8> {
+    format!("{{\"{TRUNCATE_BEFORE}\":{TOMBSTONE_REVISION}}}").into_bytes()
+}
+
+/// The same metadata, with everything before `revision` truncated; `None` if it is no JSON object.
+pub(crate) fn truncated_before(metadata: &[u8], revision: u64) -> Option<Vec<u8>> {
+    let mut object: Map<String, Value> = serde_json::from_slice(metadata).ok()?;
+    object.insert(TRUNCATE_BEFORE.to_owned(), revision.into());
+    serde_json::to_vec(&object).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stricter_of_count_and_truncation_holds() {
+        let both = Retention::parse(br#"{"$maxCount":2,"$tb":7}"#);
+        assert_eq!(both.first_visible(4), 7);
+        assert_eq!(both.first_visible(20), 19);
+    }
+
+    #[test]
+    fn metadata_with_a_senseless_limit_is_ignored() {
+        for json in [
+            "nonsense",
+            "[]",
+            "{}",
+            r#"{"$maxCount":0,"$tb":3}"#,
+            r#"{"$maxCount":"x"}"#,
+        ] {
+            assert_eq!(
+                Retention::parse(json.as_bytes()),
+                Retention::default(),
+                "{json}"
+            );
+        }
+        assert_eq!(Retention::parse(br#"{"$maxAge":-1}"#), Retention::default());
+    }
+
+    #[test]
+    fn a_soft_delete_hides_everything() {
+        let deleted = Retention::parse(&soft_delete());
+        assert!(deleted.is_soft_deleted());
+        assert_eq!(deleted.first_visible(3), TOMBSTONE_REVISION);
+    }
+
+    #[test]
+    fn truncation_keeps_the_other_keys_and_their_order() {
+        let metadata = truncated_before(br#"{"owner":"me","a":{"z":1,"b":2}}"#, 5).unwrap();
+        assert_eq!(metadata, br#"{"owner":"me","a":{"z":1,"b":2},"$tb":5}"#);
+        assert_eq!(truncated_before(b"nonsense", 5), None);
+    }
+
+    #[test]
+    fn age_is_counted_in_seconds() {
+        let aged = Retention::parse(br#"{"$maxAge":2}"#);
+        assert_eq!(aged.oldest_visible(50_000_000), Some(30_000_000));
+    }
+}

@@ -1,0 +1,292 @@
+//! The state of the one writer: it decides on changes and makes them, inside a transaction that its owner
+//! begins and ends.
+//!
+//! Invariant: `streams` agrees with what the transaction sees; it is emptied when a transaction fails.
+
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
+use rusqlite::{Connection, Result};
+use uuid::Uuid;
+
+use super::rows::{self, Place, Stream, Written};
+use super::{Change, Outcome, Write};
+use crate::append_rules::{Decision, decide};
+use crate::clock;
+use crate::event::{METADATA, NewEvent, Position, STREAM_DELETED, TOMBSTONE_REVISION};
+use crate::retention::{self, Retention};
+use crate::stream_name::StreamName;
+
+/// How many streams are remembered between transactions.
+const REMEMBERED_STREAMS: usize = 50_000;
+
+pub(super) struct Ledger {
+    connection: Connection,
+    streams: HashMap<StreamName, Stream>,
+    changed: HashSet<StreamName>,
+    next_stream: i64,
+    /// The last position given out, and the last one that is committed.
+    head: Position,
+    committed: Position,
+    /// `created` never goes back, whatever the clock does: `$maxAge` relies on it.
+    created: i64,
+}
+
+impl Ledger {
+    pub(super) fn open(connection: Connection) -> Result<Self> {
+        let one = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+        let head = Position::from_sql(one("SELECT head FROM log")?);
+        let next_stream = one("SELECT coalesce(max(id), 0) + 1 FROM streams")?;
+        let created =
+            one("SELECT coalesce((SELECT created FROM events ORDER BY position DESC LIMIT 1), 0)")?;
+        Ok(Self {
+            connection,
+            streams: HashMap::new(),
+            changed: HashSet::new(),
+            next_stream,
+            head,
+            committed: head,
+            created,
+        })
+    }
+
+    pub(super) fn committed(&self) -> Position {
+        self.committed
+    }
+
+    pub(super) fn begin(&mut self) -> Result<()> {
+        self.created = self.created.max(clock::now());
+        self.connection.execute_batch("BEGIN IMMEDIATE")
+    }
+
+    /// Makes all changes since [`Ledger::begin`] durable and returns the streams they touched.
+    pub(super) fn commit(&mut self) -> Result<HashSet<StreamName>> {
+        for name in &self.changed {
+            rows::save_stream(&self.connection, name, &self.streams[name])?;
+        }
+        if self.head != self.committed {
+            let mut statement = self.connection.prepare_cached("UPDATE log SET head = ?1")?;
+            statement.execute([self.head.to_sql()])?;
+        }
+        self.connection.execute_batch("COMMIT")?;
+        self.committed = self.head;
+        if self.streams.len() > REMEMBERED_STREAMS {
+            self.streams.clear();
+        }
+        Ok(std::mem::take(&mut self.changed))
+    }
+
+    /// Forgets all changes since [`Ledger::begin`].
+    pub(super) fn rollback(&mut self) -> Result<()> {
+        self.streams.clear();
+        self.changed.clear();
+        self.head = self.committed;
+        if self.connection.is_autocommit() {
+            return Ok(());
+        }
+        self.connection.execute_batch("ROLLBACK")
+    }
+
+    /// Decides on a change and makes it.
+    pub(super) fn apply(&mut self, write: &Write) -> Result<Outcome> {
+        let stream = self.stream(&write.stream)?;
+        let ids: Vec<Uuid> = write.change.ids().collect();
+        let mut state = stream.state(&write.stream);
+        state.tombstoned |= self.is_metastream_of_tombstoned(&write.stream)?;
+        let history = Written {
+            connection: &self.connection,
+            stream: stream.id,
+        };
+        match decide(write.expected, &state, &ids, &history)? {
+            Decision::StreamDeleted => Ok(Outcome::StreamDeleted(write.stream.clone())),
+            Decision::WrongRevision => Ok(Outcome::WrongRevision {
+                current: stream.last,
+            }),
+            Decision::AlreadyWritten(revision) => {
+                self.already_written(&write.stream, &stream, revision)
+            }
+            Decision::Write => self.write(write),
+        }
+    }
+
+    fn write(&mut self, write: &Write) -> Result<Outcome> {
+        match &write.change {
+            Change::Append(events) => self.append(&write.stream, events),
+            Change::SoftDelete => self.soft_delete(&write.stream),
+            Change::Tombstone => self.tombstone(&write.stream),
+        }
+    }
+
+    /// The place of what was written before, if it can still be seen.
+    fn already_written(
+        &self,
+        name: &StreamName,
+        stream: &Stream,
+        revision: u64,
+    ) -> Result<Outcome> {
+        let retention = stream.retention(name);
+        let event = rows::event_at_revision(&self.connection, stream.id, revision)?;
+        let oldest = retention.oldest_visible(self.created).unwrap_or(i64::MIN);
+        let first = retention.first_visible(stream.last.unwrap_or(0));
+        let visible = event.filter(|event| revision >= first && event.created >= oldest);
+        Ok(Outcome::Written {
+            revision: Some(revision),
+            position: visible.map(|event| event.position),
+        })
+    }
+
+    /// Appends, and undeletes the stream, or the stream that this one is the metadata of. An append of
+    /// nothing takes a position too.
+    fn append(&mut self, name: &StreamName, events: &[NewEvent]) -> Result<Outcome> {
+        let before = self.stream(name)?;
+        for event in events {
+            self.append_event(name, event)?;
+        }
+        if events.is_empty() {
+            self.head = self.head.next();
+        }
+        let position = self.head;
+        if before.retention(name).is_soft_deleted() {
+            self.undelete(name, before.last)?;
+        }
+        if let Some(original) = name.original() {
+            self.metadata_changed(&original, events)?;
+        }
+        Ok(Outcome::Written {
+            revision: self.stream(name)?.last,
+            position: Some(position),
+        })
+    }
+
+    fn metadata_changed(&mut self, original: &StreamName, events: &[NewEvent]) -> Result<()> {
+        let stream = self.stream(original)?;
+        if let Some(event) = events.last() {
+            self.set_retention(original, event)?;
+        }
+        if stream.retention(original).is_soft_deleted() {
+            self.undelete(original, stream.last)?;
+        }
+        Ok(())
+    }
+
+    /// Truncates a soft-deleted stream to what comes after `last`, instead of altogether.
+    fn undelete(&mut self, name: &StreamName, last: Option<u64>) -> Result<()> {
+        let metastream = self.stream(&name.metastream())?;
+        let Some(revision) = metastream.last else {
+            return Ok(());
+        };
+        let event = rows::event_at_revision(&self.connection, metastream.id, revision)?;
+        let first = last.map_or(0, |last| last + 1);
+        let metadata = event.and_then(|event| retention::truncated_before(&event.data, first));
+        metadata.map_or(Ok(()), |metadata| self.write_metadata(name, metadata))
+    }
+
+    fn soft_delete(&mut self, name: &StreamName) -> Result<Outcome> {
+        if self.stream(name)?.last.is_none() {
+            return Ok(Outcome::WrongRevision { current: None });
+        }
+        let metastream = name.metastream();
+        if self.stream(&metastream)?.tombstoned {
+            return Ok(Outcome::StreamDeleted(metastream));
+        }
+        self.write_metadata(name, retention::soft_delete())?;
+        Ok(Outcome::Written {
+            revision: None,
+            position: Some(self.head),
+        })
+    }
+
+    fn write_metadata(&mut self, name: &StreamName, metadata: Vec<u8>) -> Result<()> {
+        let event = NewEvent {
+            id: Uuid::new_v4(),
+            event_type: METADATA.to_owned(),
+            is_json: true,
+            data: metadata.into(),
+            metadata: Bytes::new(),
+        };
+        self.append_event(&name.metastream(), &event)?;
+        self.set_retention(name, &event)
+    }
+
+    fn set_retention(&mut self, name: &StreamName, event: &NewEvent) -> Result<()> {
+        let mut stream = self.stream(name)?;
+        stream.has_metadata = true;
+        stream.metadata = if event.is_json {
+            Retention::parse(&event.data)
+        } else {
+            Retention::default()
+        };
+        self.change(name, stream);
+        Ok(())
+    }
+
+    fn tombstone(&mut self, name: &StreamName) -> Result<Outcome> {
+        let mut stream = self.stream(name)?;
+        stream.tombstoned = true;
+        let event = NewEvent {
+            id: Uuid::new_v4(),
+            event_type: STREAM_DELETED.to_owned(),
+            is_json: false,
+            data: Bytes::new(),
+            metadata: Bytes::new(),
+        };
+        self.insert(stream.id, TOMBSTONE_REVISION, &event)?;
+        self.change(name, stream);
+        if let Some(original) = name.original() {
+            self.set_retention(&original, &event)?;
+        }
+        Ok(Outcome::Written {
+            revision: None,
+            position: Some(self.head),
+        })
+    }
+
+    fn append_event(&mut self, name: &StreamName, event: &NewEvent) -> Result<()> {
+        let mut stream = self.stream(name)?;
+        let revision = stream.last.map_or(0, |last| last + 1);
+        self.insert(stream.id, revision, event)?;
+        stream.last = Some(revision);
+        self.change(name, stream);
+        Ok(())
+    }
+
+    fn insert(&mut self, stream: i64, revision: u64, event: &NewEvent) -> Result<()> {
+        self.head = self.head.next();
+        let place = Place {
+            position: self.head,
+            stream,
+            revision,
+            created: self.created,
+        };
+        rows::insert_event(&self.connection, place, event)
+    }
+
+    fn change(&mut self, name: &StreamName, stream: Stream) {
+        self.streams.insert(name.clone(), stream);
+        self.changed.insert(name.clone());
+    }
+
+    fn is_metastream_of_tombstoned(&mut self, name: &StreamName) -> Result<bool> {
+        name.original()
+            .map_or(Ok(false), |original| Ok(self.stream(&original)?.tombstoned))
+    }
+
+    /// The stream as it is in this transaction; a new one if there is none.
+    fn stream(&mut self, name: &StreamName) -> Result<Stream> {
+        if let Some(stream) = self.streams.get(name) {
+            return Ok(*stream);
+        }
+        let stream = match rows::find_stream(&self.connection, name)? {
+            Some(stream) => stream,
+            None => self.new_stream(),
+        };
+        self.streams.insert(name.clone(), stream);
+        Ok(stream)
+    }
+
+    fn new_stream(&mut self) -> Stream {
+        let id = self.next_stream;
+        self.next_stream += 1;
+        Stream::new(id)
+    }
+}

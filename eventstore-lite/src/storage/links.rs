@@ -1,0 +1,63 @@
+//! Links: events of type `$>` whose data, `N@stream`, names another event.
+
+use rusqlite::{Connection, Result};
+
+use super::rows;
+use super::visible::{Found, find};
+use crate::event::{LINK, RecordedEvent, ResolvedEvent};
+use crate::stream_name::StreamName;
+
+/// How records are handed to a reader.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Resolver<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) resolve_links: bool,
+    /// The time at which `$maxAge` is judged, in ticks.
+    pub(super) now: i64,
+}
+
+impl Resolver<'_> {
+    /// The record; or, if it is a link and links are resolved, what it links to if that can be seen.
+    pub(super) fn resolve(&self, record: RecordedEvent) -> Result<ResolvedEvent> {
+        let position = record.position;
+        let target = if self.resolve_links {
+            target(&record)
+        } else {
+            None
+        };
+        let Some((revision, stream)) = target else {
+            return Ok(ResolvedEvent {
+                event: Some(record),
+                link: None,
+                position,
+            });
+        };
+        let event = self.visible(&stream, revision)?;
+        Ok(ResolvedEvent {
+            event,
+            link: Some(record),
+            position,
+        })
+    }
+
+    fn visible(&self, name: &StreamName, revision: u64) -> Result<Option<RecordedEvent>> {
+        match find(self.connection, name, self.now)? {
+            Found::Stream(stream) if revision >= stream.first => {
+                rows::event_at_revision(self.connection, stream.id, revision)
+            }
+            Found::Stream(_) | Found::Missing | Found::Tombstoned => Ok(None),
+        }
+    }
+}
+
+/// What a link names; `None` for every other event.
+fn target(record: &RecordedEvent) -> Option<(u64, StreamName)> {
+    if record.event_type != LINK {
+        return None;
+    }
+    let (revision, stream) = std::str::from_utf8(&record.data).ok()?.split_once('@')?;
+    Some((
+        revision.parse().ok()?,
+        StreamName::parse(stream.as_bytes()).ok()?,
+    ))
+}

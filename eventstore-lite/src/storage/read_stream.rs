@@ -1,0 +1,206 @@
+//! Pages of one stream, for reads with a count and for subscriptions.
+
+use rusqlite::{Connection, Params, Result};
+
+use super::links::Resolver;
+use super::rows::{self, EVENT};
+use super::visible::{Found, Visible, find};
+use crate::clock;
+use crate::event::{Direction, ResolvedEvent, TOMBSTONE_REVISION, revision_to_sql};
+use crate::stream_name::StreamName;
+
+/// After this many bytes a page ends early.
+pub(super) const PAGE_BYTES: usize = 1024 * 1024;
+/// The most events that a subscription takes at once.
+const FOLLOWED: usize = 256;
+
+/// A page of a read with a count.
+#[derive(Clone, Debug)]
+pub(crate) struct StreamRead {
+    pub(crate) stream: StreamName,
+    pub(crate) direction: Direction,
+    /// The revision to begin with; backwards, whatever is beyond the end is the end.
+    pub(crate) from: u64,
+    /// How many revisions the page spans at most; at least 1.
+    pub(crate) limit: u64,
+    pub(crate) resolve_links: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum StreamPage {
+    /// It never was, or it is soft-deleted.
+    Missing,
+    Tombstoned,
+    Events {
+        events: Vec<ResolvedEvent>,
+        /// Where to read on; `None` if there is no more.
+        next: Option<u64>,
+        /// Where a reader forwards would read on, also at the end.
+        forwards: u64,
+        /// The revision of the stream's last event.
+        last: u64,
+    },
+}
+
+pub(super) fn read(connection: &Connection, read: &StreamRead) -> Result<StreamPage> {
+    let now = clock::now();
+    let stream = match find(connection, &read.stream, now)? {
+        Found::Stream(stream) if !stream.soft_deleted => stream,
+        Found::Stream(_) | Found::Missing => return Ok(StreamPage::Missing),
+        Found::Tombstoned => return Ok(StreamPage::Tombstoned),
+    };
+    let resolver = Resolver {
+        connection,
+        resolve_links: read.resolve_links,
+        now,
+    };
+    match read.direction {
+        Direction::Forwards => forwards(resolver, stream, read),
+        Direction::Backwards => backwards(resolver, stream, read),
+    }
+}
+
+/// Like the real server, a page that ends before the first visible event is empty and leads there.
+fn forwards(resolver: Resolver<'_>, stream: Visible, read: &StreamRead) -> Result<StreamPage> {
+    let end = read.from.saturating_add(read.limit - 1);
+    let page = |events, next: u64, is_end: bool| StreamPage::Events {
+        events,
+        next: (!is_end).then_some(next),
+        forwards: next,
+        last: stream.last,
+    };
+    if read.from > stream.last {
+        return Ok(page(vec![], stream.last + 1, true));
+    }
+    if end < stream.first {
+        return Ok(page(vec![], stream.first, false));
+    }
+    let bounds = (
+        stream.id,
+        revision_to_sql(read.from.max(stream.first)),
+        revision_to_sql(end.min(stream.last)),
+    );
+    let sql =
+        format!("{EVENT} WHERE e.stream = ?1 AND e.revision BETWEEN ?2 AND ?3 ORDER BY e.revision");
+    let (events, cut_after) = collect(resolver, &sql, bounds)?;
+    let next = cut_after.unwrap_or(end.min(stream.last)) + 1;
+    Ok(page(events, next, next > stream.last))
+}
+
+fn backwards(resolver: Resolver<'_>, stream: Visible, read: &StreamRead) -> Result<StreamPage> {
+    let from = read.from.min(stream.last);
+    let end = from.saturating_sub(read.limit - 1).max(stream.first);
+    let bounds = (stream.id, revision_to_sql(end), revision_to_sql(from));
+    let sql = format!(
+        "{EVENT} WHERE e.stream = ?1 AND e.revision BETWEEN ?2 AND ?3 ORDER BY e.revision DESC"
+    );
+    let (events, cut_after) = collect(resolver, &sql, bounds)?;
+    let least = cut_after.unwrap_or(end.min(from));
+    let next = least.checked_sub(1).filter(|_| least > stream.first);
+    Ok(StreamPage::Events {
+        events,
+        next,
+        forwards: 0,
+        last: stream.last,
+    })
+}
+
+/// Takes rows until the page is full; then also says after which revision it was cut.
+fn collect(
+    resolver: Resolver<'_>,
+    sql: &str,
+    bounds: impl Params,
+) -> Result<(Vec<ResolvedEvent>, Option<u64>)> {
+    let mut statement = resolver.connection.prepare_cached(sql)?;
+    let mut rows = statement.query(bounds)?;
+    let (mut events, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        let record = rows::event(row)?;
+        let revision = record.revision;
+        bytes += record.data.len() + record.metadata.len();
+        events.push(resolver.resolve(record)?);
+        if bytes > PAGE_BYTES {
+            return Ok((events, Some(revision)));
+        }
+    }
+    Ok((events, None))
+}
+
+/// What a subscription asks for.
+#[derive(Clone, Debug)]
+pub(crate) struct StreamFollow {
+    pub(crate) stream: StreamName,
+    /// The first revision that it has not had.
+    pub(crate) from: u64,
+    pub(crate) resolve_links: bool,
+    /// Whether events that metadata hides are left out: only until it has caught up.
+    pub(crate) only_visible: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Followed {
+    pub(crate) events: Vec<ResolvedEvent>,
+    /// The last of the events stands for the stream's tombstone.
+    pub(crate) tombstoned: bool,
+    /// The first revision that was not read.
+    pub(crate) next: u64,
+    /// Whether there is nothing more to read for now.
+    pub(crate) is_end: bool,
+}
+
+pub(super) fn follow(connection: &Connection, follow: &StreamFollow) -> Result<Followed> {
+    let now = clock::now();
+    let nothing = Followed {
+        events: vec![],
+        tombstoned: false,
+        next: follow.from,
+        is_end: true,
+    };
+    let Some(stream) = rows::find_stream(connection, &follow.stream)? else {
+        return Ok(nothing);
+    };
+    let first = match find(connection, &follow.stream, now)? {
+        Found::Stream(visible) if follow.only_visible => visible.first.max(follow.from),
+        Found::Stream(_) | Found::Missing | Found::Tombstoned => follow.from,
+    };
+    let resolver = Resolver {
+        connection,
+        resolve_links: follow.resolve_links,
+        now,
+    };
+    let sql = format!(
+        "{EVENT} WHERE e.stream = ?1 AND e.revision >= ?2 ORDER BY e.revision LIMIT {FOLLOWED}"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query((stream.id, revision_to_sql(first)))?;
+    let mut followed = nothing;
+    let mut bytes = 0;
+    while let Some(row) = rows.next()? {
+        let record = rows::event(row)?;
+        followed.next = record.revision + 1;
+        followed.tombstoned = record.revision == TOMBSTONE_REVISION;
+        bytes += record.data.len() + record.metadata.len();
+        followed.events.push(resolver.resolve(record)?);
+        if bytes > PAGE_BYTES {
+            break;
+        }
+    }
+    followed.is_end = followed.events.len() < FOLLOWED && bytes <= PAGE_BYTES;
+    Ok(followed)
+}
+
+/// The revision of the last event of a stream; `Err` if it is tombstoned.
+pub(super) fn end(
+    connection: &Connection,
+    name: &StreamName,
+) -> Result<std::result::Result<Option<u64>, Tombstoned>> {
+    Ok(match find(connection, name, clock::now())? {
+        Found::Stream(stream) => Ok(Some(stream.last)),
+        Found::Missing => Ok(None),
+        Found::Tombstoned => Err(Tombstoned),
+    })
+}
+
+/// The stream is deleted for good.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tombstoned;

@@ -1,0 +1,186 @@
+//! The thread that writes: it takes what waits in a bounded queue, makes it one transaction, and answers
+//! when that is on disk. The more callers wait, the more share one flush.
+
+use std::fs::File;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use anyhow::{Context, Result};
+use rusqlite::Connection;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::ledger::Ledger;
+use super::{Outcome, StorageFailed, Write};
+use crate::heads::Heads;
+
+/// The most changes that wait.
+const LONGEST_QUEUE: usize = 4096;
+/// The most changes in one transaction.
+const LARGEST_GROUP: usize = 1024;
+/// The most bytes of events that wait or are being written.
+const QUEUED_BYTES: usize = 64 * 1024 * 1024;
+/// What a change weighs at least.
+const LEAST_WEIGHT: usize = 256;
+
+type Answer = std::result::Result<Outcome, StorageFailed>;
+
+struct Queued {
+    write: Write,
+    answer: oneshot::Sender<Answer>,
+    _weight: OwnedSemaphorePermit,
+}
+
+enum Message {
+    Write(Queued),
+    Stop,
+}
+
+/// The promise of an outcome.
+pub(crate) struct Receipt(oneshot::Receiver<Answer>);
+
+impl Receipt {
+    pub(crate) async fn outcome(self) -> Answer {
+        self.0.await.unwrap_or(Err(StorageFailed))
+    }
+}
+
+pub(super) struct Writer {
+    queue: mpsc::Sender<Message>,
+    weights: Arc<Semaphore>,
+    heads: Arc<Heads>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Writer {
+    /// Starts the thread, which keeps `lock` for as long as it can still write.
+    pub(super) fn start(connection: Connection, lock: File) -> Result<Self> {
+        let ledger = Ledger::open(connection).context("reading the state of the log")?;
+        let heads = Arc::new(Heads::new(ledger.committed()));
+        let (queue, queued) = mpsc::channel(LONGEST_QUEUE);
+        let worker = Worker {
+            ledger,
+            queued,
+            heads: Arc::clone(&heads),
+            _lock: lock,
+        };
+        let thread = std::thread::Builder::new().name("writer".to_owned());
+        Ok(Self {
+            queue,
+            weights: Arc::new(Semaphore::new(QUEUED_BYTES)),
+            heads,
+            thread: Mutex::new(Some(thread.spawn(|| worker.run())?)),
+        })
+    }
+
+    pub(super) fn heads(&self) -> &Heads {
+        &self.heads
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        !self.queue.is_closed()
+    }
+
+    pub(super) async fn submit(&self, write: Write) -> std::result::Result<Receipt, StorageFailed> {
+        let weight = write.change.size().clamp(LEAST_WEIGHT, QUEUED_BYTES);
+        let weight = u32::try_from(weight).unwrap_or(u32::MAX);
+        let permit = Arc::clone(&self.weights).acquire_many_owned(weight).await;
+        let (answer, receipt) = oneshot::channel();
+        let queued = Queued {
+            write,
+            answer,
+            _weight: permit.map_err(|_| StorageFailed)?,
+        };
+        self.queue
+            .send(Message::Write(queued))
+            .await
+            .map_err(|_| StorageFailed)?;
+        Ok(Receipt(receipt))
+    }
+
+    /// Ends the thread after what is queued, and waits for that.
+    pub(super) async fn stop(&self) {
+        // If the thread has ended, there is nothing to stop.
+        drop(self.queue.send(Message::Stop).await);
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let joined = tokio::task::spawn_blocking(|| thread.map(JoinHandle::join)).await;
+        if !matches!(joined, Ok(None | Some(Ok(())))) {
+            tracing::error!("the writer ended by a panic");
+        }
+    }
+}
+
+struct Worker {
+    ledger: Ledger,
+    queued: mpsc::Receiver<Message>,
+    heads: Arc<Heads>,
+    _lock: File,
+}
+
+impl Worker {
+    fn run(mut self) {
+        let mut stopped = false;
+        while !stopped && let Some(first) = self.queued.blocking_recv() {
+            let mut group = Vec::new();
+            let mut next = Some(first);
+            while let Some(message) = next {
+                match message {
+                    Message::Write(queued) => group.push(queued),
+                    Message::Stop => stopped = true,
+                }
+                let more = !stopped && group.len() < LARGEST_GROUP;
+                next = if more {
+                    self.queued.try_recv().ok()
+                } else {
+                    None
+                };
+            }
+            self.settle(group);
+        }
+    }
+
+    /// Writes a group and answers each of it; a caller that has gone away needs no answer.
+    fn settle(&mut self, group: Vec<Queued>) {
+        match self.write(&group) {
+            Ok(outcomes) => {
+                for (queued, outcome) in group.into_iter().zip(outcomes) {
+                    drop(queued.answer.send(Ok(outcome)));
+                }
+            }
+            Err(error) => {
+                self.undo(&error);
+                for queued in group {
+                    drop(queued.answer.send(Err(StorageFailed)));
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, group: &[Queued]) -> rusqlite::Result<Vec<Outcome>> {
+        self.ledger.begin()?;
+        let now = Instant::now();
+        let mut outcomes = Vec::with_capacity(group.len());
+        for Queued { write, .. } in group {
+            let expired = write.deadline.is_some_and(|deadline| deadline <= now);
+            outcomes.push(if expired {
+                Outcome::DeadlineExceeded
+            } else {
+                self.ledger.apply(write)?
+            });
+        }
+        let changed = self.ledger.commit()?;
+        self.heads.moved(self.ledger.committed(), changed.iter());
+        Ok(outcomes)
+    }
+
+    fn undo(&mut self, error: &rusqlite::Error) {
+        tracing::error!(%error, "a transaction failed");
+        if let Err(error) = self.ledger.rollback() {
+            tracing::error!(%error, "a transaction could not be undone");
+        }
+    }
+}

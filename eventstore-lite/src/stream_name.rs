@@ -1,0 +1,103 @@
+//! Names of streams, and how a stream and the stream of its metadata (`$$name`) belong together.
+
+use std::sync::Arc;
+
+/// The longest name, in bytes: every name is a key of an index.
+const LONGEST: usize = 4096;
+const METASTREAM_PREFIX: &str = "$$";
+
+/// A name that is not empty, not too long, and UTF-8.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct StreamName(Arc<str>);
+
+/// Why bytes are no name, or no name to write to. The text names the argument, never its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum InvalidStreamName {
+    #[error("the stream name is empty")]
+    Empty,
+    #[error("the stream name is longer than {LONGEST} bytes")]
+    TooLong,
+    #[error("the stream name is not UTF-8")]
+    NotUtf8,
+    #[error("`$all` and `$$` are no streams to write to")]
+    ReadOnly,
+}
+
+impl StreamName {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, InvalidStreamName> {
+        if bytes.is_empty() {
+            return Err(InvalidStreamName::Empty);
+        }
+        if bytes.len() > LONGEST {
+            return Err(InvalidStreamName::TooLong);
+        }
+        let name = std::str::from_utf8(bytes).map_err(|_| InvalidStreamName::NotUtf8)?;
+        Ok(Self(name.into()))
+    }
+
+    /// A name that events may be written under.
+    pub(crate) fn parse_writable(bytes: &[u8]) -> Result<Self, InvalidStreamName> {
+        let name = Self::parse(bytes)?;
+        if matches!(name.as_str(), "$all" | METASTREAM_PREFIX) {
+            return Err(InvalidStreamName::ReadOnly);
+        }
+        Ok(name)
+    }
+
+    /// A name that was checked when it was written.
+    pub(crate) fn stored(name: &str) -> Self {
+        Self(name.into())
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn is_metastream(&self) -> bool {
+        self.0.starts_with(METASTREAM_PREFIX)
+    }
+
+    /// The stream that holds this one's metadata.
+    pub(crate) fn metastream(&self) -> Self {
+        Self(format!("{METASTREAM_PREFIX}{}", self.0).into())
+    }
+
+    /// The stream whose metadata this one holds.
+    pub(crate) fn original(&self) -> Option<Self> {
+        let name = self.0.strip_prefix(METASTREAM_PREFIX)?;
+        Some(Self(name.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_short_utf8_and_not_empty() {
+        assert_eq!(StreamName::parse(b""), Err(InvalidStreamName::Empty));
+        assert_eq!(StreamName::parse(&[0xff]), Err(InvalidStreamName::NotUtf8));
+        assert_eq!(
+            StreamName::parse(&[b'x'; LONGEST + 1]),
+            Err(InvalidStreamName::TooLong)
+        );
+        assert!(StreamName::parse("a-b/é".as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn all_and_the_metastream_of_nothing_are_read_only() {
+        for name in ["$all", "$$"] {
+            assert_eq!(
+                StreamName::parse_writable(name.as_bytes()),
+                Err(InvalidStreamName::ReadOnly)
+            );
+        }
+    }
+
+    #[test]
+    fn a_stream_and_its_metastream_name_each_other() {
+        let stream = StreamName::stored("users-1");
+        assert_eq!(stream.metastream().as_str(), "$$users-1");
+        assert_eq!(stream.metastream().original(), Some(stream));
+    }
+}
