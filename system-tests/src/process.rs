@@ -1,6 +1,7 @@
 //! One real process: its executable, its log file, its death.
 //!
-//! Invariant: a process ends, by SIGKILL through its own handle, when its [`Process`] is dropped.
+//! Invariant: a process ends, by SIGKILL through its own handle, when its [`Process`] is dropped, and on Linux also when
+//! the test is killed itself.
 
 use crate::wait;
 use anyhow::{Context, Result, bail, ensure};
@@ -56,7 +57,8 @@ impl Process {
         ensure!(self.child.is_none(), "{} runs already", self.name);
         let log = File::options().create(true).append(true).open(&self.log)?;
         self.started_at = log.metadata()?.len();
-        let child = Command::new(&self.executable)
+        let child = self
+            .command()
             .args(&self.arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
@@ -66,6 +68,17 @@ impl Process {
             .with_context(|| format!("cannot start {}", self.executable.display()))?;
         self.child = Some(child);
         Ok(())
+    }
+
+    /// On Linux the kernel also kills it when the test's thread ends by anything that runs no destructor.
+    fn command(&self) -> Command {
+        if !cfg!(target_os = "linux") {
+            return Command::new(&self.executable);
+        }
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]);
+        command.arg(&self.executable);
+        command
     }
 
     /// `kill -9`, and waits until the process is gone; does nothing where none runs.

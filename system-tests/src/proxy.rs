@@ -2,7 +2,8 @@
 //!
 //! Invariant: it holds its port all its life, so that a closed proxy is a server that is not there yet.
 
-use anyhow::Result;
+use crate::wait;
+use anyhow::{Context, Result};
 use std::net::SocketAddr;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -60,7 +61,10 @@ impl Proxy {
     /// Returns when this many connections were tried, counted from the proxy's start.
     pub async fn attempts(&self, at_least: usize) -> Result<()> {
         let mut attempts = self.attempts.clone();
-        attempts.wait_for(|count| *count >= at_least).await?;
+        let enough = attempts.wait_for(|count| *count >= at_least);
+        tokio::time::timeout(wait::DEADLINE, enough)
+            .await
+            .with_context(|| format!("never tried {at_least} times"))??;
         Ok(())
     }
 }

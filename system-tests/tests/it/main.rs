@@ -3,6 +3,7 @@
 mod bad_input;
 mod erasure;
 mod garbage;
+mod harness;
 mod kills;
 mod lifecycle;
 mod privacy;
