@@ -1,0 +1,74 @@
+//! The HTTP side: `GET /?count=&after=` and `GET /{id}`.
+
+use std::sync::Arc;
+
+use actix_web::{
+    HttpResponse,
+    http::header::ContentType,
+    web::{Data, ServiceConfig, get, resource},
+};
+use serde::Deserialize;
+use serde_json::json;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use web::{Problem, Query};
+
+use crate::{
+    clock::EPOCH,
+    domain::id::Id,
+    ids::Ids,
+    request::{self, Refused},
+};
+
+/// `?count=1..=10000&after=<id>`; one id by default.
+#[derive(Deserialize)]
+struct Asked {
+    count: Option<u64>,
+    after: Option<u64>,
+}
+
+pub(crate) fn routes(ids: Arc<Ids>) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
+    let ids = Data::from(ids);
+    move |config: &mut ServiceConfig| {
+        config
+            .app_data(ids.clone())
+            .service(resource("/").route(get().to(issue)))
+            .service(resource("/{id}").route(get().to(explain)));
+    }
+}
+
+/// 200 `{"data":["1509466340062097408",…]}`, ascending; 422; 503 with `Retry-After`.
+async fn issue(ids: Data<Ids>, Query(asked): Query<Asked>) -> Result<HttpResponse, Problem> {
+    let body = request::take(&ids, asked.count.unwrap_or(1), asked.after).await?;
+    Ok(HttpResponse::Ok()
+        .content_type(ContentType::json())
+        .body(body))
+}
+
+/// 200 `{"id":"1509466340062097408","timestamp":"2026-05-28T08:00:19.999Z","worker":247,"sequence":0}`; 404.
+async fn explain(web::Id(number): web::Id) -> Result<HttpResponse, Problem> {
+    let id = Id::parse(number).ok_or_else(Problem::not_found)?;
+    Ok(HttpResponse::Ok().json(json!({
+        "id": number.to_string(),
+        "timestamp": timestamp(id).ok_or_else(Problem::internal)?,
+        "worker": id.worker(),
+        "sequence": id.sequence(),
+    })))
+}
+
+fn timestamp(id: Id) -> Option<String> {
+    let since_1970 = EPOCH + std::time::Duration::from_millis(id.millisecond());
+    let nanos = i128::try_from(since_1970.as_nanos()).ok()?;
+    let time = OffsetDateTime::from_unix_timestamp_nanos(nanos).ok()?;
+    time.format(&Rfc3339).ok()
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        let why = refused.to_string();
+        match refused {
+            Refused::Count => Self::invalid("count", why),
+            Refused::After => Self::invalid("after", why),
+            Refused::OutOfIds(out) => Self::unavailable(why, out.retry_after),
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The service as a client sees it, on an event store in the same process.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test stops where something is not as it says"
+)]
+
+mod bad_input;
+mod issuing;
+mod outages;
+mod rpc;
+mod support;

@@ -1,0 +1,45 @@
+//! The event store goes away, and comes back or comes late.
+
+use reqwest::StatusCode;
+
+use crate::support::{Hands, SOME_DAY_MS, Store, millisecond, spawn_app};
+
+#[tokio::test]
+async fn ids_go_on_to_the_end_of_the_window_while_the_store_is_away() {
+    let mut store = Store::start().await;
+    let clock = Hands::at(SOME_DAY_MS);
+    let app = spawn_app(&store.url(), &clock);
+    app.leased().await;
+    let before = app.ids("").await[0];
+    store.stop().await;
+
+    clock.set(SOME_DAY_MS + 59_999);
+    let last = app.ids("").await[0];
+    assert_eq!(millisecond(last), SOME_DAY_MS + 59_999);
+    app.dependency("event store", "up").await;
+
+    clock.set(SOME_DAY_MS + 60_000);
+    let refused = app.get("/").await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.headers()["retry-after"], "1");
+    app.dependency("event store", "down: ").await;
+
+    store.start_again().await;
+    app.leased().await;
+    let later = app.ids("count=2").await;
+    assert!(before < last && last < later[0]);
+}
+
+#[tokio::test]
+async fn a_service_that_is_started_before_the_store_becomes_ready_by_itself() {
+    let mut store = Store::start().await;
+    store.stop().await;
+    let app = spawn_app(&store.url(), &Hands::at(SOME_DAY_MS));
+    app.dependency("event store", "down: ").await;
+    app.dependency("broker", "down: ").await;
+    assert_eq!(app.get("/_healthz").await.status(), StatusCode::OK);
+    assert_eq!(app.get("/").await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    store.start_again().await;
+    app.leased().await;
+    assert_eq!(app.ids("").await.len(), 1);
+}

@@ -1,0 +1,72 @@
+//! Ids over RabbitMQ.
+
+use std::time::Duration;
+
+use messaging::{Broker, RpcClient};
+use private_broker::PrivateBroker;
+use serde_json::{Value, json};
+
+use crate::support::{Hands, SOME_DAY_MS, Store, TestApp, numbers, spawn_with_broker, until};
+
+const WITHIN: Duration = Duration::from_secs(5);
+
+async fn ask(client: &RpcClient, request: &str) -> Option<Value> {
+    let reply = client
+        .call(request.as_bytes().to_vec(), WITHIN)
+        .await
+        .ok()?;
+    Some(serde_json::from_slice(&reply).unwrap())
+}
+
+async fn spawn(store: &Store) -> (TestApp, RpcClient) {
+    let amqp_url = PrivateBroker::shared().await.vhost().await;
+    let app = spawn_with_broker(&store.url(), &amqp_url, &Hands::at(SOME_DAY_MS));
+    app.leased().await;
+    app.dependency("broker", "up").await;
+    let client = RpcClient::new(Broker::connect(&amqp_url, "test").unwrap(), "uuids");
+    until("the queue is served", || ask(&client, r#"{"count":1}"#)).await;
+    (app, client)
+}
+
+#[tokio::test]
+async fn ids_are_had_over_the_broker_too() {
+    let store = Store::start().await;
+    let (app, client) = spawn(&store).await;
+    let over_http = app.ids("").await[0];
+    let over_the_broker = numbers(&ask(&client, r#"{"count":1000}"#).await.unwrap());
+    assert_eq!(over_the_broker.len(), 1_000);
+    assert!(over_the_broker[0] > over_http);
+
+    let above = (SOME_DAY_MS + 9_000) << 22;
+    let request = json!({"count": 1, "after": above.to_string()}).to_string();
+    let ids = numbers(&ask(&client, &request).await.unwrap());
+    assert!(ids[0] > above);
+    assert_eq!(app.get("/_readyz").await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_request_that_cannot_be_served_is_answered_with_why() {
+    let store = Store::start().await;
+    let (_app, client) = spawn(&store).await;
+    for request in [
+        "",
+        "garbage",
+        "[]",
+        "{}",
+        r#"{"count":"1"}"#,
+        r#"{"count":0}"#,
+        r#"{"count":-1}"#,
+        r#"{"count":10001}"#,
+        r#"{"count":1,"after":"abc"}"#,
+        r#"{"count":1,"after":"9223372036854775808"}"#,
+    ] {
+        let reply = ask(&client, request).await.unwrap();
+        assert_eq!(reply["error"]["status"], 422, "{request}");
+        assert!(reply["error"]["message"].is_string(), "{request}");
+    }
+    let far = (SOME_DAY_MS + 65_000) << 22;
+    let request = json!({"count": 1, "after": far.to_string()}).to_string();
+    let reply = ask(&client, &request).await.unwrap();
+    assert_eq!(reply["error"]["status"], 503);
+    assert_eq!(reply["error"]["retry_after"], 6);
+}

@@ -1,0 +1,182 @@
+//! An event store, services on it, and clocks that tests set.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use eventstore_lite::Server;
+use reqwest::{Response, StatusCode};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuids_service::{clock::Clock, config::Config, startup::Application};
+
+/// 2026-05-28T08:00:19.999Z, in milliseconds since 2015.
+pub(crate) const SOME_DAY_MS: u64 = 359_884_819_999;
+/// Where nobody listens: the discard port.
+pub(crate) const NOWHERE: &str = "127.0.0.1:9";
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A clock that goes only when it is told to.
+pub(crate) struct Hands(AtomicU64);
+
+impl Hands {
+    pub(crate) fn at(now_ms: u64) -> Arc<Self> {
+        Arc::new(Self(now_ms.into()))
+    }
+
+    pub(crate) fn set(&self, now_ms: u64) {
+        self.0.store(now_ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for Hands {
+    fn now_ms(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// An event store of the test's own, whose data outlives a stop.
+pub(crate) struct Store {
+    folder: TempDir,
+    server: Option<Server>,
+    config: eventstore_lite::Config,
+}
+
+impl Store {
+    pub(crate) async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = eventstore_lite::Config::new(folder.path());
+        let server = Server::start(config.clone()).await.unwrap();
+        config.address = server.address();
+        Self {
+            folder,
+            server: Some(server),
+            config,
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("esdb://{}?tls=false", self.config.address)
+    }
+
+    pub(crate) async fn stop(&mut self) {
+        self.server.take().unwrap().shutdown().await;
+    }
+
+    pub(crate) async fn start_again(&mut self) {
+        assert!(self.folder.path().exists());
+        let server = until("the address of the store is free again", || async {
+            Server::start(self.config.clone()).await.ok()
+        });
+        self.server = Some(server.await);
+    }
+}
+
+/// A service in this process; it ends with the test.
+pub(crate) struct TestApp {
+    pub(crate) url: String,
+    shutdown: CancellationToken,
+    run: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+/// A service without a broker.
+pub(crate) fn spawn_app(store_url: &str, clock: &Arc<Hands>) -> TestApp {
+    spawn_with_broker(store_url, &format!("amqp://{NOWHERE}/%2f"), clock)
+}
+
+pub(crate) fn spawn_with_broker(store_url: &str, amqp_url: &str, clock: &Arc<Hands>) -> TestApp {
+    let config = Config {
+        bind: ([127, 0, 0, 1], 0).into(),
+        eventstore_url: store_url.to_owned(),
+        amqp_url: amqp_url.to_owned(),
+    };
+    let clock = Arc::clone(clock) as Arc<dyn Clock>;
+    let application = Application::build(&config, clock).unwrap();
+    let shutdown = CancellationToken::new();
+    TestApp {
+        url: format!("http://{}", application.address()),
+        run: tokio::spawn(application.run(shutdown.clone())),
+        shutdown,
+    }
+}
+
+impl TestApp {
+    pub(crate) async fn get(&self, path: &str) -> Response {
+        reqwest::get(format!("{}{path}", self.url)).await.unwrap()
+    }
+
+    /// The ids of one request, which must succeed.
+    pub(crate) async fn ids(&self, query: &str) -> Vec<u64> {
+        let response = self.get(&format!("/?{query}")).await;
+        assert_eq!(response.status(), StatusCode::OK, "{query}");
+        numbers(&response.json().await.unwrap())
+    }
+
+    /// Waits until there is a window.
+    pub(crate) async fn leased(&self) {
+        self.dependency("event store", "up").await;
+    }
+
+    /// Waits until readiness says `state` of the dependency (the beginning of it).
+    pub(crate) async fn dependency(&self, name: &str, state: &str) {
+        until("readiness says so", || async {
+            let ready: Value = self.get("/_readyz").await.json().await.unwrap();
+            let said = ready["dependencies"][name].as_str()?.to_owned();
+            said.starts_with(state).then_some(())
+        })
+        .await;
+    }
+
+    /// Ends the service as a signal would, and waits until it has.
+    pub(crate) async fn stop(mut self) {
+        self.shutdown.cancel();
+        (&mut self.run).await.unwrap().unwrap();
+    }
+}
+
+pub(crate) fn numbers(answer: &Value) -> Vec<u64> {
+    let texts = answer["data"].as_array().unwrap().iter();
+    texts
+        .map(|id| id.as_str().unwrap().parse().unwrap())
+        .collect()
+}
+
+/// What `condition` gives as soon as it gives something; fails when it does not within a minute.
+pub(crate) async fn until<T, F>(what: &str, mut condition: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    let mut looks = tokio::time::interval(Duration::from_millis(20));
+    let found = async {
+        loop {
+            looks.tick().await;
+            if let Some(found) = condition().await {
+                return found;
+            }
+        }
+    };
+    let found = tokio::time::timeout(DEADLINE, found).await;
+    found.unwrap_or_else(|_| panic!("not within {DEADLINE:?}: {what}"))
+}
+
+pub(crate) fn millisecond(id: u64) -> u64 {
+    id >> 22
+}
+
+pub(crate) fn worker(id: u64) -> u64 {
+    id >> 12 & 0x3ff
+}
