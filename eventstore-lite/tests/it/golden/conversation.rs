@@ -30,12 +30,14 @@ const END_WITHIN: Duration = Duration::from_secs(20);
 const MAX_MESSAGE: usize = 17 * 1024 * 1024;
 
 /// Metadata that is not the server's word but the transport's.
-const NOISE: [&str; 5] = [
-    "content-type",
+const NOISE: [&str; 7] = [
     "content-length",
+    "content-type",
     "date",
-    "server",
     "grpc-accept-encoding",
+    "grpc-message",
+    "grpc-status",
+    "server",
 ];
 
 /// Runs the steps in order and returns the answer to each that has one.
