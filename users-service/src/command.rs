@@ -1,3 +1,6 @@
 //! The write side: commands come in, events go to the store, and the answer waits until they are durable.
 
+pub mod api;
+pub mod handler;
+pub mod history;
 pub mod reservation;

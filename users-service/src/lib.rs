@@ -2,5 +2,6 @@
 
 pub mod command;
 pub mod domain;
+pub mod ids;
 pub mod privacy;
 pub mod stored_event;

@@ -4,6 +4,7 @@
 //! its subject's key, or in an answer to somebody who asked for it; a key that was destroyed never comes back.
 
 pub mod cipher;
+pub mod erasure;
 mod personal;
 pub mod pseudonym;
 pub mod subject_keys;

@@ -13,8 +13,8 @@ use sqlx::sqlite::{
 };
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
 
@@ -39,6 +39,8 @@ struct Inner {
     master: MasterKey,
     ready: Mutex<mpsc::Receiver<SubjectKey>>,
     forgetting: Forgetting,
+    /// A key that was asked for and is neither there nor destroyed.
+    lost: StdMutex<Option<KeyId>>,
 }
 
 /// Lets one emptying of the log serve all who destroyed a key before it began.
@@ -71,6 +73,9 @@ pub enum KeysError {
     /// The key is destroyed, but readers kept the log from being emptied. Destroying it again tries again.
     #[error("the key store's log is busy")]
     Busy,
+    /// A key that somebody needs is neither there nor destroyed.
+    #[error("key {0} is lost")]
+    Lost(KeyId),
     /// No key could be made ahead.
     #[error("no key is ready")]
     NoneReady,
@@ -102,6 +107,7 @@ impl SubjectKeys {
             master,
             ready: Mutex::new(ready),
             forgetting: Forgetting::default(),
+            lost: StdMutex::default(),
         })))
     }
 
@@ -131,6 +137,16 @@ impl SubjectKeys {
     /// # Errors
     /// When the database fails, or a key does not unwrap.
     pub async fn find_many(&self, ids: &[KeyId]) -> Result<HashMap<KeyId, Lookup>, KeysError> {
+        let found = self.look_up(ids).await?;
+        let missing =
+            |(id, lookup): (&KeyId, &Lookup)| matches!(lookup, Lookup::Missing).then_some(*id);
+        if let Some(id) = found.iter().find_map(missing) {
+            self.lost().get_or_insert(id);
+        }
+        Ok(found)
+    }
+
+    async fn look_up(&self, ids: &[KeyId]) -> Result<HashMap<KeyId, Lookup>, KeysError> {
         let wanted: Vec<String> = ids.iter().map(ToString::to_string).collect();
         let wanted = serde_json::Value::from(wanted).to_string();
         let rows: Vec<(Vec<u8>, Option<Vec<u8>>, bool)> = sqlx::query_as(
@@ -201,12 +217,22 @@ impl SubjectKeys {
     /// One cheap look at the file, for readiness.
     ///
     /// # Errors
-    /// When the database fails.
+    /// When the database fails, or [`KeysError::Lost`] for as long as a key that was asked for is missing.
     pub async fn check(&self) -> Result<(), KeysError> {
-        sqlx::query("SELECT 1 FROM destroyed LIMIT 1")
-            .fetch_optional(&self.0.pool)
-            .await?;
-        Ok(())
+        let lost = self.lost().take();
+        let ids = [lost.unwrap_or(KeyId::from_bytes([0; 16]))];
+        let found = self.look_up(&ids).await?;
+        match (lost, found.get(&ids[0])) {
+            (Some(id), Some(Lookup::Missing)) => {
+                self.lost().get_or_insert(id);
+                Err(KeysError::Lost(id))
+            }
+            (None, _) | (_, None | Some(Lookup::Found(_) | Lookup::Destroyed)) => Ok(()),
+        }
+    }
+
+    fn lost(&self) -> MutexGuard<'_, Option<KeyId>> {
+        self.0.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

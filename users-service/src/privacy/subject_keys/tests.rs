@@ -162,3 +162,18 @@ async fn another_master_key_is_refused_at_the_start() {
     let opened = SubjectKeys::open(&path, master("0b")).await;
     assert!(matches!(opened, Err(KeysError::DoesNotUnwrap(_))));
 }
+
+#[tokio::test]
+async fn a_lost_key_is_not_ready_until_it_is_back_or_destroyed() {
+    let folder = TempDir::new().unwrap();
+    let keys = open(&folder).await;
+    keys.check().await.unwrap();
+    let lost = SubjectKey::generate().id();
+    assert!(matches!(keys.find(lost).await.unwrap(), Lookup::Missing));
+    for _ in 0..2 {
+        assert!(matches!(keys.check().await, Err(KeysError::Lost(id)) if id == lost));
+    }
+    keys.destroy(lost).await.unwrap();
+    keys.check().await.unwrap();
+    keys.check().await.unwrap();
+}

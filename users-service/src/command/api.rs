@@ -1,0 +1,147 @@
+//! The routes of single users: what comes in, and one answer for each outcome.
+//!
+//! Invariant: personal data is in answers to those who asked for it, and nowhere else.
+
+use super::handler::{CommandError, CommandHandler};
+use crate::domain::{
+    Changes, FamilyName, GivenName, InvalidName, Profile, UserError, UserId, Username,
+};
+use actix_web::http::header::LOCATION;
+use actix_web::web::{Data, ServiceConfig};
+use actix_web::{HttpResponse, Resource, web as actix};
+use serde::{Deserialize, Deserializer, Serialize};
+use web::{Id, Json, Problem};
+
+/// When to try again, in seconds.
+const RETRY_AFTER: u64 = 1;
+
+#[derive(Deserialize)]
+struct NewUser {
+    username: String,
+    given_name: String,
+    family_name: String,
+}
+
+#[derive(Deserialize)]
+struct Patch {
+    #[serde(default, deserialize_with = "present")]
+    username: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    given_name: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    family_name: Option<String>,
+}
+
+/// A member that is there is a text: `null` is not how a member is left out.
+fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(value).map(Some)
+}
+
+#[derive(Serialize)]
+struct UserBody<'a> {
+    id: String,
+    username: &'a str,
+    given_name: &'a str,
+    family_name: &'a str,
+}
+
+impl<'a> UserBody<'a> {
+    fn new(id: UserId, profile: &'a Profile) -> Self {
+        Self {
+            id: id.to_string(),
+            username: profile.username.personal().reveal(),
+            given_name: profile.given_name.personal().reveal(),
+            family_name: profile.family_name.personal().reveal(),
+        }
+    }
+}
+
+/// Adds `POST` to the resource of all users (`/`).
+pub fn create_at(users: Resource) -> Resource {
+    users.route(actix::post().to(create))
+}
+
+/// Adds the resource of one user: `GET`, `PATCH`, `DELETE` of `/{id}`. Wants `Data<CommandHandler>`.
+pub fn one_user(config: &mut ServiceConfig) {
+    let user = actix::resource("/{id}")
+        .route(actix::get().to(get))
+        .route(actix::patch().to(patch))
+        .route(actix::delete().to(delete));
+    config.service(user);
+}
+
+async fn create(
+    handler: Data<CommandHandler>,
+    Json(body): Json<NewUser>,
+) -> Result<HttpResponse, Problem> {
+    let profile = body.parse().map_err(invalid)?;
+    let id = handler.create(profile.clone()).await.map_err(problem)?;
+    Ok(HttpResponse::Created()
+        .insert_header((LOCATION, format!("/{id}")))
+        .json(UserBody::new(id, &profile)))
+}
+
+async fn get(handler: Data<CommandHandler>, Id(id): Id) -> Result<HttpResponse, Problem> {
+    let id = UserId::new(id);
+    let user = handler.get(id).await.map_err(problem)?;
+    Ok(HttpResponse::Ok().json(UserBody::new(id, &user.profile)))
+}
+
+async fn patch(
+    handler: Data<CommandHandler>,
+    Id(id): Id,
+    Json(body): Json<Patch>,
+) -> Result<HttpResponse, Problem> {
+    let changes = body.parse().map_err(invalid)?;
+    let done = handler.patch(UserId::new(id), changes).await;
+    done.map_err(problem)?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+async fn delete(handler: Data<CommandHandler>, Id(id): Id) -> Result<HttpResponse, Problem> {
+    handler.delete(UserId::new(id)).await.map_err(problem)?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+impl NewUser {
+    fn parse(self) -> Result<Profile, InvalidName> {
+        Ok(Profile {
+            username: Username::parse(self.username)?,
+            given_name: GivenName::parse(self.given_name)?,
+            family_name: FamilyName::parse(self.family_name)?,
+        })
+    }
+}
+
+impl Patch {
+    fn parse(self) -> Result<Changes, InvalidName> {
+        Ok(Changes {
+            username: self.username.map(Username::parse).transpose()?,
+            given_name: self.given_name.map(GivenName::parse).transpose()?,
+            family_name: self.family_name.map(FamilyName::parse).transpose()?,
+        })
+    }
+}
+
+fn invalid(name: InvalidName) -> Problem {
+    let detail = format!("`{}` {}", name.field, name.problem);
+    Problem::invalid(name.field.as_str(), detail)
+}
+
+fn problem(error: CommandError) -> Problem {
+    match error {
+        CommandError::Rejected(UserError::Unknown | UserError::Erased | UserError::Abandoned) => {
+            Problem::not_found()
+        }
+        CommandError::Rejected(UserError::UsernameTaken | UserError::Exists) => {
+            Problem::conflict("the username is taken")
+        }
+        CommandError::Conflict => {
+            Problem::unavailable("others were quicker every time", RETRY_AFTER)
+        }
+        CommandError::Unavailable(source) => {
+            tracing::warn!(error = %source, "a command was not executed");
+            Problem::unavailable("the service cannot do this now", RETRY_AFTER)
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What a user's stream says: read whole, first without any key, then unsealed.
+//!
+//! Invariant: nothing is remembered between calls, and a key is looked up after the stream was read, so whoever is
+//! answered from here is answered from what was durable when the request came.
+
+use super::reservation::Standing;
+use crate::domain::{Claim, User, UserEvent, UserId, UserState};
+use crate::privacy::cipher::{KeyId, SubjectKey};
+use crate::privacy::subject_keys::{KeysError, Lookup, SubjectKeys};
+use crate::stored_event::{SealedNames, StoredEvent, Undecodable, Unopened, user_stream};
+use event_streams::{Direction, EventStreams, ReadError, RecordedEvent, Unavailable};
+
+/// How many events are asked for at once.
+const PAGE: usize = 500;
+
+/// All events of one user's stream, still sealed.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    events: Vec<StoredEvent>,
+    revision: Option<u64>,
+    tombstoned: bool,
+}
+
+/// A user as the stream and the key store say.
+#[derive(Debug, Clone)]
+pub struct Unsealed {
+    /// The stage of life.
+    pub state: UserState,
+    /// The user's key; there is one while the user is alive.
+    pub key: Option<SubjectKey>,
+}
+
+/// Why a history could not be read or unsealed. Holds no personal data.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// The event store is away.
+    #[error(transparent)]
+    Store(#[from] Unavailable),
+    /// An event is unknown or malformed.
+    #[error(transparent)]
+    Undecodable(#[from] Undecodable),
+    /// A value does not open, or is none.
+    #[error(transparent)]
+    Unopened(#[from] Unopened),
+    /// The key store failed.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The key is neither there nor destroyed. This is no erasure.
+    #[error("key {0} is lost")]
+    KeyLost(KeyId),
+}
+
+impl History {
+    /// Reads the user's stream to its end.
+    ///
+    /// # Errors
+    /// When the store is away, or an event cannot be understood.
+    pub async fn read(store: &EventStreams, user: UserId) -> Result<Self, HistoryError> {
+        let stream = user_stream(user);
+        let mut history = Self::default();
+        loop {
+            let from = history.revision.map_or(0, |revision| revision + 1);
+            let page = store.read(&stream, Direction::ForwardFrom(from), PAGE);
+            match page.await {
+                Ok(events) if events.is_empty() => return Ok(history),
+                Ok(events) => {
+                    let last = events.len() < PAGE;
+                    history.extend(&events)?;
+                    if last {
+                        return Ok(history);
+                    }
+                }
+                Err(ReadError::StreamDeleted) => return Ok(Self::tombstoned()),
+                Err(ReadError::Unavailable(error)) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn tombstoned() -> Self {
+        Self {
+            tombstoned: true,
+            ..Self::default()
+        }
+    }
+
+    fn extend(&mut self, events: &[RecordedEvent]) -> Result<(), Undecodable> {
+        for event in events {
+            self.events.push(StoredEvent::decode(event)?);
+            self.revision = Some(event.revision);
+        }
+        Ok(())
+    }
+
+    /// What the stream says without any key.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        if self.tombstoned {
+            return Standing::Erased;
+        }
+        match (self.events.last(), self.claim(), self.revision) {
+            (Some(StoredEvent::Deleted), ..) => Standing::Erased,
+            (_, Some(claim), Some(revision)) => Standing::Alive {
+                claim: claim.clone(),
+                revision,
+            },
+            (None, ..) => Standing::Absent,
+            (Some(_), ..) => Standing::Abandoned,
+        }
+    }
+
+    /// The key that the user's data is sealed under; none if there never was any data, or the stream is tombstoned.
+    #[must_use]
+    pub fn key(&self) -> Option<KeyId> {
+        self.sealed().next().map(|names| names.key)
+    }
+
+    /// The claim that was committed last.
+    #[must_use]
+    pub fn claim(&self) -> Option<&Claim> {
+        self.sealed().next_back().map(|names| &names.claim)
+    }
+
+    /// The revision of the last event; none if there is none, or the stream is tombstoned.
+    #[must_use]
+    pub fn revision(&self) -> Option<u64> {
+        self.revision
+    }
+
+    fn sealed(&self) -> impl DoubleEndedIterator<Item = &SealedNames> {
+        self.events.iter().filter_map(StoredEvent::sealed)
+    }
+
+    /// The user, with the key that the key store has now.
+    ///
+    /// # Errors
+    /// When the key store fails or lost the key, or a value does not open.
+    pub async fn unseal(&self, keys: &SubjectKeys) -> Result<Unsealed, HistoryError> {
+        let keyless = |state| Ok(Unsealed { state, key: None });
+        let id = match (self.standing(), self.key()) {
+            (Standing::Absent, _) => return keyless(UserState::Absent),
+            (Standing::Erased, _) => return keyless(UserState::Erased),
+            (Standing::Alive { .. }, Some(id)) => id,
+            (Standing::Abandoned, _) | (Standing::Alive { .. }, None) => {
+                return keyless(UserState::Abandoned);
+            }
+        };
+        match keys.find(id).await? {
+            Lookup::Destroyed => keyless(UserState::Erased),
+            Lookup::Missing => Err(HistoryError::KeyLost(id)),
+            Lookup::Found(key) => {
+                let open = |event: &StoredEvent| event.open(&key);
+                let events: Vec<UserEvent> =
+                    self.events.iter().map(open).collect::<Result<_, _>>()?;
+                let state = event_sourcing::fold::<User>(&events);
+                Ok(Unsealed {
+                    state,
+                    key: Some(key),
+                })
+            }
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Ids over HTTP, for as long as the broker is away.
+
+use super::IdService;
+use super::over_broker::parse;
+use crate::domain::UserId;
+use futures::future::{BoxFuture, FutureExt as _};
+use serde::Deserialize;
+use std::time::Duration;
+
+/// How long one request may take.
+const WITHIN: Duration = Duration::from_secs(2);
+
+/// `GET {url}/?count=N&after=<id>` → `{"data":["…"]}`.
+#[derive(Debug)]
+pub struct OverHttp {
+    client: reqwest::Client,
+    url: String,
+}
+
+#[derive(Deserialize)]
+struct Ids {
+    data: Vec<String>,
+}
+
+impl OverHttp {
+    /// A way to the service at `url` (`http://127.0.0.1:6000`).
+    ///
+    /// # Errors
+    /// When no HTTP client can be made, or the URL is none.
+    pub fn new(url: &str) -> anyhow::Result<Self> {
+        let client = reqwest::Client::builder().timeout(WITHIN).build()?;
+        let url = url.trim_end_matches('/').to_owned();
+        client.get(&url).build()?;
+        Ok(Self { client, url })
+    }
+
+    async fn ask(&self, count: usize, after: Option<UserId>) -> anyhow::Result<Vec<UserId>> {
+        let after = after.map(|id| format!("&after={id}")).unwrap_or_default();
+        let url = format!("{}/?count={count}{after}", self.url);
+        let answer = self.client.get(url).send().await?.error_for_status()?;
+        parse(&answer.json::<Ids>().await?.data)
+    }
+}
+
+impl IdService for OverHttp {
+    fn fetch(
+        &self,
+        count: usize,
+        after: Option<UserId>,
+    ) -> BoxFuture<'_, anyhow::Result<Vec<UserId>>> {
+        self.ask(count, after).boxed()
+    }
+}

@@ -1,0 +1,98 @@
+//! How far the eraser has come, and how far the publisher has: each the last event of a stream of its own.
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use event_streams::{
+    AppendError, EventStreams, Expected, NewEvent, Position, RecordedEvent, StreamMetadata,
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+const ERASER: &str = "eraser-users";
+const ERASER_CHECKPOINT: &str = "EraserCheckpoint.v1";
+const PUBLISHER: &str = "publisher-users";
+/// Only the last one counts.
+const KEPT: u64 = 1;
+
+/// The position up to which everything is done; the publisher's has more members.
+#[derive(Serialize, Deserialize)]
+struct Data {
+    commit: u64,
+    prepare: u64,
+}
+
+/// The eraser's own.
+#[derive(Debug)]
+pub(super) struct Checkpoint {
+    revision: Option<u64>,
+    position: Option<Position>,
+}
+
+/// The position up to which everything is published and routed; none if nothing is.
+pub(super) async fn published(store: &EventStreams) -> anyhow::Result<Option<Position>> {
+    let last = store.read_last(PUBLISHER).await?;
+    last.as_ref().map(position).transpose()
+}
+
+fn position(event: &RecordedEvent) -> anyhow::Result<Position> {
+    let data: Data = serde_json::from_slice(&event.data)
+        .with_context(|| format!("malformed {}", event.event_type))?;
+    Ok(Position {
+        commit: data.commit,
+        prepare: data.prepare,
+    })
+}
+
+impl Checkpoint {
+    pub(super) async fn read(store: &EventStreams) -> anyhow::Result<Self> {
+        let last = store.read_last(ERASER).await?;
+        if last.is_none() {
+            let max_count = Some(KEPT);
+            let kept = StreamMetadata {
+                max_count,
+                ..StreamMetadata::default()
+            };
+            store.set_metadata(ERASER, kept).await?;
+        }
+        Ok(Self {
+            revision: last.as_ref().map(|event| event.revision),
+            position: last.as_ref().map(position).transpose()?,
+        })
+    }
+
+    pub(super) fn position(&self) -> Option<Position> {
+        self.position
+    }
+
+    /// Moves the checkpoint. Another eraser may have: all that erasers do may be done twice, so there is no quarrel, and
+    /// a checkpoint that went back would only have some of it done again.
+    pub(super) async fn save(
+        &mut self,
+        store: &EventStreams,
+        position: Position,
+    ) -> anyhow::Result<()> {
+        let data = Data {
+            commit: position.commit,
+            prepare: position.prepare,
+        };
+        let event = NewEvent {
+            id: Uuid::new_v4(),
+            event_type: ERASER_CHECKPOINT.into(),
+            data: serde_json::to_vec(&data)?.into(),
+            metadata: Bytes::new(),
+        };
+        let expected = self.revision.map_or(Expected::NoStream, Expected::Revision);
+        match store.append(ERASER, expected, vec![event]).await {
+            Ok(appended) => {
+                self.revision = Some(appended.revision);
+                self.position = Some(position);
+                Ok(())
+            }
+            Err(error @ AppendError::Conflict { .. }) => {
+                *self = Self::read(store).await?;
+                Err(error).context("another eraser moved the checkpoint")
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! The role that finishes every erasure: it follows `UserDeleted`, so that no deletion needs a second request.
+//!
+//! Invariants: the checkpoint never passes an erasure that is not finished; a user's stream is tombstoned only when the
+//! key is destroyed and the publisher is past the stream's last event; what waits is bounded, and the log waits then too.
+
+use super::checkpoint::{self, Checkpoint};
+use super::{Erasure, ErasureError};
+use crate::command::history::{History, HistoryError};
+use crate::domain::UserId;
+use crate::stored_event::{USER_DELETED, USER_STREAM_PREFIX, user_of_stream};
+use event_streams::{Delivery, EventStreams, Position, Subscription};
+use std::collections::VecDeque;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+/// How many erasures may be unfinished at once.
+const UNFINISHED: usize = 1_024;
+/// After how many events without an erasure the checkpoint is moved all the same.
+const QUIET: u32 = 1_000;
+/// How often unfinished erasures are looked at, in milliseconds.
+const LOOK: std::ops::Range<u64> = 200..300;
+
+/// Finishes erasures.
+#[derive(Debug)]
+pub struct Eraser {
+    store: EventStreams,
+    erasure: Erasure,
+    state: watch::Sender<Result<(), String>>,
+}
+
+/// A deletion that was read, and how far it has come.
+#[derive(Debug)]
+struct Unfinished {
+    user: UserId,
+    deleted_at: Position,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Deleted,
+    /// Key destroyed, name released; the stream's last event has the revision.
+    Erased(u64),
+    Finished,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum EraserError {
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    #[error(transparent)]
+    Erasure(#[from] ErasureError),
+}
+
+/// What was read of the log and is not finished.
+struct Progress {
+    unfinished: VecDeque<Unfinished>,
+    checkpoint: Checkpoint,
+    /// Everything up to here is finished.
+    finished: Option<Position>,
+    quiet: u32,
+}
+
+impl Eraser {
+    /// An eraser, and what readiness says of it: why erasures wait, if any does.
+    #[must_use]
+    pub fn new(
+        store: EventStreams,
+        erasure: Erasure,
+    ) -> (Self, watch::Receiver<Result<(), String>>) {
+        let (state, health) = watch::channel(Err("not started yet".to_owned()));
+        let eraser = Self {
+            store,
+            erasure,
+            state,
+        };
+        (eraser, health)
+    }
+
+    /// Runs until `shutdown`.
+    ///
+    /// # Errors
+    /// When its checkpoint cannot be read; whoever runs it runs it again.
+    pub async fn run(&self, shutdown: &CancellationToken) -> anyhow::Result<()> {
+        let checkpoint = Checkpoint::read(&self.store).await?;
+        let finished = checkpoint.position();
+        let mut log = self.store.subscribe_all(&[USER_STREAM_PREFIX], finished);
+        let mut progress = Progress {
+            unfinished: VecDeque::new(),
+            checkpoint,
+            finished,
+            quiet: 0,
+        };
+        let _ = self.state.send_replace(Ok(()));
+        let mut look = interval(Duration::from_millis(rand::random_range(LOOK)));
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                delivery = next(&mut log, &progress) => {
+                    if progress.take(delivery) {
+                        self.go_on(&mut progress).await;
+                    }
+                }
+                _ = look.tick() => self.go_on(&mut progress).await,
+            }
+        }
+    }
+
+    /// Takes every unfinished erasure as far as it goes now, and moves the checkpoint.
+    async fn go_on(&self, progress: &mut Progress) {
+        let state = self.try_to_go_on(progress).await;
+        if let Err(error) = &state {
+            tracing::warn!(%error, "erasures wait");
+        }
+        let told = state.map_err(|error| error.to_string());
+        self.state.send_if_modified(|state| {
+            let changed = *state != told;
+            *state = told;
+            changed
+        });
+    }
+
+    async fn try_to_go_on(&self, progress: &mut Progress) -> anyhow::Result<()> {
+        let mut failure = None;
+        if !progress.unfinished.is_empty() {
+            let published = checkpoint::published(&self.store).await?;
+            for unfinished in &mut progress.unfinished {
+                if let Err(error) = self.finish(unfinished, published).await {
+                    failure = Some(error);
+                }
+            }
+        }
+        progress.forget_finished();
+        progress.save(&self.store).await?;
+        failure.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    async fn finish(
+        &self,
+        erasure: &mut Unfinished,
+        published: Option<Position>,
+    ) -> Result<(), EraserError> {
+        if erasure.stage == Stage::Deleted {
+            erasure.stage = self.erase(erasure.user).await?;
+        }
+        if let Stage::Erased(last) = erasure.stage
+            && published.is_some_and(|published| published >= erasure.deleted_at)
+        {
+            self.erasure.hard_delete(erasure.user, last).await?;
+            erasure.stage = Stage::Finished;
+        }
+        Ok(())
+    }
+
+    async fn erase(&self, user: UserId) -> Result<Stage, EraserError> {
+        let history = History::read(&self.store, user).await?;
+        let Some(last) = history.revision() else {
+            // Tombstoned: whoever did that had finished all that comes before.
+            return Ok(Stage::Finished);
+        };
+        if let Some(key) = history.key() {
+            self.erasure.erase(user, key).await?;
+        }
+        if let Some(claim) = history.claim() {
+            self.erasure.release(claim).await?;
+        }
+        Ok(Stage::Erased(last))
+    }
+}
+
+/// The next delivery; none for as long as too much is unfinished.
+async fn next(log: &mut Subscription, progress: &Progress) -> Delivery {
+    if progress.unfinished.len() >= UNFINISHED {
+        std::future::pending::<()>().await;
+    }
+    log.next().await
+}
+
+impl Progress {
+    /// Notes what was delivered; whether there is something to do now.
+    fn take(&mut self, delivery: Delivery) -> bool {
+        let (position, deleted) = match delivery {
+            Delivery::Event(event) => {
+                let deleted = event.event_type == USER_DELETED;
+                (
+                    event.position,
+                    user_of_stream(&event.stream).filter(|_| deleted),
+                )
+            }
+            Delivery::Checkpoint(position) => (position, None),
+            Delivery::CaughtUp => return false,
+        };
+        if let Some(user) = deleted {
+            self.unfinished.push_back(Unfinished {
+                user,
+                deleted_at: position,
+                stage: Stage::Deleted,
+            });
+        } else if self.unfinished.is_empty() {
+            self.finished = Some(position);
+            self.quiet += 1;
+        }
+        deleted.is_some()
+    }
+
+    fn forget_finished(&mut self) {
+        let finished = |erasure: &mut Unfinished| erasure.stage == Stage::Finished;
+        while let Some(erasure) = self.unfinished.pop_front_if(finished) {
+            self.finished = Some(erasure.deleted_at);
+            self.quiet = QUIET;
+        }
+    }
+
+    async fn save(&mut self, store: &EventStreams) -> anyhow::Result<()> {
+        if let Some(finished) = self.finished.filter(|_| self.quiet >= QUIET) {
+            self.checkpoint.save(store, finished).await?;
+            self.quiet = 0;
+        }
+        Ok(())
+    }
+}
