@@ -1,0 +1,163 @@
+//! Subscriptions: every event once, in order, through restarts.
+
+use std::collections::BTreeSet;
+
+use event_streams::{Delivery, EventStreams, Expected, Position, RecordedEvent, Subscription};
+
+use crate::support::{LossyProxy, Store, connect_to, event, soon};
+
+async fn append(streams: &EventStreams, stream: &str) -> Position {
+    let appended = streams.append(stream, Expected::Any, vec![event("A.v1")]);
+    soon(appended).await.unwrap().position
+}
+
+async fn next_event(subscription: &mut Subscription) -> RecordedEvent {
+    loop {
+        if let Delivery::Event(event) = soon(subscription.next()).await {
+            return event;
+        }
+    }
+}
+
+#[tokio::test]
+async fn history_comes_first_and_then_what_is_new() {
+    let store = Store::start().await;
+    let streams = store.connect();
+    append(&streams, "user-1").await;
+    let mut all = streams.subscribe_all(&["user-"], None);
+    assert_eq!(next_event(&mut all).await.stream, "user-1");
+    while soon(all.next()).await != Delivery::CaughtUp {}
+    append(&streams, "other-1").await;
+    append(&streams, "user-2").await;
+    assert_eq!(next_event(&mut all).await.stream, "user-2");
+}
+
+#[tokio::test]
+async fn a_subscription_begins_after_the_given_position() {
+    let store = Store::start().await;
+    let streams = store.connect();
+    let first = append(&streams, "user-1").await;
+    append(&streams, "user-2").await;
+    let mut rest = streams.subscribe_all(&["user-", "other-"], Some(first));
+    assert_eq!(next_event(&mut rest).await.stream, "user-2");
+}
+
+#[tokio::test]
+async fn a_reader_of_few_streams_learns_how_far_the_log_was_looked_through() {
+    let store = Store::start().await;
+    let streams = store.connect();
+    append(&streams, "user-1").await;
+    for _ in 0..100 {
+        append(&streams, "other-1").await;
+    }
+    let last = append(&streams, "other-1").await;
+    let mut all = streams.subscribe_all(&["user-"], None);
+    let mut checkpoint = None;
+    loop {
+        match soon(all.next()).await {
+            Delivery::Checkpoint(position) => checkpoint = Some(position),
+            Delivery::CaughtUp => break,
+            Delivery::Event(event) => assert_eq!(event.stream, "user-1"),
+        }
+    }
+    assert!(checkpoint >= Some(last), "{checkpoint:?} before {last:?}");
+}
+
+#[tokio::test]
+async fn a_tombstone_is_delivered_to_those_who_ask_for_its_stream() {
+    let store = Store::start().await;
+    let streams = store.connect();
+    append(&streams, "user-1").await;
+    streams.tombstone("user-1", Expected::Any).await.unwrap();
+    let mut all = streams.subscribe_all(&["user-"], None);
+    assert_eq!(next_event(&mut all).await.event_type, "A.v1");
+    let tombstone = next_event(&mut all).await;
+    assert_eq!(tombstone.event_type, "$streamDeleted");
+    assert_eq!(tombstone.revision, i64::MAX as u64);
+}
+
+#[tokio::test]
+async fn no_event_is_lost_or_repeated_across_restarts() {
+    let mut store = Store::start().await;
+    let streams = store.connect();
+    let mut all = streams.subscribe_all(&["user-"], None);
+    for round in 0..3 {
+        let writer = tokio::spawn(write(streams.clone(), round));
+        for n in 0..50 {
+            let event = next_event(&mut all).await;
+            assert_eq!(event.stream, format!("user-{round}-{n}"));
+            if n == 20 {
+                store.stop().await;
+                store.start_again().await;
+            }
+        }
+        soon(writer).await.unwrap();
+    }
+}
+
+async fn write(streams: EventStreams, round: usize) {
+    for n in 0..50 {
+        let stream = format!("user-{round}-{n}");
+        let appended = streams
+            .append(&stream, Expected::NoStream, vec![event("A.v1")])
+            .await;
+        appended.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn no_event_is_lost_or_repeated_when_the_connection_breaks() {
+    let store = Store::start().await;
+    let writer = store.connect();
+    for n in 0..500 {
+        append(&writer, &format!("user-{n}")).await;
+    }
+    let proxy = LossyProxy::to(store.address()).await;
+    let streams = connect_to(proxy.address());
+    let mut all = streams.subscribe_all(&["user-"], None);
+    let mut seen = BTreeSet::new();
+    for n in 0..500 {
+        let event = next_event(&mut all).await;
+        assert_eq!(event.stream, format!("user-{n}"));
+        assert!(seen.insert(event.position));
+        if n % 100 == 50 {
+            proxy.lose_next_answer();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_slow_reader_loses_nothing() {
+    let store = Store::start().await;
+    let streams = store.connect();
+    let mut all = streams.subscribe_all(&["user-"], None);
+    while soon(all.next()).await != Delivery::CaughtUp {}
+    for n in 0..1000 {
+        append(&streams, &format!("user-{n}")).await;
+    }
+    for n in 0..1000 {
+        assert_eq!(next_event(&mut all).await.stream, format!("user-{n}"));
+    }
+}
+
+#[tokio::test]
+async fn a_wait_that_is_given_up_half_way_loses_nothing() {
+    let store = Store::start().await;
+    let streams = store.connect();
+    let mut all = streams.subscribe_all(&["user-"], None);
+    let writer = tokio::spawn(write(streams.clone(), 0));
+    let mut n = 0;
+    while n < 50 {
+        tokio::select! {
+            biased;
+            () = tokio::task::yield_now() => {}
+            delivery = all.next() => {
+                if let Delivery::Event(event) = delivery {
+                    assert_eq!(event.stream, format!("user-0-{n}"));
+                    n += 1;
+                }
+            }
+        }
+    }
+    soon(writer).await.unwrap();
+}
