@@ -37,16 +37,25 @@ impl Retention {
 
     /// Reads metadata. If any limit in it makes no sense, all of it is ignored.
     pub(crate) fn parse(json: &[u8]) -> Self {
-        Self::parse_strictly(json).unwrap_or_default()
-    }
-
-    fn parse_strictly(json: &[u8]) -> Option<Self> {
-        let raw: Raw = serde_json::from_slice(json).ok()?;
-        Some(Self {
-            max_count: at_least(1, raw.max_count)?,
-            max_age: at_least(1, raw.max_age)?,
-            truncate_before: at_least(0, raw.truncate_before)?,
-        })
+        let Ok(raw) = serde_json::from_slice::<Raw>(json) else {
+            return Self::default();
+        };
+        let limits = [
+            (raw.max_count, 1),
+            (raw.max_age, 1),
+            (raw.truncate_before, 0),
+        ];
+        if limits
+            .iter()
+            .any(|(limit, least)| limit.is_some_and(|limit| limit < *least))
+        {
+            return Self::default();
+        }
+        Self {
+            max_count: raw.max_count.map(i64::unsigned_abs),
+            max_age: raw.max_age.map(i64::unsigned_abs),
+            truncate_before: raw.truncate_before.map(i64::unsigned_abs),
+        }
     }
 
     /// A soft delete is a truncation of everything that is and that could be.
@@ -66,15 +75,6 @@ impl Retention {
     pub(crate) fn oldest_visible(self, now: i64) -> Option<i64> {
         let seconds = i64::try_from(self.max_age?).unwrap_or(i64::MAX);
         Some(now.saturating_sub(seconds.saturating_mul(TICKS_PER_SECOND)))
-    }
-}
-
-/// The outer `None`: it is there and below the least.
-fn at_least(least: i64, value: Option<i64>) -> Option<Option<u64>> {
-    match value {
-        None => Some(None),
-        Some(value) if value < least => None,
-        Some(value) => u64::try_from(value).ok().map(Some),
     }
 }
 

@@ -44,7 +44,7 @@ impl Server {
         let storage = tokio::task::spawn_blocking(move || Storage::open(&config)).await??;
         let storage = Arc::new(storage);
         let shutdown = CancellationToken::new();
-        let routes = grpc::routes(&storage, address, shutdown.clone());
+        let services = grpc::routes(&storage, address, shutdown.clone());
         let stopping = shutdown.clone().cancelled_owned();
         let mut server = tonic::transport::Server::builder()
             .accept_http1(true)
@@ -53,8 +53,8 @@ impl Server {
             .max_concurrent_streams(MOST_CALLS)
             .initial_stream_window_size(CALL_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW);
-        let router = server.add_routes(routes);
-        let serving = router.serve_with_incoming_shutdown(connection::incoming(listener), stopping);
+        let routed = server.add_routes(services);
+        let serving = routed.serve_with_incoming_shutdown(connection::incoming(listener), stopping);
         Ok(Self {
             address,
             storage,

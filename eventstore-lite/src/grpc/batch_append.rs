@@ -31,7 +31,7 @@ const IN_FLIGHT: usize = 1024;
 /// How many appends of one session may be unfinished.
 const UNFINISHED: usize = 64;
 /// The longest deadline; a longer one is this one.
-const LONGEST_DEADLINE: Duration = Duration::from_secs(24 * 60 * 60);
+const LONGEST_DEADLINE: Duration = Duration::from_hours(24);
 
 type Answer = Result<BatchAppendResp, Status>;
 

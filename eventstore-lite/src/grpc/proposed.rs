@@ -44,7 +44,7 @@ impl From<Refused> for Status {
 /// The events of one append, as they come in.
 #[derive(Debug, Default)]
 pub(super) struct Events {
-    events: Vec<NewEvent>,
+    list: Vec<NewEvent>,
     data: usize,
     bytes: usize,
 }
@@ -57,12 +57,12 @@ impl Events {
         if self.data > MOST_DATA || self.bytes > MOST_BYTES {
             return Err(Refused::TooBig);
         }
-        self.events.push(event);
+        self.list.push(event);
         Ok(())
     }
 
     pub(super) fn into_vec(self) -> Vec<NewEvent> {
-        self.events
+        self.list
     }
 }
 

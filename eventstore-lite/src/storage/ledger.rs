@@ -145,17 +145,17 @@ impl Ledger {
         if events.is_empty() {
             self.head = self.head.next();
         }
-        let position = self.head;
+        let written = Outcome::Written {
+            revision: self.stream(name)?.last,
+            position: Some(self.head),
+        };
         if before.retention(name).is_soft_deleted() {
             self.undelete(name, before.last)?;
         }
         if let Some(original) = name.original() {
             self.metadata_changed(&original, events)?;
         }
-        Ok(Outcome::Written {
-            revision: self.stream(name)?.last,
-            position: Some(position),
-        })
+        Ok(written)
     }
 
     fn metadata_changed(&mut self, original: &StreamName, events: &[NewEvent]) -> Result<()> {

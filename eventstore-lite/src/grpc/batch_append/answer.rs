@@ -50,7 +50,11 @@ impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::TooBig => Self::TooBig,
-            Refused::Id | Refused::Type | Refused::MissingProperty(_) => Self::bad(refused),
+            // The real server's words, which are part of the message.
+            Refused::MissingProperty(_) => {
+                Self::bad("The given key was not present in the dictionary.")
+            }
+            Refused::Id | Refused::Type => Self::bad(refused),
         }
     }
 }
