@@ -1,3 +1,16 @@
-//! The server from outside, in the same process.
+//! The server from outside: in the same process, and as the executable.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test stops where something is not as it says"
+)]
+
+mod durability;
 mod golden;
+mod hostile;
+mod kill;
+mod real_client;
+mod restart;
+mod subscriptions;
+mod support;
+mod writers;

@@ -141,13 +141,12 @@ fn readable(value: &Value) -> Value {
         return value.clone();
     };
     let field = |(key, value): (&String, &Value)| {
-        let value = match value {
-            Value::String(encoded) if BYTES.contains(&key.as_str()) => {
-                Value::String(shorthand(encoded, "utf8:"))
-            }
-            value => readable(value),
+        let readable = if let (Value::String(encoded), true) = (value, BYTES.contains(&&key[..])) {
+            Value::String(shorthand(encoded, "utf8:"))
+        } else {
+            readable(value)
         };
-        (key.clone(), value)
+        (key.clone(), readable)
     };
     Value::Object(fields.iter().map(field).collect())
 }

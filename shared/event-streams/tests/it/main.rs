@@ -1,5 +1,7 @@
 //! The wrapper against a real server in the same process, with everything broken on purpose.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
+
 mod append;
 mod misbehaving_server;
 mod read;

@@ -47,9 +47,9 @@ fn run_alone(test: &str) {
         .args(["--exact", test, "--ignored"])
         .output()
         .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
+    let report = String::from_utf8_lossy(&output.stdout);
     assert!(
-        output.status.success() && text.contains("1 passed"),
-        "{text}"
+        output.status.success() && report.contains("1 passed"),
+        "{report}"
     );
 }

@@ -1,0 +1,298 @@
+//! Requests that make no sense or mean harm: each is refused as such, and the server goes on.
+
+use eventstore_lite::wire::shared::Empty;
+use eventstore_lite::wire::streams::append_req::options::ExpectedStreamRevision;
+use eventstore_lite::wire::streams::read_req::options::filter_options::{
+    Expression, Filter, Window,
+};
+use eventstore_lite::wire::streams::read_req::options::{
+    AllOptions, CountOption, FilterOption, FilterOptions, Position, ReadDirection, StreamOption,
+    all_options,
+};
+use eventstore_lite::wire::streams::{
+    BatchAppendReq, DeleteReq, ReadReq, TombstoneReq, delete_req, tombstone_req,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tonic::{Code, Status};
+
+use crate::support::{
+    Client, all_from_start, any, append, connect, event, from_start, id, identifier, new_id,
+    proposed, read, read_request, read_stream, soon, start, target,
+};
+
+const COUNT: CountOption = CountOption::Count(10);
+
+fn refused<T: std::fmt::Debug>(result: Result<T, Status>) {
+    let status = result.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    assert!(!status.message().is_empty());
+}
+
+async fn still_works(client: &mut Client) {
+    let name = new_id();
+    append(client, &name, any(), vec![event(&new_id(), "fine")])
+        .await
+        .unwrap();
+    assert_eq!(read_stream(client, &name).await.len(), 1);
+}
+
+#[tokio::test]
+async fn names_that_cannot_be_written_to_are_refused() {
+    let (_db, server) = start().await;
+    let mut client = connect(server.address()).await;
+    let names: [Vec<u8>; 5] = [
+        vec![],
+        b"$all".to_vec(),
+        b"$$".to_vec(),
+        vec![0xff, 0xfe],
+        vec![b'x'; 100_000],
+    ];
+    for name in names {
+        let pieces = vec![target(name.clone(), any()), proposed(event(&new_id(), "x"))];
+        refused(client.append(tokio_stream::iter(pieces)).await);
+        let options = delete_req::Options {
+            stream_identifier: Some(identifier(name.clone())),
+            expected_stream_revision: Some(delete_req::options::ExpectedStreamRevision::Any(
+                Empty {},
+            )),
+        };
+        refused(
+            client
+                .delete(DeleteReq {
+                    options: Some(options),
+                })
+                .await,
+        );
+        let options = tombstone_req::Options {
+            stream_identifier: Some(identifier(name)),
+            expected_stream_revision: Some(tombstone_req::options::ExpectedStreamRevision::Any(
+                Empty {},
+            )),
+        };
+        refused(
+            client
+                .tombstone(TombstoneReq {
+                    options: Some(options),
+                })
+                .await,
+        );
+    }
+    still_works(&mut client).await;
+}
+
+#[tokio::test]
+async fn events_without_a_proper_id_or_type_are_refused() {
+    let (_db, server) = start().await;
+    let mut client = connect(server.address()).await;
+    let mut without_id = event(&new_id(), "x");
+    without_id.id = None;
+    let bad_id = event("not a uuid", "x");
+    let mut long_type = event(&new_id(), "x");
+    long_type
+        .metadata
+        .insert("type".to_owned(), "x".repeat(1_000_000));
+    let mut empty_type = event(&new_id(), "x");
+    empty_type.metadata.insert("type".to_owned(), String::new());
+    let mut huge_metadata = event(&new_id(), "x");
+    huge_metadata.custom_metadata = vec![b'x'; 15 * 1024 * 1024].into();
+    for bad in [without_id, bad_id, long_type, empty_type] {
+        refused(append(&mut client, "s", any(), vec![bad]).await);
+    }
+    refused(
+        append(
+            &mut client,
+            "s",
+            any(),
+            vec![huge_metadata.clone(), huge_metadata],
+        )
+        .await,
+    );
+    assert!(read_stream(&mut client, "s").await.is_empty());
+}
+
+#[tokio::test]
+async fn numbers_at_their_limits_do_no_harm() {
+    let (_db, server) = start().await;
+    let mut client = connect(server.address()).await;
+    append(&mut client, "s", any(), vec![event(&new_id(), "x")])
+        .await
+        .unwrap();
+    for revision in [
+        1,
+        u64::MAX,
+        u64::MAX - 1,
+        i64::MAX as u64,
+        i64::MAX as u64 + 1,
+    ] {
+        let wrong = append(
+            &mut client,
+            "s",
+            ExpectedStreamRevision::Revision(revision),
+            vec![event(&new_id(), "y")],
+        );
+        assert_eq!(wrong.await.unwrap_err().code(), Code::Aborted);
+    }
+    refused(
+        read(
+            &mut client,
+            read_request(all_from_start(), CountOption::Count(0)),
+        )
+        .await,
+    );
+    refused(
+        read(
+            &mut client,
+            read_request(from_start("s"), CountOption::Count(0)),
+        )
+        .await,
+    );
+    for position in [u64::MAX, i64::MAX as u64, 1 << 40] {
+        let at = Position {
+            commit_position: position,
+            prepare_position: position,
+        };
+        let all = AllOptions {
+            all_option: Some(all_options::AllOption::Position(at)),
+        };
+        let mut request = read_request(StreamOption::All(all), CountOption::Count(u64::MAX));
+        assert!(read(&mut client, request.clone()).await.unwrap().is_empty());
+        request.read_direction = ReadDirection::Backwards.into();
+        assert_eq!(read(&mut client, request).await.unwrap().len(), 1);
+    }
+    let inside = Position {
+        commit_position: 1,
+        prepare_position: 1,
+    };
+    let all = AllOptions {
+        all_option: Some(all_options::AllOption::Position(inside)),
+    };
+    refused(read(&mut client, read_request(StreamOption::All(all), COUNT)).await);
+}
+
+#[tokio::test]
+async fn hostile_filters_are_refused_or_bounded() {
+    let (_db, server) = start().await;
+    let mut client = connect(server.address()).await;
+    let mut long_type = event(&new_id(), "x");
+    long_type
+        .metadata
+        .insert("type".to_owned(), "a".repeat(4_000));
+    append(&mut client, "s", any(), vec![long_type])
+        .await
+        .unwrap();
+    let nested = "(".repeat(2_000) + &")".repeat(2_000);
+    let bombs = [
+        "(",
+        "((((a{100}){100}){100}){100})",
+        r"^(a|a)*(?=b)(a|b|ab)*c$",
+        &nested,
+        &"x".repeat(10_000),
+    ];
+    for regex in bombs {
+        let mut request = read_request(all_from_start(), COUNT);
+        request.filter_option = Some(FilterOption::Filter(FilterOptions {
+            filter: Some(Filter::EventType(Expression {
+                regex: regex.to_owned(),
+                prefix: vec![],
+            })),
+            window: Some(Window::Max(32)),
+            checkpoint_interval_multiplier: 1,
+        }));
+        refused(soon("an answer", read(&mut client, request)).await);
+    }
+    still_works(&mut client).await;
+}
+
+#[tokio::test]
+async fn requests_with_parts_missing_are_refused() {
+    let (_db, server) = start().await;
+    let mut client = connect(server.address()).await;
+    let mut answers = vec![client.read(ReadReq { options: None }).await.map(drop)];
+    let complete = read_request(from_start("s"), COUNT);
+    let strip: [fn(&mut _); 5] = [
+        |options: &mut eventstore_lite::wire::streams::read_req::Options| {
+            options.stream_option = None
+        },
+        |options| options.count_option = None,
+        |options| options.filter_option = None,
+        |options| options.uuid_option = None,
+        |options| options.read_direction = 7,
+    ];
+    for strip in strip {
+        let mut options = complete.clone();
+        strip(&mut options);
+        answers.push(read(&mut client, options).await.map(drop));
+    }
+    answers.push(client.delete(DeleteReq { options: None }).await.map(drop));
+    answers.push(
+        client
+            .tombstone(TombstoneReq { options: None })
+            .await
+            .map(drop),
+    );
+    answers.into_iter().for_each(refused);
+    let nameless = BatchAppendReq {
+        correlation_id: None,
+        options: None,
+        proposed_messages: vec![],
+        is_final: true,
+    };
+    let mut session = client
+        .batch_append(tokio_stream::once(nameless))
+        .await
+        .unwrap()
+        .into_inner();
+    refused(session.message().await);
+}
+
+#[tokio::test]
+async fn a_session_with_too_many_unfinished_appends_is_ended() {
+    let (_db, server) = start().await;
+    let mut client = connect(server.address()).await;
+    let pieces = std::iter::repeat_with(|| BatchAppendReq {
+        correlation_id: Some(id(&new_id())),
+        options: None,
+        proposed_messages: vec![],
+        is_final: false,
+    });
+    let session = client.batch_append(tokio_stream::iter(pieces)).await;
+    let status = soon("the end", session.unwrap().into_inner().message())
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    still_works(&mut client).await;
+}
+
+#[tokio::test]
+async fn garbage_on_the_port_does_no_harm() {
+    let (_db, server) = start().await;
+    for garbage in [
+        &b"\0\0\0\0"[..],
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\ngarbage",
+        b"GET / HTTP/9.9\r\n\r\n",
+    ] {
+        let mut socket = tokio::net::TcpStream::connect(server.address())
+            .await
+            .unwrap();
+        socket.write_all(garbage).await.unwrap();
+        socket.shutdown().await.unwrap();
+        // Whatever it says, the connection ends.
+        drop(soon("the end", socket.read_to_end(&mut Vec::new())).await);
+    }
+    still_works(&mut connect(server.address()).await).await;
+}
+
+#[tokio::test]
+async fn health_is_answered_over_http_1() {
+    let (_db, server) = start().await;
+    let mut socket = tokio::net::TcpStream::connect(server.address())
+        .await
+        .unwrap();
+    let request = b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    socket.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    soon("the answer", socket.read_to_string(&mut answer))
+        .await
+        .unwrap();
+    assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
+}

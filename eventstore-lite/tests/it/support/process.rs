@@ -1,0 +1,61 @@
+//! The executable, in a process of its own that ends with its owner.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use super::soon;
+
+pub(crate) const EXECUTABLE: &str = env!("CARGO_BIN_EXE_eventstore-lite");
+
+pub(crate) struct Process {
+    pub(crate) child: Child,
+    pub(crate) address: String,
+}
+
+impl Process {
+    /// Starts the executable on a free port and waits until it listens.
+    pub(crate) async fn start(db: &Path) -> Self {
+        Self::start_under(Command::new(EXECUTABLE), db, &[]).await
+    }
+
+    /// Starts what `command` leads to, with more arguments.
+    pub(crate) async fn start_under(mut command: Command, db: &Path, arguments: &[&OsStr]) -> Self {
+        command
+            .args(["--node-port", "0", "--db"])
+            .arg(db)
+            .args(arguments);
+        command.env("RUST_LOG", "info").kill_on_drop(true);
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address = soon("the address", async {
+            loop {
+                let line = lines
+                    .next_line()
+                    .await
+                    .unwrap()
+                    .expect("it listens before it ends");
+                let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+                if let Some(address) = line["fields"]["address"].as_str() {
+                    return address.to_owned();
+                }
+            }
+        });
+        let address = address.await;
+        // What else it logs is read and thrown away, so that it never waits for a reader.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Self { child, address }
+    }
+
+    /// `kill -9`.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+}
