@@ -1,7 +1,9 @@
 //! User accounts: event-sourced commands, read models, real erasure.
 
 pub mod command;
+pub mod config;
 pub mod domain;
 pub mod ids;
 pub mod privacy;
+pub mod startup;
 pub mod stored_event;

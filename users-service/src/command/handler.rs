@@ -81,6 +81,12 @@ impl CommandHandler {
         }
     }
 
+    /// Where the ids of new users come from.
+    #[must_use]
+    pub fn ids(&self) -> &IdSource {
+        &self.ids
+    }
+
     /// Makes a user, and returns the id under which the user lives from now on.
     ///
     /// # Errors

@@ -27,7 +27,6 @@ const LOOK: std::ops::Range<u64> = 200..300;
 pub struct Eraser {
     store: EventStreams,
     erasure: Erasure,
-    state: watch::Sender<Result<(), String>>,
 }
 
 /// A deletion that was read, and how far it has come.
@@ -64,26 +63,21 @@ struct Progress {
 }
 
 impl Eraser {
-    /// An eraser, and what readiness says of it: why erasures wait, if any does.
+    /// An eraser of what these stores hold.
     #[must_use]
-    pub fn new(
-        store: EventStreams,
-        erasure: Erasure,
-    ) -> (Self, watch::Receiver<Result<(), String>>) {
-        let (state, health) = watch::channel(Err("not started yet".to_owned()));
-        let eraser = Self {
-            store,
-            erasure,
-            state,
-        };
-        (eraser, health)
+    pub fn new(store: EventStreams, erasure: Erasure) -> Self {
+        Self { store, erasure }
     }
 
-    /// Runs until `shutdown`.
+    /// Runs until `shutdown`, and tells by `state` why erasures wait, if any does.
     ///
     /// # Errors
     /// When its checkpoint cannot be read; whoever runs it runs it again.
-    pub async fn run(&self, shutdown: &CancellationToken) -> anyhow::Result<()> {
+    pub async fn run(
+        &self,
+        state: &watch::Sender<Result<(), String>>,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<()> {
         let checkpoint = Checkpoint::read(&self.store).await?;
         let finished = checkpoint.position();
         let mut log = self.store.subscribe_all(&[USER_STREAM_PREFIX], finished);
@@ -93,7 +87,7 @@ impl Eraser {
             finished,
             quiet: 0,
         };
-        let _ = self.state.send_replace(Ok(()));
+        let _ = state.send_replace(Ok(()));
         let mut look = interval(Duration::from_millis(rand::random_range(LOOK)));
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -101,29 +95,16 @@ impl Eraser {
                 () = shutdown.cancelled() => return Ok(()),
                 delivery = next(&mut log, &progress) => {
                     if progress.take(delivery) {
-                        self.go_on(&mut progress).await;
+                        told(state, self.go_on(&mut progress).await);
                     }
                 }
-                _ = look.tick() => self.go_on(&mut progress).await,
+                _ = look.tick() => told(state, self.go_on(&mut progress).await),
             }
         }
     }
 
     /// Takes every unfinished erasure as far as it goes now, and moves the checkpoint.
-    async fn go_on(&self, progress: &mut Progress) {
-        let state = self.try_to_go_on(progress).await;
-        if let Err(error) = &state {
-            tracing::warn!(%error, "erasures wait");
-        }
-        let told = state.map_err(|error| error.to_string());
-        self.state.send_if_modified(|state| {
-            let changed = *state != told;
-            *state = told;
-            changed
-        });
-    }
-
-    async fn try_to_go_on(&self, progress: &mut Progress) -> anyhow::Result<()> {
+    async fn go_on(&self, progress: &mut Progress) -> anyhow::Result<()> {
         let mut failure = None;
         if !progress.unfinished.is_empty() {
             let published = checkpoint::published(&self.store).await?;
@@ -169,6 +150,18 @@ impl Eraser {
         }
         Ok(Stage::Erased(last))
     }
+}
+
+fn told(state: &watch::Sender<Result<(), String>>, worked: anyhow::Result<()>) {
+    if let Err(error) = &worked {
+        tracing::warn!(error = format!("{error:#}"), "erasures wait");
+    }
+    let worked = worked.map_err(|error| format!("{error:#}"));
+    state.send_if_modified(|state| {
+        let changed = *state != worked;
+        *state = worked;
+        changed
+    });
 }
 
 /// The next delivery; none for as long as too much is unfinished.

@@ -1,0 +1,206 @@
+//! What callers of the command API can rely on.
+
+use crate::support::{App, id, spawn_app, user};
+use futures::future::join_all;
+use reqwest::{Method, StatusCode, header};
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn a_user_lives_and_is_forgotten() {
+    let app = spawn_app().await;
+    let answer = app.create(&user("ada")).await;
+    assert_eq!(answer.status(), StatusCode::CREATED);
+    let location = answer.headers()[header::LOCATION].clone();
+    let created: Value = answer.json().await.unwrap();
+    assert_eq!(location, format!("/{}", id(&created)).as_str());
+    let mut expected = user("ada");
+    expected["id"] = created["id"].clone();
+    assert_eq!(created, expected);
+    let read: Value = app.get(&created).await.json().await.unwrap();
+    assert_eq!(read, expected);
+    let patch = json!({"given_name": "Augusta"});
+    assert_eq!(app.patch(&created, &patch).await, StatusCode::NO_CONTENT);
+    expected["given_name"] = json!("Augusta");
+    let read: Value = app.get(&created).await.json().await.unwrap();
+    assert_eq!(read, expected);
+    assert_eq!(app.delete(&created).await, StatusCode::NO_CONTENT);
+    assert!(!app.is_there(&created).await);
+    assert_eq!(app.delete(&created).await, StatusCode::NOT_FOUND);
+    assert_eq!(app.patch(&created, &patch).await, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn an_uncontended_creation_costs_two_appends() {
+    let app = spawn_app().await;
+    let created = app.created("ada").await;
+    let log = app.log().await;
+    let names: Vec<_> = log.iter().map(|event| event.event_type.as_str()).collect();
+    assert_eq!(names, ["UsernameClaimed.v1", "UserCreated.v1"]);
+    assert_eq!(log[1].stream, format!("users-{}", id(&created)));
+}
+
+#[tokio::test]
+async fn a_username_is_given_once_to_sixty_four_who_ask_at_once() {
+    let app = spawn_app().await;
+    let body = user("ada");
+    let answers = join_all((0..64).map(|_| app.create(&body))).await;
+    let count = |status| {
+        answers
+            .iter()
+            .filter(|answer| answer.status() == status)
+            .count()
+    };
+    assert_eq!(count(StatusCode::CREATED), 1);
+    assert_eq!(count(StatusCode::CONFLICT), 63);
+}
+
+#[tokio::test]
+async fn other_spellings_are_the_same_name() {
+    let app = spawn_app().await;
+    app.created("Ada").await;
+    for spelling in ["ada", "ADA", "Ａda", "a\u{200B}da"] {
+        let answer = app.create(&user(spelling)).await;
+        assert_eq!(answer.status(), StatusCode::CONFLICT, "{spelling}");
+    }
+}
+
+#[tokio::test]
+async fn a_patched_name_is_reserved_and_the_old_one_is_free_at_once() {
+    let app = spawn_app().await;
+    let ada = app.created("ada").await;
+    let rename = json!({"username": "lady"});
+    assert_eq!(app.patch(&ada, &rename).await, StatusCode::NO_CONTENT);
+    assert_eq!(
+        app.create(&user("lady")).await.status(),
+        StatusCode::CONFLICT
+    );
+    let other = app.created("ada").await;
+    assert_eq!(app.patch(&other, &rename).await, StatusCode::CONFLICT);
+}
+
+#[tokio::test]
+async fn ones_own_name_may_be_patched_and_costs_no_claim() {
+    let app = spawn_app().await;
+    let ada = app.created("ada").await;
+    for own in ["ada", "ADA"] {
+        let patch = json!({"username": own, "given_name": "Augusta"});
+        assert_eq!(app.patch(&ada, &patch).await, StatusCode::NO_CONTENT);
+    }
+    let claims = app.log().await;
+    let claims = claims
+        .iter()
+        .filter(|event| event.stream.starts_with("username-"));
+    assert_eq!(claims.count(), 1);
+    assert_eq!(
+        app.create(&user("ada")).await.status(),
+        StatusCode::CONFLICT
+    );
+}
+
+#[tokio::test]
+async fn a_deleted_users_name_is_free_at_once() {
+    let app = spawn_app().await;
+    for _ in 0..3 {
+        let ada = app.created("ada").await;
+        assert_eq!(app.delete(&ada).await, StatusCode::NO_CONTENT);
+    }
+}
+
+#[tokio::test]
+async fn two_patches_at_once_both_land() {
+    let app = spawn_app().await;
+    let ada = app.created("ada").await;
+    for round in 0..10 {
+        let (given, family) = (format!("G{round}"), format!("F{round}"));
+        let patches = [json!({"given_name": given}), json!({"family_name": family})];
+        let done = join_all(patches.iter().map(|patch| app.patch(&ada, patch))).await;
+        assert_eq!(done, [StatusCode::NO_CONTENT; 2]);
+        let read: Value = app.get(&ada).await.json().await.unwrap();
+        assert_eq!(
+            (&read["given_name"], &read["family_name"]),
+            (&json!(given), &json!(family))
+        );
+    }
+}
+
+#[tokio::test]
+async fn many_renames_at_once_end_with_one_holder_of_each_name() {
+    let app = spawn_app().await;
+    let names = ["a", "b", "c"];
+    let users = join_all(names.map(|name| app.created(name))).await;
+    for round in 0..5 {
+        let renames = users.iter().enumerate().flat_map(|(index, user)| {
+            let to = |name| json!({"username": name});
+            let next = [names[(index + round) % 3], "d"];
+            next.map(|name| (user, to(name)))
+        });
+        let renames: Vec<_> = renames.collect();
+        join_all(renames.iter().map(|(user, patch)| app.patch(user, patch))).await;
+        let held = join_all(users.iter().map(|user| username(&app, user))).await;
+        let distinct: std::collections::HashSet<_> = held.iter().collect();
+        assert_eq!(distinct.len(), 3, "{held:?}");
+        for name in &held {
+            assert_eq!(app.create(&user(name)).await.status(), StatusCode::CONFLICT);
+        }
+    }
+}
+
+async fn username(app: &App, user: &Value) -> String {
+    let read: Value = app.get(user).await.json().await.unwrap();
+    read["username"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn bad_input_changes_nothing_and_names_the_field() {
+    let app = spawn_app().await;
+    let ada = app.created("ada").await;
+    let before = app.log().await.len();
+    for (field, value) in [
+        ("username", json!("")),
+        ("username", json!(null)),
+        ("given_name", json!("x".repeat(10_000))),
+        ("family_name", json!(5)),
+    ] {
+        let mut body = user("eve");
+        body[field] = value.clone();
+        let path = format!("/{}", id(&ada));
+        let patch = json!({ field: value });
+        for answer in [
+            app.create(&body).await,
+            app.send(Method::PATCH, &path, &patch).await,
+        ] {
+            assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
+            let problem: Value = answer.json().await.unwrap();
+            assert_eq!(problem["field"], field);
+            assert!(problem["message"].is_string());
+        }
+    }
+    let mut without = user("eve");
+    without.as_object_mut().unwrap().remove("family_name");
+    let problem: Value = app.create(&without).await.json().await.unwrap();
+    assert_eq!(problem["field"], "family_name");
+    assert_eq!(app.log().await.len(), before);
+}
+
+#[tokio::test]
+async fn an_id_that_is_none_is_not_found() {
+    let app = spawn_app().await;
+    for id in ["abc", "-1", "01", "99999999999999999999", "12345"] {
+        let user = json!({"id": id});
+        assert_eq!(app.get(&user).await.status(), StatusCode::NOT_FOUND);
+        assert_eq!(app.delete(&user).await, StatusCode::NOT_FOUND);
+    }
+}
+
+#[tokio::test]
+async fn while_the_store_is_away_the_answer_is_to_try_again() {
+    let mut app = spawn_app().await;
+    let ada = app.created("ada").await;
+    app.stop_store().await;
+    for answer in [app.create(&user("eve")).await, app.get(&ada).await] {
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(answer.headers().contains_key(header::RETRY_AFTER));
+        let problem: Value = answer.json().await.unwrap();
+        assert!(problem["message"].is_string());
+    }
+}

@@ -1,0 +1,184 @@
+//! Erasure goes on from wherever it stopped.
+
+use crate::support::{App, id, spawn_app, until, user};
+use bytes::Bytes;
+use event_streams::{Expected, NewEvent, Position, ReadError};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use users_service::command::history::History;
+use users_service::domain::UserId;
+use users_service::privacy::cipher::KeyId;
+use users_service::privacy::subject_keys::Lookup;
+use users_service::stored_event::tombstone;
+use uuid::Uuid;
+
+/// The first append of a DELETE, and nothing after it.
+async fn cut_delete(app: &App, user: &Value) -> Position {
+    let id: UserId = id(user).parse().unwrap();
+    let deleted = vec![tombstone(Uuid::new_v4(), id)];
+    let stream = format!("users-{id}");
+    let appended = app.store.append(&stream, Expected::Revision(0), deleted);
+    appended.await.unwrap().position
+}
+
+async fn key(app: &App, user: &Value) -> KeyId {
+    let history = History::read(&app.store, id(user).parse().unwrap()).await;
+    history.unwrap().key().unwrap()
+}
+
+async fn publish_up_to(app: &App, position: Position) {
+    let Position { commit, prepare } = position;
+    let data = json!({"commit": commit, "prepare": prepare, "holder": "test"});
+    let checkpoint = NewEvent {
+        id: Uuid::new_v4(),
+        event_type: "PublisherCheckpoint.v1".into(),
+        data: data.to_string().into(),
+        metadata: Bytes::new(),
+    };
+    let appended = app
+        .store
+        .append("publisher-users", Expected::Any, vec![checkpoint]);
+    appended.await.unwrap();
+}
+
+async fn is_destroyed(app: &App, key: KeyId) -> bool {
+    matches!(app.keys.find(key).await.unwrap(), Lookup::Destroyed)
+}
+
+async fn is_tombstoned(app: &App, user: &Value) -> bool {
+    let last = app.store.read_last(&format!("users-{}", id(user))).await;
+    last == Err(ReadError::StreamDeleted)
+}
+
+async fn tombstones(app: &App) -> Vec<Value> {
+    let events = app.events("users").await;
+    let data = |event: &event_streams::RecordedEvent| serde_json::from_slice(&event.data).unwrap();
+    events.iter().map(data).collect()
+}
+
+async fn until_checkpoint(app: &App, position: Position) {
+    until("the eraser's checkpoint is there", || async {
+        let last = app.store.read_last("eraser-users").await.unwrap()?;
+        let data: Value = serde_json::from_slice(&last.data).unwrap();
+        (data["commit"].as_u64() >= Some(position.commit)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_deletion_is_answered_when_the_tombstone_is_there_and_the_key_is_destroyed() {
+    let app = spawn_app().await;
+    let ada = app.created("ada").await;
+    let key = key(&app, &ada).await;
+    assert_eq!(app.delete(&ada).await, StatusCode::NO_CONTENT);
+    assert!(is_destroyed(&app, key).await);
+    assert_eq!(tombstones(&app).await, [json!({"id": id(&ada)})]);
+}
+
+#[tokio::test]
+async fn a_second_request_finishes_a_deletion_that_was_cut() {
+    let app = spawn_app().await;
+    let ada = app.created("ada").await;
+    let key = key(&app, &ada).await;
+    cut_delete(&app, &ada).await;
+    assert_eq!(app.delete(&ada).await, StatusCode::NOT_FOUND);
+    assert!(is_destroyed(&app, key).await);
+    assert_eq!(tombstones(&app).await, [json!({"id": id(&ada)})]);
+}
+
+#[tokio::test]
+async fn a_deletion_that_was_cut_is_finished_without_a_second_request() {
+    let app = spawn_app().await;
+    let (ada, eve) = (app.created("ada").await, app.created("eve").await);
+    let (key, kept) = (key(&app, &ada).await, key(&app, &eve).await);
+    let position = cut_delete(&app, &ada).await;
+    publish_up_to(&app, position).await;
+    let _eraser = app.eraser();
+    until("the stream is tombstoned", || async {
+        is_tombstoned(&app, &ada).await.then_some(())
+    })
+    .await;
+    assert!(is_destroyed(&app, key).await);
+    assert_eq!(tombstones(&app).await, [json!({"id": id(&ada)})]);
+    assert_eq!(app.create(&user("ada")).await.status(), StatusCode::CREATED);
+    assert!(app.is_there(&eve).await);
+    assert!(!is_destroyed(&app, kept).await);
+    until_checkpoint(&app, position).await;
+}
+
+#[tokio::test]
+async fn a_stream_is_kept_until_the_publisher_is_past_its_last_event() {
+    let app = spawn_app().await;
+    let (ada, eve) = (app.created("ada").await, app.created("eve").await);
+    let key = key(&app, &eve).await;
+    let first = cut_delete(&app, &ada).await;
+    let second = cut_delete(&app, &eve).await;
+    publish_up_to(&app, first).await;
+    let _eraser = app.eraser();
+    until("the second key is destroyed", || async {
+        is_destroyed(&app, key).await.then_some(())
+    })
+    .await;
+    until_checkpoint(&app, first).await;
+    assert!(is_tombstoned(&app, &ada).await);
+    assert!(!is_tombstoned(&app, &eve).await);
+    publish_up_to(&app, second).await;
+    until("the second stream is tombstoned", || async {
+        is_tombstoned(&app, &eve).await.then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_eraser_goes_on_where_another_stopped() {
+    let app = spawn_app().await;
+    let ada = app.created("ada").await;
+    let first = cut_delete(&app, &ada).await;
+    publish_up_to(&app, first).await;
+    let eraser = app.eraser();
+    until_checkpoint(&app, first).await;
+    drop(eraser);
+    let eve = app.created("eve").await;
+    let second = cut_delete(&app, &eve).await;
+    publish_up_to(&app, second).await;
+    let (_one, _other) = (app.eraser(), app.eraser());
+    until_checkpoint(&app, second).await;
+    assert!(is_tombstoned(&app, &eve).await);
+    let ids: std::collections::BTreeSet<String> = tombstones(&app)
+        .await
+        .iter()
+        .map(|tombstone| id(tombstone).to_owned())
+        .collect();
+    assert_eq!(ids.len(), 2);
+}
+
+#[tokio::test]
+async fn a_tombstoned_user_is_not_found() {
+    let app = spawn_app().await;
+    let ada = app.created("ada").await;
+    assert_eq!(app.delete(&ada).await, StatusCode::NO_CONTENT);
+    let stream = format!("users-{}", id(&ada));
+    app.store.tombstone(&stream, Expected::Any).await.unwrap();
+    assert!(!app.is_there(&ada).await);
+    assert_eq!(app.delete(&ada).await, StatusCode::NOT_FOUND);
+    assert_eq!(app.create(&user("ada")).await.status(), StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn a_lost_key_is_no_erasure() {
+    let app = spawn_app().await;
+    let ada = app.created("ada").await;
+    let path = app.folder.path().join("keys.db");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+    sqlx::query("DELETE FROM keys")
+        .execute(&pool)
+        .await
+        .unwrap();
+    assert_eq!(
+        app.get(&ada).await.status(),
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    assert_eq!(app.delete(&ada).await, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(app.keys.check().await.is_err());
+}

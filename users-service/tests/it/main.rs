@@ -1,0 +1,7 @@
+//! The service against a real event store in the same process, and a real broker where one is needed.
+
+mod architecture;
+mod commands;
+mod erasing;
+mod privacy;
+mod support;

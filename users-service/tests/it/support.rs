@@ -1,0 +1,186 @@
+//! A command API of its own for each test: own store, own keys, own port.
+
+use event_streams::{Direction, EventStreams, RecordedEvent};
+use eventstore_lite::{Config, Server as Store};
+use futures::future::{BoxFuture, FutureExt as _};
+use reqwest::{Method, Response, StatusCode};
+use serde_json::{Value, json};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use users_service::command::api;
+use users_service::command::handler::CommandHandler;
+use users_service::domain::UserId;
+use users_service::ids::{IdService, IdSource};
+use users_service::privacy::erasure::{Eraser, Erasure};
+use users_service::privacy::subject_keys::SubjectKeys;
+
+/// How long a condition may take to come true; only a failing test waits that long.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Ids from a counter: the real service has tests of its own.
+#[derive(Default)]
+struct Counter(AtomicU64);
+
+impl IdService for Counter {
+    fn fetch(&self, count: usize, _: Option<UserId>) -> BoxFuture<'_, anyhow::Result<Vec<UserId>>> {
+        let first = 1 + self.0.fetch_add(count as u64, Ordering::SeqCst);
+        async move { Ok((first..first + count as u64).map(UserId::new).collect()) }.boxed()
+    }
+}
+
+/// A running command API, with what is behind it.
+pub(crate) struct App {
+    pub(crate) store: EventStreams,
+    pub(crate) keys: SubjectKeys,
+    pub(crate) handler: CommandHandler,
+    pub(crate) folder: TempDir,
+    server: Option<Store>,
+    url: String,
+    client: reqwest::Client,
+    _stops_when_dropped: DropGuard,
+}
+
+pub(crate) async fn spawn_app() -> App {
+    let folder = TempDir::new().unwrap();
+    let server = Store::start(Config::new(folder.path().join("store"))).await;
+    let server = server.unwrap();
+    let store = EventStreams::connect(&server.url()).unwrap();
+    let master = "0c".repeat(32).parse().unwrap();
+    let keys = SubjectKeys::open(&folder.path().join("keys.db"), master).await;
+    let keys = keys.unwrap();
+    let handler = CommandHandler::new(
+        store.clone(),
+        keys.clone(),
+        "0d".repeat(32).parse().unwrap(),
+        IdSource::new(vec![Box::new(Counter::default())]),
+    );
+    let shutdown = CancellationToken::new();
+    let address = serve(handler.clone(), shutdown.clone());
+    App {
+        store,
+        keys,
+        handler,
+        folder,
+        server: Some(server),
+        url: format!("http://{address}"),
+        client: reqwest::Client::new(),
+        _stops_when_dropped: shutdown.drop_guard(),
+    }
+}
+
+fn serve(handler: CommandHandler, shutdown: CancellationToken) -> SocketAddr {
+    let server = web::Server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let address = server.address();
+    let routes = move |config: &mut actix_web::web::ServiceConfig| {
+        config
+            .app_data(actix_web::web::Data::new(handler.clone()))
+            .service(api::create_at(actix_web::web::resource("/")))
+            .configure(api::one_user);
+    };
+    std::thread::spawn(move || {
+        let serving = server.run(web::Readiness::new(), routes, shutdown);
+        actix_web::rt::System::new().block_on(serving)
+    });
+    address
+}
+
+pub(crate) fn user(username: &str) -> Value {
+    json!({"username": username, "given_name": "Ada", "family_name": "Lovelace"})
+}
+
+pub(crate) fn id(user: &Value) -> &str {
+    user["id"].as_str().unwrap()
+}
+
+/// Waits until `holds` answers, and returns that.
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    holds: impl Fn() -> F,
+) -> T {
+    let waiting = async {
+        loop {
+            if let Some(found) = holds().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(DEADLINE, waiting).await;
+    waited.unwrap_or_else(|_| panic!("never happened: {what}"))
+}
+
+impl App {
+    pub(crate) async fn send(&self, method: Method, path: &str, body: &Value) -> Response {
+        let request = self.client.request(method, format!("{}{path}", self.url));
+        request.json(body).send().await.unwrap()
+    }
+
+    pub(crate) async fn create(&self, body: &Value) -> Response {
+        self.send(Method::POST, "/", body).await
+    }
+
+    pub(crate) async fn created(&self, username: &str) -> Value {
+        let answer = self.create(&user(username)).await;
+        assert_eq!(answer.status(), StatusCode::CREATED);
+        answer.json().await.unwrap()
+    }
+
+    pub(crate) async fn patch(&self, user: &Value, body: &Value) -> StatusCode {
+        let path = format!("/{}", id(user));
+        self.send(Method::PATCH, &path, body).await.status()
+    }
+
+    pub(crate) async fn delete(&self, user: &Value) -> StatusCode {
+        let url = format!("{}/{}", self.url, id(user));
+        self.client.delete(url).send().await.unwrap().status()
+    }
+
+    pub(crate) async fn get(&self, user: &Value) -> Response {
+        let url = format!("{}/{}", self.url, id(user));
+        self.client.get(url).send().await.unwrap()
+    }
+
+    pub(crate) async fn is_there(&self, user: &Value) -> bool {
+        match self.get(user).await.status() {
+            StatusCode::OK => true,
+            StatusCode::NOT_FOUND => false,
+            status => panic!("{status}"),
+        }
+    }
+
+    pub(crate) async fn events(&self, stream: &str) -> Vec<RecordedEvent> {
+        let all = self.store.read(stream, Direction::ForwardFrom(0), 1_000);
+        all.await.unwrap()
+    }
+
+    /// Every event of the service, in the order of writing.
+    pub(crate) async fn log(&self) -> Vec<RecordedEvent> {
+        let prefixes = ["users", "username-"];
+        let page = self.store.read_all(&prefixes, None, 10_000).await.unwrap();
+        assert!(page.end);
+        page.events
+    }
+
+    pub(crate) fn erasure(&self) -> Erasure {
+        Erasure::new(self.store.clone(), self.keys.clone())
+    }
+
+    /// Runs an eraser until the guard is dropped.
+    pub(crate) fn eraser(&self) -> DropGuard {
+        let eraser = Eraser::new(self.store.clone(), self.erasure());
+        let (state, _) = tokio::sync::watch::channel(Ok(()));
+        let shutdown = CancellationToken::new();
+        let stop = shutdown.clone();
+        tokio::spawn(async move { eraser.run(&state, &stop).await.unwrap() });
+        shutdown.drop_guard()
+    }
+
+    /// The store goes away, and does not come back.
+    pub(crate) async fn stop_store(&mut self) {
+        self.server.take().unwrap().shutdown().await;
+    }
+}
