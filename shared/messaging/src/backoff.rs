@@ -19,11 +19,16 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// Waits between half and the whole of the current step, and doubles the step up to three seconds.
-    pub async fn pause(&mut self) {
+    /// How long to wait now: between half and the whole of the current step, which is doubled up to three seconds.
+    pub fn step(&mut self) -> Duration {
         let step = self.next;
         self.next = (step * 2).min(LONGEST);
-        tokio::time::sleep(step.mul_f64(rand::random_range(0.5..1.0))).await;
+        step.mul_f64(rand::random_range(0.5..1.0))
+    }
+
+    /// Waits for one [`step`](Self::step).
+    pub async fn pause(&mut self) {
+        tokio::time::sleep(self.step()).await;
     }
 
     /// Begins again with the shortest step: the last attempt succeeded.

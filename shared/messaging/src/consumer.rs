@@ -14,7 +14,7 @@ use lapin::{Channel, Consumer as Deliveries};
 pub enum Incoming {
     /// The queue is consumed (again). Messages that were not acknowledged come again.
     Opened {
-        /// Whether the queue did not exist, so that messages may have been lost with an earlier one.
+        /// Whether a queue of the topology did not exist, so that messages may have been lost with an earlier one.
         declared_anew: bool,
     },
     /// Messages, in the queue's order.
@@ -126,7 +126,7 @@ impl Consumer {
             channel,
             deliveries,
         });
-        Ok(anew.contains(&self.queue))
+        Ok(!anew.is_empty())
     }
 }
 

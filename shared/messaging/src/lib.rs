@@ -23,6 +23,6 @@ pub use backoff::Backoff;
 pub use broker::{Broker, InvalidUrl, Unavailable};
 pub use consumer::{Batch, Consumer, Incoming};
 pub use message::{Delivery, Message};
-pub use publisher::{PublishError, Publisher};
+pub use publisher::{Confirm, PublishError, Publisher};
 pub use rpc::{RpcClient, RpcError, serve_rpc};
 pub use topology::{Binding, Destination, Exchange, ExchangeKind, Queue, QueueKind, Topology};

@@ -3,7 +3,7 @@
 use crate::topology::{short, text};
 use lapin::{Acker, BasicProperties};
 
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::{FieldTable, ShortString};
 
 const PERSISTENT: u8 = 2;
 
@@ -53,17 +53,17 @@ impl Delivery {
     /// The message's id, if it has one.
     #[must_use]
     pub fn id(&self) -> Option<&str> {
-        self.properties.message_id().as_ref().map(|id| id.as_str())
+        self.properties
+            .message_id()
+            .as_ref()
+            .map(ShortString::as_str)
     }
 
     /// The header's value, if there is such a header and it is UTF-8 text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        match self.properties.headers().as_ref()?.inner().get(name)? {
-            AMQPValue::LongString(value) => std::str::from_utf8(value.as_bytes()).ok(),
-            AMQPValue::ShortString(value) => Some(value.as_str()),
-            _ => None,
-        }
+        let value = self.properties.headers().as_ref()?.inner().get(name)?;
+        std::str::from_utf8(value.as_long_string()?.as_bytes()).ok()
     }
 }
 

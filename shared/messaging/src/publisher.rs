@@ -11,6 +11,8 @@ use futures::future::try_join_all;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{Channel, Confirmation};
 use std::collections::HashSet;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
@@ -62,18 +64,44 @@ impl Publisher {
         Self { outbox }
     }
 
-    /// Returns when the broker has the message safely in at least one queue. Many calls may be in flight; each waits
-    /// while the outbox is full.
+    /// Gives a message to the publisher, waiting while its outbox (256 messages) is full, and returns the confirm to
+    /// wait for. Messages go out in the order of these calls.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the runtime is shutting down.
+    pub async fn send(&self, message: Message) -> Result<Confirm, Unavailable> {
+        let (outcome, settled) = oneshot::channel();
+        let sent = self.outbox.send(Outgoing { message, outcome }).await;
+        sent.map_err(|_| ended())?;
+        Ok(Confirm { settled })
+    }
+
+    /// [`send`](Self::send), and wait for the confirm.
     ///
     /// # Errors
     /// [`PublishError`]; after any of them the message may be published again.
     pub async fn publish(&self, message: Message) -> Result<(), PublishError> {
-        let (outcome, settled) = oneshot::channel();
-        let ended = || Unavailable("the publisher has ended".to_owned());
-        let sent = self.outbox.send(Outgoing { message, outcome }).await;
-        sent.map_err(|_| ended())?;
-        settled.await.map_err(|_| ended())?
+        self.send(message).await?.await
     }
+}
+
+/// Resolves when the broker has the message safely in at least one queue, or that is not so.
+#[derive(Debug)]
+pub struct Confirm {
+    settled: oneshot::Receiver<Outcome>,
+}
+
+impl Future for Confirm {
+    type Output = Result<(), PublishError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let settled = Pin::new(&mut self.settled).poll(context);
+        settled.map(|settled| settled.unwrap_or_else(|_| Err(ended().into())))
+    }
+}
+
+fn ended() -> Unavailable {
+    Unavailable("the publisher has ended".to_owned())
 }
 
 struct Driver {

@@ -212,11 +212,15 @@ impl Pending {
         let id = Uuid::new_v4().simple().to_string();
         let (sender, reply) = oneshot::channel();
         self.lock().insert(id.clone(), sender);
-        let _forget = Forget {
+        let forget = Forget {
             id: id.clone(),
             pending: self.clone(),
         };
-        Call { id, reply, _forget }
+        Call {
+            id,
+            reply,
+            _forget: forget,
+        }
     }
 
     fn finish(&self, properties: &BasicProperties, reply: Reply) {

@@ -104,8 +104,11 @@ async fn what_was_confirmed_survives_the_brokers_death() {
     let node = PrivateBroker::start().await.unwrap();
     let broker = Broker::connect(&node.amqp_url(), "test").unwrap();
     let publisher = Publisher::new(broker.clone(), letters());
-    for outcome in join_all((0..300).map(|id| publisher.publish(message("letter.sent", id)))).await
-    {
+    let mut confirms = Vec::new();
+    for id in 0..300 {
+        confirms.push(publisher.send(message("letter.sent", id)).await.unwrap());
+    }
+    for outcome in soon("publishing", join_all(confirms)).await {
         outcome.unwrap();
     }
     node.kill().await.unwrap();
