@@ -153,6 +153,11 @@ impl System {
         ))?)
     }
 
+    /// The parts that this system has.
+    pub fn parts(&self) -> impl Iterator<Item = Part> {
+        self.processes.keys().copied()
+    }
+
     /// What a part has logged since the test began.
     pub fn log(&self, part: Part) -> Result<String> {
         self.processes[&part].log()
