@@ -61,6 +61,8 @@ stop() {
     rm -f "$run/pids/$1"
 }
 
+broker_runs() { [ -d "$run/rabbitmq" ] && "$root/scripts/rabbitmq-node" status "$run/rabbitmq"; }
+
 busy() { (exec 3<>"/dev/tcp/${1%:*}/${1##*:}") 2>/dev/null; }
 
 # Who listens on port $1, as far as this user may see.
