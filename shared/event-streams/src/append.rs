@@ -6,11 +6,11 @@ use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use crate::EventStreams;
-use crate::backoff::Backoff;
 use crate::call::{CALL_WITHIN, attempt};
 use crate::error::{AppendError, is_outage};
 use crate::event::{Appended, Expected, NewEvent, StreamMetadata};
 use crate::sessions::Session;
+use jittered_backoff::Backoff;
 
 struct Append {
     stream: String,
@@ -73,7 +73,7 @@ impl EventStreams {
 
     async fn append_until_known(&self, append: Append) -> Result<BatchWriteResult, Error> {
         let _permit = self.sessions.permit().await;
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::default();
         loop {
             match self.append_once(&append).await {
                 Err(error) if is_outage(&error) => backoff.pause().await,

@@ -10,9 +10,9 @@ use eventstore::{Client, Error};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::EventStreams;
-use crate::backoff::Backoff;
 use crate::error::{Unavailable, is_outage};
 use crate::generation::Generation;
+use jittered_backoff::Backoff;
 
 /// How many calls other than appends may be in flight; more wait.
 pub(crate) const CALLS: usize = 24;
@@ -59,7 +59,7 @@ impl EventStreams {
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
         let _permit = self.calls.acquire().await.expect("never closed");
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::default();
         loop {
             let generation = self.connection.generation().await;
             match attempt(&generation, generation.run(&call)).await {

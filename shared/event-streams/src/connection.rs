@@ -7,9 +7,9 @@ use eventstore::ClientSettings;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use crate::backoff::Backoff;
 use crate::error::Unavailable;
 use crate::generation::Generation;
+use jittered_backoff::Backoff;
 
 /// How long an attempt to connect may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -70,7 +70,7 @@ async fn supervise(settings: ClientSettings, state: watch::Sender<State>) {
 }
 
 async fn renew_for_ever(settings: ClientSettings, state: watch::Sender<State>) {
-    let mut backoff = Backoff::new();
+    let mut backoff = Backoff::default();
     let mut was_up = false;
     loop {
         match connect(&settings).await {

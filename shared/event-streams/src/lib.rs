@@ -10,7 +10,6 @@
 //! It knows no event of any service.
 
 mod append;
-mod backoff;
 mod call;
 mod connection;
 mod error;

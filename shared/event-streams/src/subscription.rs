@@ -14,12 +14,12 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::instrument::WithSubscriber;
 
 use crate::EventStreams;
-use crate::backoff::Backoff;
 use crate::connection::Connection;
 use crate::error::is_outage;
 use crate::event::{Position, RecordedEvent};
 use crate::generation::Generation;
 use crate::runaway::Turns;
+use jittered_backoff::Backoff;
 
 /// How many deliveries wait for a slow reader; the server then waits too.
 const QUEUE: usize = 64;
@@ -65,7 +65,7 @@ impl EventStreams {
             prefixes: stream_prefixes.iter().map(ToString::to_string).collect(),
             after,
             feed: None,
-            backoff: Backoff::new(),
+            backoff: Backoff::default(),
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Consumes one queue in batches, for as long as it lives.
 
-use crate::backoff::Backoff;
 use crate::broker::{Broker, Unavailable, within};
 use crate::message::Delivery;
 use crate::topology::{Topology, short};
 use futures::{FutureExt, StreamExt};
+use jittered_backoff::Backoff;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Consumer as Deliveries};

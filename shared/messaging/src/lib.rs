@@ -11,7 +11,6 @@
 //! - What waits is bounded: publications by the outbox, deliveries by the prefetch count, requests by the limit of
 //!   pending calls.
 
-mod backoff;
 mod broker;
 mod consumer;
 mod message;
@@ -19,7 +18,6 @@ mod publisher;
 mod rpc;
 mod topology;
 
-pub use backoff::Backoff;
 pub use broker::{Broker, InvalidUrl, Unavailable};
 pub use consumer::{Batch, Consumer, Incoming};
 pub use message::{Delivery, Message};

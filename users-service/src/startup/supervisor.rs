@@ -1,6 +1,6 @@
 //! Roles that run in the background: each is run again when it fails, and readiness says why it does not work.
 
-use messaging::Backoff;
+use jittered_backoff::Backoff;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;

@@ -1,6 +1,7 @@
 use crate::support::{broker, letters, message, receive, soon};
 use futures::future::join_all;
-use messaging::{Backoff, Broker, Consumer, PublishError, Publisher};
+use jittered_backoff::Backoff;
+use messaging::{Broker, Consumer, PublishError, Publisher};
 use private_broker::PrivateBroker;
 
 #[tokio::test]
