@@ -47,18 +47,7 @@ async fn traced(arguments: &[&OsStr]) -> Vec<Call> {
     let output = folder.path().join("trace");
     let mut strace = Command::new("strace");
     // With -D the server is our child, and strace ends when it does.
-    strace.args([
-        "-D",
-        "-f",
-        "-yy",
-        "-s",
-        "65536",
-        "-e",
-        CALLS,
-        "-e",
-        "signal=none",
-        "-o",
-    ]);
+    strace.args(["-D", "-f", "-yy", "-s", "65536", "-e", CALLS, "-o"]);
     strace.arg(&output).arg(EXECUTABLE);
     let server = Process::start_under(strace, &folder.path().join("db"), arguments).await;
     append_all(&server.address).await;

@@ -211,12 +211,20 @@ async fn requests_with_parts_missing_are_refused() {
     let complete = read_request(from_start("s"), COUNT);
     let strip: [fn(&mut _); 5] = [
         |options: &mut eventstore_lite::wire::streams::read_req::Options| {
-            options.stream_option = None
+            options.stream_option = None;
         },
-        |options| options.count_option = None,
-        |options| options.filter_option = None,
-        |options| options.uuid_option = None,
-        |options| options.read_direction = 7,
+        |options| {
+            options.count_option = None;
+        },
+        |options| {
+            options.filter_option = None;
+        },
+        |options| {
+            options.uuid_option = None;
+        },
+        |options| {
+            options.read_direction = 7;
+        },
     ];
     for strip in strip {
         let mut options = complete.clone();

@@ -20,7 +20,7 @@ fn client(server: &Server) -> Client {
 }
 
 fn event(number: u64) -> EventData {
-    EventData::json("numbered", serde_json::json!({ "number": number })).unwrap()
+    EventData::json("numbered", &serde_json::json!({ "number": number })).unwrap()
 }
 
 #[tokio::test]
@@ -91,8 +91,8 @@ async fn it_appends_in_batches() {
             .append_to_stream("s", ExpectedRevision::Any, vec![event(number)])
             .await
             .unwrap();
-        assert_eq!(written.current_revision, Some(number));
-        assert!(written.position.is_some());
+        assert_eq!(written.current_revision(), Some(number));
+        assert!(written.current_position().is_some());
     }
 }
 
@@ -104,10 +104,9 @@ async fn it_reads_and_follows_the_log() {
     let from_start = SubscribeToAllOptions::default()
         .position(StreamPosition::Start)
         .filter(filter);
+    let stream_from_start = SubscribeToStreamOptions::default().start_from(StreamPosition::Start);
     let mut all = client.subscribe_to_all(&from_start).await;
-    let mut stream = client
-        .subscribe_to_stream("a-1", &SubscribeToStreamOptions::default())
-        .await;
+    let mut stream = client.subscribe_to_stream("a-1", &stream_from_start).await;
     for (number, name) in (0..).zip(["a-1", "b-1", "a-1", "a-2"]) {
         client
             .append_to_stream(name, &AppendToStreamOptions::default(), event(number))

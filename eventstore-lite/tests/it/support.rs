@@ -26,7 +26,7 @@ use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 /// How long anything may take before a test gives up.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 
 pub(crate) type Client = StreamsClient<Channel>;
 

@@ -41,6 +41,7 @@ async fn concurrent_writers_lose_nothing_and_share_no_position() {
 /// Writes to a stream of its own with exact revisions and, in between, to one that all share.
 async fn write(mut client: Client, writer: u64) -> Vec<u64> {
     let mut positions = Vec::new();
+    let own_stream = format!("own-{writer}");
     for revision in 0..EACH {
         let expected = match revision.checked_sub(1) {
             None => ExpectedStreamRevision::NoStream(Empty {}),
@@ -48,7 +49,7 @@ async fn write(mut client: Client, writer: u64) -> Vec<u64> {
         };
         let own = append(
             &mut client,
-            &format!("own-{writer}"),
+            &own_stream,
             expected,
             vec![event(&new_id(), "own")],
         );
