@@ -199,7 +199,7 @@ impl Reservation {
         }
     }
 
-    /// Goes on with what came of the step. What does not answer the step begins the command again.
+    /// Goes on with what came of the step.
     pub fn observe(&mut self, seen: Seen) {
         let at = std::mem::replace(&mut self.at, At::Myself);
         self.at = match (at, seen) {
@@ -217,9 +217,9 @@ impl Reservation {
             }
             (At::Claiming(name, _), Seen::Refused) => self.again(At::Name(name)),
             (At::Committing(claim), Seen::Appended(_)) => self.tidy_up(claim.is_some()),
-            (At::Committing(_), Seen::Refused) => self.again(At::Myself),
             (At::Releasing(_), Seen::Appended(_) | Seen::Refused) => At::Over(Outcome::Committed),
             (At::Over(outcome), _) => At::Over(outcome),
+            // A commit that was refused begins again, and so would anything that does not answer the step.
             _ => self.again(At::Myself),
         };
     }
@@ -310,5 +310,81 @@ impl Standing {
             Self::Alive { revision, .. } => Some(*revision),
             Self::Absent | Self::Abandoned | Self::Erased => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The steps of a command, each answered by the next of `seen`.
+    fn steps(goal: Goal, seen: impl IntoIterator<Item = Seen>) -> Vec<Step> {
+        let mut reservation = Reservation::new(UserId::new(1), goal, 2);
+        let mut steps = vec![reservation.next()];
+        for seen in seen {
+            reservation.observe(seen);
+            steps.push(reservation.next());
+        }
+        steps
+    }
+
+    fn name(name: &str) -> ReservationName {
+        ReservationName::new(name)
+    }
+
+    fn claim(reservation: &str, revision: u64) -> Claim {
+        let reservation = name(reservation);
+        Claim {
+            reservation,
+            revision,
+        }
+    }
+
+    #[test]
+    fn an_uncontended_creation_is_one_read_and_two_appends() {
+        let seen = [
+            Seen::Reservation(Holder::Nobody(None)),
+            Seen::Appended(0),
+            Seen::Appended(0),
+        ];
+        let expected = [
+            Step::ReadReservation(name("a")),
+            Step::Claim {
+                reservation: name("a"),
+                expected: None,
+            },
+            Step::Commit {
+                expected: None,
+                claim: Some(claim("a", 0)),
+            },
+            Step::Done(Outcome::Committed),
+        ];
+        assert_eq!(steps(Goal::Create(name("a")), seen), expected);
+    }
+
+    #[test]
+    fn ones_own_name_makes_no_claim_and_releases_nothing() {
+        let alive = Standing::Alive {
+            claim: claim("a", 3),
+            revision: 7,
+        };
+        let seen = [Seen::User(alive), Seen::Appended(8)];
+        let expected = [
+            Step::ReadUser(UserId::new(1)),
+            Step::Commit {
+                expected: Some(7),
+                claim: None,
+            },
+            Step::Done(Outcome::Committed),
+        ];
+        assert_eq!(steps(Goal::Hold(name("a")), seen), expected);
+    }
+
+    #[test]
+    fn who_is_refused_every_time_gives_up() {
+        let refused = [Seen::Reservation(Holder::Nobody(None)), Seen::Refused];
+        let seen = std::iter::repeat_n(refused, 3).flatten();
+        let last = steps(Goal::Create(name("a")), seen).pop();
+        assert_eq!(last, Some(Step::Done(Outcome::Contended)));
     }
 }

@@ -5,7 +5,6 @@ use crate::domain::{ReservationName, Username};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use std::fmt;
-use std::fmt::Write as _;
 use std::str::FromStr;
 use zeroize::ZeroizeOnDrop;
 
@@ -20,14 +19,20 @@ impl UsernameSecret {
     /// The reservation that all spellings of the username share: `username-` and an HMAC-SHA256 in 64 hexadecimal digits.
     #[must_use]
     pub fn reservation(&self, username: &Username) -> ReservationName {
-        let mut mac =
-            Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
-        mac.update(username.folded().reveal().as_bytes());
         let mut name = RESERVATION_PREFIX.to_owned();
-        for byte in mac.finalize().into_bytes() {
-            write!(name, "{byte:02x}").expect("a string can be written to");
+        for byte in self.mac(username.folded().reveal()) {
+            name += &format!("{byte:02x}");
         }
         ReservationName::new(&name)
+    }
+
+    fn mac(&self, text: &str) -> [u8; 32] {
+        let mac = Hmac::<Sha256>::new_from_slice(&self.0);
+        let mac = mac.expect("HMAC takes keys of any length");
+        mac.chain_update(text.as_bytes())
+            .finalize()
+            .into_bytes()
+            .into()
     }
 }
 

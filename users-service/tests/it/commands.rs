@@ -197,7 +197,9 @@ async fn while_the_store_is_away_the_answer_is_to_try_again() {
     let mut app = spawn_app().await;
     let ada = app.created("ada").await;
     app.stop_store().await;
-    for answer in [app.create(&user("eve")).await, app.get(&ada).await] {
+    let eve = user("eve");
+    let (created, read) = tokio::join!(app.create(&eve), app.get(&ada));
+    for answer in [created, read] {
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert!(answer.headers().contains_key(header::RETRY_AFTER));
         let problem: Value = answer.json().await.unwrap();

@@ -3,5 +3,7 @@
 mod architecture;
 mod commands;
 mod erasing;
+mod ids;
 mod privacy;
+mod starting;
 mod support;

@@ -78,6 +78,12 @@ impl Eraser {
         state: &watch::Sender<Result<(), String>>,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<()> {
+        // Every step may be repeated, so it may be broken off anywhere.
+        let followed = shutdown.run_until_cancelled(self.follow(state)).await;
+        followed.unwrap_or(Ok(()))
+    }
+
+    async fn follow(&self, state: &watch::Sender<Result<(), String>>) -> anyhow::Result<()> {
         let checkpoint = Checkpoint::read(&self.store).await?;
         let finished = checkpoint.position();
         let mut log = self.store.subscribe_all(&[USER_STREAM_PREFIX], finished);
@@ -92,7 +98,6 @@ impl Eraser {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = shutdown.cancelled() => return Ok(()),
                 delivery = next(&mut log, &progress) => {
                     if progress.take(delivery) {
                         told(state, self.go_on(&mut progress).await);
