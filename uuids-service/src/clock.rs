@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// From the Unix epoch to the epoch of ids, 2015-01-01T00:00:00Z.
-pub(crate) const EPOCH: Duration = Duration::from_millis(1_420_070_400_000);
+pub(crate) const EPOCH: Duration = Duration::from_hours(394_464);
 
 /// What time it is, as far as this machine knows: it may step, drift and stand still.
 pub trait Clock: Send + Sync {

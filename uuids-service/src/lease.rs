@@ -150,7 +150,7 @@ impl Lease {
             {
                 Ok(appended) => return Some(appended.revision),
                 Err(AppendError::Unavailable(unavailable)) => {
-                    self.pause(&unavailable.to_string()).await
+                    self.pause(&unavailable.to_string()).await;
                 }
                 Err(lost) => {
                     tracing::info!(worker = seat.worker, reason = %lost, "did not get the worker number");

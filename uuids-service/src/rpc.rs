@@ -22,13 +22,12 @@ struct Asked {
 /// `{"error":{"status":503,"message":"…","retry_after":1}}`.
 pub(crate) async fn reply(ids: &Ids, request: &[u8]) -> Vec<u8> {
     let Ok(asked) = serde_json::from_slice::<Asked>(request) else {
-        return error(
-            json!({"status": 422, "message": "the request must be {\"count\":…,\"after\":\"…\"}"}),
-        );
+        let message = r#"the request must be {"count":…,"after":"…"}"#;
+        return error(&json!({"status": 422, "message": message}));
     };
     match answer(ids, asked).await {
         Ok(body) => body,
-        Err(refused) => error(told(refused)),
+        Err(refused) => error(&told(refused)),
     }
 }
 
@@ -48,6 +47,6 @@ fn told(refused: Refused) -> Value {
     }
 }
 
-fn error(error: Value) -> Vec<u8> {
+fn error(error: &Value) -> Vec<u8> {
     json!({ "error": error }).to_string().into_bytes()
 }

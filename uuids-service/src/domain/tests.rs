@@ -131,10 +131,10 @@ fn ids_are_of_the_clocks_millisecond() {
 #[test]
 fn an_exhausted_millisecond_is_followed_by_the_next() {
     let mut issuer = with_window(7, 100, 200);
-    let issued = issuer.issue(150, 10_000, None).unwrap();
-    assert_eq!(issued.len(), 10_000);
+    let ids = issuer.issue(150, 10_000, None).unwrap();
+    assert_eq!(ids.len(), 10_000);
     assert_eq!(
-        first_and_last(issued),
+        first_and_last(ids),
         (id(150, 7, 0), id(152, 7, 10_000 - 2 * 4_096 - 1))
     );
 }

@@ -8,5 +8,6 @@
 mod bad_input;
 mod issuing;
 mod outages;
+mod rivals;
 mod rpc;
 mod support;

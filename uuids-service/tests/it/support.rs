@@ -10,10 +10,10 @@ use std::{
 };
 
 use eventstore_lite::Server;
-use reqwest::{Response, StatusCode};
+use reqwest::{Client, Response, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use uuids_service::{clock::Clock, config::Config, startup::Application};
 
@@ -22,7 +22,7 @@ pub(crate) const SOME_DAY_MS: u64 = 359_884_819_999;
 /// Where nobody listens: the discard port.
 pub(crate) const NOWHERE: &str = "127.0.0.1:9";
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// A clock that goes only when it is told to.
 pub(crate) struct Hands(AtomicU64);
@@ -83,6 +83,7 @@ impl Store {
 /// A service in this process; it ends with the test.
 pub(crate) struct TestApp {
     pub(crate) url: String,
+    client: Client,
     shutdown: CancellationToken,
     run: JoinHandle<anyhow::Result<()>>,
 }
@@ -109,6 +110,7 @@ pub(crate) fn spawn_with_broker(store_url: &str, amqp_url: &str, clock: &Arc<Han
     let shutdown = CancellationToken::new();
     TestApp {
         url: format!("http://{}", application.address()),
+        client: Client::new(),
         run: tokio::spawn(application.run(shutdown.clone())),
         shutdown,
     }
@@ -116,7 +118,11 @@ pub(crate) fn spawn_with_broker(store_url: &str, amqp_url: &str, clock: &Arc<Han
 
 impl TestApp {
     pub(crate) async fn get(&self, path: &str) -> Response {
-        reqwest::get(format!("{}{path}", self.url)).await.unwrap()
+        self.client
+            .get(format!("{}{path}", self.url))
+            .send()
+            .await
+            .unwrap()
     }
 
     /// The ids of one request, which must succeed.
@@ -161,6 +167,7 @@ where
     F: Future<Output = Option<T>>,
 {
     let mut looks = tokio::time::interval(Duration::from_millis(20));
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let found = async {
         loop {
             looks.tick().await;
