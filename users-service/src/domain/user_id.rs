@@ -15,13 +15,13 @@ pub struct NotAUserId;
 impl UserId {
     /// The id with this number.
     #[must_use]
-    pub fn new(number: u64) -> Self {
+    pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
     /// The number; ids that were made later are higher.
     #[must_use]
-    pub fn number(self) -> u64 {
+    pub const fn number(self) -> u64 {
         self.0
     }
 }
