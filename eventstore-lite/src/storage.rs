@@ -11,6 +11,8 @@ mod read_stream;
 mod readers;
 mod rows;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod visible;
 mod writer;
 
