@@ -1,0 +1,318 @@
+//! The published schema: CloudEvents 1.0 in the AMQP binding, JSON data, personal values sealed for this place.
+//!
+//! Invariant: headers and routing keys hold ids, numbers, types and times, never a personal value.
+
+use crate::domain::{NameField, UserId};
+use crate::privacy::Personal;
+use crate::privacy::cipher::{DoesNotOpen, KeyId, Place, Sealed, SubjectKey};
+use messaging::{Delivery, Message};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// The topic exchange that all messages go to; their routing key is their type.
+pub const EXCHANGE: &str = "users";
+/// The header that says which messages belong together: the user's id.
+pub const PARTITION_KEY: &str = "cloudEvents:partitionkey";
+
+const SOURCE: &str = "users-service";
+const CREATED: &str = "user.created.v1";
+const PATCHED: &str = "user.patched.v1";
+const DELETED: &str = "user.deleted.v1";
+const FENCED: &str = "user.fenced.v1";
+
+const NAMES: [NameField; 3] = [
+    NameField::Username,
+    NameField::GivenName,
+    NameField::FamilyName,
+];
+
+/// One event of one user, as other programs see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IntegrationEvent {
+    /// The id of the stored event.
+    pub id: Uuid,
+    /// Whose event it is.
+    pub user: UserId,
+    /// Its number among the user's events, from 0, without gaps.
+    pub revision: u64,
+    /// When it was stored, in milliseconds since the Unix epoch.
+    pub created: u64,
+    /// What happened.
+    pub change: Change,
+}
+
+/// What happened to the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The user exists, with all three names.
+    Created(Names),
+    /// Some names are different.
+    Patched(Names),
+    /// The user is gone for ever.
+    Deleted,
+    /// Nothing that a user sees; it is published so that revisions have no gaps.
+    Fenced,
+}
+
+/// Names that travel with an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Names {
+    /// Sealed under the user's key, each for the event's type and its field.
+    Sealed {
+        /// The user's key.
+        key: KeyId,
+        /// The sealed names.
+        fields: BTreeMap<NameField, Sealed>,
+    },
+    /// The key is destroyed: there are none any more.
+    Erased,
+}
+
+/// The message is not one of this schema. Says what is wrong, and repeats nothing of the content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotAMessage(&'static str);
+
+#[derive(Serialize, Deserialize)]
+struct Data {
+    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    sealed: BTreeMap<String, Sealed>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    erased: bool,
+}
+
+impl Names {
+    /// Seals names under the user's key for messages of this type.
+    fn seal(
+        event_type: &'static str,
+        key: &SubjectKey,
+        names: &BTreeMap<NameField, Personal<String>>,
+    ) -> Self {
+        let seal = |(&field, name)| (field, key.seal(place(event_type, field), name));
+        Self::Sealed {
+            key: key.id(),
+            fields: names.iter().map(seal).collect(),
+        }
+    }
+}
+
+impl Change {
+    /// [`Change::Created`], with names sealed for this place.
+    #[must_use]
+    pub fn created(key: &SubjectKey, names: &BTreeMap<NameField, Personal<String>>) -> Self {
+        Self::Created(Names::seal(CREATED, key, names))
+    }
+
+    /// [`Change::Patched`], with names sealed for this place.
+    #[must_use]
+    pub fn patched(key: &SubjectKey, names: &BTreeMap<NameField, Personal<String>>) -> Self {
+        Self::Patched(Names::seal(PATCHED, key, names))
+    }
+
+    /// The key that the names are sealed under, if there are any.
+    #[must_use]
+    pub fn key(&self) -> Option<KeyId> {
+        match self {
+            Self::Created(Names::Sealed { key, .. }) | Self::Patched(Names::Sealed { key, .. }) => {
+                Some(*key)
+            }
+            Self::Created(Names::Erased)
+            | Self::Patched(Names::Erased)
+            | Self::Deleted
+            | Self::Fenced => None,
+        }
+    }
+
+    /// The names in clear, for example to seal them for another place; empty if there are none.
+    ///
+    /// # Errors
+    /// When one does not open with the key.
+    pub fn open(
+        &self,
+        key: &SubjectKey,
+    ) -> Result<BTreeMap<NameField, Personal<String>>, DoesNotOpen> {
+        let (Self::Created(Names::Sealed { fields, .. })
+        | Self::Patched(Names::Sealed { fields, .. })) = self
+        else {
+            return Ok(BTreeMap::new());
+        };
+        let open =
+            |(&field, sealed)| Ok((field, key.open(place(self.event_type(), field), sealed)?));
+        fields.iter().map(open).collect()
+    }
+
+    fn event_type(&self) -> &'static str {
+        match self {
+            Self::Created(_) => CREATED,
+            Self::Patched(_) => PATCHED,
+            Self::Deleted => DELETED,
+            Self::Fenced => FENCED,
+        }
+    }
+
+    fn names(&self) -> Option<&Names> {
+        match self {
+            Self::Created(names) | Self::Patched(names) => Some(names),
+            Self::Deleted | Self::Fenced => None,
+        }
+    }
+}
+
+impl IntegrationEvent {
+    /// Whether the user is gone with it.
+    #[must_use]
+    pub fn is_deletion(&self) -> bool {
+        self.change == Change::Deleted
+    }
+
+    /// The message to publish.
+    #[must_use]
+    pub fn encode(&self) -> Message {
+        let event_type = self.change.event_type();
+        let user = self.user.to_string();
+        let headers = [
+            ("specversion", "1.0".to_owned()),
+            ("id", self.id.to_string()),
+            ("type", event_type.to_owned()),
+            ("source", SOURCE.to_owned()),
+            ("subject", user.clone()),
+            ("sequence", self.revision.to_string()),
+            ("partitionkey", user),
+            ("time", rfc3339(self.created)),
+        ];
+        let headers = headers.map(|(name, value)| (format!("cloudEvents:{name}"), value));
+        Message {
+            exchange: EXCHANGE.to_owned(),
+            routing_key: event_type.to_owned(),
+            id: self.id.to_string(),
+            content_type: "application/json",
+            headers: headers.to_vec(),
+            body: self.data(),
+        }
+    }
+
+    fn data(&self) -> Vec<u8> {
+        let mut data = Data {
+            id: self.user.to_string(),
+            key: None,
+            sealed: BTreeMap::new(),
+            erased: false,
+        };
+        match self.change.names() {
+            Some(Names::Sealed { key, fields }) => {
+                data.key = Some(key.to_string());
+                let name = |(field, sealed): (&NameField, &Sealed)| {
+                    (field.as_str().to_owned(), sealed.clone())
+                };
+                data.sealed = fields.iter().map(name).collect();
+            }
+            Some(Names::Erased) => data.erased = true,
+            None => {}
+        }
+        serde_json::to_vec(&data).expect("maps with text keys and text values can be written")
+    }
+
+    /// Reads a message that arrived.
+    ///
+    /// # Errors
+    /// [`NotAMessage`] when it is not one of this schema.
+    pub fn decode(delivery: &Delivery) -> Result<Self, NotAMessage> {
+        let header = |name: &'static str| delivery.header(name).ok_or(NotAMessage(name));
+        let event_type = header("cloudEvents:type")?;
+        let sequence = header("cloudEvents:sequence")?.parse::<i64>();
+        let partition_key = header(PARTITION_KEY)?;
+        let id = delivery.id().and_then(|id| Uuid::parse_str(id).ok());
+        let data: Data = serde_json::from_slice(&delivery.body)
+            .map_err(|_| NotAMessage("the body is not as it should be"))?;
+        let user: UserId = data
+            .id
+            .parse()
+            .map_err(|_| NotAMessage("no user id in the body"))?;
+        if partition_key != data.id || i64::try_from(user.number()).is_err() {
+            return Err(NotAMessage("partition key and user id do not go together"));
+        }
+        let sequence = sequence.ok().and_then(|number| u64::try_from(number).ok());
+        Ok(Self {
+            id: id.ok_or(NotAMessage("the message id is no UUID"))?,
+            user,
+            revision: sequence.ok_or(NotAMessage("the sequence is no number"))?,
+            created: 0,
+            change: data.change(event_type)?,
+        })
+    }
+}
+
+impl Data {
+    fn change(self, event_type: &str) -> Result<Change, NotAMessage> {
+        match event_type {
+            CREATED => {
+                let names = self.names()?;
+                let complete =
+                    !matches!(&names, Names::Sealed { fields, .. } if fields.len() < NAMES.len());
+                complete
+                    .then_some(Change::Created(names))
+                    .ok_or(NotAMessage("a name is missing"))
+            }
+            PATCHED => Ok(Change::Patched(self.names()?)),
+            DELETED => Ok(Change::Deleted),
+            FENCED => Ok(Change::Fenced),
+            _ => Err(NotAMessage("unknown type")),
+        }
+    }
+
+    fn names(self) -> Result<Names, NotAMessage> {
+        if self.erased {
+            return Ok(Names::Erased);
+        }
+        let key = self.key.and_then(|key| key.parse().ok());
+        let field = |(name, sealed): (String, Sealed)| {
+            let field = NAMES.into_iter().find(|field| field.as_str() == name);
+            let field = field.ok_or(NotAMessage("unknown field"))?;
+            Ok((field, sealed))
+        };
+        Ok(Names::Sealed {
+            key: key.ok_or(NotAMessage("no key id in the body"))?,
+            fields: self
+                .sealed
+                .into_iter()
+                .map(field)
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn place(event_type: &'static str, field: NameField) -> Place<'static> {
+    Place {
+        container: EXCHANGE,
+        event_type,
+        field: field.as_str(),
+    }
+}
+
+/// `2026-11-21T02:27:14.123Z`, by the proleptic Gregorian calendar.
+fn rfc3339(millis: u64) -> String {
+    let (days, rest) = (millis / 86_400_000, millis % 86_400_000);
+    // Howard Hinnant's days-to-civil algorithm, for dates from 1970 on: years begin in March, so leap days come last.
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let (month, carry) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    let year = year + era * 400 + carry;
+    let (hour, minute) = (rest / 3_600_000, rest / 60_000 % 60);
+    let (second, milli) = (rest / 1_000 % 60, rest % 1_000);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+}
+
+#[cfg(test)]
+mod tests;

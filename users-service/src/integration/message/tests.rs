@@ -1,0 +1,90 @@
+use super::*;
+
+fn names() -> BTreeMap<NameField, Personal<String>> {
+    let name = |field: NameField| (field, Personal::new(format!("canary {field}")));
+    NAMES.into_iter().map(name).collect()
+}
+
+fn event(change: Change) -> IntegrationEvent {
+    IntegrationEvent {
+        id: Uuid::from_u128(7),
+        user: UserId::new(1_509_466_340_062_097_408),
+        revision: 3,
+        created: 1_700_000_000_123,
+        change,
+    }
+}
+
+fn header<'a>(message: &'a Message, name: &str) -> &'a str {
+    let header = message.headers.iter().find(|header| header.0 == name);
+    header.map(|(_, value)| value.as_str()).unwrap()
+}
+
+#[test]
+fn a_message_is_a_cloud_event() {
+    let message = event(Change::Deleted).encode();
+    assert_eq!(message.exchange, "users");
+    assert_eq!(message.routing_key, "user.deleted.v1");
+    assert_eq!(message.id, "00000000-0000-0000-0000-000000000007");
+    for (name, value) in [
+        ("cloudEvents:specversion", "1.0"),
+        ("cloudEvents:id", "00000000-0000-0000-0000-000000000007"),
+        ("cloudEvents:type", "user.deleted.v1"),
+        ("cloudEvents:source", "users-service"),
+        ("cloudEvents:subject", "1509466340062097408"),
+        ("cloudEvents:sequence", "3"),
+        ("cloudEvents:partitionkey", "1509466340062097408"),
+        ("cloudEvents:time", "2023-11-14T22:13:20.123Z"),
+    ] {
+        assert_eq!(header(&message, name), value, "{name}");
+    }
+    assert_eq!(message.body, br#"{"id":"1509466340062097408"}"#);
+}
+
+#[test]
+fn no_name_travels_in_clear() {
+    let key = SubjectKey::generate();
+    for change in [
+        Change::created(&key, &names()),
+        Change::patched(&key, &names()),
+    ] {
+        let message = event(change).encode();
+        let text = format!("{message:?} {}", String::from_utf8_lossy(&message.body));
+        assert!(!text.contains("canary"), "{text}");
+    }
+}
+
+#[test]
+fn sealed_names_open_with_the_key_at_this_place_only() {
+    let key = SubjectKey::generate();
+    let created = Change::created(&key, &names());
+    assert_eq!(created.open(&key), Ok(names()));
+    let Change::Created(sealed) = created else {
+        panic!("it was made as such")
+    };
+    assert_eq!(Change::Patched(sealed).open(&key), Err(DoesNotOpen));
+}
+
+#[test]
+fn an_erased_event_says_so_and_holds_no_name() {
+    let message = event(Change::Created(Names::Erased)).encode();
+    assert_eq!(
+        message.body,
+        br#"{"id":"1509466340062097408","erased":true}"#
+    );
+}
+
+#[test]
+fn times_are_those_of_the_calendar() {
+    for (millis, text) in [
+        (0, "1970-01-01T00:00:00.000Z"),
+        (951_782_399_999, "2000-02-28T23:59:59.999Z"),
+        (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+        (951_868_800_000, "2000-03-01T00:00:00.000Z"),
+        (4_107_542_399_000, "2100-02-28T23:59:59.000Z"),
+        (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+        (1_735_689_599_001, "2024-12-31T23:59:59.001Z"),
+    ] {
+        assert_eq!(rfc3339(millis), text);
+    }
+}

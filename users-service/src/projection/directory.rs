@@ -1,0 +1,99 @@
+//! The fold of the read model: what an event does to its user's row.
+//!
+//! Pure: knows nothing of storage, transport or keys; names come sealed for the read model.
+
+use crate::domain::{NameField, UserId};
+use crate::privacy::cipher::{KeyId, Sealed};
+use std::collections::BTreeMap;
+
+/// The revision of a user who is deleted: no event has a higher one.
+pub const ERASED: u64 = i64::MAX as u64;
+
+/// What the read model knows of one user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Of the last event applied.
+    pub revision: u64,
+    /// The user's data; none if there never was any, or there is none any more.
+    pub entry: Option<Entry>,
+}
+
+/// A user's data, sealed under the user's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The user's key.
+    pub key: KeyId,
+    /// The names, sealed for the read model.
+    pub names: BTreeMap<NameField, Sealed>,
+}
+
+/// An event as the read model needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectoryEvent {
+    /// Whose event it is.
+    pub user: UserId,
+    /// Its number among the user's events.
+    pub revision: u64,
+    /// What it does.
+    pub effect: Effect,
+}
+
+/// What an event does to a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// All names are there from here on.
+    Begin(Entry),
+    /// These names are different from here on.
+    Change(BTreeMap<NameField, Sealed>),
+    /// The key is destroyed: no data is kept.
+    Forget,
+    /// Only the revision counts.
+    Nothing,
+    /// The user is deleted.
+    Erase,
+}
+
+/// What to do with an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was applied before.
+    Duplicate,
+    /// This is the row from here on.
+    Apply(Row),
+    /// Events before it are missing.
+    Gap,
+}
+
+/// Judges an event by the row that is there.
+#[must_use]
+pub fn judge(row: Option<&Row>, event: &DirectoryEvent) -> Verdict {
+    let next = row.map_or(0, |row| row.revision.saturating_add(1));
+    match &event.effect {
+        _ if next > ERASED => Verdict::Duplicate,
+        Effect::Erase => Verdict::Apply(Row {
+            revision: ERASED,
+            entry: None,
+        }),
+        _ if event.revision < next => Verdict::Duplicate,
+        _ if event.revision > next => Verdict::Gap,
+        effect => Verdict::Apply(Row {
+            revision: event.revision,
+            entry: evolve(row.and_then(|row| row.entry.clone()), effect),
+        }),
+    }
+}
+
+fn evolve(entry: Option<Entry>, effect: &Effect) -> Option<Entry> {
+    match effect {
+        Effect::Begin(entry) => Some(entry.clone()),
+        Effect::Change(names) => entry.map(|mut entry| {
+            entry.names.extend(names.clone());
+            entry
+        }),
+        Effect::Nothing => entry,
+        Effect::Forget | Effect::Erase => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

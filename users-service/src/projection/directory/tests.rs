@@ -1,0 +1,98 @@
+use super::*;
+use crate::privacy::Personal;
+use crate::privacy::cipher::{Place, SubjectKey};
+
+fn sealed() -> Sealed {
+    let place = Place {
+        container: "test",
+        event_type: "test",
+        field: "test",
+    };
+    SubjectKey::generate().seal(place, &Personal::new("ada".to_owned()))
+}
+
+fn entry() -> Entry {
+    Entry {
+        key: SubjectKey::generate().id(),
+        names: BTreeMap::from([
+            (NameField::Username, sealed()),
+            (NameField::GivenName, sealed()),
+        ]),
+    }
+}
+
+fn event(revision: u64, effect: Effect) -> DirectoryEvent {
+    DirectoryEvent {
+        user: UserId::new(7),
+        revision,
+        effect,
+    }
+}
+
+fn row(revision: u64, entry: Option<Entry>) -> Row {
+    Row { revision, entry }
+}
+
+#[test]
+fn the_first_event_makes_the_row() {
+    let entry = entry();
+    let verdict = judge(None, &event(0, Effect::Begin(entry.clone())));
+    assert_eq!(verdict, Verdict::Apply(row(0, Some(entry))));
+}
+
+#[test]
+fn a_change_keeps_what_it_does_not_name() {
+    let before = entry();
+    let name = sealed();
+    let change = Effect::Change(BTreeMap::from([(NameField::Username, name.clone())]));
+    let mut after = before.clone();
+    after.names.insert(NameField::Username, name);
+    let verdict = judge(Some(&row(0, Some(before))), &event(1, change));
+    assert_eq!(verdict, Verdict::Apply(row(1, Some(after))));
+}
+
+#[test]
+fn an_equal_or_lower_revision_is_a_duplicate() {
+    for revision in [0, 4, 5] {
+        let verdict = judge(Some(&row(5, None)), &event(revision, Effect::Nothing));
+        assert_eq!(verdict, Verdict::Duplicate, "{revision}");
+    }
+}
+
+#[test]
+fn a_higher_revision_than_the_next_is_a_gap() {
+    assert_eq!(judge(None, &event(1, Effect::Nothing)), Verdict::Gap);
+    assert_eq!(
+        judge(Some(&row(5, None)), &event(7, Effect::Nothing)),
+        Verdict::Gap
+    );
+}
+
+#[test]
+fn a_fence_moves_the_revision_alone() {
+    let before = row(0, Some(entry()));
+    let verdict = judge(Some(&before), &event(1, Effect::Nothing));
+    assert_eq!(verdict, Verdict::Apply(row(1, before.entry)));
+}
+
+#[test]
+fn an_event_whose_key_is_destroyed_leaves_no_data() {
+    let verdict = judge(Some(&row(0, Some(entry()))), &event(1, Effect::Forget));
+    assert_eq!(verdict, Verdict::Apply(row(1, None)));
+}
+
+#[test]
+fn a_deletion_is_applied_whatever_is_missing_before_it() {
+    for before in [None, Some(row(0, Some(entry())))] {
+        let verdict = judge(before.as_ref(), &event(9, Effect::Erase));
+        assert_eq!(verdict, Verdict::Apply(row(ERASED, None)));
+    }
+}
+
+#[test]
+fn after_a_deletion_every_event_is_a_duplicate() {
+    for effect in [Effect::Begin(entry()), Effect::Nothing, Effect::Erase] {
+        let verdict = judge(Some(&row(ERASED, None)), &event(10, effect));
+        assert_eq!(verdict, Verdict::Duplicate);
+    }
+}

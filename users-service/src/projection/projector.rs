@@ -1,0 +1,343 @@
+//! Consumes the queues of the read model, batch by batch.
+//!
+//! Invariants: a message is acknowledged only when it is applied, was applied before, waits in the log with its held
+//! user, or lies in the dead queue; it is tried again in process, never sent back, because both ways of sending back
+//! change the order.
+
+use super::repair::Repair;
+use super::view::{Outcome, Standing, View};
+use crate::domain::UserId;
+use crate::integration::consumer::{PARTITIONS, bury, queue, topology};
+use crate::integration::message::IntegrationEvent;
+use crate::integration::publisher::published_up_to;
+use event_streams::Position;
+use futures::future::join_all;
+use jittered_backoff::Backoff;
+use messaging::{Broker, Consumer, Delivery, Incoming, Publisher};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+const PREFETCH: u16 = 500;
+const BATCH: usize = 250;
+/// After so many attempts that the process did not survive, a message is not tried again.
+const MOST_ATTEMPTS: i64 = 3;
+/// How long the queue may take to deliver what was read from the log in its place.
+const LATE: Duration = Duration::from_mins(1);
+/// How many such events are remembered.
+const AWAITED: usize = 10_000;
+
+/// Keeps the read model up to date.
+#[derive(Debug)]
+pub struct Projector {
+    repair: Repair,
+    broker: Broker,
+    check_every: Duration,
+}
+
+type State = watch::Sender<Result<(), String>>;
+
+impl Projector {
+    /// A projector; any number may run. `check_every` is how often the view is compared with the log.
+    #[must_use]
+    pub fn new(repair: Repair, broker: Broker, check_every: Duration) -> Self {
+        Self {
+            repair,
+            broker,
+            check_every,
+        }
+    }
+
+    /// Runs until `shutdown`. `state` says what keeps the view from being up to date, if anything does.
+    ///
+    /// # Errors
+    /// None; what fails is tried again.
+    pub async fn run(&self, state: &State, shutdown: &CancellationToken) -> anyhow::Result<()> {
+        let run = Run {
+            repair: &self.repair,
+            broker: &self.broker,
+            dead_letters: Publisher::new(self.broker.clone(), topology()),
+            troubles: Troubles::new(state),
+            check: Notify::new(),
+            awaited: Mutex::default(),
+            shutdown,
+        };
+        let partitions = join_all((0..PARTITIONS).map(|partition| run.consume(queue(partition))));
+        let complete = run.stay_complete(self.check_every);
+        tokio::join!(partitions, complete);
+        Ok(())
+    }
+}
+
+/// What the loops of one run share.
+struct Run<'a> {
+    repair: &'a Repair,
+    broker: &'a Broker,
+    dead_letters: Publisher,
+    troubles: Troubles<'a>,
+    /// A queue was declared anew: what was in it is lost.
+    check: Notify,
+    /// What was read from the log, because the queue had not delivered it yet, and since when.
+    awaited: Mutex<HashMap<(UserId, u64), Instant>>,
+    shutdown: &'a CancellationToken,
+}
+
+impl Run<'_> {
+    fn view(&self) -> &View {
+        self.repair.view()
+    }
+
+    async fn consume(&self, queue: String) {
+        let mut consumer = Consumer::new(self.broker.clone(), topology(), queue.clone(), PREFETCH);
+        while let Some(incoming) = self
+            .shutdown
+            .run_until_cancelled(consumer.next(BATCH))
+            .await
+        {
+            match incoming {
+                Incoming::Opened { declared_anew } => {
+                    self.troubles.tell(&queue, Ok(()));
+                    if declared_anew {
+                        self.check.notify_one();
+                    }
+                }
+                Incoming::Batch(batch) => {
+                    let work = self.work_off_surely(&queue, &batch.deliveries);
+                    if self.shutdown.run_until_cancelled(work).await.is_none() {
+                        break;
+                    }
+                    batch.ack().await;
+                }
+            }
+        }
+        consumer.close().await;
+    }
+
+    async fn work_off_surely(&self, queue: &str, deliveries: &[Delivery]) {
+        let mut backoff = Backoff::default();
+        while let Err(error) = self.work_off(queue, deliveries).await {
+            self.troubles.tell(queue, Err(&error));
+            backoff.pause().await;
+        }
+        self.troubles.tell(queue, Ok(()));
+    }
+
+    /// Messages that come for the first time are applied together, others one by one.
+    async fn work_off(&self, queue: &str, deliveries: &[Delivery]) -> anyhow::Result<()> {
+        let mut together = Batch::default();
+        for delivery in deliveries {
+            match IntegrationEvent::decode(delivery) {
+                Err(reason) => self.bury(queue, delivery, &reason.to_string()).await?,
+                Ok(event) if delivery.redelivered => {
+                    self.apply(queue, std::mem::take(&mut together)).await?;
+                    self.apply_redelivered(queue, delivery, event).await?;
+                }
+                Ok(event) => together.push(delivery, event),
+            }
+        }
+        self.apply(queue, together).await
+    }
+
+    /// The attempt is counted before it is made. One that ends in an error was survived, and does not count.
+    async fn apply_redelivered(
+        &self,
+        queue: &str,
+        delivery: &Delivery,
+        event: IntegrationEvent,
+    ) -> anyhow::Result<()> {
+        let counted = (event.user, event.revision);
+        let standing = self.view().standing(event.user).await?;
+        if standing.held || standing.revision >= Some(event.revision) {
+            self.delivered(counted);
+            // A deletion is looked at again: its first attempt may have ended before the log was emptied.
+            if !event.is_deletion() {
+                return Ok(());
+            }
+        }
+        if self.view().attempts(counted).await? >= MOST_ATTEMPTS {
+            let reason = "it was tried three times and never finished";
+            return Ok(self.view().hold(event.user, event.revision, reason).await?);
+        }
+        self.view().count_attempt(counted).await?;
+        let mut alone = Batch::default();
+        alone.push(delivery, event);
+        let applied = self.apply(queue, alone).await;
+        self.view().discount_attempt(counted).await?;
+        applied
+    }
+
+    async fn apply(&self, queue: &str, batch: Batch<'_>) -> anyhow::Result<()> {
+        if batch.events.is_empty() {
+            return Ok(());
+        }
+        let resealed = self.repair.reseal(&batch.events).await?;
+        let readable: Vec<_> = resealed
+            .iter()
+            .filter_map(|event| event.clone().ok())
+            .collect();
+        let mut outcomes = self.view().apply(&readable, false).await?.into_iter();
+        for ((event, resealed), delivery) in batch.events.iter().zip(resealed).zip(batch.deliveries)
+        {
+            let outcome = resealed.ok().and_then(|_| outcomes.next());
+            match outcome {
+                Some(Outcome::Applied | Outcome::Duplicate | Outcome::Held) => {
+                    self.delivered((event.user, event.revision));
+                }
+                Some(Outcome::Gap) => {
+                    if !self.fill_gap(event).await? {
+                        self.bury(queue, delivery, "the log has no such event")
+                            .await?;
+                    }
+                }
+                None => {
+                    self.repair.catch_up(event.user, false).await?;
+                    self.bury(queue, delivery, "its names do not open").await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads from the log what is missing before the event, and the event itself; whether the log has it.
+    async fn fill_gap(&self, event: &IntegrationEvent) -> anyhow::Result<bool> {
+        let before = self.view().standing(event.user).await?;
+        let after = self.repair.catch_up(event.user, false).await?;
+        if before.revision < after.revision && !after.held {
+            tracing::warn!(user = %event.user, "a gap was filled from the log");
+            self.await_deliveries(event, before);
+        }
+        Ok(after.held || after.revision >= Some(event.revision))
+    }
+
+    fn await_deliveries(&self, event: &IntegrationEvent, before: Standing) {
+        let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = before.revision.map_or(0, |revision| revision + 1);
+        for revision in first..event.revision {
+            if awaited.len() < AWAITED {
+                awaited.insert((event.user, revision), Instant::now());
+            }
+        }
+    }
+
+    fn delivered(&self, event: (UserId, u64)) {
+        let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        awaited.remove(&event);
+    }
+
+    fn alarm_at_late_deliveries(&self) {
+        let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        awaited.retain(|(user, revision), since| {
+            let late = since.elapsed() > LATE;
+            if late {
+                tracing::error!(%user, revision, "a message was lost; its event was read from the log");
+            }
+            !late
+        });
+    }
+
+    async fn bury(&self, queue: &str, delivery: &Delivery, reason: &str) -> anyhow::Result<()> {
+        tracing::warn!(queue, reason, "a message goes to the dead queue");
+        Ok(bury(&self.dead_letters, queue, delivery, reason).await?)
+    }
+
+    /// Compares the view with the log: at start and when a queue was declared anew up to what is published now, at
+    /// intervals up to what was published one interval ago, which the queues have had time to deliver.
+    async fn stay_complete(&self, every: Duration) {
+        let mut earlier = None;
+        let mut at_once = true;
+        let mut backoff = Backoff::default();
+        while !self.shutdown.is_cancelled() {
+            let checking = self.check_completeness(&mut earlier, at_once);
+            let wait = match self.shutdown.run_until_cancelled(checking).await {
+                None => return,
+                Some(Ok(())) => {
+                    self.troubles.tell(COMPLETENESS, Ok(()));
+                    backoff.reset();
+                    at_once = false;
+                    every
+                }
+                Some(Err(error)) => {
+                    self.troubles.tell(COMPLETENESS, Err(&error));
+                    backoff.step()
+                }
+            };
+            self.alarm_at_late_deliveries();
+            tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                () = self.check.notified() => at_once = true,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    async fn check_completeness(
+        &self,
+        earlier: &mut Option<Position>,
+        at_once: bool,
+    ) -> anyhow::Result<()> {
+        let now = published_up_to(self.repair.store()).await?;
+        let up_to = if at_once { now } else { *earlier };
+        if let Some(up_to) = up_to {
+            self.repair.complete(up_to).await?;
+        }
+        *earlier = now;
+        Ok(())
+    }
+}
+
+/// Messages to apply in one transaction.
+#[derive(Default)]
+struct Batch<'a> {
+    deliveries: Vec<&'a Delivery>,
+    events: Vec<IntegrationEvent>,
+}
+
+impl<'a> Batch<'a> {
+    fn push(&mut self, delivery: &'a Delivery, event: IntegrationEvent) {
+        self.deliveries.push(delivery);
+        self.events.push(event);
+    }
+}
+
+const COMPLETENESS: &str = "completeness";
+
+/// What is wrong with each loop, told as one state.
+struct Troubles<'a> {
+    state: &'a State,
+    troubles: Mutex<BTreeMap<String, String>>,
+}
+
+impl<'a> Troubles<'a> {
+    fn new(state: &'a State) -> Self {
+        let parts = (0..PARTITIONS).map(queue).chain([COMPLETENESS.to_owned()]);
+        let starting = parts.map(|part| (part, "starting".to_owned()));
+        Self {
+            state,
+            troubles: Mutex::new(starting.collect()),
+        }
+    }
+
+    fn tell(&self, part: &str, told: Result<(), &anyhow::Error>) {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        match told {
+            Ok(()) => {
+                troubles.remove(part);
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::warn!(part, error, "the view cannot be brought up to date");
+                troubles.insert(part.to_owned(), error);
+            }
+        }
+        let first = troubles.iter().next();
+        let told = first.map_or(Ok(()), |(part, trouble)| Err(format!("{part}: {trouble}")));
+        self.state.send_if_modified(|state| {
+            let changed = *state != told;
+            *state = told;
+            changed
+        });
+    }
+}

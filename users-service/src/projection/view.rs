@@ -1,0 +1,340 @@
+//! The read model `directory` for its writers: rows, holds, attempts and completeness, each written durably.
+//!
+//! Invariants: what was erased is in neither the file nor its log when [`View::apply`] returns; the position of
+//! completeness never goes back.
+
+use super::directory::{DirectoryEvent, ERASED, Effect, Row, Verdict, judge};
+use crate::domain::UserId;
+use crate::query::read_model::{NAMES, ReadModel, decode, entry, user};
+use event_streams::Position;
+use sqlx::{Row as _, SqliteConnection};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+const GENERATION: i64 = 1;
+
+/// Writes the read model.
+#[derive(Debug, Clone)]
+pub struct View {
+    read_model: ReadModel,
+}
+
+/// What became of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The row has it now.
+    Applied,
+    /// The row had it before.
+    Duplicate,
+    /// Its user is held: it waits in the log.
+    Held,
+    /// Events before it are missing.
+    Gap,
+}
+
+/// What is known of a user's progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Of the last event applied; none if there is no row.
+    pub revision: Option<u64>,
+    /// Whether the user is held.
+    pub held: bool,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    before: Option<Row>,
+    now: Option<Row>,
+    held: bool,
+}
+
+impl View {
+    /// Writes this read model.
+    #[must_use]
+    pub fn new(read_model: ReadModel) -> Self {
+        Self { read_model }
+    }
+
+    /// Applies events in one transaction, in this order, and answers what became of each. With `lift`, holds of their
+    /// users are lifted in the same transaction.
+    ///
+    /// # Errors
+    /// When the database fails; nothing was applied then, or all of it was and only the log is not emptied yet. The
+    /// same events may be applied again.
+    pub async fn apply(
+        &self,
+        events: &[DirectoryEvent],
+        lift: bool,
+    ) -> Result<Vec<Outcome>, sqlx::Error> {
+        let users: BTreeSet<UserId> = events.iter().map(|event| event.user).collect();
+        let mut transaction = self.read_model.pool().begin_with("BEGIN IMMEDIATE").await?;
+        let mut known = load(&mut transaction, &users).await?;
+        let mut outcomes = Vec::with_capacity(events.len());
+        for event in events {
+            outcomes.push(known.entry(event.user).or_default().take(event, lift));
+        }
+        let mut erased = false;
+        for (user, known) in &known {
+            erased |= write(&mut transaction, *user, known, lift).await?;
+        }
+        transaction.commit().await?;
+        // A repeated deletion may be one whose first transaction was followed by a crash.
+        if erased || events.iter().any(|event| event.effect == Effect::Erase) {
+            self.forget().await?;
+        }
+        Ok(outcomes)
+    }
+
+    /// Empties the write-ahead log, where older versions of pages lie.
+    async fn forget(&self) -> Result<(), sqlx::Error> {
+        loop {
+            let emptied = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
+                .fetch_one(self.read_model.pool())
+                .await?;
+            if emptied.try_get::<i64, _>(0)? == 0 {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(rand::random_range(5..=25))).await;
+        }
+    }
+
+    /// How far a user is.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn standing(&self, user: UserId) -> Result<Standing, sqlx::Error> {
+        let mut connection = self.read_model.pool().acquire().await?;
+        let known = load(&mut connection, &BTreeSet::from([user])).await?;
+        let known = known.get(&user);
+        Ok(Standing {
+            revision: known.and_then(|known| known.before.as_ref().map(|row| row.revision)),
+            held: known.is_some_and(|known| known.held),
+        })
+    }
+
+    /// Holds a user at the event that cannot be applied. The reason holds no personal data.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn hold(&self, user: UserId, revision: u64, reason: &str) -> Result<(), sqlx::Error> {
+        tracing::error!(%user, revision, reason, "a user is held");
+        let hold = "INSERT OR IGNORE INTO held (id, revision, reason) VALUES (?, ?, ?)";
+        let hold = sqlx::query(hold)
+            .bind(number(user.number()))
+            .bind(number(revision));
+        hold.bind(reason)
+            .execute(self.read_model.pool())
+            .await
+            .map(drop)
+    }
+
+    /// How often this event was tried.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn attempts(&self, event: (UserId, u64)) -> Result<i64, sqlx::Error> {
+        let attempts =
+            sqlx::query_scalar("SELECT attempts FROM attempts WHERE id = ? AND revision = ?")
+                .bind(number(event.0.number()))
+                .bind(number(event.1))
+                .fetch_optional(self.read_model.pool())
+                .await?;
+        Ok(attempts.unwrap_or(0))
+    }
+
+    /// Counts an attempt, durably, before it is made.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn count_attempt(&self, event: (UserId, u64)) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "INSERT INTO attempts (id, revision, attempts) VALUES (?, ?, 1)
+             ON CONFLICT DO UPDATE SET attempts = attempts + 1",
+        )
+        .bind(number(event.0.number()))
+        .bind(number(event.1))
+        .execute(self.read_model.pool())
+        .await
+        .map(drop)
+    }
+
+    /// Takes back a counted attempt: it ended, one way or the other.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn discount_attempt(&self, event: (UserId, u64)) -> Result<(), sqlx::Error> {
+        let discount = "UPDATE attempts SET attempts = attempts - 1 WHERE id = ? AND revision = ?";
+        let discount = sqlx::query(discount)
+            .bind(number(event.0.number()))
+            .bind(number(event.1));
+        discount.execute(self.read_model.pool()).await.map(drop)
+    }
+
+    /// Lifts the hold of a user.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn lift(&self, user: UserId) -> Result<(), sqlx::Error> {
+        let lift = sqlx::query("DELETE FROM held WHERE id = ?").bind(number(user.number()));
+        lift.execute(self.read_model.pool()).await.map(drop)
+    }
+
+    /// The log position up to which everything is applied or held; none at the beginning.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn complete_up_to(&self) -> Result<Option<Position>, sqlx::Error> {
+        let position =
+            "SELECT commit_position, prepare_position FROM completeness WHERE generation = ?";
+        let position: Option<(i64, i64)> = sqlx::query_as(position)
+            .bind(GENERATION)
+            .fetch_optional(self.read_model.pool())
+            .await?;
+        let position = position.map(|(commit, prepare)| {
+            Ok::<_, sqlx::Error>(Position {
+                commit: u64::try_from(commit).map_err(decode)?,
+                prepare: u64::try_from(prepare).map_err(decode)?,
+            })
+        });
+        position.transpose()
+    }
+
+    /// Moves that position forward; never back.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn advance(&self, position: Position) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "INSERT INTO completeness (generation, commit_position, prepare_position) VALUES (?, ?, ?)
+             ON CONFLICT DO UPDATE SET commit_position = excluded.commit_position,
+                                       prepare_position = excluded.prepare_position
+             WHERE commit_position < excluded.commit_position",
+        )
+        .bind(GENERATION)
+        .bind(number(position.commit))
+        .bind(number(position.prepare))
+        .execute(self.read_model.pool())
+        .await
+        .map(drop)
+    }
+}
+
+impl Known {
+    fn take(&mut self, event: &DirectoryEvent, lift: bool) -> Outcome {
+        match judge(self.now.as_ref(), event) {
+            Verdict::Duplicate => Outcome::Duplicate,
+            Verdict::Gap | Verdict::Apply(_)
+                if self.held && !lift && event.effect != Effect::Erase =>
+            {
+                Outcome::Held
+            }
+            Verdict::Gap => Outcome::Gap,
+            Verdict::Apply(row) => {
+                self.now = Some(row);
+                Outcome::Applied
+            }
+        }
+    }
+
+    fn is_erased(&self) -> bool {
+        self.now.as_ref().is_some_and(|row| row.revision == ERASED)
+    }
+}
+
+async fn load(
+    connection: &mut SqliteConnection,
+    users: &BTreeSet<UserId>,
+) -> Result<BTreeMap<UserId, Known>, sqlx::Error> {
+    let ids: Vec<u64> = users.iter().map(|user| user.number()).collect();
+    let rows = sqlx::query(
+        "SELECT value AS id, users.revision, key, username, given_name, family_name,
+                held.id IS NOT NULL AS held
+         FROM json_each(?) LEFT JOIN users ON users.id = value LEFT JOIN held ON held.id = value",
+    )
+    .bind(serde_json::Value::from(ids).to_string())
+    .fetch_all(connection)
+    .await?;
+    let mut known = BTreeMap::new();
+    for row in &rows {
+        let revision: Option<i64> = row.try_get("revision")?;
+        let before = match revision {
+            None => None,
+            Some(revision) => Some(Row {
+                revision: u64::try_from(revision).map_err(decode)?,
+                entry: entry(row)?,
+            }),
+        };
+        let held = row.try_get("held")?;
+        let now = before.clone();
+        known.insert(user(row)?, Known { before, now, held });
+    }
+    Ok(known)
+}
+
+/// Writes what has changed of one user; answers whether that was an erasure.
+async fn write(
+    connection: &mut SqliteConnection,
+    user: UserId,
+    known: &Known,
+    lift: bool,
+) -> Result<bool, sqlx::Error> {
+    let erased = known.is_erased();
+    if known.held && (lift || erased) {
+        let lift = sqlx::query("DELETE FROM held WHERE id = ?").bind(number(user.number()));
+        lift.execute(&mut *connection).await?;
+    }
+    let Some(row) = known.now.as_ref().filter(|_| known.now != known.before) else {
+        return Ok(false);
+    };
+    let attempts = "DELETE FROM attempts WHERE id = ? AND revision <= ?";
+    let attempts = sqlx::query(attempts)
+        .bind(number(user.number()))
+        .bind(number(row.revision));
+    attempts.execute(&mut *connection).await?;
+    write_row(connection, user, known.before.as_ref(), row).await?;
+    Ok(erased)
+}
+
+/// Only over the row that was read, so that two appliers are harmless whatever the database's isolation.
+async fn write_row(
+    connection: &mut SqliteConnection,
+    user: UserId,
+    before: Option<&Row>,
+    row: &Row,
+) -> Result<(), sqlx::Error> {
+    let statement = match before {
+        None => {
+            "INSERT INTO users (revision, key, username, given_name, family_name, id)
+             VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+        }
+        Some(_) => {
+            "UPDATE users SET revision = ?, key = ?, username = ?, given_name = ?, family_name = ?
+             WHERE id = ? AND revision = ?"
+        }
+    };
+    let entry = row.entry.as_ref();
+    let mut query = sqlx::query(statement)
+        .bind(number(row.revision))
+        .bind(entry.map(|entry| entry.key.to_string()));
+    for field in NAMES {
+        let sealed = entry.and_then(|entry| entry.names.get(&field));
+        let sealed = sealed
+            .map(serde_json::to_value)
+            .transpose()
+            .map_err(decode)?;
+        query = query.bind(sealed.and_then(|sealed| sealed.as_str().map(ToOwned::to_owned)));
+    }
+    query = query.bind(number(user.number()));
+    if let Some(before) = before {
+        query = query.bind(number(before.revision));
+    }
+    match query.execute(connection).await?.rows_affected() {
+        1 => Ok(()),
+        _ => Err(sqlx::Error::RowNotFound),
+    }
+}
+
+/// Ids and revisions that do not fit were refused where they came in.
+fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

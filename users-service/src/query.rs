@@ -1,0 +1,4 @@
+//! The read side: what is answered from read models.
+
+pub mod api;
+pub mod read_model;

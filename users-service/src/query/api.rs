@@ -1,0 +1,107 @@
+//! `GET /?limit=&cursor=`: the users in the order of their ids.
+
+use super::read_model::{ListedUser, Page, ReadError, ReadModel};
+use crate::domain::{NameField, UserId};
+use crate::privacy::Personal;
+use crate::privacy::subject_keys::SubjectKeys;
+use actix_web::web::{Data, get};
+use actix_web::{HttpResponse, Resource};
+use serde::{Deserialize, Serialize};
+use web::{Problem, Query};
+
+const RETRY_AFTER: u64 = 1;
+const DEFAULT_LIMIT: usize = 100;
+const MAX_LIMIT: usize = 1_000;
+
+/// What the list is answered from.
+#[derive(Debug, Clone)]
+pub struct Directory {
+    /// The rows.
+    pub read_model: ReadModel,
+    /// The keys, looked at in each request.
+    pub keys: SubjectKeys,
+}
+
+#[derive(Deserialize)]
+struct Parameters {
+    limit: Option<String>,
+    cursor: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    data: Vec<UserBody<'a>>,
+    next: Option<String>,
+}
+
+#[derive(Serialize)]
+struct UserBody<'a> {
+    id: String,
+    username: &'a str,
+    given_name: &'a str,
+    family_name: &'a str,
+}
+
+/// Adds `GET` to the resource of all users (`/`). Wants `Data<Directory>`.
+pub fn list_at(users: Resource) -> Resource {
+    users.route(get().to(list))
+}
+
+async fn list(
+    directory: Data<Directory>,
+    Query(parameters): Query<Parameters>,
+) -> Result<HttpResponse, Problem> {
+    let limit = parameters.limit()?;
+    let after = parameters.cursor()?;
+    let page = directory.read_model.page(&directory.keys, after, limit);
+    let page = page.await.map_err(|error| problem(&error))?;
+    Ok(HttpResponse::Ok().json(Body::from(&page)))
+}
+
+impl Parameters {
+    fn limit(&self) -> Result<usize, Problem> {
+        let Some(limit) = &self.limit else {
+            return Ok(DEFAULT_LIMIT);
+        };
+        let limit = limit.parse().ok();
+        limit
+            .filter(|limit| (1..=MAX_LIMIT).contains(limit))
+            .ok_or_else(|| {
+                Problem::invalid("limit", format!("`limit` must be from 1 to {MAX_LIMIT}"))
+            })
+    }
+
+    fn cursor(&self) -> Result<Option<UserId>, Problem> {
+        let cursor = self.cursor.as_deref().map(str::parse).transpose();
+        cursor.map_err(|_| Problem::invalid("cursor", "`cursor` must be one that a list gave"))
+    }
+}
+
+impl<'a> From<&'a Page> for Body<'a> {
+    fn from(page: &'a Page) -> Self {
+        Self {
+            data: page.users.iter().map(UserBody::from).collect(),
+            next: page.next.map(|id| id.to_string()),
+        }
+    }
+}
+
+impl<'a> From<&'a ListedUser> for UserBody<'a> {
+    fn from(user: &'a ListedUser) -> Self {
+        let name = |field: NameField| {
+            let name = user.names.get(&field).map(Personal::reveal);
+            name.map_or("", String::as_str)
+        };
+        Self {
+            id: user.id.to_string(),
+            username: name(NameField::Username),
+            given_name: name(NameField::GivenName),
+            family_name: name(NameField::FamilyName),
+        }
+    }
+}
+
+fn problem(error: &ReadError) -> Problem {
+    tracing::error!(%error, "the list cannot be read");
+    Problem::unavailable("the list is not available now", RETRY_AFTER)
+}

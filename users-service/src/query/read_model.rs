@@ -1,0 +1,218 @@
+//! The read model `directory` for readers: users by id, page by page, from one SQLite file.
+//!
+//! Names lie sealed under the users' keys, so a user whose key is destroyed is gone from here at that moment, and so
+//! from every copy and backup of the file.
+//!
+//! Invariant: a user whose key is destroyed is in no page; keys are looked up after the rows were read, and remembered
+//! nowhere.
+
+use crate::domain::{NameField, UserId};
+use crate::privacy::Personal;
+use crate::privacy::cipher::{DoesNotOpen, KeyId, Place, Sealed, SubjectKey};
+use crate::privacy::subject_keys::{KeysError, Lookup, SubjectKeys};
+use crate::projection::directory::Entry;
+use sqlx::Row as _;
+use sqlx::migrate::MigrateError;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
+};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+const CONNECTIONS: u32 = 4;
+
+/// The names of a user, and the columns that they are in.
+pub(crate) const NAMES: [NameField; 3] = [
+    NameField::Username,
+    NameField::GivenName,
+    NameField::FamilyName,
+];
+
+/// The database file. Clones share its connections.
+#[derive(Debug, Clone)]
+pub struct ReadModel {
+    pool: SqlitePool,
+}
+
+/// A user as the list shows one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedUser {
+    /// Who it is.
+    pub id: UserId,
+    /// All three names.
+    pub names: BTreeMap<NameField, Personal<String>>,
+}
+
+/// Users in the order of their ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// At most as many as were asked for.
+    pub users: Vec<ListedUser>,
+    /// Where the next page begins, if there is more.
+    pub next: Option<UserId>,
+}
+
+/// Why there is no page.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The database failed.
+    #[error("the read model failed")]
+    Database(#[from] sqlx::Error),
+    /// The key store failed.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// A key is neither there nor destroyed. This is no erasure.
+    #[error("key {0} is lost")]
+    KeyLost(KeyId),
+    /// A value does not open, or a row is not as it should be.
+    #[error("the row of user {0} is damaged")]
+    Damaged(UserId),
+}
+
+/// Where names lie in the read model.
+#[must_use]
+pub fn place(field: NameField) -> Place<'static> {
+    Place {
+        container: "directory",
+        event_type: "g1",
+        field: field.as_str(),
+    }
+}
+
+impl ReadModel {
+    /// Opens the file, made anew if it is missing. Deleted content is overwritten in it.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or is of a newer program.
+    pub async fn open(path: &Path) -> Result<Self, MigrateError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(5))
+            .pragma("secure_delete", "ON");
+        let pool = SqlitePoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .connect_with(options)
+            .await?;
+        sqlx::migrate!("migrations/directory").run(&pool).await?;
+        Ok(Self { pool })
+    }
+
+    pub(crate) fn pool(&self) -> &SqlitePool {
+        &self.pool
+    }
+
+    /// One cheap look at the file, for readiness.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn check(&self) -> Result<(), sqlx::Error> {
+        let look = sqlx::query("SELECT 1 FROM users LIMIT 1");
+        look.fetch_optional(&self.pool).await.map(drop)
+    }
+
+    /// The users with ids above `after`, at most `limit` of them.
+    ///
+    /// # Errors
+    /// [`ReadError`]
+    pub async fn page(
+        &self,
+        keys: &SubjectKeys,
+        mut after: Option<UserId>,
+        limit: usize,
+    ) -> Result<Page, ReadError> {
+        let mut users = Vec::new();
+        loop {
+            let wanted = limit - users.len();
+            // One more than wanted says whether there is another page.
+            let mut rows = self.rows(after, wanted + 1).await?;
+            let more = rows.len() > wanted;
+            rows.truncate(wanted);
+            after = rows.last().map(|(id, _)| *id);
+            users.extend(open(rows, keys).await?);
+            if !more || users.len() == limit {
+                let next = after.filter(|_| more);
+                return Ok(Page { users, next });
+            }
+        }
+    }
+
+    async fn rows(
+        &self,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Result<Vec<(UserId, Entry)>, ReadError> {
+        let after = after.map_or(-1, |id| i64::try_from(id.number()).unwrap_or(i64::MAX));
+        let rows = sqlx::query(
+            "SELECT id, key, username, given_name, family_name FROM users
+             WHERE id > ? AND key IS NOT NULL ORDER BY id LIMIT ?",
+        )
+        .bind(after)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(&self.pool)
+        .await?;
+        let listed = |row: &SqliteRow| {
+            let id = user(row)?;
+            Ok((id, entry(row)?.ok_or(ReadError::Damaged(id))?))
+        };
+        rows.iter().map(listed).collect()
+    }
+}
+
+/// Opens the rows with the keys that the key store has now; those without are left out.
+async fn open(
+    rows: Vec<(UserId, Entry)>,
+    keys: &SubjectKeys,
+) -> Result<Vec<ListedUser>, ReadError> {
+    let ids: Vec<KeyId> = rows.iter().map(|(_, entry)| entry.key).collect();
+    let keys = keys.find_many(&ids).await?;
+    let mut users = Vec::new();
+    for (id, entry) in rows {
+        match keys.get(&entry.key) {
+            Some(Lookup::Found(key)) => users.push(ListedUser {
+                id,
+                names: open_names(&entry, key).map_err(|_| ReadError::Damaged(id))?,
+            }),
+            Some(Lookup::Destroyed) => {}
+            Some(Lookup::Missing) | None => return Err(ReadError::KeyLost(entry.key)),
+        }
+    }
+    Ok(users)
+}
+
+fn open_names(
+    entry: &Entry,
+    key: &SubjectKey,
+) -> Result<BTreeMap<NameField, Personal<String>>, DoesNotOpen> {
+    let open =
+        |(&field, sealed): (&NameField, &Sealed)| Ok((field, key.open(place(field), sealed)?));
+    entry.names.iter().map(open).collect()
+}
+
+pub(crate) fn user(row: &SqliteRow) -> Result<UserId, sqlx::Error> {
+    let id: i64 = row.try_get("id")?;
+    Ok(UserId::new(u64::try_from(id).map_err(decode)?))
+}
+
+/// The data of a row; none if it has none.
+pub(crate) fn entry(row: &SqliteRow) -> Result<Option<Entry>, sqlx::Error> {
+    let Some(key) = row.try_get::<Option<String>, _>("key")? else {
+        return Ok(None);
+    };
+    let mut names = BTreeMap::new();
+    for field in NAMES {
+        let sealed: String = row.try_get(field.as_str())?;
+        let sealed = serde_json::from_value(sealed.into()).map_err(decode)?;
+        names.insert(field, sealed);
+    }
+    let key = key.parse().map_err(decode)?;
+    Ok(Some(Entry { key, names }))
+}
+
+pub(crate) fn decode(error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
+    sqlx::Error::Decode(Box::new(error))
+}
