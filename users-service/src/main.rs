@@ -7,7 +7,7 @@ use users_service::startup::{self, Role};
 /// User accounts: commands, read models, erasure.
 #[derive(Parser)]
 #[command(version)]
-enum Command {
+enum Arguments {
     /// All roles in one process.
     Serve(Config),
     /// POST, GET /{id}, PATCH, DELETE.
@@ -26,14 +26,14 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let (role, config) = match Command::parse() {
-        Command::Serve(config) => (Role::Serve, config),
-        Command::CommandApi(config) => (Role::CommandApi, config),
-        Command::QueryApi(config) => (Role::QueryApi, config),
-        Command::Api(config) => (Role::Api, config),
-        Command::Projector(config) => (Role::Projector, config),
-        Command::Publisher(config) => (Role::Publisher, config),
-        Command::Eraser(config) => (Role::Eraser, config),
+    let (role, config) = match Arguments::parse() {
+        Arguments::Serve(config) => (Role::Serve, config),
+        Arguments::CommandApi(config) => (Role::CommandApi, config),
+        Arguments::QueryApi(config) => (Role::QueryApi, config),
+        Arguments::Api(config) => (Role::Api, config),
+        Arguments::Projector(config) => (Role::Projector, config),
+        Arguments::Publisher(config) => (Role::Publisher, config),
+        Arguments::Eraser(config) => (Role::Eraser, config),
     };
     telemetry::init(env!("CARGO_PKG_NAME"))?;
     startup::run(role, &config, web::on_signal()?).await

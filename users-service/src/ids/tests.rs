@@ -1,16 +1,19 @@
 use super::*;
 use anyhow::bail;
-use futures::future::FutureExt as _;
+use futures::future::FutureExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+/// One request: how many, and above which.
+type Request = (usize, Option<UserId>);
+
 /// Counts up from `next`, writes down what it was asked for, and answers only while it is let.
 #[derive(Clone)]
 struct Counter {
     next: Arc<AtomicU64>,
-    asked: Arc<Mutex<Vec<(usize, Option<UserId>)>>>,
+    asked: Arc<Mutex<Vec<Request>>>,
     gate: Arc<Semaphore>,
 }
 
@@ -29,7 +32,7 @@ impl Counter {
         counter
     }
 
-    fn asked(&self) -> Vec<(usize, Option<UserId>)> {
+    fn asked(&self) -> Vec<Request> {
         self.asked.lock().unwrap().clone()
     }
 }
@@ -153,7 +156,7 @@ async fn those_who_wait_are_bounded() {
     let mut waiting: Vec<_> = (0..=WAITING).map(|_| Box::pin(source.next())).collect();
     let refused = waiting
         .iter_mut()
-        .filter_map(|next| next.now_or_never())
+        .filter_map(FutureExt::now_or_never)
         .count();
     assert_eq!(refused, 1);
 }

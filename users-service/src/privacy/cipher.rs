@@ -116,7 +116,7 @@ impl KeyId {
 
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        Hexadecimal(&self.0).fmt(f)
     }
 }
 
@@ -191,6 +191,15 @@ fn decrypt(key: &[u8; 32], aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, DoesNot
     Aes256Gcm::new(key.into())
         .decrypt(&Nonce::from(*nonce), Payload { msg, aad })
         .map_err(|_| DoesNotOpen)
+}
+
+/// Writes two hexadecimal digits for each byte.
+pub(super) struct Hexadecimal<'a>(pub(super) &'a [u8]);
+
+impl fmt::Display for Hexadecimal<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
 }
 
 /// Reads exactly `2 * N` hexadecimal digits.

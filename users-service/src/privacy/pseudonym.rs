@@ -1,6 +1,6 @@
 //! The name of a username's reservation: a keyed hash, so that no stream name holds personal data.
 
-use super::cipher::{NotHexadecimal, from_hex};
+use super::cipher::{Hexadecimal, NotHexadecimal, from_hex};
 use crate::domain::{ReservationName, Username};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
@@ -19,11 +19,8 @@ impl UsernameSecret {
     /// The reservation that all spellings of the username share: `username-` and an HMAC-SHA256 in 64 hexadecimal digits.
     #[must_use]
     pub fn reservation(&self, username: &Username) -> ReservationName {
-        let mut name = RESERVATION_PREFIX.to_owned();
-        for byte in self.mac(username.folded().reveal()) {
-            name += &format!("{byte:02x}");
-        }
-        ReservationName::new(&name)
+        let mac = self.mac(username.folded().reveal());
+        ReservationName::new(&format!("{RESERVATION_PREFIX}{}", Hexadecimal(&mac)))
     }
 
     fn mac(&self, text: &str) -> [u8; 32] {
