@@ -141,7 +141,8 @@ impl Process {
     pub fn tail(&self) -> String {
         let log = self.log().unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
-        let last = lines[lines.len().saturating_sub(25)..].join("\n");
+        let last = &lines[lines.len().saturating_sub(TAIL)..];
+        let last = last.join("\n");
         format!("--- the end of {}'s log ---\n{last}", self.name)
     }
 }
@@ -153,6 +154,8 @@ impl Drop for Process {
         }
     }
 }
+
+const TAIL: usize = 25;
 
 const BUILD: &str =
     "run `cargo build --workspace --bins` (with --release for a release build) first";

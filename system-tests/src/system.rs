@@ -45,6 +45,7 @@ pub struct System {
     processes: BTreeMap<Part, Process>,
     addresses: BTreeMap<Part, SocketAddr>,
     folder: TempDir,
+    went_well: bool,
 }
 
 impl System {
@@ -86,6 +87,7 @@ impl System {
             processes,
             addresses,
             folder,
+            went_well: false,
         })
     }
 
@@ -127,11 +129,9 @@ impl System {
 
     /// A caller of the users service.
     pub fn users(&self) -> Result<Users> {
-        let api = self.addresses.get(&Part::Serve);
-        Users::new(&format!(
-            "http://{}",
-            api.unwrap_or(&self.addresses[&Part::Api])
-        ))
+        let api = [Part::Serve, Part::Api].into_iter();
+        let api = api.filter_map(|part| self.address(part)).next();
+        Users::new(&format!("http://{}", api.context("an API")?))
     }
 
     /// Where a part listens, if it is one of this system's.
@@ -151,6 +151,11 @@ impl System {
         Ok(EventStreams::connect(&store_url(
             self.addresses[&Part::Store],
         ))?)
+    }
+
+    /// Ends everything without a word, where nobody would hide the logs of a success.
+    pub fn end(mut self) {
+        self.went_well = true;
     }
 
     /// The parts that this system has.
@@ -217,12 +222,11 @@ impl System {
 }
 
 impl Drop for System {
-    /// The folder goes with its value, so a failed test prints what it would need of it.
+    /// The folder goes with its value, so what a failed test would need of it is told; the test harness shows it of failed
+    /// tests alone.
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            for process in self.processes.values() {
-                eprintln!("{}", process.tail());
-            }
+        for process in self.processes.values().filter(|_| !self.went_well) {
+            eprintln!("{}", process.tail());
         }
     }
 }

@@ -87,5 +87,6 @@ async fn measure(arguments: &Arguments) -> Result<()> {
         }
     }
     println!("{}\n{report}", machine::describe()?);
+    system.end();
     Ok(())
 }
