@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
 
 mod append;
+mod lingering_sessions;
 mod misbehaving_server;
 mod read;
 mod reconnect;
