@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use event_sourcing::{Decider as _, fold};
 use event_streams::{AppendError, EventStreams, Expected, NewEvent, ReadError, Unavailable};
+use jittered_backoff::Backoff;
 use uuid::Uuid;
 
 use crate::{
@@ -53,18 +54,22 @@ impl Lease {
     /// Never returns; drop it to stop.
     pub(crate) async fn keep(self) {
         let mut held = None;
+        let mut backoff = Backoff::default();
         loop {
             held = match self.next(held).await {
                 Ok(Some(seat)) => {
+                    backoff.reset();
                     self.until_needed().await;
                     Some(seat)
                 }
                 Ok(None) => {
-                    self.pause("no worker number is free").await;
+                    self.trouble("no worker number is free");
+                    backoff.pause().await;
                     None
                 }
                 Err(unavailable) => {
-                    self.pause(&unavailable.to_string()).await;
+                    self.trouble(&unavailable.to_string());
+                    backoff.pause().await;
                     None
                 }
             };
@@ -142,6 +147,7 @@ impl Lease {
     /// The revision that the event got; `None` when another event was there before it.
     async fn append(&self, seat: &Seat, event: NewEvent) -> Option<u64> {
         let stream = stream(seat.worker);
+        let mut backoff = Backoff::default();
         loop {
             match self
                 .streams
@@ -150,7 +156,8 @@ impl Lease {
             {
                 Ok(appended) => return Some(appended.revision),
                 Err(AppendError::Unavailable(unavailable)) => {
-                    self.pause(&unavailable.to_string()).await;
+                    self.trouble(&unavailable.to_string());
+                    backoff.pause().await;
                 }
                 Err(lost) => {
                     tracing::info!(worker = seat.worker, reason = %lost, "did not get the worker number");
@@ -172,13 +179,10 @@ impl Lease {
         }
     }
 
-    /// Notes the trouble, and waits a little; the connection to the store has a backoff of its own.
-    async fn pause(&self, why: &str) {
+    fn trouble(&self, why: &str) {
         if self.ids.trouble(why.to_owned()) {
             tracing::warn!(why, "no new window of ids");
         }
-        let millis = rand::random_range(250..1_000);
-        tokio::time::sleep(Duration::from_millis(millis)).await;
     }
 }
 
