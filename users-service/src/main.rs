@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use users_service::config::Config;
+use users_service::domain::UserId;
 use users_service::startup::{self, Role};
 
 /// User accounts: commands, read models, erasure.
@@ -22,11 +23,21 @@ enum Arguments {
     Publisher(Config),
     /// Finishes every deletion.
     Eraser(Config),
+    /// Re-reads one user into the read model, and ends.
+    Replay {
+        /// The user's id.
+        user: UserId,
+        #[command(flatten)]
+        config: Config,
+    },
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let (role, config) = match Arguments::parse() {
+    let arguments = Arguments::parse();
+    telemetry::init(env!("CARGO_PKG_NAME"))?;
+    let (role, config) = match arguments {
+        Arguments::Replay { user, config } => return startup::replay(&config, user).await,
         Arguments::Serve(config) => (Role::Serve, config),
         Arguments::CommandApi(config) => (Role::CommandApi, config),
         Arguments::QueryApi(config) => (Role::QueryApi, config),
@@ -35,6 +46,5 @@ async fn main() -> anyhow::Result<()> {
         Arguments::Publisher(config) => (Role::Publisher, config),
         Arguments::Eraser(config) => (Role::Eraser, config),
     };
-    telemetry::init(env!("CARGO_PKG_NAME"))?;
     startup::run(role, &config, web::on_signal()?).await
 }

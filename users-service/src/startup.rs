@@ -3,25 +3,21 @@
 //! Invariants: the process listens before its servers are there, and says at `/_readyz` which is missing; a role that
 //! fails is run again, with growing waits, and readiness says why until it works.
 
+mod parts;
 mod supervisor;
 
-use crate::command::api;
+use crate::command::api as commands;
 use crate::command::handler::CommandHandler;
 use crate::config::Config;
-use crate::ids::{IdSource, OverBroker, OverHttp};
-use crate::privacy::erasure::{Eraser, Erasure};
-use crate::privacy::subject_keys::SubjectKeys;
+use crate::domain::UserId;
+use crate::query::api::{self as queries, Directory};
 use actix_web::web::{Data, ServiceConfig, resource};
-use event_streams::EventStreams;
-use messaging::{Broker, RpcClient};
+use parts::{Parts, check};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use supervisor::Supervisor;
 use tokio_util::sync::CancellationToken;
 use web::{Readiness, Server};
-
-/// The queue on which ids are asked for.
-const IDS: &str = "uuids";
 
 /// What a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,54 +58,71 @@ impl Role {
     fn erases(self) -> bool {
         matches!(self, Self::Serve | Self::Eraser)
     }
+
+    fn address(self, config: &Config) -> SocketAddr {
+        if self.commands() || self.queries() {
+            config.bind.users
+        } else {
+            config.bind.health
+        }
+    }
 }
 
 /// Runs the role until `shutdown`.
 ///
 /// # Errors
-/// When the configuration is wrong, the address is taken, or the key store cannot be opened. That a server is away is none.
+/// When the configuration is wrong, the address is taken, or a file cannot be opened. That a server is away is none.
 pub async fn run(role: Role, config: &Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     Application::build(role, config).await?.run(shutdown).await
 }
 
-/// A process that has its address, and is on its way to its servers.
-pub struct Application {
-    role: Role,
-    server: Server,
-    parts: Parts,
-    commands: Option<CommandHandler>,
+/// Lifts the hold of a user in the read model and applies what the log has, once.
+///
+/// # Errors
+/// When the configuration is wrong, or a server is away.
+pub async fn replay(config: &Config, user: UserId) -> anyhow::Result<()> {
+    let parts = Parts::build(config).await?;
+    let standing = parts.repair(config).await?.catch_up(user, true).await?;
+    tracing::info!(?standing, "replayed");
+    Ok(())
 }
 
-/// What the roles share.
-#[derive(Clone)]
-struct Parts {
-    store: EventStreams,
-    broker: Broker,
-    keys: SubjectKeys,
+/// A process that has its address, and is on its way to its servers.
+pub struct Application {
+    server: Server,
+    supervisor: Supervisor,
+    commands: Option<CommandHandler>,
+    directory: Option<Directory>,
+    shutdown: CancellationToken,
 }
 
 impl Application {
-    /// Takes the address and opens the key store.
+    /// Takes the address, opens the files, and begins to run the roles that have no routes.
     ///
     /// # Errors
     /// As [`run`].
     pub async fn build(role: Role, config: &Config) -> anyhow::Result<Self> {
         let parts = Parts::build(config).await?;
-        let listens = role.commands() || role.queries();
-        let address = if listens {
-            config.bind.users
-        } else {
-            config.bind.health
-        };
+        let server = Server::bind(role.address(config))?;
         let commands = role
             .commands()
             .then(|| parts.commands(config))
             .transpose()?;
+        let directory = if role.queries() {
+            Some(parts.directory(config).await?)
+        } else {
+            None
+        };
+        let shutdown = CancellationToken::new();
+        let readiness = readiness(role, &parts, (commands.as_ref(), directory.as_ref()));
+        let mut supervisor = Supervisor::new(readiness, shutdown.clone());
+        supervise(role, &parts, config, &mut supervisor).await?;
         Ok(Self {
-            role,
-            server: Server::bind(address)?,
-            parts,
+            server,
+            supervisor,
             commands,
+            directory,
+            shutdown,
         })
     }
 
@@ -124,99 +137,98 @@ impl Application {
     /// # Errors
     /// When the operating system takes the listener away.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let mut supervisor = Supervisor::new(self.readiness(), shutdown.clone());
-        if self.role.erases() {
-            let erasure = Erasure::new(self.parts.store.clone(), self.parts.keys.clone());
-            let eraser = Arc::new(Eraser::new(self.parts.store.clone(), erasure));
-            supervisor.run("eraser", move |state, shutdown| {
-                let eraser = Arc::clone(&eraser);
-                async move { eraser.run(&state, &shutdown).await }
-            });
-        }
-        let (readiness, roles) = supervisor.supervised();
-        let routes = routes(self.commands.clone());
-        let served = self.server.run(readiness, routes, shutdown.clone()).await;
-        shutdown.cancel();
+        let (readiness, roles) = self.supervisor.supervised();
+        let routes = routes(self.commands, self.directory);
+        let served = self.server.run(readiness, routes, shutdown).await;
+        self.shutdown.cancel();
         roles.join_all().await;
         Ok(served?)
     }
-
-    fn readiness(&self) -> Readiness {
-        let Parts {
-            store,
-            broker,
-            keys,
-        } = self.parts.clone();
-        let mut readiness = Readiness::new()
-            .with("event store", move || {
-                let store = store.clone();
-                async move { store.check().await.map_err(|error| error.to_string()) }
-            })
-            .with("subject keys", move || {
-                let keys = keys.clone();
-                async move { keys.check().await.map_err(|error| error.to_string()) }
-            });
-        if self.role.publishes() || self.role.projects() {
-            readiness = readiness.with("broker", move || {
-                let broker = broker.clone();
-                async move { broker.check().await.map_err(|error| error.to_string()) }
-            });
-        }
-        match &self.commands {
-            Some(commands) => {
-                let ids = commands.ids().clone();
-                readiness.with("ids", move || {
-                    let ids = ids.clone();
-                    async move {
-                        ids.next()
-                            .await
-                            .map(drop)
-                            .map_err(|error| error.to_string())
-                    }
-                })
-            }
-            None => readiness,
-        }
-    }
 }
 
-impl Parts {
-    async fn build(config: &Config) -> anyhow::Result<Self> {
-        // The store first: its client must be the one that installs the TLS provider.
-        let store = EventStreams::connect(&config.servers.eventstore_url)?;
-        let broker = Broker::connect(&config.servers.amqp_url, env!("CARGO_PKG_NAME"))?;
-        let keys = config.data.folder()?.join("keys.db");
-        let keys = SubjectKeys::open(&keys, config.data.master_key()?).await?;
-        Ok(Self {
-            store,
-            broker,
-            keys,
-        })
+/// Starts the roles that have no routes.
+async fn supervise(
+    role: Role,
+    parts: &Parts,
+    config: &Config,
+    supervisor: &mut Supervisor,
+) -> anyhow::Result<()> {
+    if role.publishes() {
+        let publisher = Arc::new(parts.publisher());
+        supervisor.run("publisher", move |state, shutdown| {
+            let publisher = Arc::clone(&publisher);
+            async move { publisher.run(&state, &shutdown).await }
+        });
     }
+    if role.projects() {
+        let projector = Arc::new(parts.projector(config).await?);
+        supervisor.run("projector", move |state, shutdown| {
+            let projector = Arc::clone(&projector);
+            async move { projector.run(&state, &shutdown).await }
+        });
+    }
+    if role.erases() {
+        let eraser = Arc::new(parts.eraser());
+        supervisor.run("eraser", move |state, shutdown| {
+            let eraser = Arc::clone(&eraser);
+            async move { eraser.run(&state, &shutdown).await }
+        });
+    }
+    Ok(())
+}
 
-    fn commands(&self, config: &Config) -> anyhow::Result<CommandHandler> {
-        let over_broker = OverBroker::new(RpcClient::new(self.broker.clone(), IDS));
-        let over_http = OverHttp::new(&config.servers.uuids_url)?;
-        let ids = IdSource::new(vec![Box::new(over_broker), Box::new(over_http)]);
-        let secret = config.data.username_secret()?;
-        let (store, keys) = (self.store.clone(), self.keys.clone());
-        Ok(CommandHandler::new(store, keys, secret, ids))
+/// What the role cannot do without. The broker is none of the commands' needs.
+fn readiness(
+    role: Role,
+    parts: &Parts,
+    (commands, directory): (Option<&CommandHandler>, Option<&Directory>),
+) -> Readiness {
+    let mut readiness = Readiness::new();
+    readiness = check(readiness, "event store", &parts.store, |store| async move {
+        store.check().await
+    });
+    readiness = check(readiness, "subject keys", &parts.keys, |keys| async move {
+        keys.check().await
+    });
+    if role.publishes() || role.projects() {
+        readiness = check(readiness, "broker", &parts.broker, |broker| async move {
+            broker.check().await
+        });
     }
+    if let Some(commands) = commands {
+        readiness = check(readiness, "ids", commands.ids(), |ids| async move {
+            ids.next().await.map(drop)
+        });
+    }
+    if let Some(directory) = directory {
+        let model = &directory.read_model;
+        readiness = check(readiness, "read model", model, |model| async move {
+            model.check().await
+        });
+    }
+    readiness
 }
 
 /// The routes of a role; one resource has the routes of both sides, so that a wrong method is told as such.
 fn routes(
-    commands: Option<CommandHandler>,
+    handler: Option<CommandHandler>,
+    directory: Option<Directory>,
 ) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
     move |config| {
         let mut users = resource("/");
-        if let Some(commands) = &commands {
-            users = api::create_at(users);
-            config.app_data(Data::new(commands.clone()));
+        if let Some(handler) = &handler {
+            users = commands::create_at(users);
+            config.app_data(Data::new(handler.clone()));
         }
-        config.service(users);
-        if commands.is_some() {
-            api::one_user(config);
+        if let Some(directory) = &directory {
+            users = queries::list_at(users);
+            config.app_data(Data::new(directory.clone()));
+        }
+        if handler.is_some() || directory.is_some() {
+            config.service(users);
+        }
+        if handler.is_some() {
+            commands::one_user(config);
         }
     }
 }

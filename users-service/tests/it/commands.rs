@@ -163,11 +163,11 @@ async fn bad_input_changes_nothing_and_names_the_field() {
     ] {
         let mut body = user("eve");
         body[field] = value.clone();
-        let path = format!("/{}", id(&ada));
-        let patch = json!({ field: value });
+        let change = json!({ field: value });
+        let of_ada = format!("/{}", id(&ada));
         for answer in [
             app.create(&body).await,
-            app.send(Method::PATCH, &path, &patch).await,
+            app.send(Method::PATCH, &of_ada, &change).await,
         ] {
             assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
             let problem: Value = answer.json().await.unwrap();

@@ -83,7 +83,11 @@ async fn an_eraser_misses_the_store() {
 
 #[tokio::test]
 async fn all_roles_in_one_process_miss_everything() {
-    starts(Role::Serve, &["event store", "broker", "ids", "eraser"]).await;
+    starts(
+        Role::Serve,
+        &["event store", "broker", "ids", "eraser", "publisher"],
+    )
+    .await;
 }
 
 #[tokio::test]

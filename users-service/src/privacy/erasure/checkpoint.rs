@@ -1,4 +1,4 @@
-//! How far the eraser has come, and how far the publisher has: each the last event of a stream of its own.
+//! How far the eraser has come: the last event of a stream of its own.
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -10,28 +10,21 @@ use uuid::Uuid;
 
 const ERASER: &str = "eraser-users";
 const ERASER_CHECKPOINT: &str = "EraserCheckpoint.v1";
-const PUBLISHER: &str = "publisher-users";
 /// Only the last one counts.
 const KEPT: u64 = 1;
 
-/// The position up to which everything is done; the publisher's has more members.
+/// The position up to which everything is done.
 #[derive(Serialize, Deserialize)]
 struct Data {
     commit: u64,
     prepare: u64,
 }
 
-/// The eraser's own.
+/// The last checkpoint, as it was read or written.
 #[derive(Debug)]
 pub(super) struct Checkpoint {
     revision: Option<u64>,
     position: Option<Position>,
-}
-
-/// The position up to which everything is published and routed; none if nothing is.
-pub(super) async fn published(store: &EventStreams) -> anyhow::Result<Option<Position>> {
-    let last = store.read_last(PUBLISHER).await?;
-    last.as_ref().map(position).transpose()
 }
 
 fn position(event: &RecordedEvent) -> anyhow::Result<Position> {

@@ -3,10 +3,11 @@
 //! Invariants: the checkpoint never passes an erasure that is not finished; a user's stream is tombstoned only when the
 //! key is destroyed and the publisher is past the stream's last event; what waits is bounded, and the log waits then too.
 
-use super::checkpoint::{self, Checkpoint};
+use super::checkpoint::Checkpoint;
 use super::{Erasure, ErasureError};
 use crate::command::history::{History, HistoryError};
 use crate::domain::UserId;
+use crate::integration::publisher::published_up_to;
 use crate::stored_event::{USER_DELETED, USER_STREAM_PREFIX, user_of_stream};
 use event_streams::{Delivery, EventStreams, Position, Subscription};
 use std::collections::VecDeque;
@@ -112,7 +113,7 @@ impl Eraser {
     async fn go_on(&self, progress: &mut Progress) -> anyhow::Result<()> {
         let mut failure = None;
         if !progress.unfinished.is_empty() {
-            let published = checkpoint::published(&self.store).await?;
+            let published = published_up_to(&self.store).await?;
             for unfinished in &mut progress.unfinished {
                 if let Err(error) = self.finish(unfinished, published).await {
                     failure = Some(error);

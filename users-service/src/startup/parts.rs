@@ -1,0 +1,105 @@
+//! What roles are made of, each part made from the configuration in one way.
+
+use crate::command::handler::CommandHandler;
+use crate::config::Config;
+use crate::ids::{IdSource, OverBroker, OverHttp};
+use crate::integration::publisher::{Pace, Publisher};
+use crate::privacy::erasure::{Eraser, Erasure};
+use crate::privacy::subject_keys::SubjectKeys;
+use crate::projection::projector::Projector;
+use crate::projection::repair::Repair;
+use crate::projection::view::View;
+use crate::query::api::Directory;
+use crate::query::read_model::ReadModel;
+use event_streams::EventStreams;
+use messaging::{Broker, RpcClient};
+use std::fmt::Display;
+use std::time::Duration;
+use web::Readiness;
+
+/// The queue on which ids are asked for.
+const IDS: &str = "uuids";
+/// How often the read model is compared with the log.
+const CHECK_EVERY: Duration = Duration::from_secs(10);
+
+/// What all roles share.
+pub(super) struct Parts {
+    pub(super) store: EventStreams,
+    pub(super) broker: Broker,
+    pub(super) keys: SubjectKeys,
+}
+
+impl Parts {
+    pub(super) async fn build(config: &Config) -> anyhow::Result<Self> {
+        // The store first: its client must be the one that installs the TLS provider.
+        let store = EventStreams::connect(&config.servers.eventstore_url)?;
+        let broker = Broker::connect(&config.servers.amqp_url, env!("CARGO_PKG_NAME"))?;
+        let keys = config.data.folder()?.join("keys.db");
+        let keys = SubjectKeys::open(&keys, config.data.master_key()?).await?;
+        Ok(Self {
+            store,
+            broker,
+            keys,
+        })
+    }
+
+    pub(super) fn commands(&self, config: &Config) -> anyhow::Result<CommandHandler> {
+        let over_broker = OverBroker::new(RpcClient::new(self.broker.clone(), IDS));
+        let over_http = OverHttp::new(&config.servers.uuids_url)?;
+        let ids = IdSource::new(vec![Box::new(over_broker), Box::new(over_http)]);
+        let secret = config.data.username_secret()?;
+        let (store, keys) = (self.store.clone(), self.keys.clone());
+        Ok(CommandHandler::new(store, keys, secret, ids))
+    }
+
+    pub(super) async fn directory(&self, config: &Config) -> anyhow::Result<Directory> {
+        Ok(Directory {
+            read_model: read_model(config).await?,
+            keys: self.keys.clone(),
+        })
+    }
+
+    pub(super) async fn repair(&self, config: &Config) -> anyhow::Result<Repair> {
+        let view = View::new(read_model(config).await?);
+        Ok(Repair::new(self.store.clone(), self.keys.clone(), view))
+    }
+
+    pub(super) async fn projector(&self, config: &Config) -> anyhow::Result<Projector> {
+        let repair = self.repair(config).await?;
+        Ok(Projector::new(repair, self.broker.clone(), CHECK_EVERY))
+    }
+
+    pub(super) fn publisher(&self) -> Publisher {
+        let (store, keys) = (self.store.clone(), self.keys.clone());
+        Publisher::new(store, keys, self.broker.clone(), Pace::default())
+    }
+
+    pub(super) fn eraser(&self) -> Eraser {
+        let erasure = Erasure::new(self.store.clone(), self.keys.clone());
+        Eraser::new(self.store.clone(), erasure)
+    }
+}
+
+async fn read_model(config: &Config) -> anyhow::Result<ReadModel> {
+    let file = config.data.folder()?.join("directory.db");
+    Ok(ReadModel::open(&file).await?)
+}
+
+/// Adds a dependency that is asked anew each time.
+pub(super) fn check<T, F, E>(
+    readiness: Readiness,
+    name: &'static str,
+    part: &T,
+    ask: impl Fn(T) -> F + Send + Sync + 'static,
+) -> Readiness
+where
+    T: Clone + Send + Sync + 'static,
+    F: Future<Output = Result<(), E>> + Send + 'static,
+    E: Display,
+{
+    let part = part.clone();
+    readiness.with(name, move || {
+        let answer = ask(part.clone());
+        async move { answer.await.map_err(|error| error.to_string()) }
+    })
+}

@@ -1,0 +1,260 @@
+//! A virtual host of a real broker for each test, and the roles that use it.
+
+use crate::support::{App, until};
+use event_streams::Position;
+use messaging::{Broker, Consumer, Delivery, Incoming, Message, Publisher as Sender, Topology};
+use private_broker::PrivateBroker;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use users_service::domain::NameField;
+use users_service::integration::consumer::{PARTITIONS, dead_queue, queue};
+use users_service::integration::mapping::to_message;
+use users_service::integration::publisher::{Pace, Publisher, published_up_to};
+use users_service::projection::projector::Projector;
+use users_service::projection::repair::Repair;
+use users_service::projection::view::View;
+use users_service::query::read_model::ReadModel;
+
+/// Fast enough for tests; a standby still waits for several checkpoints.
+pub(crate) const PACE: Pace = Pace {
+    checkpoint: Duration::from_millis(20),
+    takeover: Duration::from_millis(400),
+};
+
+pub(crate) struct Bus {
+    pub(crate) broker: Broker,
+    node: &'static PrivateBroker,
+    vhost: String,
+}
+
+/// A role that runs in the background, as its supervisor would run it.
+pub(crate) struct Role {
+    pub(crate) state: watch::Receiver<Result<(), String>>,
+    task: JoinHandle<()>,
+    shutdown: Option<DropGuard>,
+}
+
+impl Role {
+    fn run<F, R>(role: R) -> Self
+    where
+        R: Fn(Arc<watch::Sender<Result<(), String>>>, CancellationToken) -> F + Send + 'static,
+        F: Future<Output = anyhow::Result<()>> + Send,
+    {
+        let (sender, state) = watch::channel(Err("starting".to_owned()));
+        let sender = Arc::new(sender);
+        let shutdown = CancellationToken::new();
+        let stop = shutdown.clone();
+        let task = tokio::spawn(async move {
+            while let Err(error) = role(Arc::clone(&sender), stop.clone()).await {
+                let _ = sender.send_replace(Err(format!("{error:#}")));
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        Self {
+            state,
+            task,
+            shutdown: Some(shutdown.drop_guard()),
+        }
+    }
+
+    /// Ends it as a kill would, in the middle of whatever it does.
+    pub(crate) async fn kill(mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+        self.shutdown.take();
+    }
+
+    /// Ends it as a signal would.
+    pub(crate) async fn stop(mut self) {
+        self.shutdown.take();
+        self.task.await.unwrap();
+    }
+
+    pub(crate) async fn ready(&self) {
+        self.told("to be ready", Result::is_ok).await;
+    }
+
+    pub(crate) async fn trouble(&self, text: &str) {
+        self.told(text, |state| {
+            state.as_ref().is_err_and(|why| why.contains(text))
+        })
+        .await;
+    }
+
+    async fn told(&self, what: &str, holds: impl Fn(&Result<(), String>) -> bool) {
+        until(what, async || holds(&self.state.borrow()).then_some(())).await;
+    }
+}
+
+impl Bus {
+    pub(crate) async fn new() -> Self {
+        let node = PrivateBroker::shared().await;
+        let url = node.vhost().await;
+        let vhost = url.rsplit('/').next().unwrap().to_owned();
+        let broker = Broker::connect(&url, "test").unwrap();
+        Self {
+            broker,
+            node,
+            vhost,
+        }
+    }
+
+    pub(crate) fn publisher(&self, app: &App, pace: Pace) -> Role {
+        let (store, keys) = (app.store.clone(), app.keys.clone());
+        let publisher = Arc::new(Publisher::new(store, keys, self.broker.clone(), pace));
+        Role::run(move |state, shutdown| {
+            let publisher = Arc::clone(&publisher);
+            async move { publisher.run(&state, &shutdown).await }
+        })
+    }
+
+    pub(crate) fn projector(&self, app: &App, view: &View, check_every: Duration) -> Role {
+        let repair = repair(app, view);
+        let projector = Arc::new(Projector::new(repair, self.broker.clone(), check_every));
+        Role::run(move |state, shutdown| {
+            let projector = Arc::clone(&projector);
+            async move { projector.run(&state, &shutdown).await }
+        })
+    }
+
+    /// A call of the management API on something of this virtual host.
+    pub(crate) async fn manage(&self, method: &str, kind: &str, rest: &str, body: &Value) -> Value {
+        let path = format!("{kind}/{}/{rest}", self.vhost);
+        self.node.management(method, &path, body).await.unwrap()
+    }
+
+    /// A queue that gets all that is published, as another team would have one.
+    pub(crate) async fn probe(&self) -> Consumer {
+        let topology = Topology {
+            queues: vec![messaging::Queue {
+                name: "probe".into(),
+                kind: messaging::QueueKind::Log,
+            }],
+            bindings: vec![messaging::Binding {
+                source: "users".into(),
+                destination: messaging::Destination::Queue("probe".into()),
+                routing_key: "#".into(),
+            }],
+            ..users_service::integration::consumer::published()
+        };
+        let mut probe = Consumer::new(self.broker.clone(), topology, "probe".into(), 1_000);
+        assert!(matches!(probe.next(1).await, Incoming::Opened { .. }));
+        probe
+    }
+
+    pub(crate) fn sender(&self) -> Sender {
+        Sender::new(self.broker.clone(), Topology::default())
+    }
+
+    /// Publishes some of the log's events, as a publisher would, in the given order.
+    pub(crate) async fn publish(&self, app: &App, user: &Value, revisions: &[usize]) {
+        let events = app
+            .events(&format!("users-{}", crate::support::id(user)))
+            .await;
+        let sender = self.sender();
+        for revision in revisions {
+            let message = to_message(&events[*revision], &app.keys).await.unwrap();
+            sender.publish(message.encode()).await.unwrap();
+        }
+    }
+
+    /// What lies in the dead queues: the reasons.
+    pub(crate) async fn dead(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        let get = json!({"count": 100, "ackmode": "ack_requeue_true", "encoding": "auto"});
+        for partition in 0..PARTITIONS {
+            let name = format!("{}/get", dead_queue(&queue(partition)));
+            let dead = self.manage("POST", "queues", &name, &get).await;
+            let reason = |message: &Value| message["properties"]["headers"]["reason"].to_string();
+            reasons.extend(dead.as_array().unwrap().iter().map(reason));
+        }
+        reasons
+    }
+}
+
+pub(crate) async fn read_model(app: &App) -> ReadModel {
+    ReadModel::open(&app.folder.path().join("directory.db"))
+        .await
+        .unwrap()
+}
+
+pub(crate) async fn view(app: &App) -> View {
+    View::new(read_model(app).await)
+}
+
+pub(crate) fn repair(app: &App, view: &View) -> Repair {
+    Repair::new(app.store.clone(), app.keys.clone(), view.clone())
+}
+
+/// The ids and usernames that the list shows.
+pub(crate) async fn listed(app: &App, read_model: &ReadModel) -> Vec<(String, String)> {
+    let page = read_model.page(&app.keys, None, 1_000).await.unwrap();
+    let listed = page.users.into_iter().map(|user| {
+        let username = user.names[&NameField::Username].reveal().clone();
+        (user.id.to_string(), username)
+    });
+    listed.collect()
+}
+
+pub(crate) async fn until_listed(app: &App, read_model: &ReadModel, expected: &[(&str, &str)]) {
+    let expected: Vec<_> = expected
+        .iter()
+        .map(|(id, name)| ((*id).to_owned(), (*name).to_owned()))
+        .collect();
+    until(&format!("{expected:?} is listed"), async || {
+        (listed(app, read_model).await == expected).then_some(())
+    })
+    .await;
+}
+
+/// The next messages of a queue, acknowledged.
+pub(crate) async fn receive(consumer: &mut Consumer, count: usize) -> Vec<Delivery> {
+    let mut received = Vec::new();
+    let receiving = async {
+        while received.len() < count {
+            if let Incoming::Batch(mut batch) = consumer.next(count - received.len()).await {
+                let deliveries = std::mem::take(&mut batch.deliveries);
+                received.extend(deliveries);
+            }
+        }
+    };
+    let received_all = tokio::time::timeout(Duration::from_secs(60), receiving).await;
+    received_all.unwrap_or_else(|_| panic!("{count} messages never came"));
+    received
+}
+
+/// Waits until the publisher's checkpoint is past the log's end as it is now.
+pub(crate) async fn until_published(app: &App) {
+    let end = app.log().await.last().unwrap().position;
+    until("everything is published", async || {
+        let published = published_up_to(&app.store).await.unwrap();
+        (published >= Some(end)).then_some(())
+    })
+    .await;
+}
+
+pub(crate) async fn published(app: &App) -> Option<Position> {
+    published_up_to(&app.store).await.unwrap()
+}
+
+/// A message with the headers of one, and this body.
+pub(crate) fn forged(
+    exchange: &str,
+    routing_key: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Message {
+    let header = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    Message {
+        exchange: exchange.to_owned(),
+        routing_key: routing_key.to_owned(),
+        id: uuid::Uuid::new_v4().to_string(),
+        content_type: "application/json",
+        headers: headers.iter().map(header).collect(),
+        body: body.to_vec(),
+    }
+}

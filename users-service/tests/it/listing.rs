@@ -1,0 +1,132 @@
+use crate::bus::{read_model, repair, view};
+use crate::support::{App, id, spawn_app};
+use actix_web::http::StatusCode;
+use actix_web::test::{TestRequest, call_service, init_service, read_body};
+use actix_web::web::{Data, resource};
+use serde_json::{Value, json};
+use users_service::query::api::{Directory, list_at};
+
+async fn get(app: &App, path: &str) -> (StatusCode, Value) {
+    let directory = Directory {
+        read_model: read_model(app).await,
+        keys: app.keys.clone(),
+    };
+    let service = actix_web::App::new()
+        .app_data(Data::new(directory))
+        .service(list_at(resource("/")));
+    let service = init_service(service).await;
+    let response = call_service(&service, TestRequest::get().uri(path).to_request()).await;
+    let status = response.status();
+    let body = read_body(response).await;
+    (status, serde_json::from_slice(&body).unwrap())
+}
+
+/// Brings users into the view without a broker.
+async fn project(app: &App, users: &[&Value]) {
+    let repair = repair(app, &view(app).await);
+    for user in users {
+        repair
+            .catch_up(id(user).parse().unwrap(), false)
+            .await
+            .unwrap();
+    }
+}
+
+#[actix_web::test]
+async fn users_are_listed_in_the_order_of_their_ids() {
+    let app = spawn_app().await;
+    let (ada, eda) = (app.created("ada").await, app.created("eda").await);
+    project(&app, &[&eda, &ada]).await;
+    let (status, body) = get(&app, "/").await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(body, json!({"data": [ada, eda], "next": null}));
+}
+
+#[actix_web::test]
+async fn pages_follow_each_other_by_cursor() {
+    let app = spawn_app().await;
+    let mut users = Vec::new();
+    for name in ["a", "b", "c", "d", "e"] {
+        users.push(app.created(name).await);
+    }
+    project(&app, &users.iter().collect::<Vec<_>>()).await;
+    let mut path = "/?limit=2".to_owned();
+    let mut seen = Vec::new();
+    let mut pages = 0;
+    loop {
+        let (_, body) = get(&app, &path).await;
+        seen.extend(body["data"].as_array().unwrap().clone());
+        pages += 1;
+        let Some(next) = body["next"].as_str() else {
+            break;
+        };
+        path = format!("/?limit=2&cursor={next}");
+    }
+    assert_eq!(seen, users);
+    assert_eq!(pages, 3);
+}
+
+#[actix_web::test]
+async fn a_full_last_page_has_no_next() {
+    let app = spawn_app().await;
+    let (ada, eda) = (app.created("ada").await, app.created("eda").await);
+    project(&app, &[&ada, &eda]).await;
+    let (_, body) = get(&app, "/?limit=2").await;
+    assert_eq!(body["next"], Value::Null);
+}
+
+#[actix_web::test]
+async fn a_user_whose_key_is_destroyed_is_left_out_at_once() {
+    let app = spawn_app().await;
+    let users = [
+        app.created("ada").await,
+        app.created("eda").await,
+        app.created("ida").await,
+    ];
+    project(&app, &[&users[0], &users[1], &users[2]]).await;
+    app.delete(&users[0]).await;
+    let (_, body) = get(&app, "/?limit=2").await;
+    assert_eq!(body, json!({"data": [users[1], users[2]], "next": null}));
+}
+
+#[actix_web::test]
+async fn a_lost_key_is_an_error_and_not_an_erasure() {
+    let app = spawn_app().await;
+    let ada = app.created("ada").await;
+    project(&app, &[&ada]).await;
+    let keys = app.folder.path().join("keys.db");
+    let keys = sqlx::SqlitePool::connect(&format!("sqlite:{}", keys.display())).await;
+    sqlx::query("DELETE FROM keys")
+        .execute(&keys.unwrap())
+        .await
+        .unwrap();
+    let (status, _) = get(&app, "/").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[actix_web::test]
+async fn bad_parameters_are_refused_by_name() {
+    let app = spawn_app().await;
+    for (path, field) in [
+        ("/?limit=0", "limit"),
+        ("/?limit=-1", "limit"),
+        ("/?limit=abc", "limit"),
+        ("/?limit=1001", "limit"),
+        ("/?limit=", "limit"),
+        ("/?cursor=ada", "cursor"),
+        ("/?cursor=-1", "cursor"),
+    ] {
+        let (status, body) = get(&app, path).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{path}");
+        assert_eq!(body["field"], field, "{path}");
+    }
+    let (status, _) = get(&app, "/?limit=%zz").await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+}
+
+#[actix_web::test]
+async fn a_cursor_beyond_everything_is_an_empty_page() {
+    let app = spawn_app().await;
+    let (_, body) = get(&app, &format!("/?cursor={}", u64::MAX)).await;
+    assert_eq!(body, json!({"data": [], "next": null}));
+}

@@ -1,0 +1,425 @@
+use crate::bus::{
+    Bus, PACE, forged, listed, read_model, repair, until_listed, until_published, view,
+};
+use crate::support::{App, id, spawn_app, until};
+use event_streams::{Expected, NewEvent};
+use messaging::{Consumer, Incoming};
+use serde_json::{Value, json};
+use sqlx::SqlitePool;
+use std::path::Path;
+use std::time::Duration;
+use users_service::domain::UserId;
+use users_service::integration::consumer::{PARTITIONS, queue, topology};
+use users_service::projection::directory::ERASED;
+use users_service::query::read_model::ReadModel;
+
+/// So long that no test sees a second look at the log.
+const NEVER: Duration = Duration::from_hours(10);
+
+async fn all() -> (App, Bus, ReadModel) {
+    let (app, bus) = tokio::join!(spawn_app(), Bus::new());
+    let read_model = read_model(&app).await;
+    (app, bus, read_model)
+}
+
+fn number(user: &Value) -> UserId {
+    id(user).parse().unwrap()
+}
+
+async fn database(app: &App) -> SqlitePool {
+    let path = app.folder.path().join("directory.db");
+    SqlitePool::connect(&format!("sqlite:{}", path.display()))
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn what_happens_to_users_shows_in_the_list() {
+    let (app, bus, read_model) = all().await;
+    let view = view(&app).await;
+    let _publisher = bus.publisher(&app, PACE);
+    let projector = bus.projector(&app, &view, NEVER);
+    let (ada, eda) = (app.created("ada").await, app.created("eda").await);
+    until_listed(&app, &read_model, &[(id(&ada), "ada"), (id(&eda), "eda")]).await;
+    app.patch(&ada, &json!({"username": "augusta"})).await;
+    until_listed(
+        &app,
+        &read_model,
+        &[(id(&ada), "augusta"), (id(&eda), "eda")],
+    )
+    .await;
+    app.delete(&ada).await;
+    until_listed(&app, &read_model, &[(id(&eda), "eda")]).await;
+    projector.ready().await;
+    assert_eq!(bus.dead().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn messages_that_come_again_change_nothing() {
+    let (app, bus, read_model) = all().await;
+    let view = view(&app).await;
+    bus.broker.declare(&topology()).await.unwrap();
+    let _projector = bus.projector(&app, &view, NEVER);
+    let ada = app.created("ada").await;
+    app.patch(&ada, &json!({"username": "augusta"})).await;
+    bus.publish(&app, &ada, &[0, 1, 0, 1, 1, 0]).await;
+    app.patch(&ada, &json!({"username": "lovelace"})).await;
+    bus.publish(&app, &ada, &[0, 2, 1, 0]).await;
+    until_listed(&app, &read_model, &[(id(&ada), "lovelace")]).await;
+    // The last of these shows that all before it were taken.
+    let eda = app.created("eda").await;
+    bus.publish(&app, &ada, &[0, 1, 2]).await;
+    bus.publish(&app, &eda, &[0]).await;
+    until_listed(
+        &app,
+        &read_model,
+        &[(id(&ada), "lovelace"), (id(&eda), "eda")],
+    )
+    .await;
+    assert_eq!(view.standing(number(&ada)).await.unwrap().revision, Some(2));
+}
+
+#[tokio::test]
+async fn a_gap_is_filled_from_the_log() {
+    let (app, bus, read_model) = all().await;
+    let view = view(&app).await;
+    bus.broker.declare(&topology()).await.unwrap();
+    let _projector = bus.projector(&app, &view, NEVER);
+    let ada = app.created("ada").await;
+    app.patch(&ada, &json!({"username": "augusta"})).await;
+    app.patch(&ada, &json!({"given_name": "Augusta"})).await;
+    bus.publish(&app, &ada, &[2]).await;
+    until_listed(&app, &read_model, &[(id(&ada), "augusta")]).await;
+    assert_eq!(view.standing(number(&ada)).await.unwrap().revision, Some(2));
+}
+
+#[tokio::test]
+async fn an_event_that_the_log_does_not_have_goes_to_the_dead_queue() {
+    let (app, bus, read_model) = all().await;
+    let view = view(&app).await;
+    bus.broker.declare(&topology()).await.unwrap();
+    let _projector = bus.projector(&app, &view, NEVER);
+    let ada = app.created("ada").await;
+    bus.publish(&app, &ada, &[0]).await;
+    let headers = [
+        ("cloudEvents:type", "user.fenced.v1"),
+        ("cloudEvents:sequence", "9"),
+        ("cloudEvents:partitionkey", id(&ada)),
+    ];
+    let body = json!({"id": id(&ada)}).to_string();
+    let ghost = forged("users", "user.fenced.v1", &headers, body.as_bytes());
+    bus.sender().publish(ghost).await.unwrap();
+    until("the ghost is buried", async || {
+        (bus.dead().await == ["\"the log has no such event\""]).then_some(())
+    })
+    .await;
+    until_listed(&app, &read_model, &[(id(&ada), "ada")]).await;
+}
+
+/// Every user's last event can be lost without a later one to show it.
+#[tokio::test]
+async fn a_lost_last_event_is_found_by_comparing_with_the_log() {
+    let (app, bus, read_model) = all().await;
+    let view = view(&app).await;
+    bus.broker.declare(&topology()).await.unwrap();
+    let _other_team = bus.probe().await;
+    let binding = "e/users/e/users.directory.g1/%23";
+    bus.manage("DELETE", "bindings", binding, &Value::Null)
+        .await;
+    let _publisher = bus.publisher(&app, PACE);
+    let ada = app.created("ada").await;
+    until_published(&app).await;
+    let _projector = bus.projector(&app, &view, NEVER);
+    until_listed(&app, &read_model, &[(id(&ada), "ada")]).await;
+}
+
+#[tokio::test]
+async fn a_queue_that_was_deleted_with_its_messages_is_made_up_for() {
+    let (app, bus, read_model) = all().await;
+    let view = view(&app).await;
+    bus.broker.declare(&topology()).await.unwrap();
+    let _publisher = bus.publisher(&app, PACE);
+    let ada = app.created("ada").await;
+    until_published(&app).await;
+    for partition in 0..PARTITIONS {
+        bus.manage("DELETE", "queues", &queue(partition), &Value::Null)
+            .await;
+    }
+    let _projector = bus.projector(&app, &view, NEVER);
+    until_listed(&app, &read_model, &[(id(&ada), "ada")]).await;
+}
+
+#[tokio::test]
+async fn a_queue_deleted_under_the_projector_is_made_up_for() {
+    let (app, bus, read_model) = all().await;
+    let view = view(&app).await;
+    let _publisher = bus.publisher(&app, PACE);
+    let projector = bus.projector(&app, &view, NEVER);
+    projector.ready().await;
+    for partition in 0..PARTITIONS {
+        bus.manage("DELETE", "queues", &queue(partition), &Value::Null)
+            .await;
+    }
+    let ada = app.created("ada").await;
+    until_listed(&app, &read_model, &[(id(&ada), "ada")]).await;
+}
+
+#[tokio::test]
+async fn garbage_goes_to_the_dead_queue_with_a_reason_and_stops_nobody() {
+    let (app, bus, read_model) = all().await;
+    let view = view(&app).await;
+    let _publisher = bus.publisher(&app, PACE);
+    let projector = bus.projector(&app, &view, NEVER);
+    projector.ready().await;
+    let typed = [
+        ("cloudEvents:type", "user.created.v1"),
+        ("cloudEvents:sequence", "0"),
+        ("cloudEvents:partitionkey", "5"),
+    ];
+    let strange = [("cloudEvents:type", "user.promoted.v1"), typed[1], typed[2]];
+    let sender = bus.sender();
+    let direct = queue(0);
+    for message in [
+        forged("users", "anything", &[], b"\xff\xfe not even text"),
+        forged("users", "user.created.v1", &typed, b"{"),
+        forged("users", "user.created.v1", &typed, br#"{"id":"5"}"#),
+        forged("users", "user.created.v1", &typed, br#"{"id":"6"}"#),
+        forged("users", "user.promoted.v1", &strange, br#"{"id":"5"}"#),
+        forged("", &direct, &[], b"straight into the queue"),
+    ] {
+        sender.publish(message).await.unwrap();
+    }
+    let ada = app.created("ada").await;
+    until_listed(&app, &read_model, &[(id(&ada), "ada")]).await;
+    let reasons = until("all garbage is buried", async || {
+        Some(bus.dead().await).filter(|dead| dead.len() == 6)
+    })
+    .await;
+    assert!(reasons.iter().all(|reason| reason.len() > 4), "{reasons:?}");
+    projector.ready().await;
+}
+
+fn files_with(folder: &Path, needle: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if !name.starts_with("directory.db") {
+            continue;
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        if bytes
+            .windows(needle.len())
+            .any(|window| window == needle.as_bytes())
+        {
+            found.push(name);
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn a_deleted_user_leaves_nothing_in_the_files() {
+    let (app, bus, read_model) = all().await;
+    let view = view(&app).await;
+    let _publisher = bus.publisher(&app, PACE);
+    let _projector = bus.projector(&app, &view, NEVER);
+    let ada = app.created("ada").await;
+    until_listed(&app, &read_model, &[(id(&ada), "ada")]).await;
+    let database = database(&app).await;
+    let sealed: (String, String, String, String) =
+        sqlx::query_as("SELECT key, username, given_name, family_name FROM users")
+            .fetch_one(&database)
+            .await
+            .unwrap();
+    let sealed = [sealed.0, sealed.1, sealed.2, sealed.3];
+    for value in &sealed {
+        let found = files_with(app.folder.path(), value);
+        assert!(!found.is_empty(), "the search finds what is there");
+    }
+    assert!(
+        files_with(app.folder.path(), "Lovelace").is_empty(),
+        "not even sealed"
+    );
+    app.delete(&ada).await;
+    until("the view forgets", async || {
+        let forgotten = sealed
+            .iter()
+            .all(|value| files_with(app.folder.path(), value).is_empty());
+        forgotten.then_some(())
+    })
+    .await;
+    let standing = view.standing(number(&ada)).await.unwrap();
+    assert_eq!(standing.revision, Some(ERASED));
+    bus.publish(&app, &ada, &[0, 1]).await;
+    let eda = app.created("eda").await;
+    until_listed(&app, &read_model, &[(id(&eda), "eda")]).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_is_tombstoned_under_the_reader_is_an_erasure() {
+    let (app, bus, _) = all().await;
+    let view = view(&app).await;
+    bus.broker.declare(&topology()).await.unwrap();
+    let _projector = bus.projector(&app, &view, NEVER);
+    let ada = app.created("ada").await;
+    app.patch(&ada, &json!({"username": "augusta"})).await;
+    let events = app.events(&format!("users-{}", id(&ada))).await;
+    let late = users_service::integration::mapping::to_message(&events[1], &app.keys).await;
+    let stream = format!("users-{}", id(&ada));
+    app.store
+        .tombstone(&stream, Expected::Revision(1))
+        .await
+        .unwrap();
+    bus.sender().publish(late.unwrap().encode()).await.unwrap();
+    until("the user is erased", async || {
+        let standing = view.standing(number(&ada)).await.unwrap();
+        (standing.revision == Some(ERASED)).then_some(())
+    })
+    .await;
+}
+
+/// Takes the messages of all queues once, as a projector would that dies.
+async fn take_and_die(bus: &Bus) {
+    for partition in 0..PARTITIONS {
+        let name = queue(partition);
+        let count = bus.manage("GET", "queues", &name, &Value::Null).await;
+        let mut consumer = Consumer::new(bus.broker.clone(), topology(), name, 100);
+        assert!(matches!(consumer.next(1).await, Incoming::Opened { .. }));
+        if count["messages"] != json!(0) {
+            assert!(matches!(consumer.next(100).await, Incoming::Batch(_)));
+        }
+        consumer.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_kills_the_process_three_times_holds_its_user_only() {
+    let (app, bus, read_model) = all().await;
+    let view = view(&app).await;
+    bus.broker.declare(&topology()).await.unwrap();
+    let (ada, eda) = (app.created("ada").await, app.created("eda").await);
+    for user in [&ada, &eda] {
+        bus.publish(&app, user, &[0]).await;
+    }
+    for name in (0..PARTITIONS).map(queue) {
+        until("the messages are counted", async || {
+            let queue = bus.manage("GET", "queues", &name, &Value::Null).await;
+            queue["messages"].is_number().then_some(())
+        })
+        .await;
+    }
+    take_and_die(&bus).await;
+    for _ in 0..3 {
+        view.count_attempt((number(&ada), 0)).await.unwrap();
+    }
+    view.count_attempt((number(&eda), 0)).await.unwrap();
+    let projector = bus.projector(&app, &view, NEVER);
+    until_listed(&app, &read_model, &[(id(&eda), "eda")]).await;
+    until("ada is held", async || {
+        view.standing(number(&ada))
+            .await
+            .unwrap()
+            .held
+            .then_some(())
+    })
+    .await;
+    app.patch(&ada, &json!({"username": "augusta"})).await;
+    bus.publish(&app, &ada, &[1]).await;
+    let ida = app.created("ida").await;
+    bus.publish(&app, &ida, &[0]).await;
+    until_listed(&app, &read_model, &[(id(&eda), "eda"), (id(&ida), "ida")]).await;
+    projector.ready().await;
+    repair(&app, &view)
+        .catch_up(number(&ada), true)
+        .await
+        .unwrap();
+    let everybody = [(id(&ada), "augusta"), (id(&eda), "eda"), (id(&ida), "ida")];
+    until_listed(&app, &read_model, &everybody).await;
+    assert!(!view.standing(number(&ada)).await.unwrap().held);
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_applied_holds_its_user_until_it_is_deleted() {
+    let (app, bus, read_model) = all().await;
+    let view = view(&app).await;
+    bus.broker.declare(&topology()).await.unwrap();
+    let _projector = bus.projector(&app, &view, NEVER);
+    let ada = app.created("ada").await;
+    let damaged = app.events(&format!("users-{}", id(&ada))).await.remove(0);
+    let mut data: Value = serde_json::from_slice(&damaged.data).unwrap();
+    data["sealed"]["username"] = "AAAA".into();
+    let damaged = NewEvent {
+        id: uuid::Uuid::new_v4(),
+        event_type: "UserPatched.v1".into(),
+        data: data.to_string().into(),
+        metadata: damaged.metadata,
+    };
+    let stream = format!("users-{}", id(&ada));
+    let appended = app
+        .store
+        .append(&stream, Expected::Revision(0), vec![damaged])
+        .await;
+    appended.unwrap();
+    let headers = [
+        ("cloudEvents:type", "user.fenced.v1"),
+        ("cloudEvents:sequence", "2"),
+        ("cloudEvents:partitionkey", id(&ada)),
+    ];
+    let body = json!({"id": id(&ada)}).to_string();
+    let later = forged("users", "user.fenced.v1", &headers, body.as_bytes());
+    bus.sender().publish(later).await.unwrap();
+    until("ada is held", async || {
+        let standing = view.standing(number(&ada)).await.unwrap();
+        (standing.held && standing.revision == Some(0)).then_some(())
+    })
+    .await;
+    let eda = app.created("eda").await;
+    bus.publish(&app, &eda, &[0]).await;
+    until_listed(&app, &read_model, &[(id(&ada), "ada"), (id(&eda), "eda")]).await;
+    let held = repair(&app, &view)
+        .catch_up(number(&ada), true)
+        .await
+        .unwrap();
+    assert!(held.held, "it still cannot be applied");
+    let deleted = [
+        ("cloudEvents:type", "user.deleted.v1"),
+        headers[1],
+        headers[2],
+    ];
+    let deleted = forged("users", "user.deleted.v1", &deleted, body.as_bytes());
+    bus.sender().publish(deleted).await.unwrap();
+    until_listed(&app, &read_model, &[(id(&eda), "eda")]).await;
+    assert!(!view.standing(number(&ada)).await.unwrap().held);
+}
+
+#[tokio::test]
+async fn a_projector_that_is_killed_again_and_again_loses_and_repeats_nothing() {
+    let (app, bus, read_model) = all().await;
+    let view = view(&app).await;
+    let _publisher = bus.publisher(&app, PACE);
+    let mut users = Vec::new();
+    for round in 0..5 {
+        let projector = bus.projector(&app, &view, NEVER);
+        projector.ready().await;
+        for user in 0..20 {
+            let user = app.created(&format!("ada-{round}-{user}")).await;
+            app.patch(&user, &json!({"given_name": "Augusta"})).await;
+            users.push(user);
+        }
+        projector.kill().await;
+    }
+    let _projector = bus.projector(&app, &view, NEVER);
+    until("everybody is listed", async || {
+        (listed(&app, &read_model).await.len() == users.len()).then_some(())
+    })
+    .await;
+    for user in &users {
+        until("both events are applied", async || {
+            let standing = view.standing(number(user)).await.unwrap();
+            assert!(standing.revision <= Some(1) && !standing.held);
+            (standing.revision == Some(1)).then_some(())
+        })
+        .await;
+    }
+}

@@ -1,0 +1,249 @@
+use crate::bus::{Bus, PACE, published, receive, until_published};
+use crate::support::{App, id, spawn_app, until};
+use event_streams::{Direction, Expected, NewEvent};
+use messaging::{Consumer, Delivery};
+use serde_json::{Value, json};
+use std::time::Duration;
+use users_service::integration::publisher::Pace;
+
+async fn app_and_bus() -> (App, Bus) {
+    tokio::join!(spawn_app(), Bus::new())
+}
+
+async fn types(probe: &mut Consumer, count: usize) -> Vec<String> {
+    let received = receive(probe, count).await;
+    let event_type = |delivery: &Delivery| delivery.header("cloudEvents:type").unwrap().to_owned();
+    received.iter().map(event_type).collect()
+}
+
+fn body(delivery: &Delivery) -> Value {
+    serde_json::from_slice(&delivery.body).unwrap()
+}
+
+async fn append(app: &App, stream: &str, event_type: &'static str) {
+    let event = NewEvent {
+        id: uuid::Uuid::new_v4(),
+        event_type: event_type.into(),
+        data: "{}".into(),
+        metadata: bytes::Bytes::new(),
+    };
+    let appended = app
+        .store
+        .append(stream, Expected::NoStream, vec![event])
+        .await;
+    appended.unwrap();
+}
+
+/// Who wrote the last checkpoint.
+async fn holder(app: &App) -> Value {
+    let last = app
+        .store
+        .read("publisher-users", Direction::BackwardFromEnd, 1);
+    let last: Value = serde_json::from_slice(&last.await.unwrap()[0].data).unwrap();
+    last["holder"].clone()
+}
+
+#[tokio::test]
+async fn every_event_of_a_user_is_published_in_order() {
+    let (app, bus) = app_and_bus().await;
+    let mut probe = bus.probe().await;
+    let _publisher = bus.publisher(&app, PACE);
+    let ada = app.created("ada").await;
+    app.patch(&ada, &json!({"given_name": "Augusta"})).await;
+    app.delete(&ada).await;
+    let received = receive(&mut probe, 3).await;
+    for (revision, (delivery, event_type)) in received
+        .iter()
+        .zip(["user.created.v1", "user.patched.v1", "user.deleted.v1"])
+        .enumerate()
+    {
+        assert_eq!(delivery.header("cloudEvents:type"), Some(event_type));
+        assert_eq!(delivery.header("cloudEvents:subject"), Some(id(&ada)));
+        let sequence = revision.to_string();
+        assert_eq!(
+            delivery.header("cloudEvents:sequence"),
+            Some(sequence.as_str())
+        );
+        assert_eq!(body(delivery)["id"], id(&ada));
+    }
+    until_published(&app).await;
+}
+
+#[tokio::test]
+async fn a_fence_is_published_so_that_revisions_have_no_gaps() {
+    let (app, bus) = app_and_bus().await;
+    let mut probe = bus.probe().await;
+    append(&app, "users-77", "RegistrationAbandoned.v1").await;
+    let _publisher = bus.publisher(&app, PACE);
+    assert_eq!(types(&mut probe, 1).await, ["user.fenced.v1"]);
+}
+
+#[tokio::test]
+async fn what_no_queue_takes_is_kept_until_one_does() {
+    let (app, bus) = app_and_bus().await;
+    let publisher = bus.publisher(&app, PACE);
+    publisher.ready().await;
+    let before = published(&app).await;
+    let ada = app.created("ada").await;
+    publisher.trouble("no queue takes the message").await;
+    let created = app.events(&format!("users-{}", id(&ada))).await[0].position;
+    assert!(
+        published(&app).await < Some(created),
+        "the checkpoint must not pass it"
+    );
+    assert!(published(&app).await >= before);
+    let mut probe = bus.probe().await;
+    assert_eq!(types(&mut probe, 1).await, ["user.created.v1"]);
+    publisher.ready().await;
+    until_published(&app).await;
+}
+
+#[tokio::test]
+async fn an_unknown_event_stops_the_publisher() {
+    let (app, bus) = app_and_bus().await;
+    let mut probe = bus.probe().await;
+    let publisher = bus.publisher(&app, PACE);
+    app.created("ada").await;
+    assert_eq!(types(&mut probe, 1).await, ["user.created.v1"]);
+    append(&app, "users-77", "UserPromoted.v9").await;
+    publisher.trouble("unknown event type").await;
+    app.created("eda").await;
+    let unknown = app.events("users-77").await[0].position;
+    // It tries again and again; what comes later is not published in its stead.
+    let tried = holder_changes(&app, 5);
+    tried.await;
+    assert!(published(&app).await < Some(unknown));
+    let queue = bus.manage("GET", "queues", "probe", &Value::Null).await;
+    assert_ne!(queue["messages"], 1, "nothing was skipped");
+}
+
+/// Waits until this many checkpoints were written.
+async fn holder_changes(app: &App, count: u64) {
+    let revision = async || {
+        let last = app.store.read_last("publisher-users").await.unwrap();
+        last.unwrap().revision
+    };
+    let first = revision().await;
+    until("more checkpoints", async || {
+        (revision().await >= first + count).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_event_whose_key_is_destroyed_is_published_without_data() {
+    let (app, bus) = app_and_bus().await;
+    let mut probe = bus.probe().await;
+    let ada = app.created("ada").await;
+    app.delete(&ada).await;
+    let _publisher = bus.publisher(&app, PACE);
+    let received = receive(&mut probe, 2).await;
+    assert_eq!(body(&received[0]), json!({"id": id(&ada), "erased": true}));
+    assert_eq!(body(&received[1]), json!({"id": id(&ada)}));
+}
+
+#[tokio::test]
+async fn a_lost_key_stops_the_publisher_because_it_is_no_erasure() {
+    let (app, bus) = app_and_bus().await;
+    let _probe = bus.probe().await;
+    let ada = app.created("ada").await;
+    let keys = app.folder.path().join("keys.db");
+    let keys = sqlx::SqlitePool::connect(&format!("sqlite:{}", keys.display())).await;
+    sqlx::query("DELETE FROM keys")
+        .execute(&keys.unwrap())
+        .await
+        .unwrap();
+    let publisher = bus.publisher(&app, PACE);
+    publisher.trouble("is lost").await;
+    let created = app.events(&format!("users-{}", id(&ada))).await[0].position;
+    assert!(published(&app).await < Some(created));
+}
+
+#[tokio::test]
+async fn what_a_hard_delete_leaves_in_the_log_is_not_published() {
+    let (app, bus) = app_and_bus().await;
+    let mut probe = bus.probe().await;
+    let _publisher = bus.publisher(&app, PACE);
+    let ada = app.created("ada").await;
+    app.delete(&ada).await;
+    until_published(&app).await;
+    let _eraser = app.eraser();
+    let stream = format!("users-{}", id(&ada));
+    until("the stream is gone", async || {
+        app.store.read_last(&stream).await.err()
+    })
+    .await;
+    app.created("eda").await;
+    let expected = ["user.created.v1", "user.deleted.v1", "user.created.v1"];
+    assert_eq!(types(&mut probe, 3).await, expected);
+}
+
+#[tokio::test]
+async fn a_standby_takes_over_when_the_active_one_is_killed() {
+    let (app, bus) = app_and_bus().await;
+    let mut probe = bus.probe().await;
+    let active = bus.publisher(&app, PACE);
+    app.created("ada").await;
+    types(&mut probe, 1).await;
+    until_published(&app).await;
+    let first = holder(&app).await;
+    let standby = bus.publisher(&app, PACE);
+    standby.ready().await;
+    assert_eq!(holder(&app).await, first, "a standby waits");
+    active.kill().await;
+    app.created("eda").await;
+    assert_eq!(types(&mut probe, 1).await, ["user.created.v1"]);
+    until_published(&app).await;
+    assert_ne!(holder(&app).await, first);
+}
+
+#[tokio::test]
+async fn a_publisher_that_stops_lets_the_next_one_begin_at_once() {
+    let (app, bus) = app_and_bus().await;
+    let mut probe = bus.probe().await;
+    let hours = Pace {
+        takeover: Duration::from_hours(2),
+        ..PACE
+    };
+    let first = bus.publisher(&app, hours);
+    first.ready().await;
+    first.stop().await;
+    let _second = bus.publisher(&app, hours);
+    app.created("ada").await;
+    assert_eq!(types(&mut probe, 1).await, ["user.created.v1"]);
+}
+
+#[tokio::test]
+async fn a_second_publisher_fences_the_first_which_stands_by() {
+    let (app, bus) = app_and_bus().await;
+    let mut probe = bus.probe().await;
+    let hours = Pace {
+        takeover: Duration::from_hours(2),
+        ..PACE
+    };
+    let first = bus.publisher(&app, hours);
+    app.created("ada").await;
+    types(&mut probe, 1).await;
+    let fenced = holder(&app).await;
+    let hasty = Pace {
+        takeover: Duration::ZERO,
+        ..PACE
+    };
+    let _second = bus.publisher(&app, hasty);
+    until("the second takes over", async || {
+        (holder(&app).await != fenced).then_some(())
+    })
+    .await;
+    let taker = holder(&app).await;
+    app.created("eda").await;
+    until_published(&app).await;
+    holder_changes(&app, 20).await;
+    assert_eq!(
+        holder(&app).await,
+        taker,
+        "the first does not write any more"
+    );
+    first.ready().await;
+    first.stop().await;
+    assert_eq!(holder(&app).await, taker, "not even when it stops");
+}
