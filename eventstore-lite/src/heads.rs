@@ -32,7 +32,8 @@ impl Heads {
         for stream in streams {
             self.groups[group_of(stream)].send_replace(committed);
         }
-        self.all.send_replace(committed);
+        let moved = |head: &mut Position| std::mem::replace(head, committed) != committed;
+        self.all.send_if_modified(moved);
     }
 
     pub(crate) fn all(&self) -> watch::Receiver<Position> {

@@ -41,6 +41,9 @@ impl Server {
         let listener = TcpListener::bind(config.address).await;
         let listener = listener.with_context(|| format!("listening on {}", config.address))?;
         let address = listener.local_addr()?;
+        if config.unsafe_disable_flush_to_disk {
+            tracing::warn!("answers do not wait for the disk: a power cut loses events");
+        }
         let storage = tokio::task::spawn_blocking(move || Storage::open(&config)).await??;
         let storage = Arc::new(storage);
         let shutdown = CancellationToken::new();

@@ -17,6 +17,7 @@ mod visible;
 mod writer;
 
 use std::fs::File;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use tokio::sync::watch;
@@ -91,6 +92,15 @@ pub(crate) enum Outcome {
 #[error("the storage is not available")]
 pub(crate) struct StorageFailed;
 
+/// A file that is on disk can be found after a power cut only if its folder's entries are too.
+fn flush_entries(folder: &Path) -> Result<()> {
+    for folder in folder.ancestors().take(2).filter(|folder| folder.is_dir()) {
+        let flushed = File::open(folder).and_then(|folder| folder.sync_all());
+        flushed.with_context(|| format!("flushing the folder {}", folder.display()))?;
+    }
+    Ok(())
+}
+
 /// The open database.
 pub(crate) struct Storage {
     writer: Writer,
@@ -107,6 +117,7 @@ impl Storage {
         lock.try_lock()
             .with_context(|| format!("{} is in use by another server", folder.display()))?;
         let connection = schema::open_writer(folder, !config.unsafe_disable_flush_to_disk);
+        flush_entries(folder)?;
         let writer = Writer::start(connection.context("opening the database")?, lock)?;
         let readers = Readers::open(folder).context("opening the database to read")?;
         Ok(Self { writer, readers })

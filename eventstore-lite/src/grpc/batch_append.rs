@@ -28,8 +28,9 @@ use answer::{Answering, Failure, Recipient};
 
 /// How many appends of one session are written or wait to be.
 const IN_FLIGHT: usize = 1024;
-/// How many appends of one session may be unfinished.
+/// How many appends of one session may be unfinished, and how many bytes.
 const UNFINISHED: usize = 64;
+const UNFINISHED_BYTES: usize = 32 * 1024 * 1024;
 /// The longest deadline; a longer one is this one.
 const LONGEST_DEADLINE: Duration = Duration::from_hours(24);
 
@@ -125,12 +126,13 @@ impl Session {
         if message.is_final {
             return Ok(Some(append));
         }
-        if self.unfinished.len() >= UNFINISHED {
+        self.unfinished.insert(id, append);
+        let bytes: usize = self.unfinished.values().map(Unfinished::size).sum();
+        if self.unfinished.len() > UNFINISHED || bytes > UNFINISHED_BYTES {
             return Err(Status::resource_exhausted(
-                "too many unfinished appends in one session",
+                "too much is unfinished in one session",
             ));
         }
-        self.unfinished.insert(id, append);
         Ok(None)
     }
 }
@@ -152,6 +154,10 @@ impl Unfinished {
         if let Ok(Err(refused)) = refused {
             self.events = Err(refused);
         }
+    }
+
+    fn size(&self) -> usize {
+        self.events.as_ref().map_or(0, Events::size)
     }
 
     async fn submit(self, storage: &Storage) -> Answering {

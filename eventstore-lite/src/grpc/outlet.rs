@@ -19,8 +19,8 @@ use crate::wire::shared::StreamIdentifier;
 use crate::wire::streams::ReadResp;
 use crate::wire::streams::read_resp::{Content, ReadEvent, read_event};
 
-/// How many answers wait for the client.
-const WAITING: usize = 64;
+/// How many answers wait for the client; one may be larger than 1 MiB.
+const WAITING: usize = 16;
 
 pub(super) type Answers = ReceiverStream<Result<ReadResp, Status>>;
 

@@ -61,6 +61,11 @@ impl Events {
         Ok(())
     }
 
+    /// The bytes they keep in memory, about.
+    pub(super) fn size(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn into_vec(self) -> Vec<NewEvent> {
         self.list
     }

@@ -11,6 +11,9 @@ use rusqlite::{Connection, OpenFlags, Result};
 
 const FILE: &str = "events.db";
 
+/// To this many bytes the write-ahead log is cut when it begins anew.
+const LARGEST_IDLE_JOURNAL: i64 = 64 * 1024 * 1024;
+
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS log (
     id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -50,6 +53,7 @@ pub(crate) fn open_writer(folder: &Path, flush_to_disk: bool) -> Result<Connecti
     let synchronous = if flush_to_disk { "FULL" } else { "OFF" };
     connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "secure_delete", "ON")?;
+    connection.pragma_update(None, "journal_size_limit", LARGEST_IDLE_JOURNAL)?;
     connection.execute_batch(TABLES)?;
     prepare(&connection)?;
     Ok(connection)
