@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use eventstore::{
     AppendToStreamOptions, Client, DeleteStreamOptions, EventData, ExpectedRevision,
-    ReadAllOptions, ReadStreamOptions, StreamMetadataBuilder, StreamPosition,
-    SubscribeToAllOptions, SubscribeToStreamOptions, SubscriptionFilter, TombstoneStreamOptions,
+    PersistentSubscriptionOptions, ReadAllOptions, ReadStreamOptions, StreamMetadataBuilder,
+    StreamPosition, SubscribeToAllOptions, SubscribeToStreamOptions, SubscriptionFilter,
+    TombstoneStreamOptions,
 };
 use eventstore_lite::Server;
 
@@ -160,4 +161,17 @@ async fn it_sets_the_metadata_of_streams() {
     let last = events.next().await.unwrap().unwrap();
     assert_eq!(last.get_original_event().revision, 2);
     assert!(events.next().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn what_is_not_there_yet_says_so() {
+    let (_db, server) = start().await;
+    let refused = client(&server)
+        .create_persistent_subscription("s", "group", &PersistentSubscriptionOptions::default())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(refused, eventstore::Error::UnsupportedFeature),
+        "{refused}"
+    );
 }
