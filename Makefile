@@ -23,7 +23,7 @@ logs: ## follow the logs; of one part with `make logs users` (uuids, eventstore,
 reset: ## stop everything and delete its data; asks first (FORCE=1 does not)
 	@scripts/reset
 
-lint: ## formatting, lints, documentation, licences and borders of dependencies, scripts, compose file
+lint: ## formatting, lints, documents, licences and borders of dependencies, scripts, compose file
 	@scripts/lint
 
 test: lint ## all checks: lints, unit, integration and system tests; installs what it needs
