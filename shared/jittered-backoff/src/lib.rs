@@ -19,11 +19,17 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// Waits between half and the whole of the current step, and doubles the step: 20 ms at first, 2 s at most.
-    pub async fn pause(&mut self) {
+    /// How long to wait now: between half and the whole of the current step, which is then doubled, 20 ms at first and
+    /// 2 s at most.
+    pub fn step(&mut self) -> Duration {
         let step = self.step;
         self.step = (step * 2).min(LONGEST);
-        tokio::time::sleep(step.mul_f64(rand::random_range(0.5..1.0))).await;
+        step.mul_f64(rand::random_range(0.5..1.0))
+    }
+
+    /// Waits for one [`step`](Self::step).
+    pub async fn pause(&mut self) {
+        tokio::time::sleep(self.step()).await;
     }
 
     /// Begins again with the shortest step: the last attempt succeeded.
