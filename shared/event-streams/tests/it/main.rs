@@ -9,4 +9,3 @@ mod read;
 mod reconnect;
 mod subscription;
 mod support;
-mod tls;
