@@ -247,7 +247,7 @@ async fn load(
 ) -> Result<BTreeMap<UserId, Known>, sqlx::Error> {
     let ids: Vec<u64> = users.iter().map(|user| user.number()).collect();
     let rows = sqlx::query(
-        "SELECT value AS id, users.revision, key, username, given_name, family_name,
+        "SELECT value AS id, users.revision, users.key, username, given_name, family_name,
                 held.id IS NOT NULL AS held
          FROM json_each(?) LEFT JOIN users ON users.id = value LEFT JOIN held ON held.id = value",
     )
