@@ -1,7 +1,7 @@
 //! Reads with a count: they take pages until they have that many events, or there are no more.
 
 use super::outlet::{Ended, Outlet};
-use super::read_request::{From, ReadAll, ReadStream};
+use super::read_request::{Begin, ReadAll, ReadStream};
 use super::status;
 use crate::event::{Direction, Position};
 use crate::storage::{AllRead, Storage, StreamPage, StreamRead};
@@ -21,9 +21,9 @@ pub(super) async fn stream(
 ) -> Result<(), Ended> {
     let mut left = request.count;
     let mut from = match request.from {
-        From::Start => 0,
-        From::At(revision) => revision,
-        From::End => u64::MAX,
+        Begin::Start => 0,
+        Begin::At(revision) => revision,
+        Begin::End => u64::MAX,
     };
     let mut page_size = FIRST_PAGE;
     loop {
@@ -87,10 +87,10 @@ pub(super) async fn all(
 ) -> Result<(), Ended> {
     let mut left = usize::try_from(request.count).unwrap_or(usize::MAX);
     let mut from = match (request.from, request.direction) {
-        (From::Start, Direction::Forwards) => Position::START,
-        (From::End, Direction::Backwards) => Position(u64::MAX),
-        (From::Start, Direction::Backwards) | (From::End, Direction::Forwards) => return Ok(()),
-        (From::At(position), _) => known(storage, position)?,
+        (Begin::Start, Direction::Forwards) => Position::START,
+        (Begin::End, Direction::Backwards) => Position(u64::MAX),
+        (Begin::Start, Direction::Backwards) | (Begin::End, Direction::Forwards) => return Ok(()),
+        (Begin::At(position), _) => known(storage, position)?,
     };
     while left > 0 {
         let read = AllRead {

@@ -33,10 +33,10 @@ pub(super) enum What {
     All(ReadAll),
     FollowStream {
         stream: StreamName,
-        from: From<u64>,
+        from: Begin<u64>,
     },
     FollowAll {
-        from: From<Position>,
+        from: Begin<Position>,
         filter: Option<Filtered>,
     },
 }
@@ -45,21 +45,21 @@ pub(super) enum What {
 pub(super) struct ReadStream {
     pub(super) stream: StreamName,
     pub(super) direction: Direction,
-    pub(super) from: From<u64>,
+    pub(super) from: Begin<u64>,
     pub(super) count: u64,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct ReadAll {
     pub(super) direction: Direction,
-    pub(super) from: From<Position>,
+    pub(super) from: Begin<Position>,
     pub(super) count: u64,
     pub(super) filter: Option<Arc<Filter>>,
 }
 
 /// Where to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum From<T> {
+pub(super) enum Begin<T> {
     Start,
     At(T),
     End,
@@ -149,7 +149,7 @@ fn read_stream(
     count: u64,
 ) -> Result<ReadStream, Status> {
     let (stream, from) = parse_stream(options)?;
-    if (direction, from) == (Direction::Forwards, From::End) {
+    if (direction, from) == (Direction::Forwards, Begin::End) {
         return Err(status::invalid(
             "there is nothing to read forwards from the end",
         ));
@@ -162,23 +162,23 @@ fn read_stream(
     })
 }
 
-fn parse_stream(options: StreamOptions) -> Result<(StreamName, From<u64>), Status> {
+fn parse_stream(options: StreamOptions) -> Result<(StreamName, Begin<u64>), Status> {
     let identifier = options.stream_identifier;
     let identifier = identifier.ok_or_else(|| status::invalid("`stream_identifier` is missing"))?;
     let from = match options.revision_option {
         None => return Err(status::invalid("`revision_option` is missing")),
-        Some(stream_options::RevisionOption::Revision(revision)) => From::At(revision),
-        Some(stream_options::RevisionOption::Start(_)) => From::Start,
-        Some(stream_options::RevisionOption::End(_)) => From::End,
+        Some(stream_options::RevisionOption::Revision(revision)) => Begin::At(revision),
+        Some(stream_options::RevisionOption::Start(_)) => Begin::Start,
+        Some(stream_options::RevisionOption::End(_)) => Begin::End,
     };
     Ok((StreamName::parse(&identifier.stream_name)?, from))
 }
 
-fn parse_all(options: AllOptions) -> Result<From<Position>, Status> {
+fn parse_all(options: AllOptions) -> Result<Begin<Position>, Status> {
     match options.all_option {
         None => Err(status::invalid("`all_option` is missing")),
-        Some(all_options::AllOption::Start(_)) => Ok(From::Start),
-        Some(all_options::AllOption::End(_)) => Ok(From::End),
+        Some(all_options::AllOption::Start(_)) => Ok(Begin::Start),
+        Some(all_options::AllOption::End(_)) => Ok(Begin::End),
         Some(all_options::AllOption::Position(position))
             if position.commit_position < position.prepare_position =>
         {
@@ -187,7 +187,7 @@ fn parse_all(options: AllOptions) -> Result<From<Position>, Status> {
             ))
         }
         Some(all_options::AllOption::Position(position)) => {
-            Ok(From::At(Position(position.commit_position)))
+            Ok(Begin::At(Position(position.commit_position)))
         }
     }
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::outlet::{Ended, Outlet};
 use super::read::known;
-use super::read_request::{Filtered, From};
+use super::read_request::{Begin, Filtered};
 use super::status;
 use crate::event::{Direction, Position};
 use crate::storage::{AllRead, Storage, StreamFollow};
@@ -16,7 +16,7 @@ use crate::wire::streams::read_resp::{CaughtUp, Checkpoint, Content, Subscriptio
 
 pub(super) async fn stream(
     storage: &Storage,
-    (stream, from): (StreamName, From<u64>),
+    (stream, from): (StreamName, Begin<u64>),
     resolve_links: bool,
     outlet: &Outlet,
 ) -> Result<Infallible, Ended> {
@@ -24,9 +24,9 @@ pub(super) async fn stream(
     let last = storage.end_of(stream.clone()).await?;
     let last = last.map_err(|_| status::stream_deleted(&stream))?;
     let mut from = match from {
-        From::Start => 0,
-        From::At(revision) => revision.saturating_add(1),
-        From::End => last.map_or(0, |last| last + 1),
+        Begin::Start => 0,
+        Begin::At(revision) => revision.saturating_add(1),
+        Begin::End => last.map_or(0, |last| last + 1),
     };
     outlet.send(confirmation()).await?;
     let mut caught_up = false;
@@ -58,15 +58,15 @@ pub(super) async fn stream(
 
 pub(super) async fn all(
     storage: &Storage,
-    (from, filter): (From<Position>, Option<Filtered>),
+    (from, filter): (Begin<Position>, Option<Filtered>),
     resolve_links: bool,
     outlet: &Outlet,
 ) -> Result<Infallible, Ended> {
     let mut head = storage.head();
     let from = match from {
-        From::Start => Position::START,
-        From::At(position) => known(storage, position)?.following(),
-        From::End => head.borrow().following(),
+        Begin::Start => Position::START,
+        Begin::At(position) => known(storage, position)?.following(),
+        Begin::End => head.borrow().following(),
     };
     outlet.send(confirmation()).await?;
     let mut checkpoints = filter
@@ -91,18 +91,15 @@ pub(super) async fn all(
             if let Some(event) = scanned.event {
                 outlet.event(event).await?;
             }
-            checkpoint(
-                checkpoints
-                    .as_mut()
-                    .and_then(|c| c.looked_at(scanned.position)),
-                outlet,
-            )
-            .await?;
+            let due = checkpoints.as_mut();
+            let due = due.and_then(|due| due.looked_at(scanned.position));
+            checkpoint(due, outlet).await?;
         }
         if page.is_end {
             if !caught_up {
                 caught_up = true;
-                checkpoint(checkpoints.as_mut().and_then(Checkpoints::at_end), outlet).await?;
+                let due = checkpoints.as_mut().and_then(Checkpoints::at_end);
+                checkpoint(due, outlet).await?;
                 outlet.send(Content::CaughtUp(CaughtUp {})).await?;
             }
             head.changed().await.map_err(|_| status::unavailable())?;
