@@ -10,6 +10,8 @@
 //! - A deletion is applied at once, and leaves a row without personal data that makes every other event a duplicate.
 
 pub mod directory;
+mod late;
 pub mod projector;
 pub mod repair;
+mod troubles;
 pub mod view;

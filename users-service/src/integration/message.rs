@@ -2,12 +2,15 @@
 //!
 //! Invariant: headers and routing keys hold ids, numbers, types and times, never a personal value.
 
+mod time;
+
 use crate::domain::{NameField, UserId};
 use crate::privacy::Personal;
 use crate::privacy::cipher::{DoesNotOpen, KeyId, Place, Sealed, SubjectKey};
 use messaging::{Delivery, Message};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use time::rfc3339;
 use uuid::Uuid;
 
 /// The topic exchange that all messages go to; their routing key is their type.
@@ -291,27 +294,6 @@ fn place(event_type: &'static str, field: NameField) -> Place<'static> {
         event_type,
         field: field.as_str(),
     }
-}
-
-/// `2026-11-21T02:27:14.123Z`, by the proleptic Gregorian calendar.
-fn rfc3339(millis: u64) -> String {
-    let (days, rest) = (millis / 86_400_000, millis % 86_400_000);
-    // Howard Hinnant's days-to-civil algorithm, for dates from 1970 on: years begin in March, so leap days come last.
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let (month, carry) = if month < 10 {
-        (month + 3, 0)
-    } else {
-        (month - 9, 1)
-    };
-    let year = year + era * 400 + carry;
-    let (hour, minute) = (rest / 3_600_000, rest / 60_000 % 60);
-    let (second, milli) = (rest / 1_000 % 60, rest % 1_000);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
 }
 
 #[cfg(test)]

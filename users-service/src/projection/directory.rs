@@ -4,6 +4,7 @@
 
 use crate::domain::{NameField, UserId};
 use crate::privacy::cipher::{KeyId, Sealed};
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 /// The revision of a user who is deleted: no event has a higher one.
@@ -68,17 +69,21 @@ pub enum Verdict {
 #[must_use]
 pub fn judge(row: Option<&Row>, event: &DirectoryEvent) -> Verdict {
     let next = row.map_or(0, |row| row.revision.saturating_add(1));
-    match &event.effect {
-        _ if next > ERASED => Verdict::Duplicate,
-        Effect::Erase => Verdict::Apply(Row {
+    if next > ERASED {
+        return Verdict::Duplicate;
+    }
+    if event.effect == Effect::Erase {
+        return Verdict::Apply(Row {
             revision: ERASED,
             entry: None,
-        }),
-        _ if event.revision < next => Verdict::Duplicate,
-        _ if event.revision > next => Verdict::Gap,
-        effect => Verdict::Apply(Row {
+        });
+    }
+    match event.revision.cmp(&next) {
+        Ordering::Less => Verdict::Duplicate,
+        Ordering::Greater => Verdict::Gap,
+        Ordering::Equal => Verdict::Apply(Row {
             revision: event.revision,
-            entry: evolve(row.and_then(|row| row.entry.clone()), effect),
+            entry: evolve(row.and_then(|row| row.entry.clone()), &event.effect),
         }),
     }
 }

@@ -4,9 +4,10 @@
 //! user, or lies in the dead queue; it is tried again in process, never sent back, because both ways of sending back
 //! change the order.
 
+use super::late::LateDeliveries;
 use super::repair::Repair;
-use super::view::{Outcome, Standing, View};
-use crate::domain::UserId;
+use super::troubles::{COMPLETENESS, Troubles};
+use super::view::{Outcome, View};
 use crate::integration::consumer::{PARTITIONS, bury, queue, topology};
 use crate::integration::message::IntegrationEvent;
 use crate::integration::publisher::published_up_to;
@@ -14,21 +15,21 @@ use event_streams::Position;
 use futures::future::join_all;
 use jittered_backoff::Backoff;
 use messaging::{Broker, Consumer, Delivery, Incoming, Publisher};
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 const PREFETCH: u16 = 500;
 const BATCH: usize = 250;
 /// After so many attempts that the process did not survive, a message is not tried again.
 const MOST_ATTEMPTS: i64 = 3;
-/// How long the queue may take to deliver what was read from the log in its place.
-const LATE: Duration = Duration::from_mins(1);
-/// How many such events are remembered.
-const AWAITED: usize = 10_000;
+
+/// How often the view is compared with the log at once, at start or when a queue was declared anew: once more, because
+/// the publisher's checkpoint comes a little after what it confirms.
+const URGENT: u32 = 2;
+/// How long after the first.
+const SOON: Duration = Duration::from_secs(5);
 
 /// Keeps the read model up to date.
 #[derive(Debug)]
@@ -62,7 +63,8 @@ impl Projector {
             dead_letters: Publisher::new(self.broker.clone(), topology()),
             troubles: Troubles::new(state),
             check: Notify::new(),
-            awaited: Mutex::default(),
+            late: LateDeliveries::default(),
+            gaps: AtomicU64::default(),
             shutdown,
         };
         let partitions = join_all((0..PARTITIONS).map(|partition| run.consume(queue(partition))));
@@ -80,8 +82,9 @@ struct Run<'a> {
     troubles: Troubles<'a>,
     /// A queue was declared anew: what was in it is lost.
     check: Notify,
-    /// What was read from the log, because the queue had not delivered it yet, and since when.
-    awaited: Mutex<HashMap<(UserId, u64), Instant>>,
+    late: LateDeliveries,
+    /// How many gaps were filled.
+    gaps: AtomicU64,
     shutdown: &'a CancellationToken,
 }
 
@@ -151,7 +154,7 @@ impl Run<'_> {
         let counted = (event.user, event.revision);
         let standing = self.view().standing(event.user).await?;
         if standing.held || standing.revision >= Some(event.revision) {
-            self.delivered(counted);
+            self.late.delivered(counted);
             // A deletion is looked at again: its first attempt may have ended before the log was emptied.
             if !event.is_deletion() {
                 return Ok(());
@@ -184,7 +187,7 @@ impl Run<'_> {
             let outcome = resealed.ok().and_then(|_| outcomes.next());
             match outcome {
                 Some(Outcome::Applied | Outcome::Duplicate | Outcome::Held) => {
-                    self.delivered((event.user, event.revision));
+                    self.late.delivered((event.user, event.revision));
                 }
                 Some(Outcome::Gap) => {
                     if !self.fill_gap(event).await? {
@@ -206,36 +209,11 @@ impl Run<'_> {
         let before = self.view().standing(event.user).await?;
         let after = self.repair.catch_up(event.user, false).await?;
         if before.revision < after.revision && !after.held {
-            tracing::warn!(user = %event.user, "a gap was filled from the log");
-            self.await_deliveries(event, before);
+            let gaps = self.gaps.fetch_add(1, Ordering::Relaxed) + 1;
+            tracing::warn!(user = %event.user, gaps, "a gap was filled from the log");
+            self.late.expect(event, before.revision);
         }
         Ok(after.held || after.revision >= Some(event.revision))
-    }
-
-    fn await_deliveries(&self, event: &IntegrationEvent, before: Standing) {
-        let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = before.revision.map_or(0, |revision| revision + 1);
-        for revision in first..event.revision {
-            if awaited.len() < AWAITED {
-                awaited.insert((event.user, revision), Instant::now());
-            }
-        }
-    }
-
-    fn delivered(&self, event: (UserId, u64)) {
-        let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
-        awaited.remove(&event);
-    }
-
-    fn alarm_at_late_deliveries(&self) {
-        let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
-        awaited.retain(|(user, revision), since| {
-            let late = since.elapsed() > LATE;
-            if late {
-                tracing::error!(%user, revision, "a message was lost; its event was read from the log");
-            }
-            !late
-        });
     }
 
     async fn bury(&self, queue: &str, delivery: &Delivery, reason: &str) -> anyhow::Result<()> {
@@ -247,27 +225,27 @@ impl Run<'_> {
     /// intervals up to what was published one interval ago, which the queues have had time to deliver.
     async fn stay_complete(&self, every: Duration) {
         let mut earlier = None;
-        let mut at_once = true;
+        let mut urgent = URGENT;
         let mut backoff = Backoff::default();
         while !self.shutdown.is_cancelled() {
-            let checking = self.check_completeness(&mut earlier, at_once);
+            let checking = self.check_completeness(&mut earlier, urgent > 0);
             let wait = match self.shutdown.run_until_cancelled(checking).await {
                 None => return,
                 Some(Ok(())) => {
                     self.troubles.tell(COMPLETENESS, Ok(()));
                     backoff.reset();
-                    at_once = false;
-                    every
+                    urgent = urgent.saturating_sub(1);
+                    if urgent > 0 { every.min(SOON) } else { every }
                 }
                 Some(Err(error)) => {
                     self.troubles.tell(COMPLETENESS, Err(&error));
                     backoff.step()
                 }
             };
-            self.alarm_at_late_deliveries();
+            self.late.alarm();
             tokio::select! {
                 () = self.shutdown.cancelled() => return,
-                () = self.check.notified() => at_once = true,
+                () = self.check.notified() => urgent = URGENT,
                 () = tokio::time::sleep(wait) => {}
             }
         }
@@ -299,45 +277,5 @@ impl<'a> Batch<'a> {
     fn push(&mut self, delivery: &'a Delivery, event: IntegrationEvent) {
         self.deliveries.push(delivery);
         self.events.push(event);
-    }
-}
-
-const COMPLETENESS: &str = "completeness";
-
-/// What is wrong with each loop, told as one state.
-struct Troubles<'a> {
-    state: &'a State,
-    troubles: Mutex<BTreeMap<String, String>>,
-}
-
-impl<'a> Troubles<'a> {
-    fn new(state: &'a State) -> Self {
-        let parts = (0..PARTITIONS).map(queue).chain([COMPLETENESS.to_owned()]);
-        let starting = parts.map(|part| (part, "starting".to_owned()));
-        Self {
-            state,
-            troubles: Mutex::new(starting.collect()),
-        }
-    }
-
-    fn tell(&self, part: &str, told: Result<(), &anyhow::Error>) {
-        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-        match told {
-            Ok(()) => {
-                troubles.remove(part);
-            }
-            Err(error) => {
-                let error = format!("{error:#}");
-                tracing::warn!(part, error, "the view cannot be brought up to date");
-                troubles.insert(part.to_owned(), error);
-            }
-        }
-        let first = troubles.iter().next();
-        let told = first.map_or(Ok(()), |(part, trouble)| Err(format!("{part}: {trouble}")));
-        self.state.send_if_modified(|state| {
-            let changed = *state != told;
-            *state = told;
-            changed
-        });
     }
 }

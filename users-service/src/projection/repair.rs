@@ -55,9 +55,10 @@ impl Repair {
             .iter()
             .filter_map(|event| event.change.key())
             .collect();
-        let keys = match ids.is_empty() {
-            true => HashMap::new(),
-            false => self.keys.find_many(&ids).await?,
+        let keys = if ids.is_empty() {
+            HashMap::new()
+        } else {
+            self.keys.find_many(&ids).await?
         };
         events.iter().map(|event| resealed(event, &keys)).collect()
     }
@@ -179,9 +180,8 @@ fn resealed(
     keys: &HashMap<KeyId, Lookup>,
 ) -> Result<Result<DirectoryEvent, DoesNotOpen>, Unmappable> {
     let key = match event.change.key().map(|id| (id, keys.get(&id))) {
-        None => None,
         Some((_, Some(Lookup::Found(key)))) => Some(key),
-        Some((_, Some(Lookup::Destroyed))) => None,
+        None | Some((_, Some(Lookup::Destroyed))) => None,
         Some((id, Some(Lookup::Missing) | None)) => return Err(Unmappable::KeyLost(id)),
     };
     let effect = match (&event.change, key) {

@@ -3,15 +3,14 @@
 //! Invariants: what was erased is in neither the file nor its log when [`View::apply`] returns; the position of
 //! completeness never goes back.
 
+mod ledger;
+
 use super::directory::{DirectoryEvent, ERASED, Effect, Row, Verdict, judge};
 use crate::domain::UserId;
 use crate::query::read_model::{NAMES, ReadModel, decode, entry, user};
-use event_streams::Position;
 use sqlx::{Row as _, SqliteConnection};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-
-const GENERATION: i64 = 1;
 
 /// Writes the read model.
 #[derive(Debug, Clone)]
@@ -110,112 +109,6 @@ impl View {
             revision: known.and_then(|known| known.before.as_ref().map(|row| row.revision)),
             held: known.is_some_and(|known| known.held),
         })
-    }
-
-    /// Holds a user at the event that cannot be applied. The reason holds no personal data.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn hold(&self, user: UserId, revision: u64, reason: &str) -> Result<(), sqlx::Error> {
-        tracing::error!(%user, revision, reason, "a user is held");
-        let hold = "INSERT OR IGNORE INTO held (id, revision, reason) VALUES (?, ?, ?)";
-        let hold = sqlx::query(hold)
-            .bind(number(user.number()))
-            .bind(number(revision));
-        hold.bind(reason)
-            .execute(self.read_model.pool())
-            .await
-            .map(drop)
-    }
-
-    /// How often this event was tried.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn attempts(&self, event: (UserId, u64)) -> Result<i64, sqlx::Error> {
-        let attempts =
-            sqlx::query_scalar("SELECT attempts FROM attempts WHERE id = ? AND revision = ?")
-                .bind(number(event.0.number()))
-                .bind(number(event.1))
-                .fetch_optional(self.read_model.pool())
-                .await?;
-        Ok(attempts.unwrap_or(0))
-    }
-
-    /// Counts an attempt, durably, before it is made.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn count_attempt(&self, event: (UserId, u64)) -> Result<(), sqlx::Error> {
-        sqlx::query(
-            "INSERT INTO attempts (id, revision, attempts) VALUES (?, ?, 1)
-             ON CONFLICT DO UPDATE SET attempts = attempts + 1",
-        )
-        .bind(number(event.0.number()))
-        .bind(number(event.1))
-        .execute(self.read_model.pool())
-        .await
-        .map(drop)
-    }
-
-    /// Takes back a counted attempt: it ended, one way or the other.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn discount_attempt(&self, event: (UserId, u64)) -> Result<(), sqlx::Error> {
-        let discount = "UPDATE attempts SET attempts = attempts - 1 WHERE id = ? AND revision = ?";
-        let discount = sqlx::query(discount)
-            .bind(number(event.0.number()))
-            .bind(number(event.1));
-        discount.execute(self.read_model.pool()).await.map(drop)
-    }
-
-    /// Lifts the hold of a user.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn lift(&self, user: UserId) -> Result<(), sqlx::Error> {
-        let lift = sqlx::query("DELETE FROM held WHERE id = ?").bind(number(user.number()));
-        lift.execute(self.read_model.pool()).await.map(drop)
-    }
-
-    /// The log position up to which everything is applied or held; none at the beginning.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn complete_up_to(&self) -> Result<Option<Position>, sqlx::Error> {
-        let position =
-            "SELECT commit_position, prepare_position FROM completeness WHERE generation = ?";
-        let position: Option<(i64, i64)> = sqlx::query_as(position)
-            .bind(GENERATION)
-            .fetch_optional(self.read_model.pool())
-            .await?;
-        let position = position.map(|(commit, prepare)| {
-            Ok::<_, sqlx::Error>(Position {
-                commit: u64::try_from(commit).map_err(decode)?,
-                prepare: u64::try_from(prepare).map_err(decode)?,
-            })
-        });
-        position.transpose()
-    }
-
-    /// Moves that position forward; never back.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn advance(&self, position: Position) -> Result<(), sqlx::Error> {
-        sqlx::query(
-            "INSERT INTO completeness (generation, commit_position, prepare_position) VALUES (?, ?, ?)
-             ON CONFLICT DO UPDATE SET commit_position = excluded.commit_position,
-                                       prepare_position = excluded.prepare_position
-             WHERE commit_position < excluded.commit_position",
-        )
-        .bind(GENERATION)
-        .bind(number(position.commit))
-        .bind(number(position.prepare))
-        .execute(self.read_model.pool())
-        .await
-        .map(drop)
     }
 }
 

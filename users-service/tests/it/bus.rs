@@ -222,7 +222,7 @@ pub(crate) async fn receive(consumer: &mut Consumer, count: usize) -> Vec<Delive
             }
         }
     };
-    let received_all = tokio::time::timeout(Duration::from_secs(60), receiving).await;
+    let received_all = tokio::time::timeout(Duration::from_mins(1), receiving).await;
     received_all.unwrap_or_else(|_| panic!("{count} messages never came"));
     received
 }

@@ -52,11 +52,7 @@ async fn each_of_many_callers_gets_its_own_reply() {
 #[tokio::test]
 async fn a_request_that_nobody_serves_fails_at_once() {
     let client = RpcClient::new(broker().await, "nobody");
-    let outcome = soon(
-        "the refusal",
-        client.call(vec![], Duration::from_secs(3_600)),
-    )
-    .await;
+    let outcome = soon("the refusal", client.call(vec![], Duration::from_hours(1))).await;
     assert!(matches!(outcome, Err(RpcError::Unroutable)), "{outcome:?}");
 }
 

@@ -7,7 +7,7 @@ use messaging::{
 use private_broker::PrivateBroker;
 use std::time::Duration;
 
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 
 /// A broker in a fresh virtual host of the shared node.
 pub(crate) async fn broker() -> Broker {
@@ -33,7 +33,7 @@ pub(crate) fn letters() -> Topology {
     }
 }
 
-pub(crate) fn message(routing_key: &str, id: impl ToString) -> Message {
+pub(crate) fn message(routing_key: &str, id: impl std::fmt::Display) -> Message {
     Message {
         exchange: "events".into(),
         routing_key: routing_key.into(),
@@ -45,10 +45,8 @@ pub(crate) fn message(routing_key: &str, id: impl ToString) -> Message {
 }
 
 pub(crate) async fn soon<T>(what: &str, condition: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(DEADLINE, condition).await {
-        Ok(value) => value,
-        Err(_) => panic!("{what} did not happen within {DEADLINE:?}"),
-    }
+    let happened = tokio::time::timeout(DEADLINE, condition).await;
+    happened.unwrap_or_else(|_| panic!("{what} did not happen within {DEADLINE:?}"))
 }
 
 /// Consumes and acknowledges until `count` different messages were seen; returns their bodies in order.

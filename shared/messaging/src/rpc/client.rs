@@ -1,0 +1,233 @@
+//! Who asks.
+
+use crate::broker::{Broker, Unavailable, within};
+use crate::topology::short;
+use futures::StreamExt;
+use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Channel, PublisherConfirm};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use thiserror::Error;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::AbortHandle;
+use uuid::Uuid;
+
+/// RabbitMQ's name for "to the channel that asked".
+const REPLY_TO: &str = "amq.rabbitmq.reply-to";
+const MOST_PENDING: usize = 1_024;
+
+/// Why there is no reply.
+#[derive(Debug, Clone, Error)]
+pub enum RpcError {
+    /// The broker cannot be reached, or was lost while waiting.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// Nobody serves the queue.
+    #[error("nobody serves the queue")]
+    Unroutable,
+    /// No reply in time; the request may have been served all the same.
+    #[error("no reply in time")]
+    TimedOut,
+}
+
+impl From<lapin::Error> for RpcError {
+    fn from(error: lapin::Error) -> Self {
+        Self::Unavailable(error.into())
+    }
+}
+
+type Reply = Result<Vec<u8>, RpcError>;
+
+/// Asks the servers of one queue. Clones share the channel and the limit of pending requests (1,024).
+#[derive(Clone, Debug)]
+pub struct RpcClient {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    broker: Broker,
+    queue: String,
+    permits: Semaphore,
+    session: tokio::sync::Mutex<Option<Session>>,
+}
+
+impl RpcClient {
+    /// A client of whoever serves `queue` with [`serve_rpc`](super::serve_rpc). It connects at its first call.
+    #[must_use]
+    pub fn new(broker: Broker, queue: impl Into<String>) -> Self {
+        let inner = Inner {
+            broker,
+            queue: queue.into(),
+            permits: Semaphore::new(MOST_PENDING),
+            session: tokio::sync::Mutex::default(),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Sends a request and returns its reply. It waits at most `within`, connecting and queueing included; a request
+    /// that nobody took until then is thrown away by the broker.
+    ///
+    /// # Errors
+    /// [`RpcError`]; the request may have been served all the same, unless it is `Unroutable`.
+    pub async fn call(&self, request: Vec<u8>, within: Duration) -> Result<Vec<u8>, RpcError> {
+        let exchange = self.inner.exchange(request, within);
+        tokio::time::timeout(within, exchange)
+            .await
+            .unwrap_or(Err(RpcError::TimedOut))
+    }
+}
+
+impl Inner {
+    async fn exchange(&self, request: Vec<u8>, within: Duration) -> Reply {
+        let ended = |_| RpcError::Unavailable(Unavailable("the connection was lost".to_owned()));
+        let _permit = self
+            .permits
+            .acquire()
+            .await
+            .map_err(|_| RpcError::TimedOut)?;
+        let session = self.session().await?;
+        let call = session.pending.begin();
+        let properties = BasicProperties::default()
+            .with_correlation_id(short(&call.id)?)
+            .with_reply_to(REPLY_TO.into())
+            .with_expiration(short(&within.as_millis().to_string())?);
+        let mandatory = BasicPublishOptions {
+            mandatory: true,
+            ..BasicPublishOptions::default()
+        };
+        let queue = short(&self.queue)?;
+        let sent = session
+            .channel
+            .basic_publish("".into(), queue, mandatory, &request, properties);
+        tokio::spawn(watch_for_return(sent.await?, session.pending.clone()));
+        call.reply.await.map_err(ended)?
+    }
+
+    async fn session(&self) -> Result<Session, Unavailable> {
+        let mut session = self.session.lock().await;
+        if let Some(session) = session.as_ref().filter(|session| session.is_alive()) {
+            return Ok(session.clone());
+        }
+        Ok(session.insert(Session::open(&self.broker).await?).clone())
+    }
+}
+
+/// Waits for the confirm even when the caller no longer does, because `lapin` keeps confirms that are dropped.
+/// The returned message names its request: it can come with the confirm of another.
+async fn watch_for_return(confirm: PublisherConfirm, pending: Pending) {
+    let Ok(confirmation) = confirm.await else {
+        return;
+    };
+    if let Some(returned) = confirmation.take_message() {
+        pending.finish(&returned.delivery.properties, Err(RpcError::Unroutable));
+    }
+}
+
+/// A channel that asks, and the task that receives its replies.
+#[derive(Clone, Debug)]
+struct Session {
+    channel: Channel,
+    pending: Pending,
+    receiver: Arc<AbortOnDrop>,
+}
+
+#[derive(Debug)]
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Session {
+    async fn open(broker: &Broker) -> Result<Self, Unavailable> {
+        let channel = broker.publishing_channel().await?;
+        let no_ack = BasicConsumeOptions {
+            no_ack: true,
+            ..BasicConsumeOptions::default()
+        };
+        let consuming =
+            channel.basic_consume(REPLY_TO.into(), "".into(), no_ack, FieldTable::default());
+        let mut replies = within(consuming).await?;
+        within(channel.confirm_select(ConfirmSelectOptions::default())).await?;
+        let pending = Pending::default();
+        let answered = pending.clone();
+        let receiver = tokio::spawn(async move {
+            while let Some(Ok(reply)) = replies.next().await {
+                answered.finish(&reply.properties, Ok(reply.data));
+            }
+            answered.lock().clear();
+        });
+        let receiver = Arc::new(AbortOnDrop(receiver.abort_handle()));
+        Ok(Self {
+            channel,
+            pending,
+            receiver,
+        })
+    }
+
+    fn is_alive(&self) -> bool {
+        self.channel.status().connected() && !self.receiver.0.is_finished()
+    }
+}
+
+/// The requests that wait for a reply, by correlation id.
+#[derive(Clone, Debug, Default)]
+struct Pending {
+    calls: Arc<Mutex<HashMap<String, oneshot::Sender<Reply>>>>,
+}
+
+/// One waiting request; it is forgotten when this is dropped.
+struct Call {
+    id: String,
+    reply: oneshot::Receiver<Reply>,
+    _forget: Forget,
+}
+
+struct Forget {
+    id: String,
+    pending: Pending,
+}
+
+impl Drop for Forget {
+    fn drop(&mut self) {
+        self.pending.lock().remove(&self.id);
+    }
+}
+
+impl Pending {
+    fn begin(&self) -> Call {
+        let id = Uuid::new_v4().simple().to_string();
+        let (sender, reply) = oneshot::channel();
+        self.lock().insert(id.clone(), sender);
+        let forget = Forget {
+            id: id.clone(),
+            pending: self.clone(),
+        };
+        Call {
+            id,
+            reply,
+            _forget: forget,
+        }
+    }
+
+    fn finish(&self, properties: &BasicProperties, reply: Reply) {
+        let Some(id) = properties.correlation_id() else {
+            return;
+        };
+        if let Some(caller) = self.lock().remove(id.as_str()) {
+            // A caller that no longer waits does not need the reply.
+            let _ = caller.send(reply);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, oneshot::Sender<Reply>>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,94 @@
+//! Who answers.
+
+use crate::broker::Broker;
+use crate::consumer::{Consumer, Incoming};
+use crate::message::Delivery;
+use crate::topology::{Queue, QueueKind, Topology};
+use futures::stream::{FuturesUnordered, StreamExt};
+use lapin::options::{BasicAckOptions, BasicPublishOptions};
+use lapin::types::ShortString;
+use lapin::{BasicProperties, Channel};
+use tokio_util::sync::CancellationToken;
+
+const MOST_SERVED_AT_ONCE: u16 = 64;
+
+/// Answers the requests on `queue` until `shutdown`, up to 64 at a time, through losses of the broker. The queue
+/// exists while somebody serves it.
+pub async fn serve_rpc<H, F>(
+    broker: Broker,
+    queue: impl Into<String>,
+    handler: H,
+    shutdown: CancellationToken,
+) where
+    H: Fn(Vec<u8>) -> F,
+    F: Future<Output = Vec<u8>>,
+{
+    let name = queue.into();
+    let requests = Queue {
+        name: name.clone(),
+        kind: QueueKind::Requests,
+    };
+    let topology = Topology {
+        queues: vec![requests],
+        ..Topology::default()
+    };
+    let mut consumer = Consumer::new(broker, topology, name, MOST_SERVED_AT_ONCE);
+    let mut served = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            Some(()) = served.next() => {}
+            incoming = consumer.next(MOST_SERVED_AT_ONCE.into()) => {
+                let (Incoming::Batch(batch), Some(channel)) = (incoming, consumer.channel()) else {
+                    continue;
+                };
+                for request in batch.deliveries {
+                    served.push(serve(channel.clone(), request, &handler));
+                }
+            }
+        }
+    }
+    while served.next().await.is_some() {}
+    consumer.close().await;
+}
+
+async fn serve<H, F>(channel: Channel, request: Delivery, handler: &H)
+where
+    H: Fn(Vec<u8>) -> F,
+    F: Future<Output = Vec<u8>>,
+{
+    let Delivery {
+        body,
+        properties,
+        acker,
+        ..
+    } = request;
+    let reply = handler(body).await;
+    let answered = async {
+        if let Some(reply_to) = properties.reply_to() {
+            answer(&channel, reply_to, &properties, &reply).await?;
+        }
+        acker.ack(BasicAckOptions::default()).await
+    };
+    if let Err(error) = answered.await {
+        // The caller has stopped waiting or will ask again.
+        tracing::debug!(%error, "a reply was lost");
+    }
+}
+
+async fn answer(
+    channel: &Channel,
+    reply_to: &ShortString,
+    request: &BasicProperties,
+    reply: &[u8],
+) -> lapin::Result<()> {
+    let mut properties = BasicProperties::default();
+    if let Some(id) = request.correlation_id() {
+        properties = properties.with_correlation_id(id.clone());
+    }
+    let options = BasicPublishOptions::default();
+    channel
+        .basic_publish("".into(), reply_to.clone(), options, reply, properties)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! What was read from the log in the queue's place: the queue should still deliver it, or a message was lost.
+
+use crate::domain::UserId;
+use crate::integration::message::IntegrationEvent;
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long the queue may take.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// How many events are remembered.
+const MOST: usize = 10_000;
+
+/// Events that the queue has not delivered yet, and since when they are missing.
+#[derive(Debug, Default)]
+pub(super) struct LateDeliveries(Mutex<HashMap<(UserId, u64), Instant>>);
+
+impl LateDeliveries {
+    /// Notes what is missing between the last event applied and this one.
+    pub(super) fn expect(&self, event: &IntegrationEvent, applied: Option<u64>) {
+        let mut missing = self.lock();
+        let first = applied.map_or(0, |revision| revision + 1);
+        for revision in first..event.revision {
+            if missing.len() < MOST {
+                missing.insert((event.user, revision), Instant::now());
+            }
+        }
+    }
+
+    pub(super) fn delivered(&self, event: (UserId, u64)) {
+        self.lock().remove(&event);
+    }
+
+    /// Reports what did not come in time, once, and how much that was.
+    pub(super) fn alarm(&self) -> usize {
+        let mut missing = self.lock();
+        let before = missing.len();
+        missing.retain(|(user, revision), since| {
+            let late = since.elapsed() > PATIENCE;
+            if late {
+                tracing::error!(%user, revision, "a message was lost; its event was read from the log");
+            }
+            !late
+        });
+        before - missing.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(UserId, u64), Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::integration::message::Change;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_queue_does_not_deliver_within_a_minute_is_reported_once() {
+        let late = LateDeliveries::default();
+        let user = UserId::new(7);
+        let event = IntegrationEvent {
+            id: uuid::Uuid::nil(),
+            user,
+            revision: 3,
+            created: 0,
+            change: Change::Fenced,
+        };
+        late.expect(&event, Some(0));
+        late.delivered((user, 1));
+        assert_eq!(late.alarm(), 0);
+        tokio::time::advance(PATIENCE * 2).await;
+        assert_eq!(late.alarm(), 1);
+        assert_eq!(late.alarm(), 0);
+    }
+}
