@@ -176,9 +176,14 @@ impl System {
 
     /// Where the broker keeps its data and its logs.
     pub async fn broker_folder(&self) -> Result<PathBuf> {
-        let nodes = self.broker.management("GET", "nodes", &Value::Null).await?;
-        let data = nodes[0]["db_dir"].as_str().context("a node has a db_dir")?;
-        let folder = Path::new(data).ancestors().nth(2);
+        // A young node does not know itself yet.
+        let data = wait::until("the node knows its folder", || async {
+            let nodes = self.broker.management("GET", "nodes", &Value::Null).await?;
+            let data = nodes[0]["db_dir"].as_str().map(str::to_owned);
+            data.context("a node has a db_dir")
+        })
+        .await?;
+        let folder = Path::new(&data).ancestors().nth(2);
         Ok(folder.context("the node's folder")?.to_owned())
     }
 

@@ -12,28 +12,44 @@ const QUEUES: [&str; 4] = [
     "users.directory.g1.3",
 ];
 
-/// Messages that no publisher of ours sends.
-fn garbage() -> Vec<(Value, String)> {
-    let headers = json!({
-        "cloudEvents:specversion": "1.0", "cloudEvents:type": "user.created.v1", "cloudEvents:source": "/users",
+/// The properties of a message about user 17, who never was, with some headers in place of the right ones.
+fn properties(wrong: &Value) -> Value {
+    let mut headers = json!({
+        "cloudEvents:specversion": "1.0", "cloudEvents:type": "user.created.v1", "cloudEvents:source": "users-service",
         "cloudEvents:subject": "17", "cloudEvents:sequence": "0", "cloudEvents:partitionkey": "17",
     });
-    let typed = json!({"headers": headers, "content_type": "application/json", "message_id": "no uuid", "delivery_mode": 2});
-    let mut no_revision = typed.clone();
-    no_revision["headers"]["cloudEvents:sequence"] = json!("minus one");
-    let mut unknown_type = typed.clone();
-    unknown_type["headers"]["cloudEvents:type"] = json!("user.promoted.v9");
-    let mut nested = typed.clone();
-    nested["headers"]["cloudEvents:subject"] = json!({"a": [1, 2]});
+    for (name, value) in wrong.as_object().into_iter().flatten() {
+        headers[format!("cloudEvents:{name}")] = value.clone();
+    }
+    json!({"headers": headers, "content_type": "application/json", "delivery_mode": 2, "message_id": uuid::Uuid::new_v4()})
+}
+
+/// Messages that no publisher of ours sends: bytes, and forgeries that come closer and closer to the real ones.
+fn garbage() -> Vec<(Value, String)> {
+    let body = json!({"id": "17"}).to_string();
+    let key = uuid::Uuid::new_v4().simple().to_string();
+    let sealed = json!({"id": "17", "key": key, "sealed": {"username": "AAAA", "given_name": "AAAA", "family_name": "AAAA"}});
+    let as_headers = |wrong: Value| (properties(&wrong), body.clone());
+    let as_body = |body: &str| (properties(&json!({})), body.to_owned());
+    let mut no_id = properties(&json!({}));
+    no_id["message_id"] = json!("no uuid");
     vec![
         (json!({}), String::new()),
         (json!({}), "not json".to_owned()),
         (json!({}), "{}".to_owned()),
-        (typed.clone(), "\u{0}\u{1}\u{2}".to_owned()),
-        (typed, json!({"id": 17, "sealed": "no"}).to_string()),
-        (no_revision, "{}".to_owned()),
-        (unknown_type, "{}".to_owned()),
-        (nested, "{}".to_owned()),
+        (no_id, sealed.to_string()),
+        as_body("\u{0}\u{1}\u{2}"),
+        as_body(&"[".repeat(100_000)),
+        as_body(&json!({"id": 17, "sealed": "no"}).to_string()),
+        as_body(&json!({"id": "18446744073709551615"}).to_string()),
+        as_body(&body),
+        as_headers(json!({"sequence": "minus one"})),
+        as_headers(json!({"sequence": "-1"})),
+        as_headers(json!({"partitionkey": "18"})),
+        as_headers(json!({"subject": {"a": [1, 2]}, "type": 7})),
+        as_headers(json!({"type": "user.promoted.v9"})),
+        as_headers(json!({"type": "user.fenced.v1", "sequence": "7"})),
+        as_headers(json!({"type": "user.patched.v1", "sequence": "9223372036854775807"})),
     ]
 }
 

@@ -24,6 +24,9 @@ async fn copy_every_message(system: &System) -> Result<()> {
     Ok(())
 }
 
+/// In the log line of a request, which is below the default level.
+const LOGGED: &str = r#""route":"/{id}""#;
+
 /// A system that logs everything it can, and the values that may never be found in it.
 struct Watched {
     system: System,
@@ -90,27 +93,38 @@ impl Watched {
         logs.map(|log| self.system.folder().join(log)).collect()
     }
 
-    /// Fails if a canary is in one of these, or if `witness`, which must be there, is not: then the search looked
-    /// in the wrong place.
-    fn nowhere(&self, places: &[PathBuf], witness: &str) -> Result<()> {
+    /// Fails if a canary is in a file of one of these places, or if the place's witness, which must be there, is not:
+    /// then the search looked in the wrong place.
+    fn not_in(&self, places: &[PathBuf], witness: &str) -> Result<()> {
         let places: Vec<_> = places.iter().map(PathBuf::as_path).collect();
         let witnesses = Search::for_texts(&[witness])?.in_files(&places)?;
-        ensure!(
-            !witnesses.found.is_empty(),
-            "{witness} is not in {places:?}"
-        );
-        let report = self.search.in_files(&places)?;
-        ensure!(
-            report.found.is_empty(),
-            "personal data in {:?}",
-            report.found
-        );
+        let found = !witnesses.found.is_empty();
+        ensure!(found, "{witness} is not in {places:?}");
+        let canaries = self.search.in_files(&places)?.found;
+        ensure!(canaries.is_empty(), "personal data in {canaries:?}");
         Ok(())
+    }
+
+    fn store(&self) -> PathBuf {
+        self.system.folder().join("store")
+    }
+
+    /// Read model and keys.
+    fn users(&self) -> PathBuf {
+        self.system.folder().join("users")
+    }
+
+    async fn nowhere_in_clear(&self, id: &str) -> Result<()> {
+        self.not_in(&[self.store()], &format!("users-{id}"))?;
+        self.not_in(&[self.system.broker_folder().await?], id)?;
+        self.not_in(&[self.users()], "given_name")?;
+        self.not_in(&self.logs(), LOGGED)
     }
 }
 
 /// Waits until the messages of a life are in the copy, and searches them header by header.
-async fn messages_are_clean(watched: &Watched, id: &str, count: usize) -> Result<()> {
+/// Returns the id of the key that the user's data is sealed under.
+async fn messages_are_clean(watched: &Watched, id: &str, count: usize) -> Result<String> {
     let messages = wait::until("every event has its message", || async {
         let messages = watched.system.messages(COPY).await?;
         ensure!(messages.len() >= count, "{messages:?}");
@@ -125,7 +139,9 @@ async fn messages_are_clean(watched: &Watched, id: &str, count: usize) -> Result
             "{message}"
         );
     }
-    Ok(())
+    let created = messages[0]["payload"].as_str().context("a payload")?;
+    let created: Value = serde_json::from_str(created)?;
+    Ok(created["key"].as_str().context("a key id")?.to_owned())
 }
 
 async fn erased(watched: &Watched, id: &str) -> Result<()> {
@@ -145,44 +161,33 @@ async fn personal_data_is_nowhere_in_clear_and_gone_after_delete() -> Result<()>
     let system = &watched.system;
     let id = watched.live().await?;
     watched.listed(1).await?;
-    messages_are_clean(&watched, &id, 2).await?;
-
-    let store = vec![system.folder().join("store")];
-    let broker = vec![system.broker_folder().await?];
-    let read_model = system.folder().join("users");
-    watched.nowhere(&store, "UserCreated.v1")?;
-    watched.nowhere(&broker, &id)?;
-    watched.nowhere(&watched.logs(), "\"level\":\"TRACE\"")?;
-    // The control: the read model may hold the names while the user lives, so the search finds them there.
-    let before = watched.search.in_files(&[&read_model])?;
-    ensure!(
-        !before.found.is_empty(),
-        "the names are in no file of the read model"
-    );
+    let key = messages_are_clean(&watched, &id, 2).await?;
+    watched.nowhere_in_clear(&id).await?;
+    // What the read model holds is sealed, and its row names the key: that is what must go.
+    let row = Search::for_texts(&[&key])?;
+    let held = row.in_files(&[&watched.users()])?.found;
+    ensure!(!held.is_empty(), "the read model does not hold the user");
 
     system.users()?.delete(&id).await?.expect(204)?;
     watched.listed(0).await?;
     erased(&watched, &id).await?;
-    wait::until("the read model's files have none", || async {
-        let left = watched.search.in_files(&[&read_model])?;
-        ensure!(left.found.is_empty(), "personal data in {:?}", left.found);
+    wait::until("the read model has nothing of the user", || async {
+        let left = row.in_files(&[&watched.users()])?.found;
+        ensure!(left.is_empty(), "the row is in {left:?}");
         Ok(())
     })
     .await?;
     messages_are_clean(&watched, &id, 3).await?;
-    watched.nowhere(&store, "UserDeleted.v1")?;
-    watched.nowhere(&broker, &id)?;
-    watched.nowhere(&watched.logs(), "\"level\":\"TRACE\"")?;
-    planted_data_is_found(&watched)
+    watched.nowhere_in_clear(&id).await?;
+    planted_data_is_found(&watched, &id).await
 }
 
-/// The control of all the searches above: the same search finds a value planted beside what it searched.
-fn planted_data_is_found(watched: &Watched) -> Result<()> {
-    let places = [watched.system.folder().join("store")];
-    let planted = places[0].join("planted");
+/// The control of all the searches above: the same search finds a value that lies beside what it searched.
+async fn planted_data_is_found(watched: &Watched, id: &str) -> Result<()> {
+    let planted = watched.store().join("planted");
     let value = Value::from(watched.canaries[5].clone()).to_string();
     fs::write(&planted, format!("before {value} after")).context("plant")?;
-    let failure = watched.nowhere(&places, "UserDeleted.v1").err();
+    let failure = watched.nowhere_in_clear(id).await.err();
     let failure = failure.context("a planted value was not found")?;
     ensure!(failure.to_string().contains("planted"), "{failure}");
     Ok(())
