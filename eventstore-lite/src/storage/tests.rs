@@ -132,7 +132,7 @@ fn write_of(step: &Step) -> Write {
         Step::Append(stream, expected, ids) => (
             stream,
             expected,
-            Change::Append(ids.iter().map(new_event).collect()),
+            Change::Append(ids.iter().copied().map(new_event).collect()),
         ),
         Step::Delete(stream, expected) => (stream, expected, Change::SoftDelete),
         Step::Tombstone(stream, expected) => (stream, expected, Change::Tombstone),
@@ -146,10 +146,10 @@ fn write_of(step: &Step) -> Write {
     }
 }
 
-fn new_event(number: &u8) -> NewEvent {
+fn new_event(number: u8) -> NewEvent {
     let event_type = "happened".to_owned();
     NewEvent {
-        id: id(*number),
+        id: id(number),
         event_type,
         is_json: true,
         data: "{}".into(),
@@ -260,7 +260,7 @@ fn check(
             );
         }
         (Verdict::Wrong, Outcome::WrongRevision { current }) => {
-            prop_assert_eq!(*current, last(before))
+            prop_assert_eq!(*current, last(before));
         }
         (Verdict::Gone, Outcome::StreamDeleted(_)) => {}
         (verdict, outcome) => prop_assert!(false, "{verdict:?} and not {outcome:?}"),
