@@ -28,7 +28,7 @@ async fn key(app: &App, user: &Value) -> KeyId {
 
 async fn publish_up_to(app: &App, position: Position) {
     let Position { commit, prepare } = position;
-    let data = json!({"commit": commit, "prepare": prepare, "holder": "test"});
+    let data = json!({"commit": commit, "prepare": prepare, "holder": Uuid::new_v4()});
     let checkpoint = NewEvent {
         id: Uuid::new_v4(),
         event_type: "PublisherCheckpoint.v1".into(),

@@ -68,7 +68,9 @@ async fn starts(role: Role, missing: &[&str]) {
         .permissions();
     assert_eq!(mode.mode() & 0o777, 0o700);
     shutdown.cancel();
-    running.join().unwrap().unwrap();
+    // The roles were started on this test's runtime, so it must not be blocked while they stop.
+    let stopped = tokio::task::spawn_blocking(|| running.join().unwrap());
+    stopped.await.unwrap().unwrap();
 }
 
 #[tokio::test]
