@@ -129,8 +129,8 @@ impl System {
 
     /// A caller of the users service.
     pub fn users(&self) -> Result<Users> {
-        let api = [Part::Serve, Part::Api].into_iter();
-        let api = api.filter_map(|part| self.address(part)).next();
+        let mut api = [Part::Serve, Part::Api].into_iter();
+        let api = api.find_map(|part| self.address(part));
         Users::new(&format!("http://{}", api.context("an API")?))
     }
 

@@ -118,6 +118,19 @@ async fn the_services_wait_for_the_store_and_then_for_the_broker() -> Result<()>
 }
 
 #[tokio::test]
+async fn the_commands_wait_for_the_ids() -> Result<()> {
+    let broker = Node::Shared(PrivateBroker::shared().await);
+    let url = broker.vhost().await;
+    let mut system = System::prepare(&Part::ROLES, broker, &url, "info")?;
+    for part in Part::ROLES.into_iter().filter(|part| *part != Part::Uuids) {
+        system.start_part(part).await?;
+    }
+    missing(&system, &[Part::Api], &["ids"], &["event store"]).await?;
+    system.start_part(Part::Uuids).await?;
+    works(&system).await
+}
+
+#[tokio::test]
 async fn a_cut_line_to_the_broker_mends_itself() -> Result<()> {
     let (mut system, proxy) = alone().await?;
     proxy.open();
