@@ -59,11 +59,15 @@ impl View {
     /// # Errors
     /// When the database fails.
     pub async fn discount_attempt(&self, event: (UserId, u64)) -> Result<(), sqlx::Error> {
-        let discount = "UPDATE attempts SET attempts = attempts - 1 WHERE id = ? AND revision = ?";
-        let discount = sqlx::query(discount)
-            .bind(number(event.0.number()))
-            .bind(number(event.1));
-        discount.execute(self.read_model.pool()).await.map(drop)
+        for statement in [
+            "UPDATE attempts SET attempts = attempts - 1 WHERE id = ? AND revision = ?",
+            "DELETE FROM attempts WHERE id = ? AND revision = ? AND attempts <= 0",
+        ] {
+            let query = sqlx::query(statement).bind(number(event.0.number()));
+            let query = query.bind(number(event.1));
+            query.execute(self.read_model.pool()).await?;
+        }
+        Ok(())
     }
 
     /// Lifts the hold of a user.
