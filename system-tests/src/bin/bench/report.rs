@@ -74,7 +74,7 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "\n* bound by HTTP and the generator: the service itself is faster than this."
+            "\nEach connection sends its next request when the last one is answered.\n* bound by HTTP and the generator: the service itself is faster than this."
         )?;
         writeln!(
             f,
