@@ -1,6 +1,8 @@
 //! The write side: commands come in, events go to the store, and the answer waits until they are durable.
 
 pub mod api;
+pub mod error;
+mod execution;
 pub mod handler;
 pub mod history;
 pub mod reservation;

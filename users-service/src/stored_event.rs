@@ -8,15 +8,16 @@
 //! today's terms, so nobody else knows that there were others.
 
 mod reservation;
+mod sealed_names;
 #[cfg(test)]
 mod tests;
 mod user;
 
 pub use reservation::{ReservationEvent, USERNAME_CLAIMED, USERNAME_RELEASED};
+pub use sealed_names::{SealedNames, Unopened};
 pub use user::{
-    Fence, REGISTRATION_ABANDONED, RENAME_FENCED, SealedNames, StoredEvent, TOMBSTONES,
-    USER_CREATED, USER_DELETED, USER_PATCHED, USER_STREAM_PREFIX, Unopened, tombstone,
-    user_of_stream, user_stream,
+    Fence, REGISTRATION_ABANDONED, RENAME_FENCED, StoredEvent, TOMBSTONES, USER_CREATED,
+    USER_DELETED, USER_PATCHED, USER_STREAM_PREFIX, tombstone, user_of_stream, user_stream,
 };
 
 use bytes::Bytes;

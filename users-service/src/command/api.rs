@@ -2,7 +2,8 @@
 //!
 //! Invariant: personal data is in answers to those who asked for it, and nowhere else.
 
-use super::handler::{CommandError, CommandHandler};
+use super::error::CommandError;
+use super::handler::CommandHandler;
 use crate::domain::{
     Changes, FamilyName, GivenName, InvalidName, Profile, UserError, UserId, Username,
 };

@@ -1,0 +1,189 @@
+//! The part of an event that is sealed, and what goes with it in clear.
+
+use super::user::user_stream;
+use super::{Undecodable, json};
+use crate::domain::{
+    Changes, Claim, FamilyName, GivenName, InvalidName, NameField, Profile, ReservationName,
+    UserId, Username,
+};
+use crate::privacy::Personal;
+use crate::privacy::cipher::{DoesNotOpen, KeyId, Place, Sealed, SubjectKey};
+use event_streams::{NewEvent, RecordedEvent};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// The fields that are sealed.
+const NAMES: [NameField; 3] = [
+    NameField::Username,
+    NameField::GivenName,
+    NameField::FamilyName,
+];
+
+/// Names, each sealed under the user's key, and what goes with them in clear.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedNames {
+    /// The user's key.
+    pub key: KeyId,
+    /// The claim under which the username is held.
+    pub claim: Claim,
+    stream: String,
+    event_type: &'static str,
+    fields: BTreeMap<NameField, Sealed>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Data {
+    id: String,
+    key: String,
+    sealed: BTreeMap<String, Sealed>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Metadata {
+    reservation: String,
+    claim_revision: u64,
+}
+
+/// Why a stored event did not become an event of the domain. Does not repeat values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unopened {
+    /// Another key, another place, or damaged.
+    #[error(transparent)]
+    DoesNotOpen(#[from] DoesNotOpen),
+    /// The value is no name.
+    #[error(transparent)]
+    InvalidName(#[from] InvalidName),
+    /// A user cannot be made without this name.
+    #[error("{0} is missing")]
+    Missing(NameField),
+}
+
+impl SealedNames {
+    pub(super) fn decode(
+        event: &RecordedEvent,
+        event_type: &'static str,
+    ) -> Result<Self, Undecodable> {
+        let malformed = || Undecodable::Malformed(event_type.to_owned());
+        let data: Data = serde_json::from_slice(&event.data).map_err(|_| malformed())?;
+        let clear: Metadata = serde_json::from_slice(&event.metadata).map_err(|_| malformed())?;
+        let fields = data.sealed.into_iter().map(|(name, sealed)| {
+            let field = NAMES.into_iter().find(|field| field.as_str() == name);
+            field.map(|field| (field, sealed)).ok_or_else(malformed)
+        });
+        Ok(Self {
+            key: data.key.parse().map_err(|_| malformed())?,
+            claim: Claim {
+                reservation: ReservationName::new(&clear.reservation),
+                revision: clear.claim_revision,
+            },
+            stream: event.stream.clone(),
+            event_type,
+            fields: fields.collect::<Result<_, _>>()?,
+        })
+    }
+
+    pub(super) fn seal(
+        (user, event_type): (UserId, &'static str),
+        changes: &Changes,
+        claim: &Claim,
+        key: &SubjectKey,
+    ) -> Self {
+        let stream = user_stream(user);
+        let names = [
+            changes.username.as_ref().map(Username::personal),
+            changes.given_name.as_ref().map(GivenName::personal),
+            changes.family_name.as_ref().map(FamilyName::personal),
+        ];
+        let seal = |(field, name): (NameField, Option<&Personal<String>>)| {
+            Some((field, key.seal(place(&stream, event_type, field), name?)))
+        };
+        let fields = NAMES.into_iter().zip(names).filter_map(seal).collect();
+        Self {
+            key: key.id(),
+            claim: claim.clone(),
+            stream,
+            event_type,
+            fields,
+        }
+    }
+
+    pub(super) fn encode(self, id: Uuid, user: UserId) -> NewEvent {
+        let named = |(field, sealed): (NameField, Sealed)| (field.as_str().to_owned(), sealed);
+        let data = Data {
+            id: user.to_string(),
+            key: self.key.to_string(),
+            sealed: self.fields.into_iter().map(named).collect(),
+        };
+        let metadata = Metadata {
+            reservation: self.claim.reservation.to_string(),
+            claim_revision: self.claim.revision,
+        };
+        NewEvent {
+            id,
+            event_type: self.event_type.into(),
+            data: json(&data),
+            metadata: json(&metadata),
+        }
+    }
+
+    /// The names that are there, in clear, for example to seal them for another place.
+    ///
+    /// # Errors
+    /// When one does not open with the key.
+    pub fn open(
+        &self,
+        key: &SubjectKey,
+    ) -> Result<BTreeMap<NameField, Personal<String>>, DoesNotOpen> {
+        let open = |(&field, sealed)| {
+            let place = place(&self.stream, self.event_type, field);
+            Ok((field, key.open(place, sealed)?))
+        };
+        self.fields.iter().map(open).collect()
+    }
+
+    pub(super) fn changes(&self, key: &SubjectKey) -> Result<Changes, Unopened> {
+        let mut names = self.open(key)?;
+        let mut take = |field| names.remove(&field).map(Personal::into_revealed);
+        Ok(Changes {
+            username: take(NameField::Username).map(Username::parse).transpose()?,
+            given_name: take(NameField::GivenName)
+                .map(GivenName::parse)
+                .transpose()?,
+            family_name: take(NameField::FamilyName)
+                .map(FamilyName::parse)
+                .transpose()?,
+        })
+    }
+}
+
+impl TryFrom<Changes> for Profile {
+    type Error = Unopened;
+
+    fn try_from(changes: Changes) -> Result<Self, Unopened> {
+        let missing = Unopened::Missing;
+        Ok(Self {
+            username: changes.username.ok_or(missing(NameField::Username))?,
+            given_name: changes.given_name.ok_or(missing(NameField::GivenName))?,
+            family_name: changes.family_name.ok_or(missing(NameField::FamilyName))?,
+        })
+    }
+}
+
+impl From<Profile> for Changes {
+    fn from(profile: Profile) -> Self {
+        Self {
+            username: Some(profile.username),
+            given_name: Some(profile.given_name),
+            family_name: Some(profile.family_name),
+        }
+    }
+}
+
+fn place<'a>(stream: &'a str, event_type: &'a str, field: NameField) -> Place<'a> {
+    Place {
+        container: stream,
+        event_type,
+        field: field.as_str(),
+    }
+}
