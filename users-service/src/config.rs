@@ -1,15 +1,44 @@
 //! What the process is told from outside, by flags or by the environment. URLs and secrets are never shown.
 
+use crate::domain::UserId;
 use crate::privacy::cipher::MasterKey;
 use crate::privacy::pseudonym::UsernameSecret;
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, Parser};
 use std::fs::DirBuilder;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use zeroize::Zeroizing;
+
+/// User accounts: commands, read models, erasure.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub enum Arguments {
+    /// All roles in one process.
+    Serve(Config),
+    /// POST, GET /{id}, PATCH, DELETE.
+    CommandApi(Config),
+    /// GET / (the list).
+    QueryApi(Config),
+    /// The routes of both.
+    Api(Config),
+    /// From the broker to the read model.
+    Projector(Config),
+    /// From the event store to the broker.
+    Publisher(Config),
+    /// Finishes every deletion.
+    Eraser(Config),
+    /// Re-reads one user into the read model, and ends.
+    Replay {
+        /// The user's id.
+        user: UserId,
+        /// The settings.
+        #[command(flatten)]
+        config: Config,
+    },
+}
 
 /// The settings of every role; each reads what it needs.
 #[derive(Debug, Clone, Args)]

@@ -1,7 +1,8 @@
 //! How a user is forgotten, step by step; every step may be repeated, and whoever finds it half done goes on.
 //!
 //! Order: `UserDeleted` in the user's stream, tombstone in stream `users`, key destroyed, name released, and, once the
-//! publisher is past it, the user's stream tombstoned.
+//! publisher is past it, the user's stream tombstoned. ([`Erasure::erase`] is where a journal belongs, before its first
+//! write; the eraser's last step is where recipients are waited for.)
 
 mod checkpoint;
 mod eraser;
