@@ -7,7 +7,7 @@
 //! - When [`SubjectKeys::destroy`] returns, the key is in neither the file nor its log, and that is durable.
 //! - Keys lie wrapped by the master key, and none is kept in memory after it was handed out.
 
-use super::cipher::{KeyId, MasterKey, SubjectKey};
+use super::cipher::{Hexadecimal, KeyId, MasterKey, SubjectKey};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -284,15 +284,20 @@ async fn make_batch(pool: &SqlitePool, master: &MasterKey) -> Result<Vec<Subject
     let keys: Vec<SubjectKey> = std::iter::repeat_with(SubjectKey::generate)
         .take(BATCH)
         .collect();
-    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
-    for key in &keys {
-        sqlx::query("INSERT INTO keys (id, wrapped) VALUES (?, ?)")
-            .bind(key.id().as_bytes().to_vec())
-            .bind(master.wrap(key))
-            .execute(&mut *transaction)
-            .await?;
-    }
-    transaction.commit().await?;
+    let row = |key: &SubjectKey| {
+        [
+            key.id().to_string(),
+            Hexadecimal(&master.wrap(key)).to_string(),
+        ]
+    };
+    let rows: Vec<_> = keys.iter().map(row).collect();
+    sqlx::query(
+        "INSERT INTO keys (id, wrapped)
+         SELECT unhex(value ->> 0), unhex(value ->> 1) FROM json_each(?)",
+    )
+    .bind(serde_json::json!(rows).to_string())
+    .execute(pool)
+    .await?;
     Ok(keys)
 }
 

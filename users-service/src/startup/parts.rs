@@ -12,6 +12,7 @@ use crate::projection::view::View;
 use crate::query::api::Directory;
 use crate::query::read_model::ReadModel;
 use event_streams::EventStreams;
+use jittered_backoff::Backoff;
 use messaging::{Broker, RpcClient};
 use std::fmt::Display;
 use std::time::Duration;
@@ -21,6 +22,9 @@ use web::Readiness;
 const IDS: &str = "uuids";
 /// How often the read model is compared with the log.
 const CHECK_EVERY: Duration = Duration::from_secs(10);
+
+/// How often a file is tried to be opened, which takes about a second.
+const OPENING_ATTEMPTS: u32 = 7;
 
 /// What all roles share.
 pub(super) struct Parts {
@@ -35,7 +39,8 @@ impl Parts {
         let store = EventStreams::connect(&config.servers.eventstore_url)?;
         let broker = Broker::connect(&config.servers.amqp_url, env!("CARGO_PKG_NAME"))?;
         let keys = config.data.folder()?.join("keys.db");
-        let keys = SubjectKeys::open(&keys, config.data.master_key()?).await?;
+        let master = config.data.master_key()?;
+        let keys = patiently(async || SubjectKeys::open(&keys, master.clone()).await).await?;
         Ok(Self {
             store,
             broker,
@@ -82,7 +87,20 @@ impl Parts {
 
 async fn read_model(config: &Config) -> anyhow::Result<ReadModel> {
     let file = config.data.folder()?.join("directory.db");
-    Ok(ReadModel::open(&file).await?)
+    Ok(patiently(async || ReadModel::open(&file).await).await?)
+}
+
+/// Opens a file that other roles, started at the same time, may be making too: SQLite refuses all but one of them at once,
+/// whatever its timeout.
+async fn patiently<T, E>(open: impl AsyncFn() -> Result<T, E>) -> Result<T, E> {
+    let mut backoff = Backoff::default();
+    for _ in 1..OPENING_ATTEMPTS {
+        match open().await {
+            Ok(opened) => return Ok(opened),
+            Err(_) => backoff.pause().await,
+        }
+    }
+    open().await
 }
 
 /// Adds a dependency that is asked anew each time.

@@ -2,6 +2,7 @@
 
 use crate::support::until;
 use clap::Parser;
+use futures::future::join_all;
 use reqwest::StatusCode;
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt as _;
@@ -101,5 +102,24 @@ async fn a_wrong_secret_is_refused_and_not_shown() {
         let error = format!("{:?}", refused.err().unwrap());
         assert!(error.contains("holds no secret"), "{error}");
         assert!(wrong.is_empty() || !error.contains(wrong), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn roles_that_start_at_once_share_new_files() {
+    for _ in 0..2 {
+        let folder = TempDir::new().unwrap();
+        let config = config(folder.path(), &"0e".repeat(32));
+        let roles = [
+            Role::Serve,
+            Role::Api,
+            Role::QueryApi,
+            Role::Projector,
+            Role::Eraser,
+        ];
+        let started = join_all(roles.map(|role| Application::build(role, &config))).await;
+        for application in started {
+            application.unwrap();
+        }
     }
 }

@@ -177,21 +177,3 @@ async fn a_lost_key_is_not_ready_until_it_is_back_or_destroyed() {
     keys.check().await.unwrap();
     keys.check().await.unwrap();
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn roles_that_start_at_once_share_a_new_file() {
-    for _ in 0..5 {
-        let folder = TempDir::new().unwrap();
-        let path = folder.path().join("keys.db");
-        let mut opening = tokio::task::JoinSet::new();
-        for _ in 0..6 {
-            let path = path.clone();
-            opening.spawn(async move {
-                let keys = SubjectKeys::open(&path, master("0a")).await.unwrap();
-                keys.fresh().await.unwrap().id()
-            });
-        }
-        let ids: HashSet<KeyId> = opening.join_all().await.into_iter().collect();
-        assert_eq!(ids.len(), 6);
-    }
-}
