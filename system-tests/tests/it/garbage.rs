@@ -43,6 +43,7 @@ fn garbage() -> Vec<(Value, String)> {
         as_body(&json!({"id": 17, "sealed": "no"}).to_string()),
         as_body(&json!({"id": "18446744073709551615"}).to_string()),
         as_body(&body),
+        as_body(&sealed.to_string()),
         as_headers(json!({"sequence": "minus one"})),
         as_headers(json!({"sequence": "-1"})),
         as_headers(json!({"partitionkey": "18"})),

@@ -184,20 +184,21 @@ impl Run<'_> {
         let mut outcomes = self.view().apply(&readable, false).await?.into_iter();
         for ((event, resealed), delivery) in batch.events.iter().zip(resealed).zip(batch.deliveries)
         {
-            let outcome = resealed.ok().and_then(|_| outcomes.next());
+            let outcome = resealed.map(|_| outcomes.next().unwrap_or(Outcome::Gap));
             match outcome {
-                Some(Outcome::Applied | Outcome::Duplicate | Outcome::Held) => {
+                Ok(Outcome::Applied | Outcome::Duplicate | Outcome::Held) => {
                     self.late.delivered((event.user, event.revision));
                 }
-                Some(Outcome::Gap) => {
+                Ok(Outcome::Gap) => {
                     if !self.fill_gap(event).await? {
                         self.bury(queue, delivery, "the log has no such event")
                             .await?;
                     }
                 }
-                None => {
+                Err(unreadable) => {
+                    // If the log has such an event whose key is lost, this fails, and goes on failing.
                     self.repair.catch_up(event.user, false).await?;
-                    self.bury(queue, delivery, "its names do not open").await?;
+                    self.bury(queue, delivery, &unreadable.to_string()).await?;
                 }
             }
         }

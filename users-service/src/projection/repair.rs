@@ -7,15 +7,26 @@
 use super::directory::{DirectoryEvent, ERASED, Effect, Entry};
 use super::view::{Standing, View};
 use crate::domain::{NameField, UserId};
-use crate::integration::mapping::{self, STREAM_DELETED, Unmappable};
+use crate::integration::mapping::{self, STREAM_DELETED};
 use crate::integration::message::{Change, IntegrationEvent, Names};
 use crate::privacy::Personal;
 use crate::privacy::cipher::{DoesNotOpen, KeyId, SubjectKey};
-use crate::privacy::subject_keys::{Lookup, SubjectKeys};
+use crate::privacy::subject_keys::{KeysError, Lookup, SubjectKeys};
 use crate::query::read_model;
 use crate::stored_event::{USER_STREAM_PREFIX, user_stream};
 use event_streams::{Direction, EventStreams, Position, ReadError, RecordedEvent};
 use std::collections::{BTreeMap, HashMap};
+
+/// Why the names of a message cannot be read. Says nothing of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unreadable {
+    /// The key store has not got the key: lost, or the message is forged.
+    #[error("there is no key {0}")]
+    NoKey(KeyId),
+    /// Another key, another place, or damaged.
+    #[error(transparent)]
+    DoesNotOpen(#[from] DoesNotOpen),
+}
 
 /// How many events are read at once.
 const PAGE: usize = 500;
@@ -46,11 +57,12 @@ impl Repair {
     /// Seals the names of messages for the read model; all keys are looked up at once.
     ///
     /// # Errors
-    /// When the key store fails, or lost a key. A message whose names do not open is a failure of its own.
+    /// When the key store fails. A message whose names cannot be read is a failure of its own: only the log tells whether
+    /// its key is lost, or was never there.
     pub(super) async fn reseal(
         &self,
         events: &[IntegrationEvent],
-    ) -> Result<Vec<Result<DirectoryEvent, DoesNotOpen>>, Unmappable> {
+    ) -> Result<Vec<Result<DirectoryEvent, Unreadable>>, KeysError> {
         let ids: Vec<KeyId> = events
             .iter()
             .filter_map(|event| event.change.key())
@@ -60,7 +72,8 @@ impl Repair {
         } else {
             self.keys.find_many(&ids).await?
         };
-        events.iter().map(|event| resealed(event, &keys)).collect()
+        let resealed = events.iter().map(|event| resealed(event, &keys));
+        Ok(resealed.collect())
     }
 
     /// Applies what the log has of a user after the last event applied. A tombstoned stream is an erasure. Without
@@ -178,31 +191,29 @@ fn erasure(user: UserId) -> DirectoryEvent {
 fn resealed(
     event: &IntegrationEvent,
     keys: &HashMap<KeyId, Lookup>,
-) -> Result<Result<DirectoryEvent, DoesNotOpen>, Unmappable> {
+) -> Result<DirectoryEvent, Unreadable> {
     let key = match event.change.key().map(|id| (id, keys.get(&id))) {
         Some((_, Some(Lookup::Found(key)))) => Some(key),
         None | Some((_, Some(Lookup::Destroyed))) => None,
-        Some((id, Some(Lookup::Missing) | None)) => return Err(Unmappable::KeyLost(id)),
+        Some((id, Some(Lookup::Missing) | None)) => return Err(Unreadable::NoKey(id)),
     };
     let effect = match (&event.change, key) {
-        (Change::Deleted, _) => Ok(Effect::Erase),
-        (Change::Fenced, _) => Ok(Effect::Nothing),
+        (Change::Deleted, _) => Effect::Erase,
+        (Change::Fenced, _) => Effect::Nothing,
         (Change::Created(Names::Erased) | Change::Patched(Names::Erased), _)
-        | (Change::Created(_) | Change::Patched(_), None) => Ok(Effect::Forget),
-        (Change::Created(Names::Sealed { .. }), Some(key)) => event
-            .change
-            .open(key)
-            .map(|names| Effect::Begin(entry(key, &names))),
-        (Change::Patched(Names::Sealed { .. }), Some(key)) => event
-            .change
-            .open(key)
-            .map(|names| Effect::Change(entry(key, &names).names)),
+        | (Change::Created(_) | Change::Patched(_), None) => Effect::Forget,
+        (Change::Created(Names::Sealed { .. }), Some(key)) => {
+            Effect::Begin(entry(key, &event.change.open(key)?))
+        }
+        (Change::Patched(Names::Sealed { .. }), Some(key)) => {
+            Effect::Change(entry(key, &event.change.open(key)?).names)
+        }
     };
-    Ok(effect.map(|effect| DirectoryEvent {
+    Ok(DirectoryEvent {
         user: event.user,
         revision: event.revision,
         effect,
-    }))
+    })
 }
 
 fn entry(key: &SubjectKey, names: &BTreeMap<NameField, Personal<String>>) -> Entry {
