@@ -97,21 +97,22 @@ impl Stock {
     async fn serve(mut self, mut requests: mpsc::Receiver<oneshot::Sender<UserId>>) {
         let mut batch = Vec::new();
         while requests.recv_many(&mut batch, MOST - SPARE).await > 0 {
+            if self.fetched.elapsed() > FRESH {
+                self.ids.clear();
+            }
             let unserved = self.hand_out(std::mem::take(&mut batch));
             if unserved.is_empty() {
                 continue;
             }
             self.fetch(unserved.len() + SPARE).await;
-            // Whoever gets none now is told so: the sender is dropped.
+            // They asked before these ids were made, however long that took. Whoever gets none now is told so: the
+            // sender is dropped.
             self.hand_out(unserved);
         }
     }
 
     /// Gives ids to as many as there are, in the order in which they came; answers those who got none.
     fn hand_out(&mut self, waiting: Vec<oneshot::Sender<UserId>>) -> Vec<oneshot::Sender<UserId>> {
-        if self.fetched.elapsed() > FRESH {
-            self.ids.clear();
-        }
         let mut waiting = waiting.into_iter();
         for waiter in waiting.by_ref() {
             let Some(id) = self.ids.pop_front() else {

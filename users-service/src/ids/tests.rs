@@ -160,3 +160,21 @@ async fn those_who_wait_are_bounded() {
         .count();
     assert_eq!(refused, 1);
 }
+
+struct Slow;
+
+impl IdService for Slow {
+    fn fetch(&self, count: usize, _: Option<UserId>) -> BoxFuture<'_, anyhow::Result<Vec<UserId>>> {
+        async move {
+            tokio::time::sleep(FRESH * 2).await;
+            Ok((1..=count as u64).map(UserId::new).collect())
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn ids_that_took_long_to_come_serve_those_who_waited_for_them() {
+    let source = IdSource::new(vec![Box::new(Slow)]);
+    assert_eq!(source.next().await, Ok(UserId::new(1)));
+}

@@ -219,16 +219,17 @@ impl SubjectKeys {
     /// # Errors
     /// When the database fails, or [`KeysError::Lost`] for as long as a key that was asked for is missing.
     pub async fn check(&self) -> Result<(), KeysError> {
-        let lost = self.lost().take();
+        let lost = *self.lost();
         let ids = [lost.unwrap_or(KeyId::from_bytes([0; 16]))];
         let found = self.look_up(&ids).await?;
         match (lost, found.get(&ids[0])) {
-            (Some(id), Some(Lookup::Missing)) => {
-                self.lost().get_or_insert(id);
-                Err(KeysError::Lost(id))
+            (Some(id), Some(Lookup::Missing)) => return Err(KeysError::Lost(id)),
+            (Some(_), Some(Lookup::Found(_) | Lookup::Destroyed)) => {
+                self.lost().take_if(|now| Some(*now) == lost);
             }
-            (None, _) | (_, None | Some(Lookup::Found(_) | Lookup::Destroyed)) => Ok(()),
+            (None, _) | (_, None) => {}
         }
+        Ok(())
     }
 
     fn lost(&self) -> MutexGuard<'_, Option<KeyId>> {
