@@ -194,28 +194,3 @@ fn a_stream_tells_whose_it_is() {
         assert_eq!(user_of_stream(stream), None, "{stream}");
     }
 }
-
-#[test]
-#[ignore = "run once per new version, to make its example; examples are never edited"]
-fn write_examples() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/events");
-    let users = every_user_event().map(|event| {
-        (
-            "users-1",
-            StoredEvent::encode(Uuid::nil(), ada(), &event, &key()),
-        )
-    });
-    let reservations = [ReservationEvent::Claimed(ada()), ReservationEvent::Released]
-        .map(|event| ("username-00", event.encode(Uuid::nil())));
-    for (stream, event) in users.into_iter().chain(reservations) {
-        let path = format!("{folder}/{}.json", event.event_type);
-        let mut example = json!({"stream": stream, "type": event.event_type});
-        example["data"] = serde_json::from_slice(&event.data).unwrap();
-        if !event.metadata.is_empty() {
-            example["metadata"] = serde_json::from_slice(&event.metadata).unwrap();
-        }
-        if !std::fs::exists(&path).unwrap() {
-            std::fs::write(path, format!("{example:#}\n")).unwrap();
-        }
-    }
-}
