@@ -29,6 +29,9 @@ lint: ## formatting, lints, documents, licences and borders of dependencies, scr
 test: lint ## all checks: lints, unit, integration and system tests; installs what it needs
 	@scripts/test
 
+test-long: ## kill -9 every part under load, KILLS=50 times each, and count losses
+	@SYSTEM_TESTS_KILLS=$(or $(KILLS),50) scripts/test -p system-tests --test it kills
+
 test-up: ## `make up`, the tour of README.md and `make down`, on other ports and in a folder of its own
 	@scripts/test-up
 
@@ -43,4 +46,4 @@ ifeq ($(firstword $(MAKECMDGOALS)),logs)
 users uuids eventstore rabbitmq: ; @:
 endif
 
-.PHONY: help up rebuild down logs reset lint test test-up loadtest bench users uuids eventstore rabbitmq
+.PHONY: help up rebuild down logs reset lint test test-long test-up loadtest bench users uuids eventstore rabbitmq
