@@ -1,11 +1,12 @@
-//! What every request passes through: errors of the framework become problems, and one line is logged.
+//! What every request passes through: a query that cannot be decoded is refused, HEAD is answered wherever GET is, errors
+//! of the framework become problems, and one line is logged.
 //!
 //! Invariant: the line has the route's template, never the path, the query or an unknown method, which are the caller's text.
 
 use std::time::Instant;
 
 use actix_web::{
-    Error,
+    Error, ResponseError as _,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{Method, StatusCode, header},
@@ -24,25 +25,62 @@ const KNOWN: [Method; 7] = [
     Method::OPTIONS,
 ];
 
-/// Turns answers that are errors without a problem (404, 405, …) into problems, and logs the request:
-/// a 500 at WARN, anything else at DEBUG, as a line costs more than answering.
+/// Hands on what can be understood, turns answers that are errors without a problem (404, 405, …) into problems, and logs
+/// the request: a 500 at WARN, anything else at DEBUG, as a line costs more than answering.
 pub(crate) async fn observe(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let begun = Instant::now();
-    let response = next.call(request).await?;
-    log(&response, begun);
-    Ok(with_problem(response.map_into_boxed_body()))
+    let method = request.method().clone();
+    let mut response = if request.query_string().split(['&', '=']).all(decodes) {
+        get_for_head(&mut request);
+        next.call(request).await?.map_into_boxed_body()
+    } else {
+        let problem = Problem::bad_request("the query cannot be percent-decoded");
+        request.into_response(problem.error_response())
+    };
+    allow_head(&mut response);
+    log(&method, &response, begun);
+    Ok(with_problem(response))
 }
 
-fn log<B>(response: &ServiceResponse<B>, begun: Instant) {
+/// HEAD has the answer of GET (RFC 9110 §9.3.2). The server leaves the body out: it remembers what was asked.
+fn get_for_head(request: &mut ServiceRequest) {
+    if request.method() == Method::HEAD {
+        request.head_mut().method = Method::GET;
+    }
+}
+
+/// The routes know nothing of HEAD, so a 405 would not say that it is there.
+fn allow_head(response: &mut ServiceResponse<BoxBody>) {
+    let allowed = response.headers().get(header::ALLOW);
+    let Some(allowed) = allowed.and_then(|allowed| allowed.to_str().ok()) else {
+        return;
+    };
+    if allowed.split(", ").any(|method| method == "GET") {
+        let allowed = header::HeaderValue::from_str(&format!("{allowed}, HEAD"));
+        let allowed = allowed.expect("a header's text with four letters more");
+        response.headers_mut().insert(header::ALLOW, allowed);
+    }
+}
+
+/// Strictly, as the parser behind it is lenient: it would take `%zz` literally and put U+FFFD for `%ff`.
+fn decodes(text: &str) -> bool {
+    let is_escape = |rest: &str| matches!(rest.as_bytes(), [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
+    text.split('%').skip(1).all(is_escape)
+        && percent_encoding::percent_decode_str(text)
+            .decode_utf8()
+            .is_ok()
+}
+
+fn log(method: &Method, response: &ServiceResponse<BoxBody>, begun: Instant) {
     let failed = response.status() == StatusCode::INTERNAL_SERVER_ERROR;
     if !failed && !tracing::enabled!(tracing::Level::DEBUG) {
         return;
     }
     let request = response.request();
-    let method = KNOWN.iter().find(|known| *known == request.method());
+    let method = KNOWN.iter().find(|known| *known == method);
     let method = method.map_or("other", Method::as_str);
     let pattern = request.match_pattern();
     let route = pattern.as_deref().unwrap_or("none");

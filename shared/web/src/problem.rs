@@ -60,9 +60,12 @@ impl Problem {
         }
     }
 
-    /// 503: not now; the same request may succeed after `retry_after` seconds.
+    /// 503: not now; the same request may succeed after `retry_after` seconds, which `Retry-After` says.
     pub fn unavailable(detail: impl Into<Cow<'static, str>>, retry_after: u64) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).with_retry_after(retry_after)
+        Self {
+            retry_after: Some(retry_after),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+        }
     }
 
     /// 500: a fault of the service, whose cause is in its log and not in the answer.
@@ -72,15 +75,6 @@ impl Problem {
             StatusCode::INTERNAL_SERVER_ERROR,
             "the service failed to answer",
         )
-    }
-
-    /// Says in `Retry-After` in how many seconds to try again.
-    #[must_use]
-    pub fn with_retry_after(self, seconds: u64) -> Self {
-        Self {
-            retry_after: Some(seconds),
-            ..self
-        }
     }
 
     pub(crate) fn body(&self) -> Vec<u8> {

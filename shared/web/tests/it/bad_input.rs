@@ -130,6 +130,19 @@ async fn a_query_is_refused_with_the_parameter_to_blame() {
 }
 
 #[tokio::test]
+async fn a_query_that_cannot_be_decoded_is_refused_on_every_route() {
+    let app = spawn_app(Readiness::new());
+    for path in ["/1?%zz", "/_healthz?x=%ff", "/_readyz?%", "/1/2?x=%zz"] {
+        problem(app.request(Method::GET, path).send().await.unwrap(), 400).await;
+    }
+    let created = app
+        .request(Method::POST, "/?x=%zz")
+        .header("content-type", "application/json")
+        .body(GOOD);
+    problem(created.send().await.unwrap(), 400).await;
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_not_found() {
     let app = spawn_app(Readiness::new());
     for path in [
@@ -153,5 +166,5 @@ async fn a_method_that_is_not_there_is_answered_with_those_that_are() {
     let response = app.request(Method::DELETE, "/").send().await.unwrap();
     let allowed = response.headers()["allow"].to_str().unwrap().to_owned();
     problem(response, 405).await;
-    assert_eq!(allowed, "GET, POST");
+    assert_eq!(allowed, "GET, POST, HEAD");
 }

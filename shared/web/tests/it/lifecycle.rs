@@ -56,6 +56,29 @@ async fn health_does_not_depend_on_dependencies() {
 }
 
 #[tokio::test]
+async fn head_has_the_answer_of_get_without_its_body() {
+    let app = spawn_app(Readiness::new());
+    for (path, status) in [
+        ("/", 200),
+        ("/1", 200),
+        ("/_healthz", 200),
+        ("/_readyz", 200),
+        ("/ada", 404),
+        ("/?limit=ada", 422),
+        ("/?x=%zz", 400),
+    ] {
+        let got = app.request(Method::GET, path).send().await.unwrap();
+        let head = app.request(Method::HEAD, path).send().await.unwrap();
+        assert_eq!(head.status().as_u16(), status, "{path}");
+        assert_eq!(got.status().as_u16(), status, "{path}");
+        for name in ["content-type", "content-length"] {
+            assert_eq!(head.headers()[name], got.headers()[name], "{path}: {name}");
+        }
+        assert!(head.bytes().await.unwrap().is_empty(), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn an_unavailable_service_says_when_to_try_again() {
     let app = spawn_routes(Readiness::new(), |config: &mut ServiceConfig| {
         let away = || async { Problem::unavailable("the store is away", 3).error_response() };
