@@ -5,6 +5,7 @@ use crate::topology::{self, Topology};
 use deadpool_lapin::{Config, Pool, PoolConfig, Runtime, Timeouts};
 use lapin::uri::AMQPUri;
 use lapin::{Channel, ConnectionProperties};
+use std::fmt;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -30,10 +31,17 @@ impl From<lapin::Error> for Unavailable {
 }
 
 /// One RabbitMQ virtual host. Connections are made when they are first needed, and anew after each loss.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Broker {
     publishing: Pool,
     consuming: Pool,
+}
+
+/// The pools would show the URL, which can hold a password.
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker").finish_non_exhaustive()
+    }
 }
 
 impl Broker {
@@ -140,5 +148,11 @@ mod tests {
             !format!("{refusal} {refusal:?}").contains("secret"),
             "{refusal}"
         );
+    }
+
+    #[tokio::test]
+    async fn debug_shows_no_password() {
+        let broker = Broker::connect("amqp://me:secret@localhost", "test").unwrap();
+        assert!(!format!("{broker:?}").contains("secret"));
     }
 }

@@ -19,6 +19,8 @@ pub enum Incoming {
     },
     /// Messages, in the queue's order.
     Batch(Batch),
+    /// The queue is not consumed: it was lost, or could not be opened. The next call tries again, after a pause.
+    Closed(Unavailable),
 }
 
 /// Messages to acknowledge together, never empty.
@@ -48,6 +50,8 @@ pub struct Consumer {
     queue: String,
     prefetch: u16,
     open: Option<Open>,
+    /// Whether something failed since the last pause.
+    failed: bool,
     backoff: Backoff,
 }
 
@@ -62,40 +66,36 @@ impl Consumer {
             queue,
             prefetch,
             open: None,
+            failed: false,
             backoff: Backoff::default(),
         }
     }
 
-    /// Waits, through losses of the broker, for messages and returns up to `limit` of those that are there (at least
-    /// one), or says that the queue was opened. May be cancelled without losing a message.
+    /// Waits for messages and returns up to `limit` of those that are there (at least one), or says that the queue was
+    /// opened or closed. To be called for ever, it reconnects by itself; may be cancelled without losing a message.
     pub async fn next(&mut self, limit: usize) -> Incoming {
-        loop {
-            let Some(open) = self.open.as_mut() else {
-                match self.open().await {
-                    Ok(declared_anew) => return Incoming::Opened { declared_anew },
-                    Err(error) => {
-                        tracing::warn!(queue = self.queue, %error, "cannot consume");
-                        self.backoff.pause().await;
-                        continue;
-                    }
-                }
-            };
+        if let Some(open) = self.open.as_mut() {
             if let Some(batch) = open.next_batch(limit).await {
                 self.backoff.reset();
                 return Incoming::Batch(batch);
             }
-            tracing::warn!(queue = self.queue, "consuming was interrupted");
             self.open = None;
+            return self.closed(Unavailable("consuming was interrupted".to_owned()));
+        }
+        if self.failed {
             self.backoff.pause().await;
+            self.failed = false;
+        }
+        match self.open().await {
+            Ok(declared_anew) => Incoming::Opened { declared_anew },
+            Err(error) => self.closed(error),
         }
     }
 
-    /// Whether the queue is being consumed now.
-    #[must_use]
-    pub fn is_open(&self) -> bool {
-        self.open
-            .as_ref()
-            .is_some_and(|open| open.channel.status().connected())
+    fn closed(&mut self, error: Unavailable) -> Incoming {
+        tracing::warn!(queue = self.queue, %error, "cannot consume");
+        self.failed = true;
+        Incoming::Closed(error)
     }
 
     /// Stops and returns when the broker has taken back what was not acknowledged.
@@ -125,6 +125,7 @@ impl Consumer {
         self.open = Some(Open {
             channel,
             deliveries,
+            ended: false,
         });
         Ok(!anew.is_empty())
     }
@@ -135,15 +136,22 @@ impl Consumer {
 struct Open {
     channel: Channel,
     deliveries: Deliveries,
+    /// The stream says only once that it has ended, and is silent afterwards.
+    ended: bool,
 }
 
 impl Open {
     /// None when the channel or its consumer has ended.
     async fn next_batch(&mut self, limit: usize) -> Option<Batch> {
+        if self.ended {
+            return None;
+        }
         let mut deliveries = vec![Delivery::from(self.deliveries.next().await?.ok()?)];
-        while deliveries.len() < limit {
-            // Whatever ended the stream shows at the next call.
-            let Some(Some(Ok(delivery))) = self.deliveries.next().now_or_never() else {
+        while deliveries.len() < limit
+            && let Some(next) = self.deliveries.next().now_or_never()
+        {
+            let Some(Ok(delivery)) = next else {
+                self.ended = true;
                 break;
             };
             deliveries.push(delivery.into());

@@ -107,6 +107,7 @@ impl Run<'_> {
                         self.check.notify_one();
                     }
                 }
+                Incoming::Closed(error) => self.troubles.tell(&queue, Err(&error.into())),
                 Incoming::Batch(batch) => {
                     let work = self.work_off_surely(&queue, &batch.deliveries);
                     if self.shutdown.run_until_cancelled(work).await.is_none() {

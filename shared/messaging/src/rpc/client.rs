@@ -2,7 +2,8 @@
 
 use crate::broker::{Broker, Unavailable, within};
 use crate::topology::short;
-use futures::StreamExt;
+use futures::future::{BoxFuture, Shared};
+use futures::{FutureExt, StreamExt};
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, PublisherConfirm};
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{Semaphore, oneshot};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinError};
 use uuid::Uuid;
 
 /// RabbitMQ's name for "to the channel that asked".
@@ -51,8 +52,11 @@ struct Inner {
     broker: Broker,
     queue: String,
     permits: Semaphore,
-    session: tokio::sync::Mutex<Option<Session>>,
+    session: Mutex<Option<Opening>>,
 }
+
+/// A session that is being opened, or the outcome. All callers wait for the same one.
+type Opening = Shared<BoxFuture<'static, Result<Session, Unavailable>>>;
 
 impl RpcClient {
     /// A client of whoever serves `queue` with [`serve_rpc`](super::serve_rpc). It connects at its first call.
@@ -62,7 +66,7 @@ impl RpcClient {
             broker,
             queue: queue.into(),
             permits: Semaphore::new(MOST_PENDING),
-            session: tokio::sync::Mutex::default(),
+            session: Mutex::default(),
         };
         Self {
             inner: Arc::new(inner),
@@ -108,12 +112,21 @@ impl Inner {
         call.reply.await.map_err(ended)?
     }
 
-    async fn session(&self) -> Result<Session, Unavailable> {
-        let mut session = self.session.lock().await;
-        if let Some(session) = session.as_ref().filter(|session| session.is_alive()) {
-            return Ok(session.clone());
+    /// It is opened by a task of its own: a caller that stops waiting does not stop it.
+    fn session(&self) -> Opening {
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(opening) = session.as_ref() {
+            match opening.clone().now_or_never() {
+                None => return opening.clone(),
+                Some(Ok(open)) if open.is_alive() => return opening.clone(),
+                Some(_) => {}
+            }
         }
-        Ok(session.insert(Session::open(&self.broker).await?).clone())
+        let broker = self.broker.clone();
+        let task = tokio::spawn(async move { Session::open(&broker).await });
+        let ended = |error: JoinError| Err(Unavailable(error.to_string()));
+        let opening = task.map(move |opened| opened.unwrap_or_else(ended));
+        session.insert(opening.boxed().shared()).clone()
     }
 }
 

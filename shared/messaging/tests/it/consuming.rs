@@ -10,15 +10,20 @@ fn consumer(broker: &Broker) -> Consumer {
 async fn opened(consumer: &mut Consumer) -> bool {
     match soon("opening", consumer.next(1)).await {
         Incoming::Opened { declared_anew } => declared_anew,
-        Incoming::Batch(batch) => panic!("a batch before the queue was opened: {batch:?}"),
+        other => panic!("the queue was not opened: {other:?}"),
     }
 }
 
 async fn batch(consumer: &mut Consumer, limit: usize) -> Batch {
     match soon("a batch", consumer.next(limit)).await {
         Incoming::Batch(batch) => batch,
-        Incoming::Opened { .. } => panic!("the queue was opened again"),
+        other => panic!("no batch: {other:?}"),
     }
+}
+
+async fn closed(consumer: &mut Consumer) {
+    let incoming = soon("closing", consumer.next(100)).await;
+    assert!(matches!(incoming, Incoming::Closed(_)), "{incoming:?}");
 }
 
 #[tokio::test]
@@ -42,12 +47,52 @@ async fn a_deleted_queue_comes_back_and_is_reported() {
     node.management("DELETE", &path, &Value::Null)
         .await
         .unwrap();
+    closed(&mut consumer).await;
     assert!(opened(&mut consumer).await, "the queue was declared anew");
     let publisher = Publisher::new(broker, letters());
     soon("publishing", publisher.publish(message("letter.sent", 1)))
         .await
         .unwrap();
     assert_eq!(receive(&mut consumer, 1).await, ["1"]);
+}
+
+#[tokio::test]
+async fn a_queue_deleted_while_messages_wait_here_is_noticed_after_them() {
+    let node = PrivateBroker::shared().await;
+    let url = node.vhost().await;
+    let vhost = url.rsplit('/').next().unwrap();
+    let broker = Broker::connect(&url, "test").unwrap();
+    let mut consumer = consumer(&broker);
+    opened(&mut consumer).await;
+    let publisher = Publisher::new(broker.clone(), letters());
+    for id in 0..5 {
+        soon("publishing", publisher.publish(message("letter.sent", id)))
+            .await
+            .unwrap();
+    }
+    batch(&mut consumer, 1).await;
+    let path = format!("queues/{vhost}/letters");
+    node.management("DELETE", &path, &Value::Null)
+        .await
+        .unwrap();
+    // Its answers come after the cancellation on the same connection.
+    soon("an answer", broker.declare(&letters())).await.unwrap();
+    batch(&mut consumer, 100).await;
+    closed(&mut consumer).await;
+    assert!(!opened(&mut consumer).await);
+}
+
+#[tokio::test]
+async fn a_queue_that_cannot_be_opened_is_told_each_time() {
+    let node = PrivateBroker::start().await.unwrap();
+    node.kill().await.unwrap();
+    let broker = Broker::connect(&node.amqp_url(), "test").unwrap();
+    let mut consumer = consumer(&broker);
+    closed(&mut consumer).await;
+    closed(&mut consumer).await;
+    node.restart().await.unwrap();
+    let reopened = async { while matches!(consumer.next(1).await, Incoming::Closed(_)) {} };
+    soon("opening", reopened).await;
 }
 
 #[tokio::test]

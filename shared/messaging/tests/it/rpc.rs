@@ -57,6 +57,20 @@ async fn a_request_that_nobody_serves_fails_at_once() {
 }
 
 #[tokio::test]
+async fn connecting_goes_on_when_its_callers_stop_waiting() {
+    let client = RpcClient::new(broker().await, "nobody");
+    let connected = async {
+        loop {
+            let outcome = client.call(vec![], Duration::from_millis(3)).await;
+            if matches!(outcome, Err(RpcError::Unroutable)) {
+                return;
+            }
+        }
+    };
+    soon("a connection", connected).await;
+}
+
+#[tokio::test]
 async fn a_server_that_stops_is_noticed_at_once() {
     let broker = broker().await;
     let server = shout_server(&broker);
