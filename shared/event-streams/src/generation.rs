@@ -13,8 +13,6 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::error::is_outage;
-
 /// After so many ended append sessions, each of which leaves an HTTP/2 stream open, a successor is built.
 const WORN_OUT: usize = 16;
 
@@ -50,14 +48,15 @@ impl Generation {
         Ok(generation)
     }
 
-    /// Asks the server for something that is not there; any answer but an outage will do.
+    /// Asks the server for something that is not there. A refusal (of the credentials, for example) is no answer: it
+    /// would meet every other call too.
     pub(crate) async fn probe(&self) -> Result<(), Error> {
         let mut last = Error::ConnectionClosed;
         for _ in 0..PROBES {
             match self.run(probe).await {
                 Err(error @ Error::NotLeaderException(_)) => last = error,
-                Err(error) if is_outage(&error) => return Err(error),
-                Ok(()) | Err(_) => return Ok(()),
+                Ok(()) | Err(Error::ResourceNotFound | Error::ResourceDeleted) => return Ok(()),
+                Err(error) => return Err(error),
             }
         }
         Err(last)

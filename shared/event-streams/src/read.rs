@@ -100,9 +100,6 @@ fn options(direction: Direction) -> ReadStreamOptions {
         Direction::ForwardFrom(revision) => options
             .position(StreamPosition::Position(revision))
             .forwards(),
-        Direction::BackwardFrom(revision) => options
-            .position(StreamPosition::Position(revision))
-            .backwards(),
         Direction::BackwardFromEnd => options.position(StreamPosition::End).backwards(),
     }
 }

@@ -6,15 +6,38 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response};
+use event_streams::EventStreams;
 use tokio::net::TcpListener;
 
-use crate::support::{connect_to, until};
+use crate::support::{connect_to, soon, until};
 
 /// No message, and the status OK at once.
 const ENDED: (&[u8], Option<&str>) = (b"", Some("0"));
 
 /// One message, `ReadResp { stream_not_found: {} }`, which has no place in a subscription.
 const NOT_FOUND: (&[u8], Option<&str>) = (b"\x00\x00\x00\x00\x02\x22\x00", None);
+
+/// UNAUTHENTICATED and PERMISSION_DENIED.
+const REFUSALS: [&str; 2] = ["16", "7"];
+
+#[tokio::test]
+async fn a_server_that_refuses_the_credentials_is_not_available_and_the_reason_repeats_none() {
+    for status in REFUSALS {
+        let router = Router::new().fallback(async move || grpc((b"", Some(status))));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let url = format!("esdb://admin:secret@{address}?tls=false");
+        let streams = EventStreams::connect(&url).unwrap();
+        let reason = soon(streams.check()).await.unwrap_err().reason;
+        assert!(!reason.contains("secret"), "{reason}");
+        until(async || {
+            let check = streams.check().await;
+            check.unwrap_err().reason != "not connected yet"
+        })
+        .await;
+    }
+}
 
 #[tokio::test]
 async fn a_subscription_that_the_server_ended_with_success_is_opened_again() {
