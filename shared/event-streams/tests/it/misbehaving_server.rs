@@ -17,7 +17,7 @@ const ENDED: (&[u8], Option<&str>) = (b"", Some("0"));
 /// One message, `ReadResp { stream_not_found: {} }`, which has no place in a subscription.
 const NOT_FOUND: (&[u8], Option<&str>) = (b"\x00\x00\x00\x00\x02\x22\x00", None);
 
-/// UNAUTHENTICATED and PERMISSION_DENIED.
+/// Not authenticated, and not permitted.
 const REFUSALS: [&str; 2] = ["16", "7"];
 
 #[tokio::test]
