@@ -17,7 +17,7 @@ mod visible;
 mod writer;
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use tokio::sync::watch;
@@ -92,9 +92,22 @@ pub(crate) enum Outcome {
 #[error("the storage is not available")]
 pub(crate) struct StorageFailed;
 
-/// A file that is on disk can be found after a power cut only if its folder's entries are too.
-fn flush_entries(folder: &Path) -> Result<()> {
-    for folder in folder.ancestors().take(2).filter(|folder| folder.is_dir()) {
+/// The folder, absolute, and those above it whose entries change when it is made. Its own entry is flushed in
+/// any case: the process that made it may have ended before that.
+fn with_changed_parents(folder: &Path) -> Result<Vec<PathBuf>> {
+    let folder = std::path::absolute(folder)?;
+    let missing = folder.ancestors().take_while(|folder| !folder.is_dir());
+    let changed = 1 + missing.count().max(1);
+    Ok(folder
+        .ancestors()
+        .take(changed)
+        .map(Path::to_owned)
+        .collect())
+}
+
+/// A file that is on disk can be found after a power cut only if the entries of all folders on the way are too.
+fn flush_entries(folders: &[PathBuf]) -> Result<()> {
+    for folder in folders {
         let flushed = File::open(folder).and_then(|folder| folder.sync_all());
         flushed.with_context(|| format!("flushing the folder {}", folder.display()))?;
     }
@@ -111,13 +124,15 @@ impl Storage {
     /// Opens or makes the database; fails if another process, or another server in this one, has it open.
     pub(crate) fn open(config: &Config) -> Result<Self> {
         let folder = &config.db;
+        let changed = with_changed_parents(folder)
+            .with_context(|| format!("finding the folder {}", folder.display()))?;
         std::fs::create_dir_all(folder)
             .with_context(|| format!("making the folder {}", folder.display()))?;
         let lock = File::create(folder.join("lock")).context("creating the lock file")?;
         lock.try_lock()
             .with_context(|| format!("{} is in use by another server", folder.display()))?;
         let connection = schema::open_writer(folder, !config.unsafe_disable_flush_to_disk);
-        flush_entries(folder)?;
+        flush_entries(&changed)?;
         let writer = Writer::start(connection.context("opening the database")?, lock)?;
         let readers = Readers::open(folder).context("opening the database to read")?;
         Ok(Self { writer, readers })

@@ -15,7 +15,7 @@ const CONNECTIONS: usize = 8;
 pub(super) struct Readers {
     folder: PathBuf,
     idle: Arc<Mutex<Vec<Connection>>>,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
 }
 
 impl Readers {
@@ -24,7 +24,7 @@ impl Readers {
         Ok(Self {
             folder: folder.to_owned(),
             idle: Arc::new(Mutex::new(vec![first])),
-            permits: Semaphore::new(CONNECTIONS),
+            permits: Arc::new(Semaphore::new(CONNECTIONS)),
         })
     }
 
@@ -33,9 +33,12 @@ impl Readers {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
     {
-        let _permit = self.permits.acquire().await.map_err(|_| StorageFailed)?;
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let permit = permit.map_err(|_| StorageFailed)?;
         let (idle, folder) = (Arc::clone(&self.idle), self.folder.clone());
         let done = tokio::task::spawn_blocking(move || {
+            // Of the read and not of its caller, who may be gone while it goes on.
+            let _permit = permit;
             let taken = lock(&idle).pop();
             let connection = taken.map_or_else(|| schema::open_reader(&folder), Ok)?;
             let transaction = connection.unchecked_transaction()?;
@@ -54,4 +57,42 @@ impl Readers {
 
 fn lock(idle: &Mutex<Vec<Connection>>) -> std::sync::MutexGuard<'_, Vec<Connection>> {
     idle.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn reads_whose_callers_are_gone_still_count() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(schema::open_writer(folder.path(), false).unwrap());
+        let readers = Arc::new(Readers::open(folder.path()).unwrap());
+        let (started, mut reading) = tokio::sync::mpsc::channel(CONNECTIONS);
+        let mut blocked = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let (release, released) = mpsc::channel::<()>();
+            let (readers, started) = (Arc::clone(&readers), started.clone());
+            let caller = tokio::spawn(async move {
+                let read = readers.run(move |_| {
+                    started.blocking_send(()).unwrap();
+                    assert!(released.recv().is_err());
+                    Ok(())
+                });
+                read.await
+            });
+            reading.recv().await.unwrap();
+            caller.abort();
+            assert!(caller.await.unwrap_err().is_cancelled());
+            blocked.push(release);
+        }
+        let mut next = std::pin::pin!(readers.run(|_| Ok(())));
+        assert!(futures::poll!(&mut next).is_pending());
+        assert_eq!(readers.permits.available_permits(), 0);
+        drop(blocked);
+        next.await.unwrap();
+        assert!(lock(&readers.idle).len() <= CONNECTIONS);
+    }
 }
