@@ -1,28 +1,35 @@
 //! Connections: a bounded number of them, on sockets that neither delay small answers nor acknowledgements.
+//!
+//! Invariant: a connection that is silent ends, so that it keeps its place from others for a while only.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures::stream::{self, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 /// The most connections at once; others wait to be accepted.
 const MOST_CONNECTIONS: usize = 1024;
 /// How long to wait when a connection cannot be accepted, for want of file descriptors for example.
 const PAUSE: Duration = Duration::from_millis(50);
+/// After so long without a byte a connection is ended: one that never sends its first, or half a request. A live
+/// HTTP/2 connection answers pings, so it is never silent for as long ([`KEEP_ALIVE`](crate::server::KEEP_ALIVE)).
+const MOST_SILENCE: Duration = Duration::from_secs(30);
 
 /// A connection of a client. Its Rust client never sets `TCP_NODELAY`: without a quick acknowledgement it
 /// would wait 40 ms before it sends the rest of a request.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
+    silence: Pin<Box<Sleep>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -35,6 +42,7 @@ pub(crate) fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<C
         Some((
             Ok(Connection {
                 stream,
+                silence: Box::pin(tokio::time::sleep(MOST_SILENCE)),
                 _permit: permit,
             }),
             (listener, permits),
@@ -78,10 +86,13 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if matches!(read, Poll::Ready(Ok(()))) {
-            // A connection that is being closed refuses; that shows with the next read.
-            drop(acknowledge_quickly(&self.stream));
+        if read.is_pending() {
+            ready!(self.silence.as_mut().poll(context));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
+        self.silence.as_mut().reset(Instant::now() + MOST_SILENCE);
+        // A connection that is being closed refuses; that shows with the next read.
+        drop(acknowledge_quickly(&self.stream));
         read
     }
 }
@@ -121,5 +132,51 @@ impl Connected for Connection {
 
     fn connect_info(&self) -> TcpConnectInfo {
         self.stream.connect_info()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::pin::pin;
+
+    use futures::StreamExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::server::KEEP_ALIVE;
+
+    async fn pair() -> (TcpStream, Connection) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let mut incoming = Box::pin(incoming(listener));
+        let (client, connection) = tokio::join!(client, incoming.next());
+        (client.unwrap(), connection.unwrap().unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_connection_ends_whether_it_ever_spoke_or_not() {
+        for said in [&b""[..], b"PRI * HTTP/2.0"] {
+            let (mut client, mut connection) = pair().await;
+            client.write_all(said).await.unwrap();
+            let mut heard = Vec::new();
+            let error = connection.read_to_end(&mut heard).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            assert_eq!(heard, said);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_answers_pings_goes_on() {
+        let (mut client, mut connection) = pair().await;
+        for _ in 0..10 {
+            let mut answer = pin!(connection.read_u8());
+            assert!(futures::poll!(&mut answer).is_pending());
+            // A ping is sent after one interval, and answered within another.
+            tokio::time::advance(2 * KEEP_ALIVE).await;
+            assert!(futures::poll!(&mut answer).is_pending());
+            client.write_all(b"x").await.unwrap();
+            assert_eq!(answer.await.unwrap(), b'x');
+        }
     }
 }

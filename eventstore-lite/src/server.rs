@@ -14,7 +14,7 @@ use crate::storage::Storage;
 use crate::{connection, grpc};
 
 /// How often a quiet connection is asked whether it is alive, and how long it has to answer.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// How long open calls may take to end when the server stops.
 const GRACE: Duration = Duration::from_secs(3);
 /// How many calls one connection may have open.
