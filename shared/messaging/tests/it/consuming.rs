@@ -1,7 +1,7 @@
 use crate::support::{broker, letters, message, receive, soon};
-use messaging::{Batch, Broker, Consumer, Incoming, Publisher};
+use messaging::{Batch, Broker, Consumer, Incoming, Publisher, Topology};
 use private_broker::PrivateBroker;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn consumer(broker: &Broker) -> Consumer {
     Consumer::new(broker.clone(), letters(), "letters".into(), 5)
@@ -75,11 +75,18 @@ async fn a_queue_deleted_while_messages_wait_here_is_noticed_after_them() {
     node.management("DELETE", &path, &Value::Null)
         .await
         .unwrap();
-    // Its answers come after the cancellation on the same connection.
-    soon("an answer", broker.declare(&letters())).await.unwrap();
+    let cancelled = async {
+        let path = format!("consumers/{vhost}");
+        while node.management("GET", &path, &Value::Null).await.unwrap() != json!([]) {
+            tokio::task::yield_now().await;
+        }
+        // The answer comes after the cancellation, on the same connection.
+        broker.declare(&Topology::default()).await.unwrap();
+    };
+    soon("the cancellation", cancelled).await;
     batch(&mut consumer, 100).await;
     closed(&mut consumer).await;
-    assert!(!opened(&mut consumer).await);
+    assert!(opened(&mut consumer).await, "the queue was declared anew");
 }
 
 #[tokio::test]
