@@ -3,14 +3,14 @@
 //! Invariant: an event whose key is destroyed is mapped all the same, without names; any other missing key, unknown
 //! type or damaged value is an error, and nothing is skipped.
 
-use super::message::{Change, IntegrationEvent, Names};
+use super::message::{Change, IntegrationEvent, NAMES, Names};
 use crate::domain::{NameField, UserId};
 use crate::privacy::Personal;
 use crate::privacy::cipher::{DoesNotOpen, KeyId, SubjectKey};
 use crate::privacy::subject_keys::{KeysError, Lookup, SubjectKeys};
-use crate::stored_event::{SealedNames, StoredEvent, Undecodable, user_of_stream};
+use crate::stored_event::{StoredEvent, USER_CREATED, Undecodable, user_of_stream};
 use event_streams::RecordedEvent;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// The event by which a store says that a stream is tombstoned.
 pub const STREAM_DELETED: &str = "$streamDeleted";
@@ -57,23 +57,23 @@ pub async fn to_message(
     event: &RecordedEvent,
     keys: &SubjectKeys,
 ) -> Result<IntegrationEvent, Unmappable> {
-    let change = match StoredEvent::decode(event)? {
-        StoredEvent::Created(names) => {
-            names_of(&names, keys, Change::created, Change::Created).await?
-        }
-        StoredEvent::Patched(names) => {
-            names_of(&names, keys, Change::patched, Change::Patched).await?
-        }
-        StoredEvent::Deleted => Change::Deleted,
-        StoredEvent::RegistrationAbandoned | StoredEvent::RenameFenced => Change::Fenced,
+    let user = owner(event)?;
+    let stored = StoredEvent::decode(event)?;
+    let keys = match stored.sealed() {
+        Some(names) => keys.find_many(&[names.key]).await?,
+        None => HashMap::new(),
     };
-    message(event, change)
-}
-
-fn message(event: &RecordedEvent, change: Change) -> Result<IntegrationEvent, Unmappable> {
+    let change = match (&stored, open(&stored, &keys)?) {
+        (StoredEvent::Created(_), Some((key, names))) => Change::created(user, key, &names),
+        (StoredEvent::Created(_), None) => Change::Created(Names::Erased),
+        (StoredEvent::Patched(_), Some((key, names))) => Change::patched(user, key, &names),
+        (StoredEvent::Patched(_), None) => Change::Patched(Names::Erased),
+        (StoredEvent::Deleted, _) => Change::Deleted,
+        (StoredEvent::RegistrationAbandoned | StoredEvent::RenameFenced, _) => Change::Fenced,
+    };
     Ok(IntegrationEvent {
         id: event.id,
-        user: owner(event)?,
+        user,
         revision: event.revision,
         created: event.created,
         change,
@@ -82,16 +82,26 @@ fn message(event: &RecordedEvent, change: Change) -> Result<IntegrationEvent, Un
 
 type ClearNames = BTreeMap<NameField, Personal<String>>;
 
-/// Names are opened where they lie and sealed for where they go.
-async fn names_of(
-    names: &SealedNames,
-    keys: &SubjectKeys,
-    sealed: fn(&SubjectKey, &ClearNames) -> Change,
-    erased: fn(Names) -> Change,
-) -> Result<Change, Unmappable> {
-    match keys.find(names.key).await? {
-        Lookup::Found(key) => Ok(sealed(&key, &names.open(&key)?)),
-        Lookup::Destroyed => Ok(erased(Names::Erased)),
-        Lookup::Missing => Err(Unmappable::KeyLost(names.key)),
+/// The names of an event in clear, to seal them for where they go, and their key; none if the event has none, or their
+/// key is destroyed.
+///
+/// # Errors
+/// [`Unmappable`], also when a user is created without all names.
+pub(crate) fn open<'a>(
+    event: &StoredEvent,
+    keys: &'a HashMap<KeyId, Lookup>,
+) -> Result<Option<(&'a SubjectKey, ClearNames)>, Unmappable> {
+    let Some(sealed) = event.sealed() else {
+        return Ok(None);
+    };
+    let key = match keys.get(&sealed.key) {
+        Some(Lookup::Found(key)) => key,
+        Some(Lookup::Destroyed) => return Ok(None),
+        Some(Lookup::Missing) | None => return Err(Unmappable::KeyLost(sealed.key)),
+    };
+    let names = sealed.open(key)?;
+    if matches!(event, StoredEvent::Created(_)) && names.len() < NAMES.len() {
+        return Err(Undecodable::Malformed(USER_CREATED.to_owned()).into());
     }
+    Ok(Some((key, names)))
 }

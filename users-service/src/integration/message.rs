@@ -24,7 +24,7 @@ const PATCHED: &str = "user.patched.v1";
 const DELETED: &str = "user.deleted.v1";
 const FENCED: &str = "user.fenced.v1";
 
-const NAMES: [NameField; 3] = [
+pub(super) const NAMES: [NameField; 3] = [
     NameField::Username,
     NameField::GivenName,
     NameField::FamilyName,
@@ -61,7 +61,7 @@ pub enum Change {
 /// Names that travel with an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Names {
-    /// Sealed under the user's key, each for the event's type and its field.
+    /// Sealed under the user's key, each for the user, the event's type and its field.
     Sealed {
         /// The user's key.
         key: KeyId,
@@ -91,11 +91,12 @@ struct Data {
 impl Names {
     /// Seals names under the user's key for messages of this type.
     fn seal(
-        event_type: &'static str,
+        (user, event_type): (UserId, &'static str),
         key: &SubjectKey,
         names: &BTreeMap<NameField, Personal<String>>,
     ) -> Self {
-        let seal = |(&field, name)| (field, key.seal(place(event_type, field), name));
+        let container = container(user);
+        let seal = |(&field, name)| (field, key.seal(place(&container, event_type, field), name));
         Self::Sealed {
             key: key.id(),
             fields: names.iter().map(seal).collect(),
@@ -106,14 +107,22 @@ impl Names {
 impl Change {
     /// [`Change::Created`], with names sealed for this place.
     #[must_use]
-    pub fn created(key: &SubjectKey, names: &BTreeMap<NameField, Personal<String>>) -> Self {
-        Self::Created(Names::seal(CREATED, key, names))
+    pub fn created(
+        user: UserId,
+        key: &SubjectKey,
+        names: &BTreeMap<NameField, Personal<String>>,
+    ) -> Self {
+        Self::Created(Names::seal((user, CREATED), key, names))
     }
 
     /// [`Change::Patched`], with names sealed for this place.
     #[must_use]
-    pub fn patched(key: &SubjectKey, names: &BTreeMap<NameField, Personal<String>>) -> Self {
-        Self::Patched(Names::seal(PATCHED, key, names))
+    pub fn patched(
+        user: UserId,
+        key: &SubjectKey,
+        names: &BTreeMap<NameField, Personal<String>>,
+    ) -> Self {
+        Self::Patched(Names::seal((user, PATCHED), key, names))
     }
 
     /// The key that the names are sealed under, if there are any.
@@ -128,24 +137,6 @@ impl Change {
             | Self::Deleted
             | Self::Fenced => None,
         }
-    }
-
-    /// The names in clear, for example to seal them for another place; empty if there are none.
-    ///
-    /// # Errors
-    /// When one does not open with the key.
-    pub fn open(
-        &self,
-        key: &SubjectKey,
-    ) -> Result<BTreeMap<NameField, Personal<String>>, DoesNotOpen> {
-        let (Self::Created(Names::Sealed { fields, .. })
-        | Self::Patched(Names::Sealed { fields, .. })) = self
-        else {
-            return Ok(BTreeMap::new());
-        };
-        let open =
-            |(&field, sealed)| Ok((field, key.open(place(self.event_type(), field), sealed)?));
-        fields.iter().map(open).collect()
     }
 
     fn event_type(&self) -> &'static str {
@@ -170,6 +161,25 @@ impl IntegrationEvent {
     #[must_use]
     pub fn is_deletion(&self) -> bool {
         self.change == Change::Deleted
+    }
+
+    /// The names in clear, for example to seal them for another place; empty if there are none.
+    ///
+    /// # Errors
+    /// When one does not open with the key: it is another key's, another user's, or damaged.
+    pub fn open(
+        &self,
+        key: &SubjectKey,
+    ) -> Result<BTreeMap<NameField, Personal<String>>, DoesNotOpen> {
+        let Some(Names::Sealed { fields, .. }) = self.change.names() else {
+            return Ok(BTreeMap::new());
+        };
+        let (container, event_type) = (container(self.user), self.change.event_type());
+        let open = |(&field, sealed)| {
+            let place = place(&container, event_type, field);
+            Ok((field, key.open(place, sealed)?))
+        };
+        fields.iter().map(open).collect()
     }
 
     /// The message to publish.
@@ -288,9 +298,14 @@ impl Data {
     }
 }
 
-fn place(event_type: &'static str, field: NameField) -> Place<'static> {
+/// The exchange and the user, so that names do not open in a copy of the message for another user.
+fn container(user: UserId) -> String {
+    format!("{EXCHANGE}/{user}")
+}
+
+fn place<'a>(container: &'a str, event_type: &'a str, field: NameField) -> Place<'a> {
     Place {
-        container: EXCHANGE,
+        container,
         event_type,
         field: field.as_str(),
     }

@@ -44,8 +44,8 @@ pub struct DirectoryEvent {
 pub enum Effect {
     /// All names are there from here on.
     Begin(Entry),
-    /// These names are different from here on.
-    Change(BTreeMap<NameField, Sealed>),
+    /// These names are different from here on. They only go with names under the same key.
+    Change(Entry),
     /// The key is destroyed: no data is kept.
     Forget,
     /// Only the revision counts.
@@ -61,7 +61,7 @@ pub enum Verdict {
     Duplicate,
     /// This is the row from here on.
     Apply(Row),
-    /// Events before it are missing.
+    /// Events before it are missing, or its names are under another key than the row's: only the log tells.
     Gap,
 }
 
@@ -81,6 +81,7 @@ pub fn judge(row: Option<&Row>, event: &DirectoryEvent) -> Verdict {
     match event.revision.cmp(&next) {
         Ordering::Less => Verdict::Duplicate,
         Ordering::Greater => Verdict::Gap,
+        Ordering::Equal if is_of_another_key(row, &event.effect) => Verdict::Gap,
         Ordering::Equal => Verdict::Apply(Row {
             revision: event.revision,
             entry: evolve(row.and_then(|row| row.entry.clone()), &event.effect),
@@ -88,11 +89,16 @@ pub fn judge(row: Option<&Row>, event: &DirectoryEvent) -> Verdict {
     }
 }
 
+fn is_of_another_key(row: Option<&Row>, effect: &Effect) -> bool {
+    let entry = row.and_then(|row| row.entry.as_ref());
+    matches!((entry, effect), (Some(entry), Effect::Change(changed)) if entry.key != changed.key)
+}
+
 fn evolve(entry: Option<Entry>, effect: &Effect) -> Option<Entry> {
     match effect {
         Effect::Begin(entry) => Some(entry.clone()),
-        Effect::Change(names) => entry.map(|mut entry| {
-            entry.names.extend(names.clone());
+        Effect::Change(changed) => entry.map(|mut entry| {
+            entry.names.extend(changed.names.clone());
             entry
         }),
         Effect::Nothing => entry,

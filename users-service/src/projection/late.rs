@@ -21,7 +21,7 @@ impl LateDeliveries {
     pub(super) fn expect(&self, event: &IntegrationEvent, applied: Option<u64>) {
         let mut missing = self.lock();
         let first = applied.map_or(0, |revision| revision + 1);
-        for revision in first..event.revision {
+        for revision in (first..event.revision).take(MOST) {
             if missing.len() < MOST {
                 missing.insert((event.user, revision), Instant::now());
             }
@@ -55,6 +55,21 @@ impl LateDeliveries {
 mod tests {
     use super::*;
     use crate::integration::message::Change;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_absurd_sequence_is_remembered_up_to_the_limit() {
+        let late = LateDeliveries::default();
+        let event = IntegrationEvent {
+            id: uuid::Uuid::nil(),
+            user: UserId::new(7),
+            revision: i64::MAX as u64,
+            created: 0,
+            change: Change::Fenced,
+        };
+        late.expect(&event, None);
+        tokio::time::advance(PATIENCE * 2).await;
+        assert_eq!(late.alarm(), MOST);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn what_the_queue_does_not_deliver_within_a_minute_is_reported_once() {

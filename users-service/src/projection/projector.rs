@@ -109,8 +109,7 @@ impl Run<'_> {
                 }
                 Incoming::Closed(error) => self.troubles.tell(&queue, Err(&error.into())),
                 Incoming::Batch(batch) => {
-                    let work = self.work_off_surely(&queue, &batch.deliveries);
-                    if self.shutdown.run_until_cancelled(work).await.is_none() {
+                    if !self.work_off_surely(&queue, &batch.deliveries).await {
                         break;
                     }
                     batch.ack().await;
@@ -120,19 +119,33 @@ impl Run<'_> {
         consumer.close().await;
     }
 
-    async fn work_off_surely(&self, queue: &str, deliveries: &[Delivery]) {
+    /// Answers whether all is done. A shutdown ends it between messages and between attempts, never in an attempt,
+    /// which would count as one that the process did not survive.
+    async fn work_off_surely(&self, queue: &str, deliveries: &[Delivery]) -> bool {
         let mut backoff = Backoff::default();
-        while let Err(error) = self.work_off(queue, deliveries).await {
-            self.troubles.tell(queue, Err(&error));
-            backoff.pause().await;
+        loop {
+            match self.work_off(queue, deliveries).await {
+                Ok(done) => {
+                    self.troubles.tell(queue, Ok(()));
+                    return done;
+                }
+                Err(error) => self.troubles.tell(queue, Err(&error)),
+            }
+            let pause = self.shutdown.run_until_cancelled(backoff.pause());
+            if pause.await.is_none() {
+                return false;
+            }
         }
-        self.troubles.tell(queue, Ok(()));
     }
 
-    /// Messages that come for the first time are applied together, others one by one.
-    async fn work_off(&self, queue: &str, deliveries: &[Delivery]) -> anyhow::Result<()> {
+    /// Messages that come for the first time are applied together, others one by one. Answers whether none was left to
+    /// the next process.
+    async fn work_off(&self, queue: &str, deliveries: &[Delivery]) -> anyhow::Result<bool> {
         let mut together = Batch::default();
         for delivery in deliveries {
+            if self.shutdown.is_cancelled() {
+                return Ok(false);
+            }
             match IntegrationEvent::decode(delivery) {
                 Err(reason) => self.bury(queue, delivery, &reason.to_string()).await?,
                 Ok(event) if delivery.redelivered => {
@@ -142,10 +155,12 @@ impl Run<'_> {
                 Ok(event) => together.push(delivery, event),
             }
         }
-        self.apply(queue, together).await
+        self.apply(queue, together).await?;
+        Ok(true)
     }
 
-    /// The attempt is counted before it is made. One that ends in an error was survived, and does not count.
+    /// The attempt is counted before it is made. One that ends in an error was survived, and does not count. A deletion
+    /// is tried for ever, also after it was applied: its first attempt may have ended before the log was emptied.
     async fn apply_redelivered(
         &self,
         queue: &str,
@@ -153,21 +168,23 @@ impl Run<'_> {
         event: IntegrationEvent,
     ) -> anyhow::Result<()> {
         let counted = (event.user, event.revision);
-        let standing = self.view().standing(event.user).await?;
-        if standing.held || standing.revision >= Some(event.revision) {
+        let is_deletion = event.is_deletion();
+        let mut alone = Batch::default();
+        alone.push(delivery, event);
+        if is_deletion {
+            return self.apply(queue, alone).await;
+        }
+        let (user, revision) = counted;
+        let standing = self.view().standing(user).await?;
+        if standing.held || standing.revision >= Some(revision) {
             self.late.delivered(counted);
-            // A deletion is looked at again: its first attempt may have ended before the log was emptied.
-            if !event.is_deletion() {
-                return Ok(());
-            }
+            return Ok(());
         }
         if self.view().attempts(counted).await? >= MOST_ATTEMPTS {
             let reason = "it was tried three times and never finished";
-            return Ok(self.view().hold(event.user, event.revision, reason).await?);
+            return Ok(self.view().hold(user, revision, reason).await?);
         }
         self.view().count_attempt(counted).await?;
-        let mut alone = Batch::default();
-        alone.push(delivery, event);
         let applied = self.apply(queue, alone).await;
         self.view().discount_attempt(counted).await?;
         applied

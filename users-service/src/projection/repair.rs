@@ -5,15 +5,15 @@
 //! nobody and is an error, because trying again can help.
 
 use super::directory::{DirectoryEvent, ERASED, Effect, Entry};
-use super::view::{Standing, View};
+use super::view::{Outcome, Standing, View};
 use crate::domain::{NameField, UserId};
-use crate::integration::mapping::{self, STREAM_DELETED};
+use crate::integration::mapping::{self, STREAM_DELETED, Unmappable};
 use crate::integration::message::{Change, IntegrationEvent, Names};
 use crate::privacy::Personal;
 use crate::privacy::cipher::{DoesNotOpen, KeyId, SubjectKey};
 use crate::privacy::subject_keys::{KeysError, Lookup, SubjectKeys};
 use crate::query::read_model;
-use crate::stored_event::{USER_STREAM_PREFIX, user_stream};
+use crate::stored_event::{StoredEvent, USER_DELETED, USER_STREAM_PREFIX, user_stream};
 use event_streams::{Direction, EventStreams, Position, ReadError, RecordedEvent};
 use std::collections::{BTreeMap, HashMap};
 
@@ -63,15 +63,8 @@ impl Repair {
         &self,
         events: &[IntegrationEvent],
     ) -> Result<Vec<Result<DirectoryEvent, Unreadable>>, KeysError> {
-        let ids: Vec<KeyId> = events
-            .iter()
-            .filter_map(|event| event.change.key())
-            .collect();
-        let keys = if ids.is_empty() {
-            HashMap::new()
-        } else {
-            self.keys.find_many(&ids).await?
-        };
+        let ids = events.iter().filter_map(|event| event.change.key());
+        let keys = self.keys.look_up(&ids.collect::<Vec<_>>()).await?;
         let resealed = events.iter().map(|event| resealed(event, &keys));
         Ok(resealed.collect())
     }
@@ -116,27 +109,45 @@ impl Repair {
         recorded: &[RecordedEvent],
         lift: bool,
     ) -> anyhow::Result<bool> {
+        let (events, mut refused) = self.revise(user, recorded).await?;
+        let outcomes = self.view.apply(&events, lift).await?;
+        let gap = outcomes.iter().position(|outcome| *outcome == Outcome::Gap);
+        if let Some(event) = gap.and_then(|gap| events.get(gap)) {
+            refused = Some((event.revision, "it does not follow the event before".into()));
+        }
+        if let Some((revision, reason)) = &refused {
+            self.view.hold(user, *revision, reason).await?;
+        }
+        Ok(refused.is_none())
+    }
+
+    /// Seals the names of stored events for the read model, up to the first that cannot be, and says why it cannot.
+    async fn revise(
+        &self,
+        user: UserId,
+        recorded: &[RecordedEvent],
+    ) -> Result<(Vec<DirectoryEvent>, Option<(u64, String)>), Unmappable> {
+        let stored: Vec<_> = recorded.iter().map(StoredEvent::decode).collect();
+        let sealed = stored.iter().flatten().filter_map(StoredEvent::sealed);
+        let ids: Vec<KeyId> = sealed.map(|names| names.key).collect();
+        let keys = self.keys.find_many(&ids).await?;
         let mut events = Vec::new();
-        let mut unmappable = None;
-        for event in recorded {
-            match mapping::to_message(event, &self.keys).await {
-                Ok(event) => events.push(event),
+        for (recorded, stored) in recorded.iter().zip(stored) {
+            let revision = recorded.revision;
+            let stored = stored.map_err(Unmappable::from);
+            match stored.and_then(|stored| effect(&stored, &keys)) {
+                Ok(effect) => events.push(DirectoryEvent {
+                    user,
+                    revision,
+                    effect,
+                }),
                 Err(error) if error.is_final() => {
-                    unmappable = Some((event.revision, error));
-                    break;
+                    return Ok((events, Some((revision, error.to_string()))));
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             }
         }
-        let events: Result<Vec<_>, _> = self.reseal(&events).await?.into_iter().collect();
-        let events = events?;
-        if !events.is_empty() {
-            self.view.apply(&events, lift).await?;
-        }
-        if let Some((revision, error)) = &unmappable {
-            self.view.hold(user, *revision, &error.to_string()).await?;
-        }
-        Ok(unmappable.is_none())
+        Ok((events, None))
     }
 
     /// Compares the view with the log, after what is known to be complete up to `published`, and applies what is missing.
@@ -151,23 +162,9 @@ impl Repair {
             }
             let prefixes = [USER_STREAM_PREFIX];
             let page = self.store.read_all(&prefixes, complete, PAGE).await?;
-            let mut last = BTreeMap::new();
-            for event in page
-                .events
-                .iter()
-                .filter(|event| event.position <= published)
-            {
-                let erased = event.event_type == STREAM_DELETED;
-                let revision = if erased { ERASED } else { event.revision };
-                last.insert(mapping::owner(event)?, revision);
-            }
-            for (user, revision) in last {
-                let standing = self.view.standing(user).await?;
-                if standing.revision < Some(revision) && !standing.held {
-                    tracing::warn!(%user, "read from the log what the queue has not brought yet");
-                    self.catch_up(user, false).await?;
-                }
-            }
+            let events = page.events.iter();
+            self.bring(events.filter(|event| event.position <= published))
+                .await?;
             let looked_at = if page.end {
                 Some(published)
             } else {
@@ -178,6 +175,33 @@ impl Repair {
                 .await?;
         }
     }
+
+    /// Applies what is missing of the users of these events. An erasure passes every hold, and is applied also to whom
+    /// it was applied before: that may have ended before the view's own log was emptied.
+    async fn bring(&self, events: impl Iterator<Item = &RecordedEvent>) -> anyhow::Result<()> {
+        let mut last = BTreeMap::new();
+        for event in events {
+            let erased = [STREAM_DELETED, USER_DELETED].contains(&event.event_type.as_str());
+            let revision = if erased { ERASED } else { event.revision };
+            let last = last.entry(mapping::owner(event)?).or_insert(revision);
+            *last = revision.max(*last);
+        }
+        let is_erased = |(_, revision): &(&UserId, &u64)| **revision == ERASED;
+        let erased: Vec<_> = last
+            .iter()
+            .filter(is_erased)
+            .map(|(user, _)| erasure(*user))
+            .collect();
+        self.view.apply(&erased, false).await?;
+        for (user, revision) in last {
+            let standing = self.view.standing(user).await?;
+            if standing.revision < Some(revision) && !standing.held {
+                tracing::warn!(%user, "read from the log what the queue has not brought yet");
+                self.catch_up(user, false).await?;
+            }
+        }
+        Ok(())
+    }
 }
 
 fn erasure(user: UserId) -> DirectoryEvent {
@@ -186,6 +210,16 @@ fn erasure(user: UserId) -> DirectoryEvent {
         revision: ERASED,
         effect: Effect::Erase,
     }
+}
+
+fn effect(event: &StoredEvent, keys: &HashMap<KeyId, Lookup>) -> Result<Effect, Unmappable> {
+    Ok(match (event, mapping::open(event, keys)?) {
+        (StoredEvent::Created(_), Some((key, names))) => Effect::Begin(entry(key, &names)),
+        (StoredEvent::Patched(_), Some((key, names))) => Effect::Change(entry(key, &names)),
+        (StoredEvent::Created(_) | StoredEvent::Patched(_), None) => Effect::Forget,
+        (StoredEvent::Deleted, _) => Effect::Erase,
+        (StoredEvent::RegistrationAbandoned | StoredEvent::RenameFenced, _) => Effect::Nothing,
+    })
 }
 
 fn resealed(
@@ -203,10 +237,10 @@ fn resealed(
         (Change::Created(Names::Erased) | Change::Patched(Names::Erased), _)
         | (Change::Created(_) | Change::Patched(_), None) => Effect::Forget,
         (Change::Created(Names::Sealed { .. }), Some(key)) => {
-            Effect::Begin(entry(key, &event.change.open(key)?))
+            Effect::Begin(entry(key, &event.open(key)?))
         }
         (Change::Patched(Names::Sealed { .. }), Some(key)) => {
-            Effect::Change(entry(key, &event.change.open(key)?).names)
+            Effect::Change(entry(key, &event.open(key)?))
         }
     };
     Ok(DirectoryEvent {

@@ -10,7 +10,11 @@ use crate::domain::UserId;
 use crate::query::read_model::{NAMES, ReadModel, decode, entry, user};
 use sqlx::{Row as _, SqliteConnection};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::time::Duration;
+
+/// How long readers may keep the log from being emptied.
+const FORGET_WITHIN: Duration = Duration::from_secs(2);
 
 /// Writes the read model.
 #[derive(Debug, Clone)]
@@ -58,8 +62,8 @@ impl View {
     /// users are lifted in the same transaction.
     ///
     /// # Errors
-    /// When the database fails; nothing was applied then, or all of it was and only the log is not emptied yet. The
-    /// same events may be applied again.
+    /// When the database fails; nothing was applied then, or all of it was and only the log is not emptied yet, for
+    /// example because readers kept it busy. The same events may be applied again, and erasures must be.
     pub async fn apply(
         &self,
         events: &[DirectoryEvent],
@@ -84,17 +88,24 @@ impl View {
         Ok(outcomes)
     }
 
-    /// Empties the write-ahead log, where older versions of pages lie.
+    /// Empties the write-ahead log, where older versions of pages lie. It never waits inside the database, because it
+    /// would keep all writers waiting too.
     async fn forget(&self) -> Result<(), sqlx::Error> {
-        loop {
-            let emptied = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
-                .fetch_one(self.read_model.pool())
-                .await?;
-            if emptied.try_get::<i64, _>(0)? == 0 {
-                return Ok(());
+        let emptying = async {
+            loop {
+                let emptied = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
+                    .fetch_one(self.read_model.impatient())
+                    .await?;
+                if emptied.try_get::<i64, _>(0)? == 0 {
+                    return Ok(());
+                }
+                tokio::time::sleep(Duration::from_millis(rand::random_range(5..=25))).await;
             }
-            tokio::time::sleep(Duration::from_millis(rand::random_range(5..=25))).await;
-        }
+        };
+        let busy = |_| Err(io::Error::new(io::ErrorKind::TimedOut, "the log is in use").into());
+        tokio::time::timeout(FORGET_WITHIN, emptying)
+            .await
+            .unwrap_or_else(busy)
     }
 
     /// How far a user is.

@@ -34,6 +34,8 @@ pub(crate) const NAMES: [NameField; 3] = [
 #[derive(Debug, Clone)]
 pub struct ReadModel {
     pool: SqlitePool,
+    /// One connection that never waits for a lock, for what would keep others waiting meanwhile.
+    impatient: SqlitePool,
 }
 
 /// A user as the list shows one.
@@ -96,14 +98,21 @@ impl ReadModel {
             .pragma("secure_delete", "ON");
         let pool = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS)
-            .connect_with(options)
+            .connect_with(options.clone())
             .await?;
         sqlx::migrate!("migrations/directory").run(&pool).await?;
-        Ok(Self { pool })
+        let impatient = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_lazy_with(options.busy_timeout(Duration::ZERO));
+        Ok(Self { pool, impatient })
     }
 
     pub(crate) fn pool(&self) -> &SqlitePool {
         &self.pool
+    }
+
+    pub(crate) fn impatient(&self) -> &SqlitePool {
+        &self.impatient
     }
 
     /// One cheap look at the file, for readiness.

@@ -1,5 +1,7 @@
 use super::*;
 
+const USER: UserId = UserId::new(1_509_466_340_062_097_408);
+
 fn names() -> BTreeMap<NameField, Personal<String>> {
     let name = |field: NameField| (field, Personal::new(format!("canary {field}")));
     NAMES.into_iter().map(name).collect()
@@ -8,7 +10,7 @@ fn names() -> BTreeMap<NameField, Personal<String>> {
 fn event(change: Change) -> IntegrationEvent {
     IntegrationEvent {
         id: Uuid::from_u128(7),
-        user: UserId::new(1_509_466_340_062_097_408),
+        user: USER,
         revision: 3,
         created: 1_700_000_000_123,
         change,
@@ -45,8 +47,8 @@ fn a_message_is_a_cloud_event() {
 fn no_name_travels_in_clear() {
     let key = SubjectKey::generate();
     for change in [
-        Change::created(&key, &names()),
-        Change::patched(&key, &names()),
+        Change::created(USER, &key, &names()),
+        Change::patched(USER, &key, &names()),
     ] {
         let message = event(change).encode();
         let text = format!("{message:?} {}", String::from_utf8_lossy(&message.body));
@@ -57,12 +59,18 @@ fn no_name_travels_in_clear() {
 #[test]
 fn sealed_names_open_with_the_key_at_this_place_only() {
     let key = SubjectKey::generate();
-    let created = Change::created(&key, &names());
+    let created = event(Change::created(USER, &key, &names()));
     assert_eq!(created.open(&key), Ok(names()));
-    let Change::Created(sealed) = created else {
+    let moved = IntegrationEvent {
+        user: UserId::new(7),
+        ..created.clone()
+    };
+    assert_eq!(moved.open(&key), Err(DoesNotOpen), "another user");
+    let Change::Created(sealed) = created.change else {
         panic!("it was made as such")
     };
-    assert_eq!(Change::Patched(sealed).open(&key), Err(DoesNotOpen));
+    let retyped = event(Change::Patched(sealed));
+    assert_eq!(retyped.open(&key), Err(DoesNotOpen), "another type");
 }
 
 #[test]

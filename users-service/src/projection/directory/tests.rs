@@ -44,11 +44,23 @@ fn the_first_event_makes_the_row() {
 fn a_change_keeps_what_it_does_not_name() {
     let before = entry();
     let name = sealed();
-    let change = Effect::Change(BTreeMap::from([(NameField::Username, name.clone())]));
+    let change = Effect::Change(Entry {
+        key: before.key,
+        names: BTreeMap::from([(NameField::Username, name.clone())]),
+    });
     let mut after = before.clone();
     after.names.insert(NameField::Username, name);
     let verdict = judge(Some(&row(0, Some(before))), &event(1, change));
     assert_eq!(verdict, Verdict::Apply(row(1, Some(after))));
+}
+
+#[test]
+fn a_change_under_another_key_is_not_mixed_in() {
+    let verdict = judge(
+        Some(&row(0, Some(entry()))),
+        &event(1, Effect::Change(entry())),
+    );
+    assert_eq!(verdict, Verdict::Gap);
 }
 
 #[test]
