@@ -3,14 +3,13 @@
 //! Invariant: an event whose key is destroyed is mapped all the same, without names; any other missing key, unknown
 //! type or damaged value is an error, and nothing is skipped.
 
-use super::message::{Change, IntegrationEvent, NAMES, Names};
-use crate::domain::{NameField, UserId};
-use crate::privacy::Personal;
+use super::message::{Change, ClearNames, IntegrationEvent, NAMES, Names};
+use crate::domain::UserId;
 use crate::privacy::cipher::{DoesNotOpen, KeyId, SubjectKey};
 use crate::privacy::subject_keys::{KeysError, Lookup, SubjectKeys};
 use crate::stored_event::{StoredEvent, USER_CREATED, Undecodable, user_of_stream};
 use event_streams::RecordedEvent;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 /// The event by which a store says that a stream is tombstoned.
 pub const STREAM_DELETED: &str = "$streamDeleted";
@@ -79,8 +78,6 @@ pub async fn to_message(
         change,
     })
 }
-
-type ClearNames = BTreeMap<NameField, Personal<String>>;
 
 /// The names of an event in clear, to seal them for where they go, and their key; none if the event has none, or their
 /// key is destroyed.

@@ -30,6 +30,9 @@ pub(super) const NAMES: [NameField; 3] = [
     NameField::FamilyName,
 ];
 
+/// Names in clear, on their way from one place to another.
+pub type ClearNames = BTreeMap<NameField, Personal<String>>;
+
 /// One event of one user, as other programs see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IntegrationEvent {
@@ -90,11 +93,7 @@ struct Data {
 
 impl Names {
     /// Seals names under the user's key for messages of this type.
-    fn seal(
-        (user, event_type): (UserId, &'static str),
-        key: &SubjectKey,
-        names: &BTreeMap<NameField, Personal<String>>,
-    ) -> Self {
+    fn seal(user: UserId, event_type: &'static str, key: &SubjectKey, names: &ClearNames) -> Self {
         let container = container(user);
         let seal = |(&field, name)| (field, key.seal(place(&container, event_type, field), name));
         Self::Sealed {
@@ -107,22 +106,14 @@ impl Names {
 impl Change {
     /// [`Change::Created`], with names sealed for this place.
     #[must_use]
-    pub fn created(
-        user: UserId,
-        key: &SubjectKey,
-        names: &BTreeMap<NameField, Personal<String>>,
-    ) -> Self {
-        Self::Created(Names::seal((user, CREATED), key, names))
+    pub fn created(user: UserId, key: &SubjectKey, names: &ClearNames) -> Self {
+        Self::Created(Names::seal(user, CREATED, key, names))
     }
 
     /// [`Change::Patched`], with names sealed for this place.
     #[must_use]
-    pub fn patched(
-        user: UserId,
-        key: &SubjectKey,
-        names: &BTreeMap<NameField, Personal<String>>,
-    ) -> Self {
-        Self::Patched(Names::seal((user, PATCHED), key, names))
+    pub fn patched(user: UserId, key: &SubjectKey, names: &ClearNames) -> Self {
+        Self::Patched(Names::seal(user, PATCHED, key, names))
     }
 
     /// The key that the names are sealed under, if there are any.
@@ -167,10 +158,7 @@ impl IntegrationEvent {
     ///
     /// # Errors
     /// When one does not open with the key: it is another key's, another user's, or damaged.
-    pub fn open(
-        &self,
-        key: &SubjectKey,
-    ) -> Result<BTreeMap<NameField, Personal<String>>, DoesNotOpen> {
+    pub fn open(&self, key: &SubjectKey) -> Result<ClearNames, DoesNotOpen> {
         let Some(Names::Sealed { fields, .. }) = self.change.names() else {
             return Ok(BTreeMap::new());
         };
@@ -287,13 +275,10 @@ impl Data {
             let field = field.ok_or(NotAMessage("unknown field"))?;
             Ok((field, sealed))
         };
+        let fields: Result<_, _> = self.sealed.into_iter().map(field).collect();
         Ok(Names::Sealed {
             key: key.ok_or(NotAMessage("no key id in the body"))?,
-            fields: self
-                .sealed
-                .into_iter()
-                .map(field)
-                .collect::<Result<_, _>>()?,
+            fields: fields?,
         })
     }
 }

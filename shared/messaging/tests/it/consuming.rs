@@ -10,14 +10,16 @@ fn consumer(broker: &Broker) -> Consumer {
 async fn opened(consumer: &mut Consumer) -> bool {
     match soon("opening", consumer.next(1)).await {
         Incoming::Opened { declared_anew } => declared_anew,
-        other => panic!("the queue was not opened: {other:?}"),
+        other @ (Incoming::Batch(_) | Incoming::Closed(_)) => {
+            panic!("the queue was not opened: {other:?}")
+        }
     }
 }
 
 async fn batch(consumer: &mut Consumer, limit: usize) -> Batch {
     match soon("a batch", consumer.next(limit)).await {
         Incoming::Batch(batch) => batch,
-        other => panic!("no batch: {other:?}"),
+        other @ (Incoming::Opened { .. } | Incoming::Closed(_)) => panic!("no batch: {other:?}"),
     }
 }
 
