@@ -3,7 +3,8 @@
 //! `RUST_LOG` sets the level of our own crates, up to `trace`. Everybody else has a fixed ceiling that `RUST_LOG`
 //! can lower but not raise: below WARN, HTTP, gRPC, AMQP and SQL crates print whole messages, headers, addresses
 //! with their query, and statements (read in their sources; no line from WARN up prints any of these, but for
-//! `lapin`'s, which warns with the payload of each returned message, so that its ceiling is ERROR).
+//! `lapin`'s, which warns with the payload of each returned message). `lapin` is silent altogether: it also calls an
+//! error what `messaging` expects, such as a queue that is not declared yet, and `messaging` logs what matters.
 //!
 //! Invariant: no line of a crate that is not ours is below its ceiling, whatever `RUST_LOG` says.
 
@@ -21,8 +22,8 @@ use tracing_subscriber::{
 /// The shared crates that log; a service's own crate is added by its name.
 const SHARED: [&str; 4] = ["event_streams", "messaging", "telemetry", "web"];
 
-/// Ceilings of the crates that would print payloads even at [`OTHERS`].
-const STRICTER: [(&str, LevelFilter); 1] = [("lapin", LevelFilter::ERROR)];
+/// Ceilings of the crates that would print payloads, or cry wolf, even at [`OTHERS`].
+const STRICTER: [(&str, LevelFilter); 1] = [("lapin", LevelFilter::OFF)];
 
 /// The ceiling of every crate that is neither ours nor in [`STRICTER`].
 const OTHERS: LevelFilter = LevelFilter::WARN;
