@@ -3,7 +3,7 @@
 use crate::broker::{Broker, Unavailable, within};
 use crate::message::Delivery;
 use crate::topology::{Topology, short};
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use jittered_backoff::Backoff;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
@@ -124,8 +124,7 @@ impl Consumer {
         let deliveries = within(consuming).await?;
         self.open = Some(Open {
             channel,
-            deliveries,
-            ended: false,
+            deliveries: Arriving::new(deliveries),
         });
         Ok(!anew.is_empty())
     }
@@ -135,28 +134,50 @@ impl Consumer {
 #[derive(Debug)]
 struct Open {
     channel: Channel,
-    deliveries: Deliveries,
-    /// The stream says only once that it has ended, and is silent afterwards.
-    ended: bool,
+    deliveries: Arriving<Deliveries>,
 }
 
 impl Open {
     /// None when the channel or its consumer has ended.
     async fn next_batch(&mut self, limit: usize) -> Option<Batch> {
+        let deliveries = self.deliveries.next(limit).await?;
+        Some(Batch {
+            deliveries: deliveries.into_iter().map(Delivery::from).collect(),
+        })
+    }
+}
+
+/// Takes what has arrived in batches, from a stream that says only once that it has ended and is silent afterwards.
+#[derive(Debug)]
+struct Arriving<S> {
+    stream: S,
+    ended: bool,
+}
+
+impl<S> Arriving<S> {
+    fn new(stream: S) -> Self {
+        let ended = false;
+        Self { stream, ended }
+    }
+}
+
+impl<T, E, S: Stream<Item = Result<T, E>> + Unpin> Arriving<S> {
+    /// Waits for an item, and takes up to `limit` that are there. None when the stream ended, now or during the last call.
+    async fn next(&mut self, limit: usize) -> Option<Vec<T>> {
         if self.ended {
             return None;
         }
-        let mut deliveries = vec![Delivery::from(self.deliveries.next().await?.ok()?)];
-        while deliveries.len() < limit
-            && let Some(next) = self.deliveries.next().now_or_never()
+        let mut items = vec![self.stream.next().await?.ok()?];
+        while items.len() < limit
+            && let Some(next) = self.stream.next().now_or_never()
         {
-            let Some(Ok(delivery)) = next else {
+            let Some(Ok(item)) = next else {
                 self.ended = true;
                 break;
             };
-            deliveries.push(delivery.into());
+            items.push(item);
         }
-        Some(Batch { deliveries })
+        Some(items)
     }
 }
 
@@ -167,12 +188,34 @@ impl Drop for Open {
         if !self.channel.status().connected() {
             return;
         }
-        let (channel, deliveries) = (self.channel.clone(), self.deliveries.clone());
+        let (channel, deliveries) = (self.channel.clone(), self.deliveries.stream.clone());
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 let _ = within(channel.close(200, "done".into())).await;
                 drop(deliveries);
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Arriving;
+    use futures::FutureExt;
+    use futures::stream::poll_fn;
+    use std::collections::VecDeque;
+    use std::task::Poll;
+
+    #[test]
+    fn an_end_behind_waiting_messages_is_noticed_although_the_stream_is_silent_afterwards() {
+        let mut polls: VecDeque<Option<Result<u32, ()>>> =
+            VecDeque::from([Some(Ok(1)), Some(Ok(2)), Some(Ok(3)), None]);
+        let mut arriving = Arriving::new(poll_fn(|_| match polls.pop_front() {
+            Some(item) => Poll::Ready(item),
+            None => Poll::Pending,
+        }));
+        assert_eq!(arriving.next(1).now_or_never(), Some(Some(vec![1])));
+        assert_eq!(arriving.next(100).now_or_never(), Some(Some(vec![2, 3])));
+        assert_eq!(arriving.next(100).now_or_never(), Some(None));
     }
 }
