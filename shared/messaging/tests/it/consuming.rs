@@ -1,7 +1,7 @@
 use crate::support::{broker, letters, message, receive, soon};
-use messaging::{Batch, Broker, Consumer, Incoming, Publisher, Topology};
+use messaging::{Batch, Broker, Consumer, Incoming, Publisher};
 use private_broker::PrivateBroker;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 fn consumer(broker: &Broker) -> Consumer {
     Consumer::new(broker.clone(), letters(), "letters".into(), 5)
@@ -56,39 +56,6 @@ async fn a_deleted_queue_comes_back_and_is_reported() {
         .await
         .unwrap();
     assert_eq!(receive(&mut consumer, 1).await, ["1"]);
-}
-
-#[tokio::test]
-async fn a_queue_deleted_while_messages_wait_here_is_noticed_after_them() {
-    let node = PrivateBroker::shared().await;
-    let url = node.vhost().await;
-    let vhost = url.rsplit('/').next().unwrap();
-    let broker = Broker::connect(&url, "test").unwrap();
-    let mut consumer = consumer(&broker);
-    opened(&mut consumer).await;
-    let publisher = Publisher::new(broker.clone(), letters());
-    for id in 0..5 {
-        soon("publishing", publisher.publish(message("letter.sent", id)))
-            .await
-            .unwrap();
-    }
-    batch(&mut consumer, 1).await;
-    let path = format!("queues/{vhost}/letters");
-    node.management("DELETE", &path, &Value::Null)
-        .await
-        .unwrap();
-    let cancelled = async {
-        let path = format!("consumers/{vhost}");
-        while node.management("GET", &path, &Value::Null).await.unwrap() != json!([]) {
-            tokio::task::yield_now().await;
-        }
-        // The answer comes after the cancellation, on the same connection.
-        broker.declare(&Topology::default()).await.unwrap();
-    };
-    soon("the cancellation", cancelled).await;
-    batch(&mut consumer, 100).await;
-    closed(&mut consumer).await;
-    assert!(opened(&mut consumer).await, "the queue was declared anew");
 }
 
 #[tokio::test]
