@@ -18,6 +18,9 @@ pub enum NameField {
 }
 
 impl NameField {
+    /// All names that a user has.
+    pub const ALL: [Self; 3] = [Self::Username, Self::GivenName, Self::FamilyName];
+
     /// The field's name in commands, events and answers.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -3,8 +3,8 @@
 //! Invariant: an event whose key is destroyed is mapped all the same, without names; any other missing key, unknown
 //! type or damaged value is an error, and nothing is skipped.
 
-use super::message::{Change, ClearNames, IntegrationEvent, NAMES, Names};
-use crate::domain::UserId;
+use super::message::{Change, ClearNames, IntegrationEvent, Names};
+use crate::domain::{NameField, UserId};
 use crate::privacy::cipher::{DoesNotOpen, KeyId, SubjectKey};
 use crate::privacy::subject_keys::{KeysError, Lookup, SubjectKeys};
 use crate::stored_event::{StoredEvent, USER_CREATED, Undecodable, user_of_stream};
@@ -97,7 +97,7 @@ pub(crate) fn open<'a>(
         Some(Lookup::Missing) | None => return Err(Unmappable::KeyLost(sealed.key)),
     };
     let names = sealed.open(key)?;
-    if matches!(event, StoredEvent::Created(_)) && names.len() < NAMES.len() {
+    if matches!(event, StoredEvent::Created(_)) && names.len() < NameField::ALL.len() {
         return Err(Undecodable::Malformed(USER_CREATED.to_owned()).into());
     }
     Ok(Some((key, names)))

@@ -24,12 +24,6 @@ const PATCHED: &str = "user.patched.v1";
 const DELETED: &str = "user.deleted.v1";
 const FENCED: &str = "user.fenced.v1";
 
-pub(super) const NAMES: [NameField; 3] = [
-    NameField::Username,
-    NameField::GivenName,
-    NameField::FamilyName,
-];
-
 /// Names in clear, on their way from one place to another.
 pub type ClearNames = BTreeMap<NameField, Personal<String>>;
 
@@ -252,8 +246,7 @@ impl Data {
         match event_type {
             CREATED => {
                 let names = self.names()?;
-                let complete =
-                    !matches!(&names, Names::Sealed { fields, .. } if fields.len() < NAMES.len());
+                let complete = !matches!(&names, Names::Sealed { fields, .. } if fields.len() < NameField::ALL.len());
                 complete
                     .then_some(Change::Created(names))
                     .ok_or(NotAMessage("a name is missing"))
@@ -271,7 +264,9 @@ impl Data {
         }
         let key = self.key.and_then(|key| key.parse().ok());
         let field = |(name, sealed): (String, Sealed)| {
-            let field = NAMES.into_iter().find(|field| field.as_str() == name);
+            let field = NameField::ALL
+                .into_iter()
+                .find(|field| field.as_str() == name);
             let field = field.ok_or(NotAMessage("unknown field"))?;
             Ok((field, sealed))
         };

@@ -6,8 +6,8 @@
 mod ledger;
 
 use super::directory::{DirectoryEvent, ERASED, Effect, Row, Verdict, judge};
-use crate::domain::UserId;
-use crate::query::read_model::{NAMES, ReadModel, decode, entry, user};
+use crate::domain::{NameField, UserId};
+use crate::query::read_model::{ReadModel, decode, entry, user};
 use sqlx::{Row as _, SqliteConnection};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -220,7 +220,7 @@ async fn write_row(
     let mut query = sqlx::query(statement)
         .bind(number(row.revision))
         .bind(entry.map(|entry| entry.key.to_string()));
-    for field in NAMES {
+    for field in NameField::ALL {
         let sealed = entry.and_then(|entry| entry.names.get(&field));
         let sealed = sealed
             .map(serde_json::to_value)

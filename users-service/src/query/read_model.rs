@@ -23,13 +23,6 @@ use std::time::Duration;
 
 const CONNECTIONS: u32 = 4;
 
-/// The names of a user, and the columns that they are in.
-pub(crate) const NAMES: [NameField; 3] = [
-    NameField::Username,
-    NameField::GivenName,
-    NameField::FamilyName,
-];
-
 /// The database file. Clones share its connections.
 #[derive(Debug, Clone)]
 pub struct ReadModel {
@@ -213,7 +206,7 @@ pub(crate) fn entry(row: &SqliteRow) -> Result<Option<Entry>, sqlx::Error> {
         return Ok(None);
     };
     let mut names = BTreeMap::new();
-    for field in NAMES {
+    for field in NameField::ALL {
         let sealed: String = row.try_get(field.as_str())?;
         let sealed = serde_json::from_value(sealed.into()).map_err(decode)?;
         names.insert(field, sealed);

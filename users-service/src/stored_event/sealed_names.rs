@@ -13,13 +13,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
-/// The fields that are sealed.
-const NAMES: [NameField; 3] = [
-    NameField::Username,
-    NameField::GivenName,
-    NameField::FamilyName,
-];
-
 /// Names, each sealed under the user's key, and what goes with them in clear.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedNames {
@@ -68,7 +61,9 @@ impl SealedNames {
         let data: Data = serde_json::from_slice(&event.data).map_err(|_| malformed())?;
         let clear: Metadata = serde_json::from_slice(&event.metadata).map_err(|_| malformed())?;
         let fields = data.sealed.into_iter().map(|(name, sealed)| {
-            let field = NAMES.into_iter().find(|field| field.as_str() == name);
+            let field = NameField::ALL
+                .into_iter()
+                .find(|field| field.as_str() == name);
             field.map(|field| (field, sealed)).ok_or_else(malformed)
         });
         Ok(Self {
@@ -98,7 +93,11 @@ impl SealedNames {
         let seal = |(field, name): (NameField, Option<&Personal<String>>)| {
             Some((field, key.seal(place(&stream, event_type, field), name?)))
         };
-        let fields = NAMES.into_iter().zip(names).filter_map(seal).collect();
+        let fields = NameField::ALL
+            .into_iter()
+            .zip(names)
+            .filter_map(seal)
+            .collect();
         Self {
             key: key.id(),
             claim: claim.clone(),

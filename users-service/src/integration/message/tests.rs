@@ -4,7 +4,7 @@ const USER: UserId = UserId::new(1_509_466_340_062_097_408);
 
 fn names() -> BTreeMap<NameField, Personal<String>> {
     let name = |field: NameField| (field, Personal::new(format!("canary {field}")));
-    NAMES.into_iter().map(name).collect()
+    NameField::ALL.into_iter().map(name).collect()
 }
 
 fn event(change: Change) -> IntegrationEvent {
