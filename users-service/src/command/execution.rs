@@ -4,7 +4,7 @@
 //! events are derived from the command's, those of claims, fences and releases are drawn once per append.
 
 use super::error::CommandError;
-use super::history::History;
+use super::history::{History, Life};
 use super::reservation::{Goal, Holder, Outcome, Reservation, Seen, Standing, Step};
 use crate::domain::{
     Changes, Claim, Profile, ReservationName, User, UserCommand, UserError, UserEvent, UserId,
@@ -12,7 +12,7 @@ use crate::domain::{
 };
 use crate::privacy::cipher::SubjectKey;
 use crate::privacy::erasure::Erasure;
-use crate::privacy::subject_keys::SubjectKeys;
+use crate::privacy::subject_keys::{Lookup, SubjectKeys};
 use crate::stored_event::{ReservationEvent, StoredEvent, user_stream};
 use event_sourcing::Decider as _;
 use event_streams::{AppendError, EventStreams, Expected, NewEvent};
@@ -71,16 +71,14 @@ impl<'a> Execution<'a> {
             if let Step::Done(outcome) = step {
                 return Ok(outcome);
             }
-            match self.take(step).await? {
-                Some(seen) => reservation.observe(seen),
-                None => return Ok(Outcome::Committed),
-            }
+            let seen = self.take(step).await?;
+            reservation.observe(seen);
         }
     }
 
-    /// Takes one step of the protocol. `None` when it was already so.
-    async fn take(&mut self, step: Step) -> Result<Option<Seen>, CommandError> {
-        Ok(Some(match step {
+    /// Takes one step of the protocol.
+    async fn take(&mut self, step: Step) -> Result<Seen, CommandError> {
+        Ok(match step {
             Step::ReadUser(user) => Seen::User(self.read(user).await?),
             Step::ReadReservation(name) => Seen::Reservation(self.holder(&name).await?),
             Step::Wait => {
@@ -102,10 +100,10 @@ impl<'a> Execution<'a> {
                 let fence = fence.encode(Uuid::new_v4(), user);
                 self.append(&user_stream(user), expected, fence).await?
             }
-            Step::Commit { expected, claim } => return self.commit(expected, claim).await,
+            Step::Commit { expected, claim } => self.commit(expected, claim).await?,
             Step::Release(claim) => self.release(&claim).await?,
-            Step::Done(_) => return Ok(None),
-        }))
+            Step::Done(_) => Seen::Unchanged,
+        })
     }
 
     async fn read(&mut self, user: UserId) -> Result<Standing, CommandError> {
@@ -131,10 +129,10 @@ impl<'a> Execution<'a> {
         &mut self,
         expected: Option<u64>,
         claim: Option<Claim>,
-    ) -> Result<Option<Seen>, CommandError> {
+    ) -> Result<Seen, CommandError> {
         let (events, key) = self.decide(claim).await?;
         if events.is_empty() {
-            return Ok(None);
+            return Ok(Seen::Unchanged);
         }
         let encode = |(index, event): (u32, &UserEvent)| {
             let id = Uuid::new_v5(&self.command, &index.to_be_bytes());
@@ -146,11 +144,11 @@ impl<'a> Execution<'a> {
         if seen == Seen::Refused {
             pause(JITTER).await;
         }
-        Ok(Some(seen))
+        Ok(seen)
     }
 
     async fn decide(
-        &mut self,
+        &self,
         claim: Option<Claim>,
     ) -> Result<(Vec<UserEvent>, SubjectKey), CommandError> {
         let (state, key, command) = match (&self.action, claim) {
@@ -163,35 +161,44 @@ impl<'a> Execution<'a> {
             (Action::Create(..), None) => return Err(CommandError::Conflict),
             (Action::Patch(changes), claim) => {
                 let changes = changes.clone();
-                let unsealed = self.history.unseal(&self.stores.keys).await?;
-                let patch = UserCommand::Patch { changes, claim };
-                (unsealed.state, unsealed.key, patch)
+                let (state, key) = match self.history.life(&self.stores.keys).await? {
+                    Life::Alive(key) => (self.history.open(&key)?, Some(key)),
+                    Life::Over(state) => (state, None),
+                };
+                (state, key, UserCommand::Patch { changes, claim })
             }
-            (Action::Delete, _) => {
-                let unsealed = self.history.unseal(&self.stores.keys).await?;
-                (unsealed.state, unsealed.key, UserCommand::Delete)
-            }
+            (Action::Delete, _) => match self.history.life(&self.stores.keys).await? {
+                // No name is needed to forget somebody, so a value that does not open is no obstacle.
+                Life::Alive(key) => return Ok((vec![UserEvent::Deleted], key)),
+                Life::Over(state) => {
+                    self.complete_erasure().await?;
+                    (state, None, UserCommand::Delete)
+                }
+            },
         };
-        match (User::decide(&state, command), key) {
-            (Ok(events), Some(key)) => Ok((events, key)),
-            (Ok(_), None) => Err(UserError::Unknown.into()),
-            (Err(refusal), _) => {
-                self.complete_erasure().await?;
-                Err(refusal.into())
-            }
+        match (User::decide(&state, command)?, key) {
+            (events, Some(key)) => Ok((events, key)),
+            (_, None) => Err(UserError::Unknown.into()),
         }
     }
 
-    /// Whoever asks for a deletion that was cut short finishes it first.
+    /// Whoever asks again for a deletion that was cut short finishes it first. The destroyed key was its last step.
     async fn complete_erasure(&self) -> Result<(), CommandError> {
-        match (&self.action, self.history.key()) {
-            (Action::Delete, Some(key)) => Ok(self.stores.erasure.erase(self.user, key).await?),
-            (Action::Delete | Action::Create(..) | Action::Patch(_), _) => Ok(()),
+        let Some(key) = self.history.key() else {
+            return Ok(());
+        };
+        match self.stores.keys.find(key).await? {
+            Lookup::Destroyed => Ok(()),
+            Lookup::Found(_) | Lookup::Missing => {
+                Ok(self.stores.erasure.erase(self.user, key).await?)
+            }
         }
     }
 
     async fn release(&self, claim: &Claim) -> Result<Seen, CommandError> {
-        self.complete_erasure().await?;
+        if let (Action::Delete, Some(key)) = (&self.action, self.history.key()) {
+            self.stores.erasure.erase(self.user, key).await?;
+        }
         if let Err(error) = self.stores.erasure.release(claim).await {
             // The command is committed, and a claim whose owner lives elsewhere holds nothing.
             tracing::debug!(%error, "a reservation was left");

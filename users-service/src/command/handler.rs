@@ -6,7 +6,7 @@
 
 use super::error::CommandError;
 use super::execution::{Action, Execution, Stores};
-use super::history::History;
+use super::history::{History, Life};
 use super::reservation::{Goal, Outcome};
 use crate::domain::{
     ActiveUser, Changes, Profile, ReservationName, UserError, UserId, UserState, Username,
@@ -102,7 +102,11 @@ impl CommandHandler {
     /// [`UserError::Unknown`], [`UserError::Erased`], or [`CommandError::Unavailable`].
     pub async fn get(&self, user: UserId) -> Result<ActiveUser, CommandError> {
         let history = History::read(&self.stores.events, user).await?;
-        match history.unseal(&self.stores.keys).await?.state {
+        let state = match history.life(&self.stores.keys).await? {
+            Life::Alive(key) => history.open(&key)?,
+            Life::Over(state) => state,
+        };
+        match state {
             UserState::Active(user) => Ok(user),
             UserState::Absent | UserState::Abandoned => Err(UserError::Unknown.into()),
             UserState::Erased => Err(UserError::Erased.into()),

@@ -1,4 +1,4 @@
-//! What a user's stream says: read whole, first without any key, then unsealed.
+//! What a user's stream says: read whole, first without any key, then opened.
 //!
 //! Invariant: nothing is remembered between calls, and a key is looked up after the stream was read, so whoever is
 //! answered from here is answered from what was durable when the request came.
@@ -21,13 +21,13 @@ pub struct History {
     tombstoned: bool,
 }
 
-/// A user as the stream and the key store say.
+/// Whether a user lives.
 #[derive(Debug, Clone)]
-pub struct Unsealed {
-    /// The stage of life.
-    pub state: UserState,
-    /// The user's key; there is one while the user is alive.
-    pub key: Option<SubjectKey>,
+pub enum Life {
+    /// Under this key.
+    Alive(SubjectKey),
+    /// Not yet, or no more.
+    Over(UserState),
 }
 
 /// Why a history could not be read or unsealed. Holds no personal data.
@@ -130,33 +130,31 @@ impl History {
         self.events.iter().filter_map(StoredEvent::sealed)
     }
 
-    /// The user, with the key that the key store has now.
+    /// Whether the user lives, as the stream and the key store say now; no sealed value is opened for it.
     ///
     /// # Errors
-    /// When the key store fails or lost the key, or a value does not open.
-    pub async fn unseal(&self, keys: &SubjectKeys) -> Result<Unsealed, HistoryError> {
-        let keyless = |state| Ok(Unsealed { state, key: None });
-        let id = match (self.standing(), self.key()) {
-            (Standing::Absent, _) => return keyless(UserState::Absent),
-            (Standing::Erased, _) => return keyless(UserState::Erased),
-            (Standing::Alive { .. }, Some(id)) => id,
-            (Standing::Abandoned, _) | (Standing::Alive { .. }, None) => {
-                return keyless(UserState::Abandoned);
-            }
+    /// When the key store fails or lost the key.
+    pub async fn life(&self, keys: &SubjectKeys) -> Result<Life, HistoryError> {
+        let over = match (self.standing(), self.key()) {
+            (Standing::Absent, _) => UserState::Absent,
+            (Standing::Erased, _) => UserState::Erased,
+            (Standing::Abandoned, _) | (Standing::Alive { .. }, None) => UserState::Abandoned,
+            (Standing::Alive { .. }, Some(id)) => match keys.find(id).await? {
+                Lookup::Destroyed => UserState::Erased,
+                Lookup::Missing => return Err(HistoryError::KeyLost(id)),
+                Lookup::Found(key) => return Ok(Life::Alive(key)),
+            },
         };
-        match keys.find(id).await? {
-            Lookup::Destroyed => keyless(UserState::Erased),
-            Lookup::Missing => Err(HistoryError::KeyLost(id)),
-            Lookup::Found(key) => {
-                let open = |event: &StoredEvent| event.open(&key);
-                let events: Vec<UserEvent> =
-                    self.events.iter().map(open).collect::<Result<_, _>>()?;
-                let state = event_sourcing::fold::<User>(&events);
-                Ok(Unsealed {
-                    state,
-                    key: Some(key),
-                })
-            }
-        }
+        Ok(Life::Over(over))
+    }
+
+    /// The user, opened with this key.
+    ///
+    /// # Errors
+    /// When a value does not open.
+    pub fn open(&self, key: &SubjectKey) -> Result<UserState, HistoryError> {
+        let open = |event: &StoredEvent| event.open(key);
+        let events: Vec<UserEvent> = self.events.iter().map(open).collect::<Result<_, _>>()?;
+        Ok(event_sourcing::fold::<User>(&events))
     }
 }

@@ -81,7 +81,8 @@ pub enum Step {
         /// The revision of the rival's stream.
         expected: Option<u64>,
     },
-    /// Decide upon what the user's stream said last, and append; answer [`Seen::Appended`] or [`Seen::Refused`].
+    /// Decide upon what the user's stream said last, and append; answer [`Seen::Appended`], [`Seen::Refused`] or
+    /// [`Seen::Unchanged`].
     Commit {
         /// The revision of the user's stream.
         expected: Option<u64>,
@@ -107,6 +108,8 @@ pub enum Seen {
     Appended(u64),
     /// The stream is not as expected: nothing was stored.
     Refused,
+    /// Everything is so already: nothing was to be stored.
+    Unchanged,
 }
 
 /// How it ended.
@@ -217,7 +220,8 @@ impl Reservation {
             }
             (At::Claiming(name, _), Seen::Refused) => self.again(At::Name(name)),
             (At::Committing(claim), Seen::Appended(_)) => self.tidy_up(claim.is_some()),
-            (At::Releasing(_), Seen::Appended(_) | Seen::Refused) => At::Over(Outcome::Committed),
+            (At::Committing(_), Seen::Unchanged)
+            | (At::Releasing(_), Seen::Appended(_) | Seen::Refused) => At::Over(Outcome::Committed),
             (At::Over(outcome), _) => At::Over(outcome),
             // A commit that was refused begins again, and so would anything that does not answer the step.
             _ => self.again(At::Myself),

@@ -7,13 +7,15 @@
 //! - When [`SubjectKeys::destroy`] returns, the key is in neither the file nor its log, and that is durable.
 //! - Keys lie wrapped by the master key, and none is kept in memory after it was handed out.
 
+mod destroyer;
+
 use super::cipher::{Hexadecimal, KeyId, MasterKey, SubjectKey};
+use destroyer::Destroyer;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
@@ -22,8 +24,6 @@ use tokio::sync::{Mutex, mpsc};
 const BATCH: usize = 256;
 /// How many connections read at once.
 const CONNECTIONS: u32 = 4;
-/// How often a busy log is looked at again before [`KeysError::Busy`].
-const FORGETTING_ATTEMPTS: u32 = 3;
 
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS keys (id BLOB PRIMARY KEY, wrapped BLOB NOT NULL) WITHOUT ROWID;
@@ -38,16 +38,9 @@ struct Inner {
     pool: SqlitePool,
     master: MasterKey,
     ready: Mutex<mpsc::Receiver<SubjectKey>>,
-    forgetting: Forgetting,
+    destroyer: Destroyer,
     /// A key that was asked for and is neither there nor destroyed.
     lost: StdMutex<Option<KeyId>>,
-}
-
-/// Lets one emptying of the log serve all who destroyed a key before it began.
-#[derive(Debug, Default)]
-struct Forgetting {
-    destroyed: AtomicU64,
-    forgotten: Mutex<u64>,
 }
 
 /// What the store knows of a key.
@@ -70,9 +63,9 @@ pub enum KeysError {
     /// A key does not unwrap: another master key, or damage.
     #[error("key {0} does not unwrap with this master key")]
     DoesNotUnwrap(KeyId),
-    /// The key is destroyed, but readers kept the log from being emptied. Destroying it again tries again.
-    #[error("the key store's log is busy")]
-    Busy,
+    /// The database was busy or failed, as the log says. Destroying the key again tries again.
+    #[error("key {0} is not destroyed yet")]
+    NotDestroyed(KeyId),
     /// A key that somebody needs is neither there nor destroyed.
     #[error("key {0} is lost")]
     Lost(KeyId),
@@ -103,10 +96,10 @@ impl SubjectKeys {
         let (made, ready) = mpsc::channel(BATCH);
         tokio::spawn(make_ahead(pool.clone(), master.clone(), made));
         Ok(Self(Arc::new(Inner {
+            destroyer: Destroyer::start(pool.clone()),
             pool,
             master,
             ready: Mutex::new(ready),
-            forgetting: Forgetting::default(),
             lost: StdMutex::default(),
         })))
     }
@@ -177,43 +170,9 @@ impl SubjectKeys {
     /// Destroys the key for ever, and returns when that is durable and no file holds it any more. Idempotent.
     ///
     /// # Errors
-    /// When the database fails, or [`KeysError::Busy`]; the caller tries again until it succeeds.
+    /// [`KeysError::NotDestroyed`]; the caller tries again until it succeeds.
     pub async fn destroy(&self, id: KeyId) -> Result<(), KeysError> {
-        let mut transaction = self.0.pool.begin_with("BEGIN IMMEDIATE").await?;
-        for statement in [
-            "INSERT OR IGNORE INTO destroyed (id) VALUES (?)",
-            "DELETE FROM keys WHERE id = ?",
-        ] {
-            let query = sqlx::query(statement).bind(id.as_bytes());
-            query.execute(&mut *transaction).await?;
-        }
-        transaction.commit().await?;
-        self.forget().await
-    }
-
-    /// Empties the write-ahead log, where older versions of pages lie.
-    async fn forget(&self) -> Result<(), KeysError> {
-        let Forgetting {
-            destroyed,
-            forgotten,
-        } = &self.0.forgetting;
-        let mine = destroyed.fetch_add(1, Ordering::SeqCst) + 1;
-        let mut forgotten = forgotten.lock().await;
-        if *forgotten >= mine {
-            return Ok(());
-        }
-        let covered = destroyed.load(Ordering::SeqCst);
-        for _ in 0..FORGETTING_ATTEMPTS {
-            let (busy, _, _): (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)")
-                .fetch_one(&self.0.pool)
-                .await?;
-            if busy == 0 {
-                *forgotten = covered;
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(rand::random_range(5..=25))).await;
-        }
-        Err(KeysError::Busy)
+        self.0.destroyer.destroy(id).await
     }
 
     /// One cheap look at the file, for readiness.

@@ -182,3 +182,26 @@ async fn a_lost_key_is_no_erasure() {
     assert_eq!(app.delete(&ada).await, StatusCode::SERVICE_UNAVAILABLE);
     assert!(app.keys.check().await.is_err());
 }
+
+#[tokio::test]
+async fn a_user_whose_names_do_not_open_can_be_deleted() {
+    let app = spawn_app().await;
+    let ada = app.created("ada").await;
+    // What was sealed for one user's stream does not open in another's.
+    let event = app.events(&format!("users-{}", id(&ada))).await.remove(0);
+    let damaged = NewEvent {
+        id: Uuid::new_v4(),
+        event_type: event.event_type.into(),
+        data: event.data,
+        metadata: event.metadata,
+    };
+    let stream = "users-7";
+    let appended = app.store.append(stream, Expected::NoStream, vec![damaged]);
+    appended.await.unwrap();
+    let damaged = json!({"id": "7"});
+    let answer = app.get(&damaged).await;
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(app.delete(&damaged).await, StatusCode::NO_CONTENT);
+    assert!(!app.is_there(&damaged).await);
+    assert_eq!(app.delete(&damaged).await, StatusCode::NOT_FOUND);
+}

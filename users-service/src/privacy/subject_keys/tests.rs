@@ -22,8 +22,8 @@ fn lies_in(folder: &TempDir, needle: &[u8]) -> bool {
 }
 
 async fn wrapped(keys: &SubjectKeys, id: KeyId) -> Vec<u8> {
-    let (wrapped,) = sqlx::query_as("SELECT wrapped FROM keys WHERE id = ?")
-        .bind(id.as_bytes())
+    let (wrapped,) = sqlx::query_as("SELECT wrapped FROM keys WHERE id = unhex(?)")
+        .bind(id.to_string())
         .fetch_one(&keys.0.pool)
         .await
         .unwrap();
@@ -87,8 +87,8 @@ async fn a_destroyed_key_is_refused_although_a_backup_brought_it_back() {
     let id = keys.fresh().await.unwrap().id();
     let backup = wrapped(&keys, id).await;
     keys.destroy(id).await.unwrap();
-    sqlx::query("INSERT INTO keys (id, wrapped) VALUES (?, ?)")
-        .bind(id.as_bytes())
+    sqlx::query("INSERT INTO keys (id, wrapped) VALUES (unhex(?), ?)")
+        .bind(id.to_string())
         .bind(backup)
         .execute(&keys.0.pool)
         .await
