@@ -2,6 +2,7 @@
 
 pub mod command;
 pub mod config;
+mod database;
 pub mod domain;
 pub mod ids;
 pub mod integration;
@@ -10,3 +11,4 @@ pub mod projection;
 pub mod query;
 pub mod startup;
 pub mod stored_event;
+mod user_body;

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::EventStreams;
 use crate::call::{CALL_WITHIN, attempt};
 use crate::error::{AppendError, is_outage};
-use crate::event::{Appended, Expected, NewEvent, StreamMetadata};
+use crate::event::{Appended, Expected, NewEvent};
 use crate::sessions::Session;
 use jittered_backoff::Backoff;
 
@@ -49,20 +49,17 @@ impl EventStreams {
         }
     }
 
-    /// Replaces what the stream keeps (its `$$` stream takes one event more).
+    /// Lets the stream keep its last `count` events only, at least 1 (`$maxCount`; its `$$` stream takes one event more,
+    /// in place of all other metadata).
     ///
     /// # Errors
     ///
     /// See [`AppendError`].
-    pub async fn set_metadata(
-        &self,
-        stream: &str,
-        metadata: StreamMetadata,
-    ) -> Result<(), AppendError> {
+    pub async fn set_max_count(&self, stream: &str, count: u64) -> Result<(), AppendError> {
         let event = NewEvent {
             id: Uuid::new_v4(),
             event_type: "$metadata".into(),
-            data: metadata.to_json(),
+            data: format!("{{\"$maxCount\":{count}}}").into(),
             metadata: Bytes::new(),
         };
         let stream = format!("$${stream}");

@@ -158,23 +158,3 @@ pub struct Appended {
     /// The position of the append's last event.
     pub position: Position,
 }
-
-/// What a stream keeps; a field that is `None` sets no limit. Written as a whole, in place of what was there.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct StreamMetadata {
-    /// Only the last so many events are kept (`$maxCount`), at least 1.
-    pub max_count: Option<u64>,
-    /// Events before this revision are gone (`$tb`).
-    pub truncate_before: Option<u64>,
-}
-
-impl StreamMetadata {
-    pub(crate) fn to_json(self) -> Bytes {
-        let limits = [("$maxCount", self.max_count), ("$tb", self.truncate_before)];
-        let limits: serde_json::Map<_, _> = limits
-            .into_iter()
-            .filter_map(|(name, limit)| Some((name.to_owned(), limit?.into())))
-            .collect();
-        Bytes::from(serde_json::Value::Object(limits).to_string())
-    }
-}

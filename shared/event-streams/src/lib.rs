@@ -28,9 +28,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 pub use crate::error::{AppendError, ConnectError, ReadError, Unavailable};
-pub use crate::event::{
-    Appended, Direction, Expected, NewEvent, Position, RecordedEvent, StreamMetadata,
-};
+pub use crate::event::{Appended, Direction, Expected, NewEvent, Position, RecordedEvent};
 pub use crate::read::Page;
 pub use crate::subscription::{Delivery, Subscription};
 

@@ -90,6 +90,8 @@ impl Page {
             }
             Delivery::Checkpoint(position) => self.position = Some(position),
             Delivery::CaughtUp => self.end = true,
+            // It is tried again until the deadline.
+            Delivery::Interrupted(_) => {}
         }
     }
 }

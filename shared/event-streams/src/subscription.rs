@@ -10,12 +10,13 @@ use eventstore::{
     Client, Error, StreamPosition, SubscribeToAllOptions, SubscriptionEvent, SubscriptionFilter,
 };
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::instrument::WithSubscriber;
 
 use crate::EventStreams;
 use crate::connection::Connection;
-use crate::error::is_outage;
+use crate::error::{Unavailable, is_outage};
 use crate::event::{Position, RecordedEvent};
 use crate::generation::Generation;
 use crate::runaway::Turns;
@@ -36,6 +37,9 @@ pub enum Delivery {
     Checkpoint(Position),
     /// The end of the log was reached; what comes now is new. Comes again after each reconnection.
     CaughtUp,
+    /// The server ended or refused the subscription, for this reason. It is resumed by itself; each attempt that fails
+    /// is told.
+    Interrupted(Unavailable),
 }
 
 /// The events of the log of all streams, from a position on, for ever. Made by [`EventStreams::subscribe_all`].
@@ -46,6 +50,8 @@ pub struct Subscription {
     after: Option<Position>,
     feed: Option<Feed>,
     backoff: Backoff,
+    /// When the next feed may be opened: an instant and not a wait, so that a reader who turns away does not shorten it.
+    resume_at: Instant,
 }
 
 #[derive(Debug)]
@@ -66,26 +72,28 @@ impl EventStreams {
             after,
             feed: None,
             backoff: Backoff::default(),
+            resume_at: Instant::now(),
         }
     }
 }
 
 impl Subscription {
-    /// Waits for the next delivery, through any outage: it resumes after the last position delivered, so that no event
-    /// is lost or comes twice. May be dropped half-way (in a `select!`) without losing anything.
+    /// Waits for the next delivery, for ever: after an outage it resumes after the last position delivered, so that no
+    /// event is lost or comes twice. May be dropped half-way (in a `select!`) without losing anything.
     pub async fn next(&mut self) -> Delivery {
         loop {
             match self.feed().await.deliveries.recv().await {
                 Some(Ok(delivery)) if self.is_new(&delivery) => return self.delivered(delivery),
                 Some(Ok(_)) => {}
-                Some(Err(error)) => self.lost(&error).await,
-                None => self.lost(&Error::InternalClientError).await,
+                Some(Err(error)) => return self.lost(&error),
+                None => return self.lost(&Error::InternalClientError),
             }
         }
     }
 
     async fn feed(&mut self) -> &mut Feed {
         if self.feed.is_none() {
+            sleep_until(self.resume_at).await;
             let generation = self.connection.generation().await;
             self.feed = Some(Feed::open(generation, self.options()));
         }
@@ -113,7 +121,7 @@ impl Subscription {
         match delivery {
             Delivery::Event(event) => self.after.is_none_or(|after| event.position > after),
             Delivery::Checkpoint(position) => self.after.is_none_or(|after| *position > after),
-            Delivery::CaughtUp => true,
+            Delivery::CaughtUp | Delivery::Interrupted(_) => true,
         }
     }
 
@@ -122,19 +130,19 @@ impl Subscription {
         match &delivery {
             Delivery::Event(event) => self.after = Some(event.position),
             Delivery::Checkpoint(position) => self.after = Some(*position),
-            Delivery::CaughtUp => {}
+            Delivery::CaughtUp | Delivery::Interrupted(_) => {}
         }
         delivery
     }
 
-    async fn lost(&mut self, error: &Error) {
-        if let Some(feed) = self.feed.take() {
-            tracing::warn!(%error, "subscription lost, resuming");
-            if is_outage(error) {
-                feed.generation.report_broken();
-            }
+    fn lost(&mut self, error: &Error) -> Delivery {
+        tracing::warn!(%error, "subscription lost, resuming");
+        let feed = self.feed.take();
+        if let Some(feed) = feed.filter(|_| is_outage(error)) {
+            feed.generation.report_broken();
         }
-        self.backoff.pause().await;
+        self.resume_at = Instant::now() + self.backoff.step();
+        Delivery::Interrupted(Unavailable::new(error.to_string()))
     }
 }
 

@@ -7,10 +7,11 @@ use super::handler::CommandHandler;
 use crate::domain::{
     Changes, FamilyName, GivenName, InvalidName, Profile, UserError, UserId, Username,
 };
+use crate::user_body::UserBody;
 use actix_web::http::header::LOCATION;
 use actix_web::web::{Data, ServiceConfig};
 use actix_web::{HttpResponse, Resource, web as actix};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 use web::{Id, Json, Problem};
 
 /// When to try again, in seconds.
@@ -38,23 +39,13 @@ fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Err
     String::deserialize(value).map(Some)
 }
 
-#[derive(Serialize)]
-struct UserBody<'a> {
-    id: String,
-    username: &'a str,
-    given_name: &'a str,
-    family_name: &'a str,
-}
-
-impl<'a> UserBody<'a> {
-    fn new(id: UserId, profile: &'a Profile) -> Self {
-        Self {
-            id: id.to_string(),
-            username: profile.username.personal().reveal(),
-            given_name: profile.given_name.personal().reveal(),
-            family_name: profile.family_name.personal().reveal(),
-        }
-    }
+fn shown(id: UserId, profile: &Profile) -> UserBody<'_> {
+    let names = [
+        profile.username.personal(),
+        profile.given_name.personal(),
+        profile.family_name.personal(),
+    ];
+    UserBody::new(id, names.map(|name| name.reveal().as_str()))
 }
 
 /// Adds `POST` to the resource of all users (`/`).
@@ -79,13 +70,13 @@ async fn create(
     let id = handler.create(profile.clone()).await.map_err(problem)?;
     Ok(HttpResponse::Created()
         .insert_header((LOCATION, format!("/{id}")))
-        .json(UserBody::new(id, &profile)))
+        .json(shown(id, &profile)))
 }
 
 async fn get(handler: Data<CommandHandler>, Id(id): Id) -> Result<HttpResponse, Problem> {
     let id = UserId::new(id);
     let user = handler.get(id).await.map_err(problem)?;
-    Ok(HttpResponse::Ok().json(UserBody::new(id, &user.profile)))
+    Ok(HttpResponse::Ok().json(shown(id, &user.profile)))
 }
 
 async fn patch(

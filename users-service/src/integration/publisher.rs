@@ -167,6 +167,7 @@ impl Publisher {
             Delivery::Checkpoint(position) => window.pass(position),
             Delivery::CaughtUp if window.is_empty() => tell(state, Ok(())),
             Delivery::CaughtUp => {}
+            Delivery::Interrupted(reason) => tell(state, Err(reason.to_string())),
         }
         Ok(())
     }

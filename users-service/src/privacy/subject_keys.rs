@@ -10,10 +10,9 @@
 mod destroyer;
 
 use super::cipher::{Hexadecimal, KeyId, MasterKey, SubjectKey};
+use crate::database::{self, CONNECTIONS};
 use destroyer::Destroyer;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqlitePool, SqlitePoolOptions};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
@@ -22,8 +21,6 @@ use tokio::sync::{Mutex, mpsc};
 
 /// How many keys are made in one durable write. At most twice as many wait in memory.
 const BATCH: usize = 256;
-/// How many connections read at once.
-const CONNECTIONS: u32 = 4;
 
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS keys (id BLOB PRIMARY KEY, wrapped BLOB NOT NULL) WITHOUT ROWID;
@@ -80,13 +77,7 @@ impl SubjectKeys {
     /// # Errors
     /// When the file cannot be opened, or holds keys that the master key does not unwrap.
     pub async fn open(path: &Path, master: MasterKey) -> Result<Self, KeysError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(5))
-            .pragma("secure_delete", "ON");
+        let options = database::options(path);
         let pool = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS)
             .connect_with(options)

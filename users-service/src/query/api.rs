@@ -4,6 +4,7 @@ use super::read_model::{ListedUser, Page, ReadError, ReadModel};
 use crate::domain::{NameField, UserId};
 use crate::privacy::Personal;
 use crate::privacy::subject_keys::SubjectKeys;
+use crate::user_body::UserBody;
 use actix_web::web::{Data, get};
 use actix_web::{HttpResponse, Resource};
 use serde::{Deserialize, Serialize};
@@ -32,14 +33,6 @@ struct Parameters {
 struct Body<'a> {
     data: Vec<UserBody<'a>>,
     next: Option<String>,
-}
-
-#[derive(Serialize)]
-struct UserBody<'a> {
-    id: String,
-    username: &'a str,
-    given_name: &'a str,
-    family_name: &'a str,
 }
 
 /// Adds `GET` to the resource of all users (`/`). Wants `Data<Directory>`.
@@ -80,25 +73,18 @@ impl Parameters {
 impl<'a> From<&'a Page> for Body<'a> {
     fn from(page: &'a Page) -> Self {
         Self {
-            data: page.users.iter().map(UserBody::from).collect(),
+            data: page.users.iter().map(shown).collect(),
             next: page.next.map(|id| id.to_string()),
         }
     }
 }
 
-impl<'a> From<&'a ListedUser> for UserBody<'a> {
-    fn from(user: &'a ListedUser) -> Self {
-        let name = |field: NameField| {
-            let name = user.names.get(&field).map(Personal::reveal);
-            name.map_or("", String::as_str)
-        };
-        Self {
-            id: user.id.to_string(),
-            username: name(NameField::Username),
-            given_name: name(NameField::GivenName),
-            family_name: name(NameField::FamilyName),
-        }
-    }
+fn shown(user: &ListedUser) -> UserBody<'_> {
+    let name = |field: NameField| {
+        let name = user.names.get(&field).map(Personal::reveal);
+        name.map_or("", String::as_str)
+    };
+    UserBody::new(user.id, NameField::ALL.map(name))
 }
 
 fn problem(error: &ReadError) -> Problem {

@@ -6,6 +6,7 @@
 //! Invariant: a user whose key is destroyed is in no page; keys are looked up after the rows were read, and remembered
 //! nowhere.
 
+use crate::database::{self, CONNECTIONS};
 use crate::domain::{NameField, UserId};
 use crate::privacy::Personal;
 use crate::privacy::cipher::{DoesNotOpen, KeyId, Place, Sealed, SubjectKey};
@@ -13,15 +14,10 @@ use crate::privacy::subject_keys::{KeysError, Lookup, SubjectKeys};
 use crate::projection::directory::Entry;
 use sqlx::Row as _;
 use sqlx::migrate::MigrateError;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
-    SqliteSynchronous,
-};
+use sqlx::sqlite::{SqlitePool, SqlitePoolOptions, SqliteRow};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
-
-const CONNECTIONS: u32 = 4;
 
 /// The database file. Clones share its connections.
 #[derive(Debug, Clone)]
@@ -82,13 +78,7 @@ impl ReadModel {
     /// # Errors
     /// When the file cannot be opened or is of a newer program.
     pub async fn open(path: &Path) -> Result<Self, MigrateError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(5))
-            .pragma("secure_delete", "ON");
+        let options = database::options(path);
         let pool = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS)
             .connect_with(options.clone())

@@ -1,7 +1,7 @@
 //! Reads of one stream and of the log.
 
 use bytes::Bytes;
-use event_streams::{Direction, Expected, NewEvent, ReadError, StreamMetadata};
+use event_streams::{Direction, Expected, NewEvent, ReadError};
 
 use crate::support::{Store, event, soon};
 
@@ -82,11 +82,7 @@ async fn what_is_missing_or_softly_deleted_is_empty_and_a_tombstone_is_an_error(
 async fn a_stream_keeps_as_many_events_as_its_metadata_says() {
     let store = Store::start().await;
     let streams = store.connect();
-    let metadata = StreamMetadata {
-        max_count: Some(2),
-        ..StreamMetadata::default()
-    };
-    streams.set_metadata("s", metadata).await.unwrap();
+    streams.set_max_count("s", 2).await.unwrap();
     for _ in 0..5 {
         let appended = streams
             .append("s", Expected::Any, vec![event("A.v1")])

@@ -58,6 +58,7 @@ async fn a_reader_of_few_streams_learns_how_far_the_log_was_looked_through() {
             Delivery::Checkpoint(position) => checkpoint = Some(position),
             Delivery::CaughtUp => break,
             Delivery::Event(event) => assert_eq!(event.stream, "user-1"),
+            Delivery::Interrupted(reason) => panic!("{reason}"),
         }
     }
     assert!(checkpoint >= Some(last), "{checkpoint:?} before {last:?}");
@@ -103,6 +104,18 @@ async fn write(streams: EventStreams, round: usize) {
             .await;
         appended.unwrap();
     }
+}
+
+#[tokio::test]
+async fn an_interruption_is_told_and_over_when_the_server_is_back() {
+    let mut store = Store::start().await;
+    let streams = store.connect();
+    let mut all = streams.subscribe_all(&["user-"], None);
+    while soon(all.next()).await != Delivery::CaughtUp {}
+    store.stop().await;
+    assert!(matches!(soon(all.next()).await, Delivery::Interrupted(_)));
+    store.start_again().await;
+    while soon(all.next()).await != Delivery::CaughtUp {}
 }
 
 #[tokio::test]

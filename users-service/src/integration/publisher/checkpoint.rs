@@ -1,9 +1,7 @@
 //! How far everything is published, and whose turn it is: the last event of stream `publisher-users`.
 
 use bytes::Bytes;
-use event_streams::{
-    AppendError, EventStreams, Expected, NewEvent, Position, ReadError, StreamMetadata,
-};
+use event_streams::{AppendError, EventStreams, Expected, NewEvent, Position, ReadError};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -98,11 +96,7 @@ impl Checkpoint {
         me: Uuid,
     ) -> Result<Self, SaveError> {
         if self.revision.is_none() {
-            let kept = StreamMetadata {
-                max_count: Some(KEPT),
-                ..StreamMetadata::default()
-            };
-            store.set_metadata(STREAM, kept).await?;
+            store.set_max_count(STREAM, KEPT).await?;
         }
         self.holder = Some(me);
         self.write(store).await?;

@@ -2,9 +2,7 @@
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use event_streams::{
-    AppendError, EventStreams, Expected, NewEvent, Position, RecordedEvent, StreamMetadata,
-};
+use event_streams::{AppendError, EventStreams, Expected, NewEvent, Position, RecordedEvent};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -40,12 +38,7 @@ impl Checkpoint {
     pub(super) async fn read(store: &EventStreams) -> anyhow::Result<Self> {
         let last = store.read_last(ERASER).await?;
         if last.is_none() {
-            let max_count = Some(KEPT);
-            let kept = StreamMetadata {
-                max_count,
-                ..StreamMetadata::default()
-            };
-            store.set_metadata(ERASER, kept).await?;
+            store.set_max_count(ERASER, KEPT).await?;
         }
         Ok(Self {
             revision: last.as_ref().map(|event| event.revision),

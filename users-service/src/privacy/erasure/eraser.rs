@@ -9,7 +9,7 @@ use crate::command::history::{History, HistoryError};
 use crate::domain::UserId;
 use crate::integration::publisher::published_up_to;
 use crate::stored_event::{USER_DELETED, USER_STREAM_PREFIX, user_of_stream};
-use event_streams::{Delivery, EventStreams, Position, Subscription};
+use event_streams::{Delivery, EventStreams, Position, Subscription, Unavailable};
 use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -61,6 +61,8 @@ struct Progress {
     /// Everything up to here is finished.
     finished: Option<Position>,
     quiet: u32,
+    /// Why the log does not come, if it does not.
+    interrupted: Option<Unavailable>,
 }
 
 impl Eraser {
@@ -93,6 +95,7 @@ impl Eraser {
             checkpoint,
             finished,
             quiet: 0,
+            interrupted: None,
         };
         let _ = state.send_replace(Ok(()));
         let mut look = interval(Duration::from_millis(rand::random_range(LOOK)));
@@ -125,6 +128,9 @@ impl Eraser {
         }
         progress.forget_finished();
         progress.save(&self.store).await?;
+        if let Some(reason) = &progress.interrupted {
+            outcome = Err(reason.clone().into());
+        }
         outcome
     }
 
@@ -184,6 +190,7 @@ async fn next(log: &mut Subscription, progress: &Progress) -> Delivery {
 impl Progress {
     /// Notes what was delivered; whether there is something to do now.
     fn take(&mut self, delivery: Delivery) -> bool {
+        self.interrupted = None;
         let (position, deleted) = match delivery {
             Delivery::Event(event) => {
                 let deleted = event.event_type == USER_DELETED;
@@ -194,6 +201,10 @@ impl Progress {
             }
             Delivery::Checkpoint(position) => (position, None),
             Delivery::CaughtUp => return false,
+            Delivery::Interrupted(reason) => {
+                self.interrupted = Some(reason);
+                return true;
+            }
         };
         if let Some(user) = deleted {
             self.unfinished.push_back(Unfinished {
