@@ -34,7 +34,8 @@ pub struct SubjectKeys(Arc<Inner>);
 struct Inner {
     pool: SqlitePool,
     master: MasterKey,
-    ready: Mutex<mpsc::Receiver<SubjectKey>>,
+    /// Keys made ahead, once somebody has asked for one: most roles never do.
+    ready: Mutex<Option<mpsc::Receiver<SubjectKey>>>,
     destroyer: Destroyer,
     /// A key that was asked for and is neither there nor destroyed.
     lost: StdMutex<Option<KeyId>>,
@@ -72,7 +73,7 @@ pub enum KeysError {
 }
 
 impl SubjectKeys {
-    /// Opens the store, made anew if the file is missing, and begins to make keys ahead.
+    /// Opens the store, made anew if the file is missing.
     ///
     /// # Errors
     /// When the file cannot be opened, or holds keys that the master key does not unwrap.
@@ -84,13 +85,11 @@ impl SubjectKeys {
             .await?;
         sqlx::raw_sql(SCHEMA).execute(&pool).await?;
         prove(&pool, &master).await?;
-        let (made, ready) = mpsc::channel(BATCH);
-        tokio::spawn(make_ahead(pool.clone(), master.clone(), made));
         Ok(Self(Arc::new(Inner {
             destroyer: Destroyer::start(pool.clone()),
             pool,
             master,
-            ready: Mutex::new(ready),
+            ready: Mutex::default(),
             lost: StdMutex::default(),
         })))
     }
@@ -100,11 +99,22 @@ impl SubjectKeys {
     /// # Errors
     /// [`KeysError::NoneReady`] when the store has been failing for some seconds.
     pub async fn fresh(&self) -> Result<SubjectKey, KeysError> {
-        let next = async { self.0.ready.lock().await.recv().await };
+        let next = async {
+            let mut ready = self.0.ready.lock().await;
+            let ready = ready.get_or_insert_with(|| self.begin_to_make_ahead());
+            ready.recv().await
+        };
         match tokio::time::timeout(Duration::from_secs(5), next).await {
             Ok(Some(key)) => Ok(key),
             Ok(None) | Err(_) => Err(KeysError::NoneReady),
         }
+    }
+
+    fn begin_to_make_ahead(&self) -> mpsc::Receiver<SubjectKey> {
+        let (made, ready) = mpsc::channel(BATCH);
+        let (pool, master) = (self.0.pool.clone(), self.0.master.clone());
+        tokio::spawn(make_ahead(pool, master, made));
+        ready
     }
 
     /// What the store knows of the key now: nothing is remembered between calls.
