@@ -9,7 +9,7 @@ mod durability;
 mod golden;
 mod hostile;
 mod kill;
-mod real_client;
+mod official_clients;
 mod restart;
 mod subscriptions;
 mod support;

@@ -1,0 +1,38 @@
+//! The official Rust clients, unmodified, against the server at `EVENTSTORE_URL`, or one of each test's own.
+
+mod eventstore_4;
+mod kurrentdb_1;
+
+use tempfile::TempDir;
+
+struct Server {
+    url: String,
+    _own: Option<(TempDir, eventstore_lite::Server)>,
+}
+
+impl Server {
+    async fn new() -> Self {
+        if let Ok(url) = std::env::var("EVENTSTORE_URL") {
+            return Self { url, _own: None };
+        }
+        let (db, server) = crate::support::start().await;
+        Self {
+            // A single node is asked at once.
+            url: format!("{}&discoveryInterval=1", server.url()),
+            _own: Some((db, server)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_yet_says_so() {
+    let server = Server::new().await;
+    let client = eventstore::Client::new(server.url.parse().unwrap()).unwrap();
+    let options = eventstore::PersistentSubscriptionOptions::default();
+    let refused = client
+        .create_persistent_subscription("s", "group", &options)
+        .await
+        .unwrap_err();
+    let unsupported = eventstore::Error::UnsupportedFeature;
+    assert_eq!(refused.to_string(), unsupported.to_string());
+}
