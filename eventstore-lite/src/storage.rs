@@ -6,6 +6,7 @@
 
 mod ledger;
 mod links;
+mod migrations;
 mod read_all;
 mod read_stream;
 mod readers;

@@ -1,60 +1,37 @@
-//! The tables, and how connections to them are opened.
-//!
-//! `events` is kept in the order of the log; `streams` has one row for every stream that has events or
-//! metadata, with the limits that its metadata sets; `log` has the last position that was given out, so
-//! that none is given out twice.
+//! How connections to the database are opened. [`super::migrations`] makes the tables: `events` is kept in
+//! the order of the log; `streams` has one row for every stream that has events or metadata, with the limits
+//! that its metadata sets; `log` has the last position that was given out, so that none is given out twice.
 
 use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Result};
 
-const FILE: &str = "events.db";
+use super::migrations::{self, MIGRATIONS, Unusable};
+
+/// The name of the database in its folder.
+pub(crate) const FILE: &str = "events.db";
 
 /// To this many bytes the write-ahead log is cut when it begins anew.
 const LARGEST_IDLE_JOURNAL: i64 = 64 * 1024 * 1024;
 
-const TABLES: &str = "
-CREATE TABLE IF NOT EXISTS log (
-    id INTEGER PRIMARY KEY CHECK (id = 1),
-    head INTEGER NOT NULL
-) STRICT;
-INSERT OR IGNORE INTO log (id, head) VALUES (1, 0);
-CREATE TABLE IF NOT EXISTS streams (
-    id INTEGER PRIMARY KEY,
-    name TEXT NOT NULL UNIQUE,
-    last INTEGER,
-    tombstoned INTEGER NOT NULL,
-    has_metadata INTEGER NOT NULL,
-    max_count INTEGER,
-    max_age INTEGER,
-    truncate_before INTEGER
-) STRICT;
-CREATE TABLE IF NOT EXISTS events (
-    position INTEGER PRIMARY KEY,
-    stream INTEGER NOT NULL,
-    revision INTEGER NOT NULL,
-    id BLOB NOT NULL,
-    created INTEGER NOT NULL,
-    is_json INTEGER NOT NULL,
-    type TEXT NOT NULL,
-    data BLOB NOT NULL,
-    metadata BLOB NOT NULL
-) STRICT;
-CREATE UNIQUE INDEX IF NOT EXISTS events_by_revision ON events (stream, revision);
-CREATE INDEX IF NOT EXISTS events_by_id ON events (stream, id);
-";
-
 /// Opens the one connection that writes, and makes what is missing. Deleted content is overwritten, so
-/// that erased data is in no file.
-pub(crate) fn open_writer(folder: &Path, flush_to_disk: bool) -> Result<Connection> {
-    let connection = Connection::open(folder.join(FILE))?;
+/// that erased data is in no file. A database that this program cannot use is not changed.
+pub(crate) fn open_writer(
+    folder: &Path,
+    flush_to_disk: bool,
+) -> std::result::Result<Connection, Unusable> {
+    let file = folder.join(FILE);
+    if file.exists() {
+        migrations::version(&open_reader(folder)?, MIGRATIONS.len())?;
+    }
+    let mut connection = Connection::open(file)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     let synchronous = if flush_to_disk { "FULL" } else { "OFF" };
     connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "secure_delete", "ON")?;
     connection.pragma_update(None, "journal_size_limit", LARGEST_IDLE_JOURNAL)?;
-    connection.execute_batch(TABLES)?;
+    migrations::migrate(&mut connection, MIGRATIONS)?;
     prepare(&connection)?;
     Ok(connection)
 }
