@@ -6,11 +6,17 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-const PROTOS: [&str; 3] = ["streams.proto", "gossip.proto", "serverfeatures.proto"];
+const PROTOS: [&str; 4] = [
+    "streams.proto",
+    "gossip.proto",
+    "operations.proto",
+    "serverfeatures.proto",
+];
 
 fn main() -> Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=../Cargo.lock");
+    ensure_pages_can_be_overwritten()?;
     let folder = client_package()?.join("protos");
     // The tests compile the other services' files too.
     println!("cargo::rustc-env=EVENTSTORE_PROTOS={}", folder.display());
@@ -19,6 +25,18 @@ fn main() -> Result<()> {
         .bytes(".")
         .compile_fds(descriptors)
         .context("generating the wire types")
+}
+
+/// A scavenge needs SQLite's table of pages; without it, erased data would stay on disk.
+fn ensure_pages_can_be_overwritten() -> Result<()> {
+    println!("cargo::rerun-if-env-changed=LIBSQLITE3_FLAGS");
+    let flags = std::env::var("LIBSQLITE3_FLAGS").unwrap_or_default();
+    let has_pages = flags.contains("SQLITE_ENABLE_DBPAGE_VTAB");
+    ensure!(
+        has_pages,
+        "set LIBSQLITE3_FLAGS=-DSQLITE_ENABLE_DBPAGE_VTAB, as .cargo/config.toml does"
+    );
+    Ok(())
 }
 
 /// The folder of the `eventstore` package that the lock file names.

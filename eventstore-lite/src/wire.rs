@@ -31,6 +31,10 @@ pub mod event_store {
         pub mod gossip {
             tonic::include_proto!("event_store.client.gossip");
         }
+        /// Package `event_store.client.operations`.
+        pub mod operations {
+            tonic::include_proto!("event_store.client.operations");
+        }
         /// Package `event_store.client.server_features`.
         pub mod server_features {
             tonic::include_proto!("event_store.client.server_features");
@@ -39,4 +43,4 @@ pub mod event_store {
 }
 
 pub use event_store::client as shared;
-pub use event_store::client::{gossip, server_features, streams};
+pub use event_store::client::{gossip, operations, server_features, streams};
