@@ -16,8 +16,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-/// The most connections at once; others wait to be accepted.
-const MOST_CONNECTIONS: usize = 1024;
 /// How long to wait when a connection cannot be accepted, for want of file descriptors for example.
 const PAUSE: Duration = Duration::from_millis(50);
 /// After so long without a byte a connection is ended: one that never sends its first, or half a request. A live
@@ -33,9 +31,11 @@ pub(crate) struct Connection {
     _permit: OwnedSemaphorePermit,
 }
 
-/// All connections that come, for ever.
-pub(crate) fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<Connection>> {
-    let permits = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+/// All connections that come, for ever: as many at once as there are permits.
+pub(crate) fn incoming(
+    listener: TcpListener,
+    permits: Arc<Semaphore>,
+) -> impl Stream<Item = io::Result<Connection>> {
     stream::unfold((listener, permits), |(listener, permits)| async {
         let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
         let stream = accept(&listener).await;
@@ -149,7 +149,7 @@ mod tests {
     async fn pair() -> (TcpStream, Connection) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap());
-        let mut incoming = Box::pin(incoming(listener));
+        let mut incoming = Box::pin(incoming(listener, Arc::new(Semaphore::new(1))));
         let (client, connection) = tokio::join!(client, incoming.next());
         (client.unwrap(), connection.unwrap().unwrap())
     }

@@ -2,13 +2,14 @@
 //!
 //! It answers the unmodified clients of EventStoreDB as version 24 does: appends, batches, reads, catch-up
 //! subscriptions, deletions, stream metadata, gossip. What it does not have yet (persistent subscriptions,
-//! projections, operations, users) answers UNIMPLEMENTED. There is no TLS and no access control: whoever
-//! reaches the port may do everything, as with the real server's `--insecure`.
+//! projections, operations, users) answers UNIMPLEMENTED. Without TLS whoever
+//! reaches the port may do everything, as with the real server's `--insecure`; with it callers are users ([`Security`]).
 //!
 //! A change goes from `grpc` through the rules of `append_rules` to the one thread that writes
 //! (`storage`), and is answered when it is on disk. Readers and subscriptions page from disk beside it and
 //! are told by `heads` when there may be more.
 
+mod access;
 mod append_rules;
 mod clock;
 mod config;
@@ -17,11 +18,17 @@ mod event;
 mod filter;
 mod grpc;
 mod heads;
+mod http;
+mod metrics;
+mod node;
+mod private_file;
 mod retention;
 mod server;
 mod storage;
 mod stream_name;
+mod tls;
 pub mod wire;
 
-pub use config::Config;
+pub use access::{Role, Users, hash_password};
+pub use config::{Advertised, Config, Limits, Security};
 pub use server::Server;

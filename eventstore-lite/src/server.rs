@@ -5,13 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use axum::middleware::from_fn_with_state;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::service::Routes;
 
-use crate::config::Config;
+use crate::access::{Door, Gate, guard};
+use crate::config::{Config, Security};
+use crate::http::{self, Site};
+use crate::node::Node;
 use crate::storage::Storage;
-use crate::{connection, grpc};
+use crate::{connection, grpc, tls};
 
 /// How often a quiet connection is asked whether it is alive, and how long it has to answer.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -26,6 +33,7 @@ const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// A server that is listening. Dropped, it stops by itself; [`Server::shutdown`] also waits for that.
 pub struct Server {
     address: SocketAddr,
+    is_guarded: bool,
     storage: Arc<Storage>,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
     shutdown: CancellationToken,
@@ -36,31 +44,36 @@ impl Server {
     /// Opens the database and listens.
     ///
     /// # Errors
-    /// If another server uses the folder, the folder or the port cannot be had, or the database is damaged.
+    /// If another server uses the folder, the folder or the port cannot be had, the database is damaged, or the
+    /// certificate or its key cannot be used.
     pub async fn start(config: Config) -> Result<Self> {
+        let (gate, acceptor) = secure(&config.security)?;
         let listener = TcpListener::bind(config.address).await;
         let listener = listener.with_context(|| format!("listening on {}", config.address))?;
         let address = listener.local_addr()?;
         if config.unsafe_disable_flush_to_disk {
             tracing::warn!("answers do not wait for the disk: a power cut loses events");
         }
+        let (limits, advertised) = (config.limits, config.advertised.clone());
         let storage = tokio::task::spawn_blocking(move || Storage::open(&config)).await??;
-        let storage = Arc::new(storage);
+        let site = Site {
+            storage: Arc::new(storage),
+            node: Node::new(address, advertised),
+            is_guarded: acceptor.is_some(),
+            free_connections: Arc::new(Semaphore::new(limits.connections)),
+            connections: limits.connections,
+        };
         let shutdown = CancellationToken::new();
-        let services = grpc::routes(&storage, address, shutdown.clone());
+        let connections = connection::incoming(listener, Arc::clone(&site.free_connections));
+        let incoming = tls::incoming(connections, acceptor, limits.connections);
+        let routes = routes(&site, gate, &shutdown);
         let stopping = shutdown.clone().cancelled_owned();
-        let mut server = tonic::transport::Server::builder()
-            .accept_http1(true)
-            .http2_keepalive_interval(Some(KEEP_ALIVE))
-            .http2_keepalive_timeout(Some(KEEP_ALIVE))
-            .max_concurrent_streams(MOST_CALLS)
-            .initial_stream_window_size(CALL_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW);
-        let routed = server.add_routes(services);
-        let serving = routed.serve_with_incoming_shutdown(connection::incoming(listener), stopping);
+        let serving = builder().add_routes(routes);
+        let serving = serving.serve_with_incoming_shutdown(incoming, stopping);
         Ok(Self {
             address,
-            storage,
+            is_guarded: site.is_guarded,
+            storage: site.storage,
             serving: tokio::spawn(serving),
             _stops_when_dropped: shutdown.clone().drop_guard(),
             shutdown,
@@ -73,10 +86,10 @@ impl Server {
         self.address
     }
 
-    /// A connection string for clients.
+    /// A connection string for clients; with TLS it lacks the name and password of a user.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("esdb://{}?tls=false", self.address)
+        format!("esdb://{}?tls={}", self.address, self.is_guarded)
     }
 
     /// Stops: refuses new calls, ends subscriptions and sessions with UNAVAILABLE, waits a moment for other
@@ -92,4 +105,42 @@ impl Server {
         }
         self.storage.close().await;
     }
+}
+
+fn secure(security: &Security) -> Result<(Gate, Option<TlsAcceptor>)> {
+    match security {
+        Security::Insecure => {
+            tracing::warn!("neither TLS nor passwords: whoever reaches the port may do everything");
+            Ok((Gate::open(), None))
+        }
+        Security::Secure {
+            certificate,
+            certificate_key,
+            users,
+        } => {
+            let acceptor = tls::acceptor(certificate, certificate_key)?;
+            Ok((Gate::guarded(users.clone()), Some(acceptor)))
+        }
+    }
+}
+
+fn builder() -> tonic::transport::Server {
+    tonic::transport::Server::builder()
+        .accept_http1(true)
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE))
+        .max_concurrent_streams(MOST_CALLS)
+        .initial_stream_window_size(CALL_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+}
+
+/// All that is served on the port, behind the gate.
+fn routes(site: &Site, gate: Gate, shutdown: &CancellationToken) -> Routes {
+    let calls = grpc::routes(&site.storage, &site.node, shutdown.clone());
+    let all = calls.merge(http::routes(site.clone()));
+    let door = Door {
+        gate,
+        metrics: Arc::clone(site.storage.metrics()),
+    };
+    all.layer(from_fn_with_state(door, guard)).into()
 }

@@ -19,6 +19,7 @@ mod writer;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use tokio::sync::watch;
@@ -29,6 +30,7 @@ use crate::append_rules::Expected;
 use crate::config::Config;
 use crate::event::{NewEvent, Position};
 use crate::filter::InvalidFilter;
+use crate::metrics::{Metrics, Page, wide};
 use crate::stream_name::StreamName;
 
 pub(crate) use read_all::{AllPage, AllRead};
@@ -134,8 +136,12 @@ impl Storage {
             .with_context(|| format!("{} is in use by another server", folder.display()))?;
         let connection = schema::open_writer(folder, !config.unsafe_disable_flush_to_disk);
         flush_entries(&changed)?;
-        let writer = Writer::start(connection.context("opening the database")?, lock)?;
-        let readers = Readers::open(folder).context("opening the database to read")?;
+        let connection = connection.context("opening the database")?;
+        let page_cache = config.limits.page_cache;
+        schema::bound_cache(&connection, page_cache).context("opening the database")?;
+        let writer = Writer::start(connection, lock, config.limits.queued_bytes)?;
+        let readers = Readers::open(folder, config.limits.readers, page_cache)
+            .context("opening the database to read")?;
         Ok(Self { writer, readers })
     }
 
@@ -148,6 +154,42 @@ impl Storage {
     /// Makes a change and answers when it is on disk.
     pub(crate) async fn write(&self, write: Write) -> Result<Outcome, StorageFailed> {
         self.submit(write).await?.outcome().await
+    }
+
+    /// What is counted here and by those who use it.
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        self.writer.metrics()
+    }
+
+    /// The figures that are looked up when they are asked for.
+    pub(crate) async fn write_figures(&self, page: &mut Page) {
+        let (changes, bytes) = self.writer.queued();
+        page.family(
+            "eventstore_writer_queue_length",
+            "gauge",
+            "Changes that wait to be written.",
+        )
+        .sample("", wide(changes));
+        page.family(
+            "eventstore_writer_queue_bytes",
+            "gauge",
+            "Bytes that wait or are written.",
+        )
+        .sample("", wide(bytes));
+        page.family(
+            "eventstore_checkpoints",
+            "gauge",
+            "The last committed position.",
+        )
+        .sample("{name=\"writer\",read=\"flushed\"}", self.head().borrow().0);
+        page.family(
+            "eventstore_db_size_bytes",
+            "gauge",
+            "The database and its write-ahead log.",
+        );
+        for (name, size) in self.readers.sizes().await {
+            page.sample(&format!("{{file=\"{name}\"}}"), size);
+        }
     }
 
     /// Whether changes can be made.

@@ -85,6 +85,7 @@ pub(crate) fn settings(
     let store = addresses[&Part::Store];
     Ok(vec![
         ("RUST_LOG", level.to_owned()),
+        ("EVENTSTORE_INSECURE", "true".to_owned()),
         ("EVENTSTORE_DB", folder.join("store").display().to_string()),
         ("EVENTSTORE_NODE_IP", store.ip().to_string()),
         ("EVENTSTORE_NODE_PORT", store.port().to_string()),

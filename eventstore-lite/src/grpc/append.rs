@@ -4,6 +4,7 @@ use tonic::{Status, Streaming};
 
 use super::proposed::Events;
 use super::status;
+use crate::access::Caller;
 use crate::append_rules::Expected;
 use crate::event::Position;
 use crate::storage::{Change, Outcome, Storage, Write};
@@ -21,6 +22,7 @@ use crate::wire::streams::{AppendReq, AppendResp};
 
 pub(super) async fn append(
     storage: &Storage,
+    caller: Caller,
     mut messages: Streaming<AppendReq>,
 ) -> Result<AppendResp, Status> {
     let first = messages
@@ -41,14 +43,14 @@ pub(super) async fn append(
         events.push(proposed)?;
     }
     let change = Change::Append(events.into_vec());
-    let outcome = storage
-        .write(Write {
-            stream,
-            expected,
-            change,
-            deadline: None,
-        })
-        .await?;
+    let write = Write {
+        stream,
+        expected,
+        change,
+        deadline: None,
+    };
+    caller.write(&write)?;
+    let outcome = storage.write(write).await?;
     answer(expected, outcome)
 }
 

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::proposed::{Events, Refused, parse_id};
 use super::status;
+use crate::access::Caller;
 use crate::append_rules::Expected;
 use crate::clock::{self, TICKS_PER_SECOND};
 use crate::storage::{Change, Storage, Write};
@@ -39,12 +40,14 @@ type Answer = Result<BatchAppendResp, Status>;
 /// Serves a session in a task of its own. When the server stops, the client is told so.
 pub(super) fn serve(
     storage: &Arc<Storage>,
+    caller: Caller,
     messages: Streaming<BatchAppendReq>,
     shutdown: CancellationToken,
 ) -> ReceiverStream<Answer> {
     let (sender, receiver) = mpsc::channel(IN_FLIGHT);
     let session = Session {
         storage: Arc::clone(storage),
+        caller,
         messages,
         unfinished: HashMap::new(),
     };
@@ -68,6 +71,7 @@ pub(super) fn serve(
 
 struct Session {
     storage: Arc<Storage>,
+    caller: Caller,
     messages: Streaming<BatchAppendReq>,
     unfinished: HashMap<Uuid, Unfinished>,
 }
@@ -102,7 +106,9 @@ impl Session {
             let message = self.messages.message().await.transpose()?;
             match message.and_then(|message| self.accept(message)) {
                 Ok(None) => {}
-                Ok(Some(complete)) => return Some(Ok(complete.submit(&self.storage).await)),
+                Ok(Some(complete)) => {
+                    return Some(Ok(complete.submit(&self.storage, self.caller).await));
+                }
                 Err(status) => return Some(Err(status)),
             }
         }
@@ -160,7 +166,7 @@ impl Unfinished {
         self.events.as_ref().map_or(0, Events::size)
     }
 
-    async fn submit(self, storage: &Storage) -> Answering {
+    async fn submit(self, storage: &Storage, caller: Caller) -> Answering {
         let Self {
             recipient,
             target,
@@ -173,12 +179,14 @@ impl Unfinished {
                 expected,
                 deadline,
             } = target;
-            Ok(Write {
+            let write = Write {
                 stream,
                 expected,
                 change,
                 deadline,
-            })
+            };
+            caller.write(&write)?;
+            Ok(write)
         });
         let (expected, receipt) = match write {
             Ok(write) => (

@@ -1,8 +1,9 @@
-//! Delete (the stream can be begun again) and Tombstone (never again).
+//! Delete (the stream can be begun again) and Tombstone (never again): one removal, in two sets of messages.
 
 use tonic::Status;
 
 use super::status;
+use crate::access::Caller;
 use crate::append_rules::Expected;
 use crate::event::Position;
 use crate::storage::{Change, Outcome, Storage, Write};
@@ -12,79 +13,80 @@ use crate::wire::streams::{
     DeleteReq, DeleteResp, TombstoneReq, TombstoneResp, delete_resp, tombstone_resp,
 };
 
-pub(super) async fn delete(storage: &Storage, request: DeleteReq) -> Result<DeleteResp, Status> {
-    let options = request.options.unwrap_or_default();
-    let expected = options.expected_stream_revision.map(Into::into);
-    let position = remove(
-        storage,
-        options.stream_identifier,
-        expected,
-        Change::SoftDelete,
-    )
-    .await?;
-    let position = position.map_or(
-        delete_resp::PositionOption::NoPosition(Empty {}),
-        |position| {
-            delete_resp::PositionOption::Position(delete_resp::Position {
-                commit_position: position.0,
-                prepare_position: position.0,
-            })
-        },
-    );
-    Ok(DeleteResp {
-        position_option: Some(position),
-    })
-}
-
-pub(super) async fn tombstone(
-    storage: &Storage,
-    request: TombstoneReq,
-) -> Result<TombstoneResp, Status> {
-    let options = request.options.unwrap_or_default();
-    let expected = options.expected_stream_revision.map(Into::into);
-    let position = remove(
-        storage,
-        options.stream_identifier,
-        expected,
-        Change::Tombstone,
-    )
-    .await?;
-    let position = position.map_or(
-        tombstone_resp::PositionOption::NoPosition(Empty {}),
-        |position| {
-            tombstone_resp::PositionOption::Position(tombstone_resp::Position {
-                commit_position: position.0,
-                prepare_position: position.0,
-            })
-        },
-    );
-    Ok(TombstoneResp {
-        position_option: Some(position),
-    })
-}
-
-async fn remove(
-    storage: &Storage,
-    identifier: Option<StreamIdentifier>,
+/// What is to be removed.
+pub(super) struct Removal {
+    stream: Option<StreamIdentifier>,
     expected: Option<Expected>,
     change: Change,
-) -> Result<Option<Position>, Status> {
-    let identifier = identifier.ok_or_else(|| status::invalid("`stream_identifier` is missing"))?;
-    let stream = StreamName::parse_writable(&identifier.stream_name)?;
-    let expected =
-        expected.ok_or_else(|| status::invalid("`expected_stream_revision` is missing"))?;
-    let write = Write {
-        stream: stream.clone(),
-        expected,
-        change,
-        deadline: None,
-    };
-    match storage.write(write).await? {
-        Outcome::Written { position, .. } => Ok(position),
-        Outcome::WrongRevision { current } => {
-            Err(status::wrong_expected_version(&stream, expected, current))
+}
+
+/// Where the removal was written, if it can be seen.
+pub(super) struct Removed(Option<Position>);
+
+macro_rules! messages {
+    ($request:ty, $change:expr, $response:ident, $parts:ident) => {
+        impl From<$request> for Removal {
+            fn from(request: $request) -> Self {
+                let options = request.options.unwrap_or_default();
+                Self {
+                    stream: options.stream_identifier,
+                    expected: options.expected_stream_revision.map(Into::into),
+                    change: $change,
+                }
+            }
         }
-        Outcome::StreamDeleted(deleted) => Err(status::stream_deleted(&deleted)),
-        Outcome::DeadlineExceeded => Err(Status::deadline_exceeded("Timeout")),
+
+        impl From<Removed> for $response {
+            fn from(Removed(position): Removed) -> Self {
+                use $parts::{Position as WirePosition, PositionOption};
+                let position = position.map_or(
+                    PositionOption::NoPosition(Empty {}),
+                    |Position(position)| {
+                        PositionOption::Position(WirePosition {
+                            commit_position: position,
+                            prepare_position: position,
+                        })
+                    },
+                );
+                Self {
+                    position_option: Some(position),
+                }
+            }
+        }
+    };
+}
+
+messages!(DeleteReq, Change::SoftDelete, DeleteResp, delete_resp);
+messages!(
+    TombstoneReq,
+    Change::Tombstone,
+    TombstoneResp,
+    tombstone_resp
+);
+
+impl Removal {
+    pub(super) async fn make(self, storage: &Storage, caller: Caller) -> Result<Removed, Status> {
+        let identifier = self.stream;
+        let identifier =
+            identifier.ok_or_else(|| status::invalid("`stream_identifier` is missing"))?;
+        let stream = StreamName::parse_writable(&identifier.stream_name)?;
+        let expected = self.expected;
+        let expected =
+            expected.ok_or_else(|| status::invalid("`expected_stream_revision` is missing"))?;
+        let write = Write {
+            stream: stream.clone(),
+            expected,
+            change: self.change,
+            deadline: None,
+        };
+        caller.write(&write)?;
+        match storage.write(write).await? {
+            Outcome::Written { position, .. } => Ok(Removed(position)),
+            Outcome::WrongRevision { current } => {
+                Err(status::wrong_expected_version(&stream, expected, current))
+            }
+            Outcome::StreamDeleted(deleted) => Err(status::stream_deleted(&deleted)),
+            Outcome::DeadlineExceeded => Err(Status::deadline_exceeded("Timeout")),
+        }
     }
 }

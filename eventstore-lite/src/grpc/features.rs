@@ -2,11 +2,10 @@
 
 use tonic::{Request, Response, Status, async_trait};
 
+use crate::node::VERSION;
 use crate::wire::server_features::server_features_server::ServerFeatures;
 use crate::wire::server_features::{SupportedMethod, SupportedMethods};
 use crate::wire::shared::Empty;
-
-const VERSION: &str = "24.6.0";
 
 /// Service (after the package), methods, features. Clients compare these names in lower case.
 type Row = (

@@ -14,6 +14,7 @@ use super::proposed::wire_id;
 use super::read_request::{ReadRequest, What};
 use super::{read, status, subscribe};
 use crate::event::{RecordedEvent, ResolvedEvent};
+use crate::metrics::Metrics;
 use crate::storage::{Storage, StorageFailed};
 use crate::wire::shared::StreamIdentifier;
 use crate::wire::streams::ReadResp;
@@ -55,6 +56,7 @@ pub(super) fn serve(
         let outlet = Outlet {
             sender,
             structured_ids: request.structured_ids,
+            metrics: Arc::clone(storage.metrics()),
         };
         let ended = tokio::select! {
             ended = run(&storage, request, &outlet) => ended,
@@ -82,9 +84,11 @@ async fn run(storage: &Storage, request: ReadRequest, outlet: &Outlet) -> Result
         }
         What::All(request) => return read::all(storage, request, resolve_links, outlet).await,
         What::FollowStream { stream, from } => {
+            let _counted = Arc::clone(storage.metrics()).subscribed();
             subscribe::stream(storage, (stream, from), resolve_links, outlet).await?
         }
         What::FollowAll { from, filter } => {
+            let _counted = Arc::clone(storage.metrics()).subscribed();
             subscribe::all(storage, (from, filter), resolve_links, outlet).await?
         }
     };
@@ -94,6 +98,7 @@ async fn run(storage: &Storage, request: ReadRequest, outlet: &Outlet) -> Result
 pub(super) struct Outlet {
     sender: mpsc::Sender<Result<ReadResp, Status>>,
     structured_ids: bool,
+    metrics: Arc<Metrics>,
 }
 
 impl Outlet {
@@ -113,6 +118,9 @@ impl Outlet {
             link: resolved.link.map(|link| self.recorded(link)),
             position: Some(read_event::Position::CommitPosition(resolved.position.0)),
         };
+        let recorded = event.event.iter().chain(&event.link);
+        let bytes = recorded.map(|event| event.data.len() + event.custom_metadata.len());
+        self.metrics.read(bytes.sum());
         self.send(Content::Event(event)).await
     }
 

@@ -91,6 +91,16 @@ impl ReadRequest {
 }
 
 impl What {
+    /// The stream that is read; `None` for all of them.
+    pub(super) fn stream(&self) -> Option<&StreamName> {
+        match self {
+            Self::Stream(ReadStream { stream, .. }) | Self::FollowStream { stream, .. } => {
+                Some(stream)
+            }
+            Self::All(_) | Self::FollowAll { .. } => None,
+        }
+    }
+
     fn parse(options: Options) -> Result<Self, Status> {
         let direction = match ReadDirection::try_from(options.read_direction) {
             Ok(ReadDirection::Forwards) => Direction::Forwards,

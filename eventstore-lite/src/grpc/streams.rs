@@ -6,8 +6,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
+use super::delete::Removal;
 use super::read_request::ReadRequest;
-use super::{append, batch_append, delete, outlet};
+use super::{append, batch_append, outlet, permission};
 use crate::storage::Storage;
 use crate::wire::streams::streams_server::Streams;
 use crate::wire::streams::{
@@ -26,7 +27,9 @@ impl Streams for Service {
     type BatchAppendStream = ReceiverStream<Result<BatchAppendResp, Status>>;
 
     async fn read(&self, request: Request<ReadReq>) -> Result<Response<Self::ReadStream>, Status> {
+        let caller = permission::caller(&request)?;
         let request = ReadRequest::parse(request.into_inner())?;
+        caller.read(request.what.stream())?;
         let answers = outlet::serve(&self.storage, request, self.shutdown.clone());
         Ok(Response::new(answers))
     }
@@ -35,7 +38,8 @@ impl Streams for Service {
         &self,
         request: Request<Streaming<AppendReq>>,
     ) -> Result<Response<AppendResp>, Status> {
-        let answer = append::append(&self.storage, request.into_inner()).await;
+        let caller = permission::caller(&request)?;
+        let answer = append::append(&self.storage, caller, request.into_inner()).await;
         answer.map(Response::new)
     }
 
@@ -43,21 +47,26 @@ impl Streams for Service {
         &self,
         request: Request<Streaming<BatchAppendReq>>,
     ) -> Result<Response<Self::BatchAppendStream>, Status> {
-        let answers =
-            batch_append::serve(&self.storage, request.into_inner(), self.shutdown.clone());
+        let caller = permission::caller(&request)?;
+        let (messages, shutdown) = (request.into_inner(), self.shutdown.clone());
+        let answers = batch_append::serve(&self.storage, caller, messages, shutdown);
         Ok(Response::new(answers))
     }
 
     async fn delete(&self, request: Request<DeleteReq>) -> Result<Response<DeleteResp>, Status> {
-        let answer = delete::delete(&self.storage, request.into_inner()).await;
-        answer.map(Response::new)
+        let caller = permission::caller(&request)?;
+        let removal = Removal::from(request.into_inner());
+        let position = removal.make(&self.storage, caller).await?;
+        Ok(Response::new(position.into()))
     }
 
     async fn tombstone(
         &self,
         request: Request<TombstoneReq>,
     ) -> Result<Response<TombstoneResp>, Status> {
-        let answer = delete::tombstone(&self.storage, request.into_inner()).await;
-        answer.map(Response::new)
+        let caller = permission::caller(&request)?;
+        let removal = Removal::from(request.into_inner());
+        let position = removal.make(&self.storage, caller).await?;
+        Ok(Response::new(position.into()))
     }
 }

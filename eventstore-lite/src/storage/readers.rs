@@ -9,22 +9,22 @@ use tokio::sync::Semaphore;
 
 use super::{StorageFailed, schema};
 
-/// The most reads at once; others wait.
-const CONNECTIONS: usize = 8;
-
 pub(super) struct Readers {
     folder: PathBuf,
+    page_cache: usize,
     idle: Arc<Mutex<Vec<Connection>>>,
     permits: Arc<Semaphore>,
 }
 
 impl Readers {
-    pub(super) fn open(folder: &Path) -> Result<Self> {
-        let first = schema::open_reader(folder)?;
+    /// At most `connections` at once, others wait; each keeps at most `page_cache` bytes in memory.
+    pub(super) fn open(folder: &Path, connections: usize, page_cache: usize) -> Result<Self> {
+        let first = connect(folder, page_cache)?;
         Ok(Self {
             folder: folder.to_owned(),
+            page_cache,
             idle: Arc::new(Mutex::new(vec![first])),
-            permits: Arc::new(Semaphore::new(CONNECTIONS)),
+            permits: Arc::new(Semaphore::new(connections)),
         })
     }
 
@@ -36,11 +36,12 @@ impl Readers {
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         let permit = permit.map_err(|_| StorageFailed)?;
         let (idle, folder) = (Arc::clone(&self.idle), self.folder.clone());
+        let page_cache = self.page_cache;
         let done = tokio::task::spawn_blocking(move || {
             // Of the read and not of its caller, who may be gone while it goes on.
             let _permit = permit;
             let taken = lock(&idle).pop();
-            let connection = taken.map_or_else(|| schema::open_reader(&folder), Ok)?;
+            let connection = taken.map_or_else(|| connect(&folder, page_cache), Ok)?;
             let transaction = connection.unchecked_transaction()?;
             let result = read(&transaction)?;
             transaction.finish()?;
@@ -53,6 +54,22 @@ impl Readers {
             StorageFailed
         })
     }
+
+    /// The sizes of the files in bytes; one that is not there has none.
+    pub(super) async fn sizes(&self) -> Vec<(&'static str, u64)> {
+        let files = schema::files(&self.folder);
+        let sizes = tokio::task::spawn_blocking(move || {
+            let size = |path: PathBuf| path.metadata().map_or(0, |file| file.len());
+            files.map(|(name, path)| (name, size(path))).to_vec()
+        });
+        sizes.await.unwrap_or_default()
+    }
+}
+
+fn connect(folder: &Path, page_cache: usize) -> Result<Connection> {
+    let connection = schema::open_reader(folder)?;
+    schema::bound_cache(&connection, page_cache)?;
+    Ok(connection)
 }
 
 fn lock(idle: &Mutex<Vec<Connection>>) -> std::sync::MutexGuard<'_, Vec<Connection>> {
@@ -65,11 +82,13 @@ mod tests {
 
     use super::*;
 
+    const CONNECTIONS: usize = 8;
+
     #[tokio::test]
     async fn reads_whose_callers_are_gone_still_count() {
         let folder = tempfile::tempdir().unwrap();
         drop(schema::open_writer(folder.path(), false).unwrap());
-        let readers = Arc::new(Readers::open(folder.path()).unwrap());
+        let readers = Arc::new(Readers::open(folder.path(), CONNECTIONS, 1024 * 1024).unwrap());
         let (started, mut reading) = tokio::sync::mpsc::channel(CONNECTIONS);
         let mut blocked = Vec::new();
         for _ in 0..CONNECTIONS {

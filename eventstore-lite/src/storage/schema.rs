@@ -2,7 +2,7 @@
 //! the order of the log; `streams` has one row for every stream that has events or metadata, with the limits
 //! that its metadata sets; `log` has the last position that was given out, so that none is given out twice.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Result};
@@ -42,6 +42,21 @@ pub(crate) fn open_reader(folder: &Path) -> Result<Connection> {
     let connection = Connection::open_with_flags(folder.join(FILE), flags)?;
     prepare(&connection)?;
     Ok(connection)
+}
+
+/// Keeps at most so many bytes of the database in the connection's memory.
+pub(super) fn bound_cache(connection: &Connection, bytes: usize) -> Result<()> {
+    let kibibytes = i64::try_from(bytes / 1024).unwrap_or(i64::MAX);
+    // A negative number means kibibytes, a positive one pages.
+    connection.pragma_update(None, "cache_size", -kibibytes)
+}
+
+/// The file of the database, and its write-ahead log.
+pub(super) fn files(folder: &Path) -> [(&'static str, PathBuf); 2] {
+    [
+        ("db", folder.join(FILE)),
+        ("wal", folder.join(format!("{FILE}-wal"))),
+    ]
 }
 
 fn prepare(connection: &Connection) -> Result<()> {

@@ -12,14 +12,14 @@ use tokio::time::Instant;
 
 use super::ledger::Ledger;
 use super::{Outcome, StorageFailed, Write};
+use crate::event::Position;
 use crate::heads::Heads;
+use crate::metrics::Metrics;
 
 /// The most changes that wait.
 const LONGEST_QUEUE: usize = 4096;
 /// The most changes in one transaction.
 const LARGEST_GROUP: usize = 1024;
-/// The most bytes of events that wait or are being written.
-const QUEUED_BYTES: usize = 64 * 1024 * 1024;
 /// What a change weighs at least.
 const LEAST_WEIGHT: usize = 256;
 
@@ -47,27 +47,34 @@ impl Receipt {
 
 pub(super) struct Writer {
     queue: mpsc::Sender<Message>,
+    /// One for each byte that may wait or be written.
     weights: Arc<Semaphore>,
+    queued_bytes: usize,
+    metrics: Arc<Metrics>,
     heads: Arc<Heads>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Writer {
     /// Starts the thread, which keeps `lock` for as long as it can still write.
-    pub(super) fn start(connection: Connection, lock: File) -> Result<Self> {
+    pub(super) fn start(connection: Connection, lock: File, queued_bytes: usize) -> Result<Self> {
         let ledger = Ledger::open(connection).context("reading the state of the log")?;
         let heads = Arc::new(Heads::new(ledger.committed()));
+        let metrics = Arc::new(Metrics::default());
         let (queue, queued) = mpsc::channel(LONGEST_QUEUE);
         let worker = Worker {
             ledger,
             queued,
             heads: Arc::clone(&heads),
+            metrics: Arc::clone(&metrics),
             _lock: lock,
         };
         let thread = std::thread::Builder::new().name("writer".to_owned());
         Ok(Self {
             queue,
-            weights: Arc::new(Semaphore::new(QUEUED_BYTES)),
+            weights: Arc::new(Semaphore::new(queued_bytes)),
+            queued_bytes,
+            metrics,
             heads,
             thread: Mutex::new(Some(thread.spawn(|| worker.run())?)),
         })
@@ -77,12 +84,24 @@ impl Writer {
         &self.heads
     }
 
+    pub(super) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// How many changes wait, and how many bytes wait or are being written.
+    pub(super) fn queued(&self) -> (usize, usize) {
+        (
+            self.queue.max_capacity() - self.queue.capacity(),
+            self.queued_bytes - self.weights.available_permits(),
+        )
+    }
+
     pub(super) fn is_alive(&self) -> bool {
         !self.queue.is_closed()
     }
 
     pub(super) async fn submit(&self, write: Write) -> std::result::Result<Receipt, StorageFailed> {
-        let weight = write.change.size().clamp(LEAST_WEIGHT, QUEUED_BYTES);
+        let weight = write.change.size().clamp(LEAST_WEIGHT, self.queued_bytes);
         let weight = u32::try_from(weight).unwrap_or(u32::MAX);
         let permit = Arc::clone(&self.weights).acquire_many_owned(weight).await;
         let (answer, receipt) = oneshot::channel();
@@ -118,6 +137,7 @@ struct Worker {
     ledger: Ledger,
     queued: mpsc::Receiver<Message>,
     heads: Arc<Heads>,
+    metrics: Arc<Metrics>,
     _lock: File,
 }
 
@@ -161,6 +181,7 @@ impl Worker {
     }
 
     fn write(&mut self, group: &[Queued]) -> rusqlite::Result<Vec<Outcome>> {
+        let before = self.ledger.committed();
         self.ledger.begin()?;
         let now = Instant::now();
         let mut outcomes = Vec::with_capacity(group.len());
@@ -172,9 +193,24 @@ impl Worker {
                 self.ledger.apply(write)?
             });
         }
+        let flushing = Instant::now();
         let changed = self.ledger.commit()?;
+        self.metrics.flushed(group.len(), flushing.elapsed());
+        self.count(group, &outcomes, before);
         self.heads.moved(self.ledger.committed(), changed.iter());
         Ok(outcomes)
+    }
+
+    /// Counts what was written now: what was written before has a position of before.
+    fn count(&self, group: &[Queued], outcomes: &[Outcome], before: Position) {
+        for (queued, outcome) in group.iter().zip(outcomes) {
+            if let Outcome::Written { position, .. } = outcome
+                && *position > Some(before)
+            {
+                let change = &queued.write.change;
+                self.metrics.wrote(change.ids().count(), change.size());
+            }
+        }
     }
 
     fn undo(&mut self, error: &rusqlite::Error) {

@@ -90,7 +90,7 @@ async fn a_second_process_on_the_same_folder_is_refused() {
     let first = Process::start(db.path()).await;
     let mut second = tokio::process::Command::new(crate::support::process::EXECUTABLE);
     second
-        .args(["--node-port", "0", "--db"])
+        .args(["--insecure", "--node-port", "0", "--db"])
         .arg(db.path())
         .kill_on_drop(true);
     let ended = soon("the refusal", second.output()).await.unwrap();

@@ -3,6 +3,7 @@
 use prost::Message;
 
 use super::super::proposed::{MOST_DATA, Refused};
+use crate::access::Denied;
 use crate::append_rules::Expected;
 use crate::event::Position;
 use crate::storage::{Outcome, Receipt, StorageFailed};
@@ -37,6 +38,7 @@ impl Recipient {
 pub(super) enum Failure {
     Bad(String),
     TooBig,
+    Denied(Denied),
     Storage,
 }
 
@@ -56,6 +58,12 @@ impl From<Refused> for Failure {
             }
             Refused::Id | Refused::Type => Self::bad(refused),
         }
+    }
+}
+
+impl From<Denied> for Failure {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(denied)
     }
 }
 
@@ -125,6 +133,16 @@ fn failed_before(failure: Failure) -> Status {
             let details = shared::MaximumAppendSizeExceeded { max_append_size };
             error(Code::InvalidArgument, "MaximumAppendSizeExceeded", &details)
         }
+        Failure::Denied(Denied::Role) => error(
+            Code::PermissionDenied,
+            "AccessDenied",
+            &shared::AccessDenied {},
+        ),
+        Failure::Denied(denied @ Denied::Acl) => error(
+            Code::Unimplemented,
+            &denied.to_string(),
+            &shared::Unknown {},
+        ),
         Failure::Storage => error(Code::Unavailable, "Unavailable", &shared::Unknown {}),
     }
 }
@@ -184,6 +202,9 @@ impl Detail for shared::BadRequest {
 }
 impl Detail for shared::MaximumAppendSizeExceeded {
     const NAME: &str = "MaximumAppendSizeExceeded";
+}
+impl Detail for shared::AccessDenied {
+    const NAME: &str = "AccessDenied";
 }
 impl Detail for shared::Unknown {
     const NAME: &str = "Unknown";

@@ -25,7 +25,7 @@ impl Process {
     /// Starts what `command` leads to, with more arguments.
     pub(crate) async fn start_under(mut command: Command, db: &Path, arguments: &[&OsStr]) -> Self {
         command
-            .args(["--node-port", "0", "--db"])
+            .args(["--insecure", "--node-port", "0", "--db"])
             .arg(db)
             .args(arguments);
         command.env("RUST_LOG", "info").kill_on_drop(true);

@@ -1,0 +1,179 @@
+//! Who a caller is and what callers may do.
+//!
+//! Invariant: a request that did not pass the [`Gate`] carries no [`Caller`], and is refused where one is asked for.
+
+mod gate;
+mod users;
+mod verifier;
+
+use serde_json::{Map, Value};
+
+use crate::event::NewEvent;
+use crate::storage::{Change, Write};
+use crate::stream_name::StreamName;
+
+pub(crate) use gate::{Door, Gate, access_denied, guard};
+pub use users::{Role, Users, hash_password};
+
+/// The system streams that everybody may read: those of the standard projections.
+const FOR_ALL: [&str; 5] = ["$streams", "$ce-", "$et-", "$bc-", "$category-"];
+
+/// Who makes a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// Whoever reached a server without users: everything is allowed.
+    Anyone,
+    /// A user of this role.
+    User(Role),
+}
+
+/// Why a caller may not do something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Denied {
+    #[error("Access denied: this needs a user with the role admin.")]
+    Role,
+    #[error(
+        "Access control lists (`$acl`) are not kept by this server, so it takes none: give users roles instead \
+         (--users-file)."
+    )]
+    Acl,
+}
+
+impl Caller {
+    /// Streams that begin with `$`, and all of them together (`None`), are read by admins, but for the indexes.
+    pub(crate) fn read(self, stream: Option<&StreamName>) -> Result<(), Denied> {
+        let is_index = |name: &str| FOR_ALL.iter().any(|index| name.starts_with(index));
+        let for_all =
+            stream.is_some_and(|name| is_index(name.as_str()) || !is_system_stream(name.as_str()));
+        self.allowed(for_all)
+    }
+
+    /// Streams that begin with `$` are written and deleted by admins.
+    pub(crate) fn write(self, write: &Write) -> Result<(), Denied> {
+        self.allowed(!is_system_stream(write.stream.as_str()))?;
+        match (&write.change, self) {
+            (Change::Append(events), Self::User(_))
+                if write.stream.is_metastream() && events.iter().any(has_acl) =>
+            {
+                Err(Denied::Acl)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn allowed(self, for_all: bool) -> Result<(), Denied> {
+        if for_all || matches!(self, Self::Anyone | Self::User(Role::Admin)) {
+            Ok(())
+        } else {
+            Err(Denied::Role)
+        }
+    }
+
+    /// Whether the path, of a gRPC method or of a page, can be asked for.
+    fn may_call(self, path: &str) -> bool {
+        let is_operator = match self {
+            Self::Anyone => true,
+            Self::User(role) => role >= Role::Operator,
+        };
+        is_operator || !is_for_operators(path)
+    }
+}
+
+/// Whether it sets an access control list, which the author would believe to be kept.
+fn has_acl(metadata: &NewEvent) -> bool {
+    let object = serde_json::from_slice::<Map<String, Value>>(&metadata.data);
+    metadata.is_json && object.is_ok_and(|object| object.contains_key("$acl"))
+}
+
+/// The metadata of a stream (`$$name`) is as the stream is.
+fn is_system_stream(name: &str) -> bool {
+    name.strip_prefix("$$").unwrap_or(name).starts_with('$')
+}
+
+const PERSISTENT_SUBSCRIPTIONS: &str =
+    "/event_store.client.persistent_subscriptions.PersistentSubscriptions/";
+
+fn is_for_operators(path: &str) -> bool {
+    path.starts_with("/event_store.client.operations.Operations/")
+        || path
+            .strip_prefix(PERSISTENT_SUBSCRIPTIONS)
+            .is_some_and(|method| method != "Read")
+}
+
+/// What is answered without credentials, so that clients can find the server and orchestrators can watch it.
+fn is_for_anybody(path: &str) -> bool {
+    matches!(path, "/health/live" | "/info" | "/gossip")
+        || path.starts_with("/event_store.client.server_features.ServerFeatures/")
+        || path.starts_with("/event_store.client.gossip.Gossip/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(stream: &str, data: &'static str) -> Write {
+        let event = NewEvent {
+            id: uuid::Uuid::new_v4(),
+            event_type: "x".to_owned(),
+            is_json: true,
+            data: data.into(),
+            metadata: "".into(),
+        };
+        Write {
+            stream: StreamName::stored(stream),
+            expected: crate::append_rules::Expected::Any,
+            change: Change::Append(vec![event]),
+            deadline: None,
+        }
+    }
+
+    fn may(caller: Caller, name: &str) -> (bool, bool) {
+        let write = write(name, "{}");
+        (
+            caller.read(Some(&write.stream)).is_ok(),
+            caller.write(&write).is_ok(),
+        )
+    }
+
+    const USER: Caller = Caller::User(Role::User);
+    const OPERATOR: Caller = Caller::User(Role::Operator);
+    const ADMIN: Caller = Caller::User(Role::Admin);
+
+    #[test]
+    fn system_streams_are_for_admins_and_indexes_are_read_by_all() {
+        for name in ["orders-1", "$$orders-1", "orders$"] {
+            assert_eq!(may(USER, name), (true, true), "{name}");
+        }
+        for name in ["$settings", "$$$settings", "$all", "$$$ce-orders"] {
+            assert_eq!(may(OPERATOR, name), (false, false), "{name}");
+            assert_eq!(may(ADMIN, name), (true, true), "{name}");
+            assert_eq!(may(Caller::Anyone, name), (true, true), "{name}");
+        }
+        for name in ["$ce-orders", "$streams", "$et-placed"] {
+            assert_eq!(may(USER, name), (true, false), "{name}");
+        }
+        assert_eq!(USER.read(None), Err(Denied::Role));
+        assert_eq!(ADMIN.read(None), Ok(()));
+    }
+
+    #[test]
+    fn a_list_that_would_not_be_kept_is_refused_where_there_are_users() {
+        let list = r#"{"$maxCount":3,"$acl":{"$r":"$admins"}}"#;
+        assert_eq!(ADMIN.write(&write("$$orders", list)), Err(Denied::Acl));
+        assert_eq!(Caller::Anyone.write(&write("$$orders", list)), Ok(()));
+        assert_eq!(ADMIN.write(&write("orders", list)), Ok(()));
+    }
+
+    #[test]
+    fn operations_are_for_operators_and_admins() {
+        let read = format!("{PERSISTENT_SUBSCRIPTIONS}Read");
+        let create = format!("{PERSISTENT_SUBSCRIPTIONS}Create");
+        let shutdown = "/event_store.client.operations.Operations/Shutdown";
+        assert!(USER.may_call(&read));
+        for path in [&create, shutdown] {
+            assert!(!USER.may_call(path));
+            assert!(OPERATOR.may_call(path) && ADMIN.may_call(path));
+            assert!(Caller::Anyone.may_call(path));
+        }
+    }
+}

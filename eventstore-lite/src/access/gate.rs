@@ -1,0 +1,210 @@
+//! The gate before every route: it finds out who calls, and lets the request pass with that, or refuses it.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::{Code, Status};
+
+use super::verifier::Verifier;
+use super::{Caller, Role, Users, is_for_anybody};
+use crate::metrics::Metrics;
+
+/// Who is let in.
+#[derive(Clone)]
+pub(crate) struct Gate(Entrance);
+
+#[derive(Clone)]
+enum Entrance {
+    /// Everybody.
+    Open,
+    /// Whoever shows a user's password.
+    Guarded(Arc<Verifier>),
+}
+
+/// The gate, and where it counts who comes.
+#[derive(Clone)]
+pub(crate) struct Door {
+    pub(crate) gate: Gate,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    /// There are no credentials.
+    Anonymous,
+    /// They are no user's.
+    Unknown,
+    /// The user may not do this.
+    Forbidden,
+}
+
+impl Gate {
+    pub(crate) fn open() -> Self {
+        Self(Entrance::Open)
+    }
+
+    pub(crate) fn guarded(users: Users) -> Self {
+        Self(Entrance::Guarded(Arc::new(Verifier::new(users))))
+    }
+
+    /// Who calls; where nobody needs to say who they are, a user of the least role.
+    async fn judge(&self, path: &str, headers: &HeaderMap) -> Result<Caller, Refusal> {
+        let Entrance::Guarded(verifier) = &self.0 else {
+            return Ok(Caller::Anyone);
+        };
+        let Some(credentials) = headers.get(AUTHORIZATION) else {
+            return if is_for_anybody(path) {
+                Ok(Caller::User(Role::User))
+            } else {
+                Err(Refusal::Anonymous)
+            };
+        };
+        let (name, password) = parse(credentials).ok_or(Refusal::Unknown)?;
+        let role = verifier.role(&name, &password).await;
+        let caller = Caller::User(role.ok_or(Refusal::Unknown)?);
+        if caller.may_call(path) {
+            Ok(caller)
+        } else {
+            Err(Refusal::Forbidden)
+        }
+    }
+}
+
+/// `Basic` and base64 of `name:password`.
+fn parse(credentials: &HeaderValue) -> Option<(String, String)> {
+    let (scheme, encoded) = credentials.to_str().ok()?.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("Basic") {
+        return None;
+    }
+    let decoded = BASE64_STANDARD.decode(encoded.trim()).ok()?;
+    let decoded = String::from_utf8(decoded).ok()?;
+    let (name, password) = decoded.split_once(':')?;
+    Some((name.to_owned(), password.to_owned()))
+}
+
+/// Lets a request pass the gate with its [`Caller`], or answers it.
+pub(crate) async fn guard(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+    door.metrics.called();
+    let judged = door
+        .gate
+        .judge(request.uri().path(), request.headers())
+        .await;
+    match judged {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(refusal) => {
+            door.metrics.refused();
+            tracing::debug!(?refusal, "a call was refused");
+            refusal.answer(request.headers())
+        }
+    }
+}
+
+impl Refusal {
+    /// In the words of the protocol that the request speaks.
+    fn answer(self, headers: &HeaderMap) -> Response {
+        let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        if content_type.is_some_and(|value| value.starts_with(b"application/grpc")) {
+            return self.status().into_http();
+        }
+        match self {
+            Self::Anonymous | Self::Unknown => {
+                let challenge = [(WWW_AUTHENTICATE, "Basic realm=\"eventstore-lite\"")];
+                (StatusCode::UNAUTHORIZED, challenge, self.text()).into_response()
+            }
+            Self::Forbidden => (StatusCode::FORBIDDEN, self.text()).into_response(),
+        }
+    }
+
+    fn status(self) -> Status {
+        match self {
+            Self::Unknown => Status::unauthenticated(self.text()),
+            Self::Anonymous | Self::Forbidden => access_denied(self.text()),
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Anonymous => "Access denied: this needs the name and password of a user.",
+            Self::Unknown => "The name or the password is wrong.",
+            Self::Forbidden => "Access denied: this needs a user with the role ops or admin.",
+        }
+    }
+}
+
+/// The caller may not do this, as the real server says it.
+pub(crate) fn access_denied(message: &str) -> Status {
+    let mut trailers = MetadataMap::new();
+    trailers.insert("exception", MetadataValue::from_static("access-denied"));
+    Status::with_metadata(Code::PermissionDenied, message, trailers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const READ: &str = "/event_store.client.streams.Streams/Read";
+    const USER: Caller = Caller::User(Role::User);
+    const SHUTDOWN: &str = "/event_store.client.operations.Operations/Shutdown";
+
+    async fn judged(path: &str, credentials: Option<&str>) -> Result<Caller, Refusal> {
+        let mut users = Users::default();
+        users.add("ada", Role::User, "pass:word").unwrap();
+        let mut headers = HeaderMap::new();
+        if let Some(credentials) = credentials {
+            headers.insert(AUTHORIZATION, credentials.parse().unwrap());
+        }
+        Gate::guarded(users).judge(path, &headers).await
+    }
+
+    fn basic(text: &str) -> String {
+        format!("Basic {}", BASE64_STANDARD.encode(text))
+    }
+
+    #[tokio::test]
+    async fn credentials_decide() {
+        let ada = basic("ada:pass:word");
+        assert_eq!(judged(READ, Some(&ada)).await, Ok(USER));
+        assert_eq!(judged(READ, None).await, Err(Refusal::Anonymous));
+        assert_eq!(judged("/health/live", None).await, Ok(USER));
+        assert_eq!(judged("/metrics", None).await, Err(Refusal::Anonymous));
+        assert_eq!(judged(SHUTDOWN, Some(&ada)).await, Err(Refusal::Forbidden));
+        for wrong in [
+            basic("ada:pass"),
+            basic("ada"),
+            basic(""),
+            "Basic".to_owned(),
+            "Basic %%%".to_owned(),
+            "Bearer x".to_owned(),
+        ] {
+            assert_eq!(
+                judged(READ, Some(&wrong)).await,
+                Err(Refusal::Unknown),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_refusal_speaks_the_protocol_of_the_request() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(
+            Refusal::Unknown.answer(&headers).status(),
+            StatusCode::UNAUTHORIZED
+        );
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        let answer = Refusal::Anonymous.answer(&headers);
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(answer.headers()["grpc-status"], "7");
+        assert_eq!(answer.headers()["exception"], "access-denied");
+    }
+}

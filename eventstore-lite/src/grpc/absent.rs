@@ -1,0 +1,31 @@
+//! Services that this server does not have: who calls them is told what to use instead.
+
+use axum::Router;
+use axum::extract::Request;
+use axum::response::Response;
+use axum::routing::any;
+use tonic::Status;
+
+const ABSENT: [(&str, &str); 2] = [
+    (
+        "/event_store.client.users.Users/{method}",
+        "There is no user management: users are lines of the file that --users-file names \
+         (`eventstore-lite hash-password` makes their hashes), and change with a restart.",
+    ),
+    (
+        "/event_store.client.projections.Projections/{method}",
+        "There are no JavaScript projections: fold a subscription in your own code. The standard indexes ($streams, \
+         $ce-, $et-, $bc-, $category-) need none.",
+    ),
+];
+
+pub(super) fn routes() -> Router {
+    ABSENT.iter().fold(Router::new(), |router, &(path, text)| {
+        let answer = move |_: Request| async move { refusal(text) };
+        router.route(path, any(answer))
+    })
+}
+
+fn refusal(text: &'static str) -> Response {
+    Status::unimplemented(text).into_http()
+}

@@ -1,0 +1,98 @@
+//! What is served over HTTP beside gRPC: health, who this is, and figures.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use crate::metrics::{MEDIA_TYPE, Page, wide};
+use crate::node::{Node, VERSION};
+use crate::storage::Storage;
+
+/// What the pages are made of.
+#[derive(Clone)]
+pub(crate) struct Site {
+    pub(crate) storage: Arc<Storage>,
+    pub(crate) node: Node,
+    /// Whether callers must be users.
+    pub(crate) is_guarded: bool,
+    /// One permit for each connection that could still come, of this many.
+    pub(crate) free_connections: Arc<Semaphore>,
+    pub(crate) connections: usize,
+}
+
+pub(crate) fn routes(site: Site) -> Router {
+    Router::new()
+        .route("/health/live", get(live))
+        .route("/info", get(info))
+        .route("/gossip", get(gossip))
+        .route("/metrics", get(metrics))
+        .with_state(site)
+}
+
+async fn live(State(site): State<Site>) -> StatusCode {
+    if site.storage.is_alive() {
+        StatusCode::NO_CONTENT
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    }
+}
+
+async fn info(State(site): State<Site>) -> impl IntoResponse {
+    let authentication = if site.is_guarded { "basic" } else { "insecure" };
+    json_page(&json!({
+        "dbVersion": VERSION,
+        "esVersion": VERSION,
+        "state": "leader",
+        "features": {"projections": false, "userManagement": false, "atomPub": false},
+        "authentication": {"type": authentication, "properties": {}},
+        "server": concat!("eventstore-lite ", env!("CARGO_PKG_VERSION")),
+    }))
+}
+
+async fn gossip(State(site): State<Site>) -> impl IntoResponse {
+    let Node {
+        instance,
+        host,
+        port,
+    } = &site.node;
+    let head = site.storage.head().borrow().0;
+    json_page(&json!({
+        "members": [{
+            "instanceId": instance,
+            "state": "Leader",
+            "isAlive": true,
+            "httpEndPointIp": host,
+            "httpEndPointPort": port,
+            "lastCommitPosition": head,
+            "writerCheckpoint": head,
+            "isReadOnlyReplica": false,
+        }],
+        "serverIp": host,
+        "serverPort": port,
+    }))
+}
+
+fn json_page(value: &Value) -> impl IntoResponse + use<> {
+    ([(CONTENT_TYPE, "application/json")], value.to_string())
+}
+
+async fn metrics(State(site): State<Site>) -> impl IntoResponse {
+    let mut page = Page::default();
+    let open = site.connections - site.free_connections.available_permits();
+    page.family(
+        "eventstore_kestrel_connections",
+        "gauge",
+        "Connections that are open.",
+    )
+    .sample("", wide(open));
+    site.storage.metrics().write_to(&mut page);
+    site.storage.write_figures(&mut page).await;
+    ([(CONTENT_TYPE, MEDIA_TYPE)], page.into_text())
+}

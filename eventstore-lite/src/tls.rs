@@ -1,0 +1,152 @@
+//! Connections with or without TLS.
+//!
+//! Invariant: a handshake ends, so that it keeps its place from others for a while only.
+
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use futures::stream::{Stream, StreamExt};
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tonic::transport::server::{Connected, TcpConnectInfo};
+
+use crate::connection::Connection;
+use crate::private_file;
+
+/// How long a handshake may take, however many bytes come.
+const LONGEST_HANDSHAKE: Duration = Duration::from_secs(10);
+/// The protocols above TLS, the preferred one first.
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// What accepts TLS with this certificate. The provider of cryptography is its own: clients in the same process may
+/// install another.
+pub(crate) fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor> {
+    let name = certificate.display();
+    let chain = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>)
+        .with_context(|| format!("reading the certificate {name}"))?;
+    ensure!(!chain.is_empty(), "{name} has no certificate");
+    let pem = private_file::read(key)?;
+    let private_key = PrivateKeyDer::from_pem_slice(pem.as_bytes())
+        .with_context(|| format!("reading the private key {}", key.display()))?;
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, private_key)
+        .with_context(|| format!("using the certificate {name}"))?;
+    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// What a caller and the server talk over.
+pub(crate) enum Transport {
+    Plain(Connection),
+    Encrypted(Box<TlsStream<Connection>>),
+}
+
+/// The connections when they can be used; of those that cannot, nothing. At most `handshakes` are made at once.
+pub(crate) fn incoming(
+    connections: impl Stream<Item = io::Result<Connection>>,
+    acceptor: Option<TlsAcceptor>,
+    handshakes: usize,
+) -> impl Stream<Item = io::Result<Transport>> {
+    let shaking = connections.map(move |connection| shake_hands(connection, acceptor.clone()));
+    shaking
+        .buffer_unordered(handshakes)
+        .filter_map(std::future::ready)
+}
+
+async fn shake_hands(
+    connection: io::Result<Connection>,
+    acceptor: Option<TlsAcceptor>,
+) -> Option<io::Result<Transport>> {
+    let (connection, acceptor) = match (connection, acceptor) {
+        (Ok(connection), Some(acceptor)) => (connection, acceptor),
+        (connection, _) => return Some(connection.map(Transport::Plain)),
+    };
+    let shaken = tokio::time::timeout(LONGEST_HANDSHAKE, acceptor.accept(connection)).await;
+    match shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+        Ok(stream) => Some(Ok(Transport::Encrypted(Box::new(stream)))),
+        Err(error) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            None
+        }
+    }
+}
+
+trait Bytes: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Bytes for T {}
+
+impl Transport {
+    fn stream(&mut self) -> Pin<&mut dyn Bytes> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream),
+            Self::Encrypted(stream) => Pin::new(stream),
+        }
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.stream().poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.stream().poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.stream().poll_write_vectored(context, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Encrypted(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_shutdown(context)
+    }
+}
+
+impl Connected for Transport {
+    type ConnectInfo = TcpConnectInfo;
+
+    fn connect_info(&self) -> TcpConnectInfo {
+        match self {
+            Self::Plain(stream) => stream.connect_info(),
+            Self::Encrypted(stream) => stream.get_ref().0.connect_info(),
+        }
+    }
+}
