@@ -2,7 +2,8 @@
 
 mod options;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use eventstore_lite::Server;
 use options::Options;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,12 +16,20 @@ struct Arguments {
     options: Options,
 }
 
+/// Ends as for an option that does not exist.
+fn refuse(error: &anyhow::Error) -> ! {
+    let mut command = Arguments::command();
+    let error = command.error(ErrorKind::ValueValidation, format!("{error:#}"));
+    error.exit()
+}
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     telemetry::init("eventstore-lite")?;
     let config = Arguments::parse()
         .options
-        .config(|name| std::env::var_os(name))?;
+        .config(|name| std::env::var_os(name));
+    let config = config.unwrap_or_else(|error| refuse(&error));
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,

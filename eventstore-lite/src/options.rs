@@ -39,6 +39,10 @@ pub(crate) struct Options {
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Network")]
+#[expect(
+    clippy::struct_field_names,
+    reason = "fields are named as their options"
+)]
 struct Network {
     /// The address to listen on
     #[arg(long, env = "EVENTSTORE_NODE_IP", default_value = "127.0.0.1")]
@@ -83,8 +87,8 @@ struct Trust {
         value_name = "FILE"
     )]
     certificate_key: Option<PathBuf>,
-    /// The users, one a line: NAME:ROLE:HASH, where ROLE is admin, ops or user, and HASH is what
-    /// `eventstore-lite hash-password` prints; nobody but the owner and the group may be able to read the file
+    /// The users, one a line: NAME:ROLE:HASH; ROLE is admin, ops or user, HASH what `hash-password` prints. Nobody but
+    /// the owner and the group may be able to read the file
     #[arg(long, env = "EVENTSTORE_USERS_FILE", value_name = "FILE")]
     users_file: Option<PathBuf>,
 }

@@ -46,7 +46,7 @@ pub(super) struct User {
 #[derive(Clone)]
 pub(super) enum Secret {
     Password(String),
-    Hash(PasswordHash),
+    Hash(Box<PasswordHash>),
 }
 
 impl Users {
@@ -83,7 +83,7 @@ impl Users {
             hash.algorithm.as_str().starts_with("argon2"),
             "the hash is not made by Argon2"
         );
-        self.insert(name, role, Secret::Hash(hash))
+        self.insert(name, role, Secret::Hash(Box::new(hash)))
     }
 
     /// Adds a user with a password.

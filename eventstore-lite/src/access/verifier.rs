@@ -89,7 +89,7 @@ impl Known {
     fn new(user: User, key: &hmac::Key) -> Self {
         let (hash, digest) = match user.secret {
             Secret::Password(password) => (None, Some(hmac::sign(key, password.as_bytes()))),
-            Secret::Hash(hash) => (Some(hash), None),
+            Secret::Hash(hash) => (Some(*hash), None),
         };
         Self {
             role: user.role,

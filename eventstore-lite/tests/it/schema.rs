@@ -67,7 +67,9 @@ async fn a_newer_database_is_refused_and_not_changed() {
     let before = contents();
 
     let mut server = Command::new(EXECUTABLE);
-    server.args(["--node-port", "0", "--db"]).arg(db.path());
+    server
+        .args(["--insecure", "--node-port", "0", "--db"])
+        .arg(db.path());
     let ended = soon("the refusal", server.kill_on_drop(true).output()).await;
     let ended = ended.unwrap();
     let reason = String::from_utf8_lossy(&ended.stderr);
