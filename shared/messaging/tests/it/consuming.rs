@@ -59,6 +59,23 @@ async fn a_deleted_queue_comes_back_and_is_reported() {
 }
 
 #[tokio::test]
+async fn a_standby_is_told_that_its_queue_is_deleted() {
+    let node = PrivateBroker::shared().await;
+    let url = node.vhost().await;
+    let vhost = url.rsplit('/').next().unwrap();
+    let broker = Broker::connect(&url, "test").unwrap();
+    let (mut active, mut standby) = (consumer(&broker), consumer(&broker));
+    opened(&mut active).await;
+    opened(&mut standby).await;
+    let path = format!("queues/{vhost}/letters");
+    node.management("DELETE", &path, &Value::Null)
+        .await
+        .unwrap();
+    closed(&mut standby).await;
+    closed(&mut active).await;
+}
+
+#[tokio::test]
 async fn a_queue_that_cannot_be_opened_is_told_each_time() {
     let node = PrivateBroker::start().await.unwrap();
     node.kill().await.unwrap();
