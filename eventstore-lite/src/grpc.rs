@@ -7,6 +7,7 @@ mod batch_append;
 mod delete;
 mod features;
 mod gossip;
+mod operations;
 mod outlet;
 mod permission;
 mod proposed;
@@ -25,6 +26,7 @@ use tonic::service::Routes;
 use crate::node::Node;
 use crate::storage::Storage;
 use crate::wire::gossip::gossip_server::GossipServer;
+use crate::wire::operations::operations_server::OperationsServer;
 use crate::wire::server_features::server_features_server::ServerFeaturesServer;
 use crate::wire::streams::streams_server::StreamsServer;
 
@@ -33,12 +35,17 @@ const LARGEST_MESSAGE: usize = 16 * 1024 * 1024;
 
 /// The services; what is not there answers UNIMPLEMENTED.
 pub(crate) fn routes(storage: &Arc<Storage>, node: &Node, shutdown: CancellationToken) -> Router {
+    let operations = operations::Service {
+        storage: Arc::clone(storage),
+        shutdown: shutdown.clone(),
+    };
     let streams = streams::Service {
         storage: Arc::clone(storage),
         shutdown,
     };
     let streams = StreamsServer::new(streams).max_decoding_message_size(LARGEST_MESSAGE);
     Routes::new(streams)
+        .add_service(OperationsServer::new(operations))
         .add_service(ServerFeaturesServer::new(features::Service))
         .add_service(GossipServer::new(gossip::Service(node.clone())))
         .into_axum_router()

@@ -1,4 +1,4 @@
-//! Starts the server and stops it at SIGTERM or SIGINT.
+//! Starts the server and stops it at SIGTERM or SIGINT, or when a client says so.
 
 mod options;
 
@@ -39,6 +39,7 @@ async fn main() -> anyhow::Result<()> {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        () = server.told_to_stop() => {}
     }
     tracing::info!("stopping");
     server.shutdown().await;

@@ -92,6 +92,11 @@ impl Server {
         format!("esdb://{}?tls={}", self.address, self.is_guarded)
     }
 
+    /// Waits until a client has asked the server to stop; [`Server::shutdown`] then ends it.
+    pub async fn told_to_stop(&self) {
+        self.shutdown.cancelled().await;
+    }
+
     /// Stops: refuses new calls, ends subscriptions and sessions with UNAVAILABLE, waits a moment for other
     /// calls, and closes the database. After it the folder can be opened again.
     pub async fn shutdown(mut self) {

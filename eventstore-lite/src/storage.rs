@@ -11,6 +11,7 @@ mod read_all;
 mod read_stream;
 mod readers;
 mod rows;
+mod scavenge;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,8 @@ use crate::stream_name::StreamName;
 pub(crate) use read_all::{AllPage, AllRead};
 pub(crate) use read_stream::{Followed, StreamFollow, StreamPage, StreamRead, Tombstoned};
 use readers::Readers;
+use scavenge::Scavenges;
+pub(crate) use scavenge::Start;
 pub(crate) use writer::Receipt;
 use writer::Writer;
 
@@ -121,6 +124,7 @@ fn flush_entries(folders: &[PathBuf]) -> Result<()> {
 pub(crate) struct Storage {
     writer: Writer,
     readers: Readers,
+    scavenges: Scavenges,
 }
 
 impl Storage {
@@ -142,7 +146,11 @@ impl Storage {
         let writer = Writer::start(connection, lock, config.limits.queued_bytes)?;
         let readers = Readers::open(folder, config.limits.readers, page_cache)
             .context("opening the database to read")?;
-        Ok(Self { writer, readers })
+        Ok(Self {
+            writer,
+            readers,
+            scavenges: Scavenges::default(),
+        })
     }
 
     /// Queues a change; changes of one caller are made in the order of these calls. Waits while too much
@@ -244,8 +252,11 @@ impl Storage {
             .await
     }
 
-    /// Ends the writer after what is queued, and closes the database.
+    /// Ends a scavenge, then the writer after what is queued, and closes the database.
     pub(crate) async fn close(&self) {
+        if let Some(scavenge) = self.last_scavenge() {
+            scavenge.stop().await;
+        }
         self.writer.stop().await;
     }
 }

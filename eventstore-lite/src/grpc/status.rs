@@ -60,6 +60,15 @@ pub(super) fn too_big(limit: usize) -> Status {
     with_trailers(Code::InvalidArgument, message, trailers)
 }
 
+pub(super) fn scavenge_not_found(id: &str) -> Status {
+    let trailers = [("exception", "scavenge-not-found"), ("scavenge-id", id)];
+    with_trailers(
+        Code::NotFound,
+        "Scavenge id was invalid.".to_owned(),
+        trailers,
+    )
+}
+
 pub(super) fn missing_property(property: &str) -> Status {
     let message = format!("Required Metadata Property '{property}' is missing");
     let trailers = [

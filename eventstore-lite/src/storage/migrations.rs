@@ -11,7 +11,7 @@ const APPLICATION_ID: i32 = 0x4553_4C54;
 
 /// The step at index *n* leads from version *n* to version *n* + 1, which is kept as `PRAGMA user_version`.
 /// Version 0 is an empty file, or a database of before versions were kept, which has the tables of version 1.
-pub(super) const MIGRATIONS: &[&str] = &[VERSION_1];
+pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
 
 const VERSION_1: &str = "
 CREATE TABLE IF NOT EXISTS log (
@@ -43,6 +43,9 @@ CREATE TABLE IF NOT EXISTS events (
 CREATE UNIQUE INDEX IF NOT EXISTS events_by_revision ON events (stream, revision);
 CREATE INDEX IF NOT EXISTS events_by_id ON events (stream, id);
 ";
+
+/// Whether bytes of removed events may still be in the files.
+const VERSION_2: &str = "ALTER TABLE log ADD COLUMN erasing INTEGER NOT NULL DEFAULT 0";
 
 /// Why a database is left alone.
 #[derive(Debug, thiserror::Error)]

@@ -83,7 +83,12 @@ fn forwards(resolver: Resolver<'_>, stream: Visible, read: &StreamRead) -> Resul
     let sql =
         format!("{EVENT} WHERE e.stream = ?1 AND e.revision BETWEEN ?2 AND ?3 ORDER BY e.revision");
     let (events, cut_after) = collect(resolver, &sql, bounds)?;
-    let next = cut_after.unwrap_or(end.min(stream.last)) + 1;
+    let mut next = cut_after.unwrap_or(end.min(stream.last)) + 1;
+    if events.is_empty() && next <= stream.last {
+        // A scavenge has removed these revisions, and then the metadata has changed.
+        let sql = "SELECT min(revision) FROM events WHERE stream = ?1 AND revision >= ?2";
+        next = revision(resolver.connection, sql, stream.id, next)?.unwrap_or(stream.last + 1);
+    }
     Ok(page(events, next, next > stream.last))
 }
 
@@ -96,13 +101,27 @@ fn backwards(resolver: Resolver<'_>, stream: Visible, read: &StreamRead) -> Resu
     );
     let (events, cut_after) = collect(resolver, &sql, bounds)?;
     let least = cut_after.unwrap_or(end.min(from));
-    let next = least.checked_sub(1).filter(|_| least > stream.first);
+    let mut next = least.checked_sub(1).filter(|_| least > stream.first);
+    if let (true, Some(below)) = (events.is_empty(), next) {
+        let sql = "SELECT max(revision) FROM events WHERE stream = ?1 AND revision <= ?2";
+        let found = revision(resolver.connection, sql, stream.id, below)?;
+        next = found.filter(|found| *found >= stream.first);
+    }
     Ok(StreamPage::Events {
         events,
         next,
         forwards: 0,
         last: stream.last,
     })
+}
+
+/// A revision beside a hole that is a page long: readers need not go through it page by page.
+fn revision(connection: &Connection, sql: &str, stream: i64, beside: u64) -> Result<Option<u64>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let found = statement.query_row((stream, revision_to_sql(beside)), |row| {
+        row.get::<_, Option<i64>>(0)
+    });
+    Ok(found?.map(i64::unsigned_abs))
 }
 
 /// Takes rows until the page is full; then also says after which revision it was cut.

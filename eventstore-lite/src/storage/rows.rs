@@ -59,20 +59,40 @@ pub(super) fn find_stream(connection: &Connection, name: &StreamName) -> Result<
         "SELECT id, last, tombstoned, has_metadata, max_count, max_age, truncate_before
          FROM streams WHERE name = ?1",
     )?;
-    let found = statement.query_row([name.as_str()], |row| {
-        Ok(Stream {
-            id: row.get(0)?,
-            last: number(row, 1)?,
-            tombstoned: row.get(2)?,
-            has_metadata: row.get(3)?,
-            metadata: Retention {
-                max_count: number(row, 4)?,
-                max_age: number(row, 5)?,
-                truncate_before: number(row, 6)?,
-            },
-        })
-    });
-    found.optional()
+    statement.query_row([name.as_str()], stream).optional()
+}
+
+fn stream(row: &Row<'_>) -> Result<Stream> {
+    Ok(Stream {
+        id: row.get(0)?,
+        last: number(row, 1)?,
+        tombstoned: row.get(2)?,
+        has_metadata: row.get(3)?,
+        metadata: Retention {
+            max_count: number(row, 4)?,
+            max_age: number(row, 5)?,
+            truncate_before: number(row, 6)?,
+        },
+    })
+}
+
+/// Of the streams with ids from `from` to before `to`, those that are tombstoned or have limits, as every
+/// metastream has.
+pub(super) fn limited_streams(
+    connection: &Connection,
+    from: i64,
+    to: i64,
+) -> Result<Vec<(StreamName, Stream)>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, last, tombstoned, has_metadata, max_count, max_age, truncate_before, name
+         FROM streams WHERE id >= ?1 AND id < ?2 AND (tombstoned OR name GLOB '$$*'
+             OR coalesce(max_count, max_age, truncate_before) IS NOT NULL)",
+    )?;
+    let streams = statement.query_map((from, to), |row| {
+        let name: &str = row.get_ref(7)?.as_str()?;
+        Ok((StreamName::stored(name), stream(row)?))
+    })?;
+    streams.collect()
 }
 
 pub(super) fn save_stream(

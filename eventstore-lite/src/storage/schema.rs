@@ -15,6 +15,13 @@ pub(crate) const FILE: &str = "events.db";
 /// To this many bytes the write-ahead log is cut when it begins anew.
 const LARGEST_IDLE_JOURNAL: i64 = 64 * 1024 * 1024;
 
+/// How long a connection waits for the locks of others.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// With no more pages than this, 128 GB, the first byte of a page tells whether it is one of a tree: all others
+/// begin with the number of a page.
+pub(super) const MOST_PAGES: u32 = (2 << 24) - 1;
+
 /// Opens the one connection that writes, and makes what is missing. Deleted content is overwritten, so
 /// that erased data is in no file. A database that this program cannot use is not changed.
 pub(crate) fn open_writer(
@@ -31,6 +38,7 @@ pub(crate) fn open_writer(
     connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "secure_delete", "ON")?;
     connection.pragma_update(None, "journal_size_limit", LARGEST_IDLE_JOURNAL)?;
+    connection.pragma_update(None, "max_page_count", MOST_PAGES)?;
     migrations::migrate(&mut connection, MIGRATIONS)?;
     prepare(&connection)?;
     Ok(connection)
@@ -59,8 +67,10 @@ pub(super) fn files(folder: &Path) -> [(&'static str, PathBuf); 2] {
     ]
 }
 
+/// What SQLite would put into temporary files stays in memory, so that it is not left on disk.
 fn prepare(connection: &Connection) -> Result<()> {
-    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.busy_timeout(PATIENCE)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(())
 }

@@ -55,7 +55,7 @@ fn is_tombstoned(connection: &Connection, name: &StreamName) -> Result<bool> {
 }
 
 /// Looks for the first revision from `first` on whose event is young enough, by bisection: `created` never
-/// goes back.
+/// goes back. Revisions that a scavenge has removed are passed over.
 fn first_young_enough(
     connection: &Connection,
     (stream, first, last): (i64, u64, u64),
@@ -70,6 +70,7 @@ fn first_young_enough(
          ORDER BY revision LIMIT 1",
     )?;
     let (mut low, mut high) = (first, (last + 1).max(first));
+    let mut found = None;
     while low < high {
         let middle = low + (high - low) / 2;
         let bounds = (stream, revision_to_sql(middle), revision_to_sql(last));
@@ -78,8 +79,9 @@ fn first_young_enough(
         });
         match event.optional()? {
             Some((revision, created)) if created < oldest => low = revision.unsigned_abs() + 1,
-            Some(_) | None => high = middle,
+            Some((revision, _)) => (found, high) = (Some(revision.unsigned_abs()), middle),
+            None => high = middle,
         }
     }
-    Ok(low)
+    Ok(found.unwrap_or(low))
 }

@@ -31,8 +31,12 @@ struct Queued {
     _weight: OwnedSemaphorePermit,
 }
 
+/// Work of the store itself.
+type Job = Box<dyn FnOnce(&mut Ledger) + Send>;
+
 enum Message {
     Write(Queued),
+    Job(Job),
     Stop,
 }
 
@@ -117,6 +121,24 @@ impl Writer {
         Ok(Receipt(receipt))
     }
 
+    /// Runs `job` on the thread, after the changes that are queued; those that come meanwhile wait for it.
+    pub(super) async fn between_groups<T, F>(&self, job: F) -> std::result::Result<T, StorageFailed>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Ledger) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let (answer, done) = oneshot::channel();
+        // A caller that has gone away needs no answer.
+        let job: Job = Box::new(move |ledger| drop(answer.send(job(ledger))));
+        let queued = self.queue.send(Message::Job(job)).await;
+        queued.map_err(|_| StorageFailed)?;
+        let done = done.await.map_err(|_| StorageFailed)?;
+        done.map_err(|error| {
+            tracing::error!(%error, "work between groups of changes failed");
+            StorageFailed
+        })
+    }
+
     /// Ends the thread after what is queued, and waits for that.
     pub(super) async fn stop(&self) {
         // If the thread has ended, there is nothing to stop.
@@ -145,21 +167,27 @@ impl Worker {
     fn run(mut self) {
         let mut stopped = false;
         while !stopped && let Some(first) = self.queued.blocking_recv() {
-            let mut group = Vec::new();
+            let (mut group, mut job) = (Vec::new(), None);
             let mut next = Some(first);
             while let Some(message) = next {
                 match message {
                     Message::Write(queued) => group.push(queued),
+                    Message::Job(next) => job = Some(next),
                     Message::Stop => stopped = true,
                 }
-                let more = !stopped && group.len() < LARGEST_GROUP;
+                let more = !stopped && job.is_none() && group.len() < LARGEST_GROUP;
                 next = if more {
                     self.queued.try_recv().ok()
                 } else {
                     None
                 };
             }
-            self.settle(group);
+            if !group.is_empty() {
+                self.settle(group);
+            }
+            if let Some(job) = job {
+                job(&mut self.ledger);
+            }
         }
     }
 
