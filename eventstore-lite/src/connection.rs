@@ -16,6 +16,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use crate::metrics::{Metrics, Open};
+
 /// How long to wait when a connection cannot be accepted, for want of file descriptors for example.
 const PAUSE: Duration = Duration::from_millis(50);
 /// After so long without a byte a connection is ended: one that never sends its first, or half a request. A live
@@ -29,25 +31,32 @@ pub(crate) struct Connection {
     stream: TcpStream,
     silence: Pin<Box<Sleep>>,
     _permit: OwnedSemaphorePermit,
+    _counted: Open,
 }
 
-/// All connections that come, for ever: as many at once as there are permits.
+/// All connections that come, for ever; at most so many at once, others wait to be accepted.
 pub(crate) fn incoming(
     listener: TcpListener,
-    permits: Arc<Semaphore>,
+    most: usize,
+    metrics: Arc<Metrics>,
 ) -> impl Stream<Item = io::Result<Connection>> {
-    stream::unfold((listener, permits), |(listener, permits)| async {
-        let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
-        let stream = accept(&listener).await;
-        Some((
-            Ok(Connection {
-                stream,
-                silence: Box::pin(tokio::time::sleep(MOST_SILENCE)),
-                _permit: permit,
-            }),
-            (listener, permits),
-        ))
-    })
+    let permits = Arc::new(Semaphore::new(most));
+    stream::unfold(
+        (listener, permits, metrics),
+        |(listener, permits, metrics)| async {
+            let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
+            let stream = accept(&listener).await;
+            Some((
+                Ok(Connection {
+                    stream,
+                    silence: Box::pin(tokio::time::sleep(MOST_SILENCE)),
+                    _permit: permit,
+                    _counted: Arc::clone(&metrics).connected(),
+                }),
+                (listener, permits, metrics),
+            ))
+        },
+    )
 }
 
 async fn accept(listener: &TcpListener) -> TcpStream {
@@ -149,7 +158,7 @@ mod tests {
     async fn pair() -> (TcpStream, Connection) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap());
-        let mut incoming = Box::pin(incoming(listener, Arc::new(Semaphore::new(1))));
+        let mut incoming = Box::pin(incoming(listener, 1, Arc::default()));
         let (client, connection) = tokio::join!(client, incoming.next());
         (client.unwrap(), connection.unwrap().unwrap())
     }

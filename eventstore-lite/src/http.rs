@@ -9,9 +9,8 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 
-use crate::metrics::{MEDIA_TYPE, Page, wide};
+use crate::metrics::{MEDIA_TYPE, Page};
 use crate::node::{Node, VERSION};
 use crate::storage::Storage;
 
@@ -22,9 +21,6 @@ pub(crate) struct Site {
     pub(crate) node: Node,
     /// Whether callers must be users.
     pub(crate) is_guarded: bool,
-    /// One permit for each connection that could still come, of this many.
-    pub(crate) free_connections: Arc<Semaphore>,
-    pub(crate) connections: usize,
 }
 
 pub(crate) fn routes(site: Site) -> Router {
@@ -85,13 +81,6 @@ fn json_page(value: &Value) -> impl IntoResponse + use<> {
 
 async fn metrics(State(site): State<Site>) -> impl IntoResponse {
     let mut page = Page::default();
-    let open = site.connections - site.free_connections.available_permits();
-    page.family(
-        "eventstore_kestrel_connections",
-        "gauge",
-        "Connections that are open.",
-    )
-    .sample("", wide(open));
     site.storage.metrics().write_to(&mut page);
     site.storage.write_figures(&mut page).await;
     ([(CONTENT_TYPE, MEDIA_TYPE)], page.into_text())

@@ -17,6 +17,7 @@ pub(crate) struct Metrics {
     read: Traffic,
     calls: AtomicU64,
     refused_calls: AtomicU64,
+    connections: AtomicU64,
     subscriptions: AtomicU64,
     group_size: Histogram<SIZES>,
     flush_micros: Histogram<MICROS>,
@@ -60,10 +61,14 @@ impl Metrics {
         self.flush_micros.observe(&MICRO_BOUNDS, micros);
     }
 
+    /// Counts a connection until the guard is dropped.
+    pub(crate) fn connected(self: Arc<Self>) -> Open {
+        Open::count(self, |metrics| &metrics.connections)
+    }
+
     /// Counts a subscription until the guard is dropped.
-    pub(crate) fn subscribed(self: Arc<Self>) -> Subscribed {
-        self.subscriptions.fetch_add(1, Relaxed);
-        Subscribed(self)
+    pub(crate) fn subscribed(self: Arc<Self>) -> Open {
+        Open::count(self, |metrics| &metrics.subscriptions)
     }
 
     pub(crate) fn write_to(&self, page: &mut Page) {
@@ -89,6 +94,12 @@ impl Metrics {
         )
         .sample("{kind=\"total\"}", self.calls.load(Relaxed))
         .sample("{kind=\"refused\"}", self.refused_calls.load(Relaxed));
+        page.family(
+            "eventstore_kestrel_connections",
+            "gauge",
+            "Connections that are open.",
+        )
+        .sample("", self.connections.load(Relaxed));
         page.family(
             "eventstore_subscriptions",
             "gauge",
@@ -118,11 +129,23 @@ impl Traffic {
     }
 }
 
-pub(crate) struct Subscribed(Arc<Metrics>);
+/// Something that is counted as long as it is open.
+#[derive(Debug)]
+pub(crate) struct Open {
+    metrics: Arc<Metrics>,
+    gauge: fn(&Metrics) -> &AtomicU64,
+}
 
-impl Drop for Subscribed {
+impl Open {
+    fn count(metrics: Arc<Metrics>, gauge: fn(&Metrics) -> &AtomicU64) -> Self {
+        gauge(&metrics).fetch_add(1, Relaxed);
+        Self { metrics, gauge }
+    }
+}
+
+impl Drop for Open {
     fn drop(&mut self) {
-        self.0.subscriptions.fetch_sub(1, Relaxed);
+        (self.gauge)(&self.metrics).fetch_sub(1, Relaxed);
     }
 }
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use axum::middleware::from_fn_with_state;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -60,11 +59,10 @@ impl Server {
             storage: Arc::new(storage),
             node: Node::new(address, advertised),
             is_guarded: acceptor.is_some(),
-            free_connections: Arc::new(Semaphore::new(limits.connections)),
-            connections: limits.connections,
         };
         let shutdown = CancellationToken::new();
-        let connections = connection::incoming(listener, Arc::clone(&site.free_connections));
+        let metrics = Arc::clone(site.storage.metrics());
+        let connections = connection::incoming(listener, limits.connections, metrics);
         let incoming = tls::incoming(connections, acceptor, limits.connections);
         let routes = routes(&site, gate, &shutdown);
         let stopping = shutdown.clone().cancelled_owned();

@@ -150,3 +150,68 @@ impl Connected for Transport {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::connection;
+
+    fn own_acceptor() -> TlsAcceptor {
+        let folder = tempfile::tempdir().unwrap();
+        let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (certificate, key) = (folder.path().join("pem"), folder.path().join("key"));
+        std::fs::write(&certificate, signed.cert.pem()).unwrap();
+        std::fs::write(&key, "").unwrap();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        assert!(
+            super::acceptor(&certificate, &key).is_err(),
+            "there is no key"
+        );
+        std::fs::write(&key, signed.signing_key.serialize_pem()).unwrap();
+        super::acceptor(&certificate, &key).unwrap()
+    }
+
+    /// The beginning of a record of a handshake that would be 4 KiB long.
+    const HALF_A_HANDSHAKE: &[u8] = &[22, 3, 1, 16, 0];
+
+    #[tokio::test(start_paused = true)]
+    async fn half_a_handshake_ends_although_bytes_keep_coming() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = connection::incoming(listener, 2, Arc::default());
+        let incoming = incoming(connections, Some(own_acceptor()), 2);
+        let serving = tokio::spawn(async move {
+            let mut incoming = Box::pin(incoming);
+            while let Some(transport) = incoming.next().await {
+                assert!(transport.is_err(), "half a handshake was enough");
+            }
+        });
+        let mut slow = TcpStream::connect(address).await.unwrap();
+        slow.write_all(HALF_A_HANDSHAKE).await.unwrap();
+        // Others are served meanwhile, and what is no handshake ends at once.
+        let mut garbage = TcpStream::connect(address).await.unwrap();
+        garbage.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        drop(garbage.read_to_end(&mut Vec::new()).await);
+        // A byte now and then keeps a connection from being silent, and no handshake from ending.
+        let (mut read, mut write) = slow.split();
+        let drip = async {
+            while write.write_all(&[0]).await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let mut answer = Vec::new();
+        let end = async { tokio::join!(drip, read.read_to_end(&mut answer)) };
+        let ended = tokio::time::timeout(2 * LONGEST_HANDSHAKE, end).await;
+        assert!(ended.is_ok(), "it goes on");
+        serving.abort();
+    }
+}

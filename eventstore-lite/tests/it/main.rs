@@ -12,6 +12,7 @@ mod kill;
 mod official_clients;
 mod restart;
 mod schema;
+mod security;
 mod subscriptions;
 mod support;
 mod writers;

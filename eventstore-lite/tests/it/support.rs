@@ -1,6 +1,7 @@
 //! A server of one's own, and a plain client of the wire.
 
 pub(crate) mod process;
+pub(crate) mod tls;
 
 use std::time::Duration;
 

@@ -1,0 +1,286 @@
+//! TLS and users, through the unmodified client and over HTTP.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use eventstore::{
+    Acl, AppendToStreamOptions, Client, Error, EventData, ExpectedRevision, StreamAclBuilder,
+    StreamMetadataBuilder, StreamPosition, SubscribeToStreamOptions,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+
+use crate::support::process::EXECUTABLE;
+use crate::support::soon;
+use crate::support::tls::{Certificates, PASSWORD, Secured};
+
+async fn append(client: &Client, stream: &str) -> eventstore::Result<u64> {
+    let event = EventData::binary("happened", b"x".as_slice().into());
+    let options = AppendToStreamOptions::default();
+    let written = client.append_to_stream(stream, &options, event).await?;
+    Ok(written.next_expected_version)
+}
+
+/// Appends by a session.
+async fn batch(client: &Client, stream: &str) -> eventstore::Result<()> {
+    let session = client
+        .batch_append(&eventstore::BatchAppendOptions::default())
+        .await?;
+    let event = EventData::binary("happened", b"x".as_slice().into());
+    session
+        .append_to_stream(stream, ExpectedRevision::Any, vec![event])
+        .await
+        .map(drop)
+}
+
+/// How many events are read.
+async fn read(client: &Client, stream: &str) -> eventstore::Result<usize> {
+    let options = eventstore::ReadStreamOptions::default();
+    let mut events = client.read_stream(stream, &options).await?;
+    let mut count = 0;
+    while events.next().await?.is_some() {
+        count += 1;
+    }
+    Ok(count)
+}
+
+async fn read_all(client: &Client) -> eventstore::Result<usize> {
+    let mut events = client
+        .read_all(&eventstore::ReadAllOptions::default())
+        .await?;
+    let mut count = 0;
+    while events.next().await?.is_some() {
+        count += 1;
+    }
+    Ok(count)
+}
+
+fn denied<T: std::fmt::Debug>(result: Result<T, Error>) {
+    assert!(matches!(result, Err(Error::AccessDenied)), "{result:?}");
+}
+
+fn code<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
+    match result {
+        Err(Error::Grpc { code, .. }) => format!("{code:?}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_user_writes_and_reads_over_tls() {
+    let secured = Secured::start().await;
+    let client = secured.client_of("user");
+    assert_eq!(append(&client, "orders-1").await.unwrap(), 0);
+    batch(&client, "orders-1").await.unwrap();
+    assert_eq!(read(&client, "orders-1").await.unwrap(), 2);
+    let options = SubscribeToStreamOptions::default().start_from(StreamPosition::Start);
+    let mut subscription = client.subscribe_to_stream("orders-1", &options).await;
+    let event = soon("an event", subscription.next()).await.unwrap();
+    assert_eq!(event.get_original_event().event_type, "happened");
+}
+
+#[tokio::test]
+async fn who_shows_no_right_password_is_refused() {
+    let secured = Secured::start().await;
+    let nobody = secured.client(None);
+    for client in [
+        secured.client(Some("user:wrong")),
+        secured.client(Some("x:changeit")),
+        nobody,
+    ] {
+        denied(append(&client, "s").await);
+        denied(read(&client, "s").await);
+        denied(read_all(&client).await);
+    }
+    let missing = read(&secured.client_of("user"), "s").await;
+    assert!(
+        matches!(missing, Err(Error::ResourceNotFound)),
+        "{missing:?}"
+    );
+}
+
+/// The status of a call, which the client does not tell apart.
+async fn grpc_status(secured: &Secured, method: &str, credentials: Option<&str>) -> String {
+    let credentials = credentials
+        .map(|text| format!("Authorization: Basic {}\r\n", BASE64_STANDARD.encode(text)));
+    let headers = format!(
+        "Content-Type: application/grpc\r\n{}",
+        credentials.unwrap_or_default()
+    );
+    let answer = secured
+        .http(&format!("POST /event_store.client.{method}"), &headers)
+        .await;
+    let fields = answer.lines().filter_map(|line| line.split_once(": "));
+    let wanted = fields.filter(|(name, _)| ["grpc-status", "exception"].contains(name));
+    wanted.map(|(_, value)| value).collect::<Vec<_>>().join(" ")
+}
+
+#[tokio::test]
+async fn a_wrong_password_none_and_a_small_role_are_told_apart() {
+    let secured = Secured::start().await;
+    let read = "streams.Streams/Read";
+    let stop = "operations.Operations/Shutdown";
+    let (unauthenticated, denied, unimplemented) = ("16", "7 access-denied", "12");
+    let right = format!("user:{PASSWORD}");
+    for (method, credentials, status) in [
+        (read, Some("user:wrong"), unauthenticated),
+        (read, Some("x:changeit"), unauthenticated),
+        (read, None, denied),
+        (stop, Some(right.as_str()), denied),
+        ("users.Users/Create", Some(right.as_str()), unimplemented),
+        (
+            "projections.Projections/Create",
+            Some(right.as_str()),
+            unimplemented,
+        ),
+    ] {
+        let answer = grpc_status(&secured, method, credentials).await;
+        // Header names sort as the server likes.
+        let mut words: Vec<_> = answer.split(' ').collect();
+        words.sort_unstable();
+        assert_eq!(words.join(" "), status, "{method} {credentials:?}");
+    }
+}
+
+#[tokio::test]
+async fn system_streams_are_for_admins() {
+    let secured = Secured::start().await;
+    let (admin, user) = (secured.client_of("admin"), secured.client_of("user"));
+    append(&admin, "$settings").await.unwrap();
+    batch(&admin, "$settings").await.unwrap();
+    assert_eq!(read(&admin, "$settings").await.unwrap(), 2);
+    assert_eq!(read_all(&admin).await.unwrap(), 2);
+    denied(append(&user, "$settings").await);
+    assert_eq!(code(batch(&user, "$settings").await), "PermissionDenied");
+    denied(read(&user, "$settings").await);
+    denied(read_all(&user).await);
+    denied(user.delete_stream("$settings", &Default::default()).await);
+    denied(
+        user.tombstone_stream("$settings", &Default::default())
+            .await,
+    );
+    assert_eq!(read(&admin, "$settings").await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn access_control_lists_are_refused_because_they_would_not_be_kept() {
+    let secured = Secured::start().await;
+    let user = secured.client_of("user");
+    let options = AppendToStreamOptions::default();
+    let acl = Acl::Stream(StreamAclBuilder::new().add_read_roles("$admins").build());
+    let with_list = StreamMetadataBuilder::new().acl(acl).build();
+    let refused = user.set_stream_metadata("s", &options, &with_list).await;
+    assert!(
+        matches!(refused, Err(Error::UnsupportedFeature)),
+        "{refused:?}"
+    );
+    let without = StreamMetadataBuilder::new().max_count(5).build();
+    user.set_stream_metadata("s", &options, &without)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn health_and_gossip_are_open_and_figures_are_for_users() {
+    let secured = Secured::start().await;
+    append(&secured.client_of("user"), "s").await.unwrap();
+    for (path, status) in [
+        ("/health/live", "204"),
+        ("/info", "200"),
+        ("/gossip", "200"),
+        ("/metrics", "401"),
+        ("/nothing", "401"),
+    ] {
+        let answer = secured.http(&format!("GET {path}"), "").await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+    }
+    let challenged = secured.http("GET /metrics", "").await;
+    assert!(
+        challenged.contains("www-authenticate: Basic"),
+        "{challenged}"
+    );
+    let user = BASE64_STANDARD.encode(format!("user:{PASSWORD}"));
+    let figures = secured
+        .http("GET /metrics", &format!("Authorization: Basic {user}\r\n"))
+        .await;
+    assert!(figures.starts_with("HTTP/1.1 200 "), "{figures}");
+    for line in [
+        "eventstore_io_events{activity=\"written\"} 1",
+        "eventstore_kestrel_connections ",
+    ] {
+        assert!(figures.contains(line), "{figures}");
+    }
+}
+
+#[tokio::test]
+async fn plaintext_on_a_port_with_tls_does_no_harm() {
+    let secured = Secured::start().await;
+    for text in [
+        &b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"[..],
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ] {
+        let mut socket = TcpStream::connect(secured.server.address()).await.unwrap();
+        socket.write_all(text).await.unwrap();
+        let mut answer = Vec::new();
+        // Whether an alert or a reset: the connection ends, and nothing is answered in the clear.
+        drop(soon("the end", socket.read_to_end(&mut answer)).await);
+        assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+    }
+    append(&secured.client_of("user"), "s").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_with_tls_that_stops_tells_its_subscribers_to_come_back() {
+    let secured = Secured::start().await;
+    let client = secured.client_of("admin");
+    append(&client, "s").await.unwrap();
+    let options = SubscribeToStreamOptions::default().start_from(StreamPosition::Start);
+    let mut subscription = client.subscribe_to_stream("s", &options).await;
+    soon("an event", subscription.next()).await.unwrap();
+    soon("the shutdown", secured.server.shutdown()).await;
+    let ended = soon("the end", subscription.next()).await.unwrap_err();
+    assert!(matches!(ended, Error::ServerError(_)), "{ended:?}");
+}
+
+/// What the executable says when it does not start.
+async fn refusal(arguments: &[&str]) -> String {
+    let db = tempfile::tempdir().unwrap();
+    let mut command = Command::new(EXECUTABLE);
+    command
+        .args(["--node-port", "0", "--db"])
+        .arg(db.path())
+        .args(arguments);
+    let ended = soon("the refusal", command.kill_on_drop(true).output())
+        .await
+        .unwrap();
+    assert!(!ended.status.success());
+    String::from_utf8(ended.stderr).unwrap()
+}
+
+#[tokio::test]
+async fn a_server_starts_only_if_it_is_told_whom_to_trust() {
+    let nothing = refusal(&[]).await;
+    assert!(
+        nothing.contains("--insecure") && nothing.contains("--certificate"),
+        "{nothing}"
+    );
+    let network = refusal(&["--insecure", "--node-ip", "0.0.0.0"]).await;
+    assert!(network.contains("--allow-insecure-network"), "{network}");
+    let certificates = Certificates::new();
+    let (certificate, key) = (certificates.certificate(), certificates.key());
+    let with_tls = [
+        "--certificate",
+        certificate.to_str().unwrap(),
+        "--certificate-key",
+        key.to_str().unwrap(),
+    ];
+    let nobody = refusal(&with_tls).await;
+    assert!(
+        nobody.contains("EVENTSTORE_DEFAULT_ADMIN_PASSWORD"),
+        "{nobody}"
+    );
+    assert!(refusal(&with_tls[..2]).await.contains("--certificate-key"));
+}
