@@ -3,8 +3,9 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use eventstore::{
-    Acl, AppendToStreamOptions, Client, Error, EventData, ExpectedRevision, StreamAclBuilder,
-    StreamMetadataBuilder, StreamPosition, SubscribeToStreamOptions,
+    Acl, AppendToStreamOptions, Client, DeleteStreamOptions, Error, EventData, ExpectedRevision,
+    StreamAclBuilder, StreamMetadataBuilder, StreamPosition, SubscribeToStreamOptions,
+    TombstoneStreamOptions,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -56,7 +57,8 @@ async fn read_all(client: &Client) -> eventstore::Result<usize> {
 }
 
 fn denied<T: std::fmt::Debug>(result: Result<T, Error>) {
-    assert!(matches!(result, Err(Error::AccessDenied)), "{result:?}");
+    let error = result.unwrap_err();
+    assert!(matches!(error, Error::AccessDenied), "{error:?}");
 }
 
 fn code<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
@@ -154,9 +156,12 @@ async fn system_streams_are_for_admins() {
     assert_eq!(code(batch(&user, "$settings").await), "PermissionDenied");
     denied(read(&user, "$settings").await);
     denied(read_all(&user).await);
-    denied(user.delete_stream("$settings", &Default::default()).await);
     denied(
-        user.tombstone_stream("$settings", &Default::default())
+        user.delete_stream("$settings", &DeleteStreamOptions::default())
+            .await,
+    );
+    denied(
+        user.tombstone_stream("$settings", &TombstoneStreamOptions::default())
             .await,
     );
     assert_eq!(read(&admin, "$settings").await.unwrap(), 2);
