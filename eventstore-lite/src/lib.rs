@@ -11,6 +11,7 @@
 
 mod access;
 mod append_rules;
+pub mod cli;
 mod clock;
 mod config;
 mod connection;
@@ -21,6 +22,7 @@ mod heads;
 mod http;
 mod metrics;
 mod node;
+mod options;
 mod private_file;
 mod retention;
 mod server;

@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::{Advertised, Config, Limits, Role, Security, Users};
 use anyhow::{Context, Result, bail, ensure};
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
-use eventstore_lite::{Advertised, Config, Limits, Role, Security, Users};
 
 /// The variables that passwords are taken from; on a command line others could read them.
 const ADMIN_PASSWORD: &str = "EVENTSTORE_DEFAULT_ADMIN_PASSWORD";

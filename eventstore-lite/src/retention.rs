@@ -35,6 +35,15 @@ impl Retention {
         truncate_before: None,
     };
 
+    /// What the event with a stream's metadata says.
+    pub(crate) fn of(is_json: bool, data: &[u8]) -> Self {
+        if is_json {
+            Self::parse(data)
+        } else {
+            Self::default()
+        }
+    }
+
     /// Reads metadata. If any limit in it makes no sense, all of it is ignored.
     pub(crate) fn parse(json: &[u8]) -> Self {
         let Ok(raw) = serde_json::from_slice::<Raw>(json) else {

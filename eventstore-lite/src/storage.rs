@@ -4,6 +4,9 @@
 //! the order of commits and are never given out twice, also after a restart; what a reader was told is
 //! committed, it can read.
 
+mod copy;
+mod folder;
+mod integrity;
 mod ledger;
 mod links;
 mod migrations;
@@ -13,13 +16,12 @@ mod readers;
 mod rows;
 mod scavenge;
 mod schema;
+mod statistics;
 #[cfg(test)]
 mod tests;
 mod visible;
 mod writer;
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -34,11 +36,15 @@ use crate::filter::InvalidFilter;
 use crate::metrics::{Metrics, Page, wide};
 use crate::stream_name::StreamName;
 
+pub(crate) use copy::{backup, restore};
+use folder::Folder;
+pub(crate) use integrity::verify;
 pub(crate) use read_all::{AllPage, AllRead};
 pub(crate) use read_stream::{Followed, StreamFollow, StreamPage, StreamRead, Tombstoned};
 use readers::Readers;
 use scavenge::Scavenges;
 pub(crate) use scavenge::Start;
+pub(crate) use statistics::statistics;
 pub(crate) use writer::Receipt;
 use writer::Writer;
 
@@ -91,34 +97,14 @@ pub(crate) enum Outcome {
     /// This stream is deleted: the one to be changed, or the one of its metadata.
     StreamDeleted(StreamName),
     DeadlineExceeded,
+    /// There is no room for it on the disk, now. Nothing of it is written.
+    DiskFull,
 }
 
 /// The disk, or the thread that writes to it, failed; the reason is in the log.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the storage is not available")]
 pub(crate) struct StorageFailed;
-
-/// The folder, absolute, and those above it whose entries change when it is made. Its own entry is flushed in
-/// any case: the process that made it may have ended before that.
-fn with_changed_parents(folder: &Path) -> Result<Vec<PathBuf>> {
-    let folder = std::path::absolute(folder)?;
-    let missing = folder.ancestors().take_while(|folder| !folder.is_dir());
-    let changed = 1 + missing.count().max(1);
-    Ok(folder
-        .ancestors()
-        .take(changed)
-        .map(Path::to_owned)
-        .collect())
-}
-
-/// A file that is on disk can be found after a power cut only if the entries of all folders on the way are too.
-fn flush_entries(folders: &[PathBuf]) -> Result<()> {
-    for folder in folders {
-        let flushed = File::open(folder).and_then(|folder| folder.sync_all());
-        flushed.with_context(|| format!("flushing the folder {}", folder.display()))?;
-    }
-    Ok(())
-}
 
 /// The open database.
 pub(crate) struct Storage {
@@ -130,21 +116,16 @@ pub(crate) struct Storage {
 impl Storage {
     /// Opens or makes the database; fails if another process, or another server in this one, has it open.
     pub(crate) fn open(config: &Config) -> Result<Self> {
-        let folder = &config.db;
-        let changed = with_changed_parents(folder)
-            .with_context(|| format!("finding the folder {}", folder.display()))?;
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("making the folder {}", folder.display()))?;
-        let lock = File::create(folder.join("lock")).context("creating the lock file")?;
-        lock.try_lock()
-            .with_context(|| format!("{} is in use by another server", folder.display()))?;
-        let connection = schema::open_writer(folder, !config.unsafe_disable_flush_to_disk);
-        flush_entries(&changed)?;
-        let connection = connection.context("opening the database")?;
+        let path = &config.db;
+        let folder = Folder::take(path)?;
+        let connection = schema::open_writer(path, !config.unsafe_disable_flush_to_disk)
+            .and_then(|connection| integrity::check_end(&connection).map(|()| connection))
+            .with_context(|| format!("opening the database {}", schema::file(path).display()))?;
+        folder.flush_entries()?;
         let page_cache = config.limits.page_cache;
         schema::bound_cache(&connection, page_cache).context("opening the database")?;
-        let writer = Writer::start(connection, lock, config.limits.queued_bytes)?;
-        let readers = Readers::open(folder, config.limits.readers, page_cache)
+        let writer = Writer::start(connection, folder.lock, config.limits.queued_bytes)?;
+        let readers = Readers::open(path, config.limits.readers, page_cache)
             .context("opening the database to read")?;
         Ok(Self {
             writer,

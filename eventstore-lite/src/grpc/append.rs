@@ -72,6 +72,7 @@ fn answer(expected: Expected, outcome: Outcome) -> Result<AppendResp, Status> {
         }
         Outcome::StreamDeleted(stream) => return Err(status::stream_deleted(&stream)),
         Outcome::DeadlineExceeded => return Err(Status::deadline_exceeded("Timeout")),
+        Outcome::DiskFull => return Err(status::disk_full()),
     };
     Ok(AppendResp {
         result: Some(result),

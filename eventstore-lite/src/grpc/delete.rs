@@ -87,6 +87,7 @@ impl Removal {
             }
             Outcome::StreamDeleted(deleted) => Err(status::stream_deleted(&deleted)),
             Outcome::DeadlineExceeded => Err(Status::deadline_exceeded("Timeout")),
+            Outcome::DiskFull => Err(status::disk_full()),
         }
     }
 }

@@ -17,6 +17,14 @@ pub(super) fn unavailable() -> Status {
     Status::unavailable("the server is not available")
 }
 
+/// Why a change is refused while reads go on.
+pub(super) const DISK_FULL: &str =
+    "the disk is full: nothing was written; try again when there is room";
+
+pub(super) fn disk_full() -> Status {
+    Status::resource_exhausted(DISK_FULL)
+}
+
 pub(super) fn stream_deleted(stream: &StreamName) -> Status {
     let message = format!("Event stream '{}' is deleted.", stream.as_str());
     let trailers = [

@@ -226,11 +226,7 @@ impl Ledger {
     fn set_retention(&mut self, name: &StreamName, event: &NewEvent) -> Result<()> {
         let mut stream = self.stream(name)?;
         stream.has_metadata = true;
-        stream.metadata = if event.is_json {
-            Retention::parse(&event.data)
-        } else {
-            Retention::default()
-        };
+        stream.metadata = Retention::of(event.is_json, &event.data);
         self.change(name, stream);
         Ok(())
     }

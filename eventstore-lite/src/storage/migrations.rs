@@ -6,6 +6,8 @@
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+use super::integrity::{self, Damage};
+
 /// `PRAGMA application_id`: "ESLT". With it `file(1)` and SQLite tools can tell whose database it is.
 const APPLICATION_ID: i32 = 0x4553_4C54;
 
@@ -57,6 +59,11 @@ pub(crate) enum Unusable {
     )]
     Newer { found: usize, known: usize },
     #[error(
+        "the database has layout version {found}, and this program works with version {known}. Start the \
+         server once: it brings the database up to date"
+    )]
+    Older { found: usize, known: usize },
+    #[error(
         "the file is an SQLite database of another program (application_id {application_id}, user_version \
          {user_version}). Nothing was changed. Use another folder"
     )]
@@ -65,7 +72,19 @@ pub(crate) enum Unusable {
         user_version: i32,
     },
     #[error(transparent)]
-    Sqlite(#[from] rusqlite::Error),
+    Damaged(Damage),
+    #[error(transparent)]
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Unusable {
+    fn from(error: rusqlite::Error) -> Self {
+        if integrity::is_damage(&error) {
+            Self::Damaged(Damage(vec![error.to_string()]))
+        } else {
+            Self::Sqlite(error)
+        }
+    }
 }
 
 /// The version of a database that this program can use; changes nothing.

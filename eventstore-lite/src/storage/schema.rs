@@ -9,8 +9,7 @@ use rusqlite::{Connection, OpenFlags, Result};
 
 use super::migrations::{self, MIGRATIONS, Unusable};
 
-/// The name of the database in its folder.
-pub(crate) const FILE: &str = "events.db";
+const FILE: &str = "events.db";
 
 /// To this many bytes the write-ahead log is cut when it begins anew.
 const LARGEST_IDLE_JOURNAL: i64 = 64 * 1024 * 1024;
@@ -22,15 +21,20 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// begin with the number of a page.
 pub(super) const MOST_PAGES: u32 = (2 << 24) - 1;
 
+/// The database of a folder; SQLite puts `-wal` and `-shm` after its name for those beside it.
+pub(crate) fn file(folder: &Path) -> PathBuf {
+    folder.join(FILE)
+}
+
 /// Opens the one connection that writes, and makes what is missing. Deleted content is overwritten, so
 /// that erased data is in no file. A database that this program cannot use is not changed.
 pub(crate) fn open_writer(
     folder: &Path,
     flush_to_disk: bool,
 ) -> std::result::Result<Connection, Unusable> {
-    let file = folder.join(FILE);
+    let file = file(folder);
     if file.exists() {
-        migrations::version(&open_reader(folder)?, MIGRATIONS.len())?;
+        inspect(&file)?;
     }
     let mut connection = Connection::open(file)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -46,8 +50,12 @@ pub(crate) fn open_writer(
 
 /// Opens a connection that only reads.
 pub(crate) fn open_reader(folder: &Path) -> Result<Connection> {
+    open_to_read(&file(folder))
+}
+
+fn open_to_read(file: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(folder.join(FILE), flags)?;
+    let connection = Connection::open_with_flags(file, flags)?;
     prepare(&connection)?;
     Ok(connection)
 }
@@ -65,6 +73,24 @@ pub(super) fn files(folder: &Path) -> [(&'static str, PathBuf); 2] {
         ("db", folder.join(FILE)),
         ("wal", folder.join(format!("{FILE}-wal"))),
     ]
+}
+
+/// Opens a database file to look at it, beside a server or not.
+pub(crate) fn inspect(file: &Path) -> std::result::Result<Connection, Unusable> {
+    let connection = open_to_read(file)?;
+    migrations::version(&connection, MIGRATIONS.len())?;
+    Ok(connection)
+}
+
+/// Opens a database file that has the newest layout.
+pub(crate) fn inspect_newest(file: &Path) -> std::result::Result<Connection, Unusable> {
+    let connection = open_to_read(file)?;
+    let known = MIGRATIONS.len();
+    let found = migrations::version(&connection, known)?;
+    if found < known {
+        return Err(Unusable::Older { found, known });
+    }
+    Ok(connection)
 }
 
 /// What SQLite would put into temporary files stays in memory, so that it is not left on disk.

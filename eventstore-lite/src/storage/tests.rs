@@ -277,26 +277,3 @@ proptest! {
         runtime.block_on(run(&steps))?;
     }
 }
-
-#[test]
-fn every_folder_whose_entries_change_is_flushed() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = |path: &str| folder.path().join(path);
-    let root = folder.path().to_owned();
-    assert_eq!(
-        with_changed_parents(&at("a/b/c")).unwrap(),
-        [at("a/b/c"), at("a/b"), at("a"), root.clone()]
-    );
-    std::fs::create_dir(at("a")).unwrap();
-    assert_eq!(
-        with_changed_parents(&at("a")).unwrap(),
-        [at("a"), root],
-        "a folder that was made before its entry was flushed"
-    );
-    let here = std::env::current_dir().unwrap();
-    assert_eq!(
-        with_changed_parents(Path::new("not-there")).unwrap(),
-        [here.join("not-there"), here],
-        "a relative folder"
-    );
-}

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -201,8 +201,13 @@ impl Worker {
             }
             Err(error) => {
                 self.undo(&error);
+                let answer = if is_disk_full(&error) {
+                    Ok(Outcome::DiskFull)
+                } else {
+                    Err(StorageFailed)
+                };
                 for queued in group {
-                    drop(queued.answer.send(Err(StorageFailed)));
+                    drop(queued.answer.send(answer.clone()));
                 }
             }
         }
@@ -247,4 +252,12 @@ impl Worker {
             tracing::error!(%error, "a transaction could not be undone");
         }
     }
+}
+
+/// Whether a write failed for want of room: in a file, or in the index that readers of the write-ahead log share.
+fn is_disk_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| {
+        error.code == ErrorCode::DiskFull
+            || error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
+    })
 }

@@ -3,6 +3,7 @@
 use prost::Message;
 
 use super::super::proposed::{MOST_DATA, Refused};
+use super::super::status::DISK_FULL;
 use crate::access::Denied;
 use crate::append_rules::Expected;
 use crate::event::Position;
@@ -117,6 +118,11 @@ fn done(expected: Expected, outcome: Outcome) -> Answer {
             Code::DeadlineExceeded,
             "Timeout",
             &shared::Timeout {},
+        )),
+        Outcome::DiskFull => Answer::Error(error(
+            Code::ResourceExhausted,
+            DISK_FULL,
+            &shared::Unknown {},
         )),
     }
 }

@@ -1,0 +1,93 @@
+//! Backups: the database as one file, taken beside a running server, and put back.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use rusqlite::Connection;
+use rusqlite::backup::{Backup, StepResult};
+use tempfile::{Builder, NamedTempFile};
+
+use super::folder::{Folder, flush_entries};
+use super::migrations::{MIGRATIONS, Unusable};
+use super::{integrity, migrations, schema};
+
+/// Writes the database in `folder` to `file`, as it is at one moment, and flushes it to disk.
+///
+/// # Errors
+/// If `file` exists and is not to be replaced; then, as after every other error, it is as it was.
+pub(crate) fn backup(folder: &Path, file: &Path, replace: bool) -> Result<()> {
+    let source = schema::inspect(&schema::file(folder))
+        .with_context(|| format!("opening the database in {}", folder.display()))?;
+    let target = std::path::absolute(file)?;
+    let parent = target.parent().context("the backup must be a file")?;
+    let copy = copy_into(&source, parent)?;
+    if replace {
+        copy.persist(&target)?;
+    } else {
+        let kept = copy.persist_noclobber(&target);
+        kept.with_context(|| format!("{} is not written", file.display()))?;
+    }
+    flush_entries(&[parent.to_owned()])
+}
+
+/// Puts a backup, of this layout or an older one, in the place of the database in `folder`.
+///
+/// # Errors
+/// If the backup is damaged; if a server uses the folder; if it has a database that is not to be replaced.
+/// After all of these the folder has what it had.
+pub(crate) fn restore(file: &Path, folder: &Path, replace: bool) -> Result<()> {
+    let source = schema::inspect(file);
+    let source = source.with_context(|| format!("opening the backup {}", file.display()))?;
+    let taken = Folder::take(folder)?;
+    let database = schema::file(folder);
+    if database.exists() && !replace {
+        bail!(
+            "{} exists: take another folder, or `--replace`, which deletes it",
+            database.display()
+        );
+    }
+    let copy = copy_into(&source, folder)?;
+    bring_up_to_date(copy.path())
+        .with_context(|| format!("checking the backup {}", file.display()))?;
+    copy.as_file().sync_all().context("flushing the copy")?;
+    // A log of the database that goes must never be applied to the one that comes.
+    for beside in ["-wal", "-shm"] {
+        let mut name = database.clone().into_os_string();
+        name.push(beside);
+        remove(Path::new(&name))?;
+    }
+    taken.flush_entries()?;
+    copy.persist(&database)?;
+    taken.flush_entries()
+}
+
+fn bring_up_to_date(copy: &Path) -> Result<(), Unusable> {
+    let mut connection = Connection::open(copy)?;
+    migrations::migrate(&mut connection, MIGRATIONS)?;
+    integrity::check_everything(&connection)
+}
+
+fn remove(file: &Path) -> Result<()> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", file.display()))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// A copy that is on disk, and needs no other file to be read.
+fn copy_into(source: &Connection, folder: &Path) -> Result<NamedTempFile> {
+    let file = Builder::new().prefix(".copy-").tempfile_in(folder);
+    let file = file.with_context(|| format!("making a file in {}", folder.display()))?;
+    let mut copy = Connection::open(file.path())?;
+    // One step sees one state of the database, and a writer beside it does not make it begin again.
+    let step = Backup::new(source, &mut copy)?.step(-1)?;
+    if step != StepResult::Done {
+        bail!("the database is busy: {step:?}");
+    }
+    copy.pragma_update(None, "journal_mode", "DELETE")?;
+    copy.close().map_err(|(_, error)| error)?;
+    file.as_file().sync_all().context("flushing the copy")?;
+    Ok(file)
+}

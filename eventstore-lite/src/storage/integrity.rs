@@ -1,0 +1,223 @@
+//! Whether the database is what this program writes.
+//!
+//! The same checks look at the end of the log, whenever a server starts and at a cost that does not depend on
+//! how much is stored, or at all of it. After a crash damage is to be expected at the end, if anywhere: all
+//! else was on disk before.
+//!
+//! Scavenges and retention remove the oldest events of a stream. So a gap between two events is always
+//! damage, and a missing beginning is unless the stream has, or had, metadata or a tombstone to explain it.
+
+use std::fmt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use rusqlite::Connection;
+
+use super::migrations::Unusable;
+use super::{rows, schema};
+use crate::event::{Position, TOMBSTONE_REVISION};
+use crate::retention::Retention;
+use crate::stream_name::StreamName;
+
+/// How many events the end of the log has.
+const END: usize = 256;
+/// The most findings of one check.
+const MOST_FINDINGS: usize = 20;
+
+/// What is checked: which rows are `some_events` and `some_streams` in [`CHECKS`]. A stream is `gone` when it,
+/// or the stream that it is the metadata of, has a tombstone: a scavenge leaves nothing else of it.
+#[derive(Clone, Copy, Debug)]
+enum Scope {
+    End,
+    Everything,
+}
+
+impl Scope {
+    fn tables(self) -> String {
+        let (events, streams) = match self {
+            Self::End => (
+                format!("ORDER BY position DESC LIMIT {END}"),
+                "WHERE id IN (SELECT stream FROM some_events)",
+            ),
+            Self::Everything => (String::new(), ""),
+        };
+        format!(
+            "WITH some_events AS (SELECT position, stream, revision, id, created FROM events {events}),
+             some_streams AS (SELECT *, tombstoned OR EXISTS (SELECT 1 FROM streams o
+                     WHERE s.name GLOB '$$*' AND o.name = substr(s.name, 3) AND o.tombstoned) AS gone
+                 FROM streams s {streams}) "
+        )
+    }
+}
+
+/// Each yields one text a finding.
+const CHECKS: &[&str] = &[
+    "SELECT 'the log has ' || count(*) || ' heads, not one' FROM log HAVING count(*) <> 1",
+    "SELECT 'the last event is at ' || max(position) || ', beyond the head at ' || head
+     FROM log, (SELECT position FROM events ORDER BY position DESC LIMIT 1)
+     HAVING max(position) > head",
+    "SELECT 'the event at ' || position || ' is at no boundary' FROM some_events
+     WHERE position <= 0 OR position % {stride} <> 0",
+    "SELECT 'the event at ' || position || ' has an id of ' || length(id) || ' bytes' FROM some_events
+     WHERE length(id) <> 16",
+    "SELECT 'the event at ' || position || ' is of no stream' FROM some_events e
+     WHERE NOT EXISTS (SELECT 1 FROM streams s WHERE s.id = e.stream)",
+    "SELECT 'the event at ' || position || ' is missing in an index' FROM some_events e
+     WHERE NOT EXISTS (SELECT 1 FROM events i INDEXED BY events_by_revision
+         WHERE i.stream = e.stream AND i.revision = e.revision AND i.position = e.position)
+     OR NOT EXISTS (SELECT 1 FROM events i INDEXED BY events_by_id
+         WHERE i.stream = e.stream AND i.id = e.id AND i.position = e.position)",
+    "SELECT 'the event at ' || position || ' is older than the one before it' FROM some_events e
+     WHERE created <
+         (SELECT p.created FROM events p WHERE p.position < e.position ORDER BY p.position DESC LIMIT 1)",
+    "SELECT 'revision ' || revision || ' of stream ' || name || ' is not preceded by its neighbour'
+     FROM some_events e JOIN streams s ON s.id = e.stream
+     WHERE revision BETWEEN 1 AND {tombstone} - 1
+     AND NOT EXISTS (SELECT 1 FROM events p WHERE p.stream = e.stream AND p.revision = e.revision - 1)
+     AND EXISTS (SELECT 1 FROM events p WHERE p.stream = e.stream AND p.revision < e.revision)",
+    "SELECT 'revision ' || revision || ' of stream ' || name || ' is not after its predecessor in the log'
+     FROM some_events e JOIN streams s ON s.id = e.stream
+     WHERE revision > 0 AND position <
+         (SELECT p.position FROM events p WHERE p.stream = e.stream AND p.revision = e.revision - 1)",
+    "SELECT 'stream ' || name || ' has no beginning, and nothing that explains it' FROM some_streams s
+     WHERE NOT tombstoned AND NOT has_metadata AND name NOT GLOB '$$*' AND last IS NOT NULL
+     AND NOT EXISTS (SELECT 1 FROM events e WHERE e.stream = s.id AND e.revision = 0)",
+    "SELECT 'stream ' || name || ' ends with revision ' || coalesce(max(e.revision), 'none') ||
+         ', and is said to end with ' || coalesce(last, 'none')
+     FROM some_streams s LEFT JOIN events e ON e.position =
+         (SELECT l.position FROM events l WHERE l.stream = s.id AND l.revision < {tombstone}
+          ORDER BY l.revision DESC LIMIT 1)
+     GROUP BY s.id HAVING max(e.revision) IS NOT last AND (max(e.revision) IS NOT NULL OR NOT gone)",
+    "SELECT 'the tombstone of stream ' || name || ' and its mark do not agree' FROM some_streams s
+     WHERE tombstoned <> EXISTS (SELECT 1 FROM events e WHERE e.stream = s.id AND e.revision = {tombstone})",
+];
+
+/// What is wrong, each in a sentence; nothing if the database is sound.
+#[derive(Debug, thiserror::Error)]
+pub(crate) struct Damage(pub(crate) Vec<String>);
+
+impl fmt::Display for Damage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "the database is damaged: {}. `eventstore-lite verify` looks for all damage, `eventstore-lite \
+             restore` goes back to a backup",
+            self.0.join("; ")
+        )
+    }
+}
+
+/// Looks at the end of the log, before a server uses it.
+pub(super) fn check_end(connection: &Connection) -> Result<(), Unusable> {
+    sound(check(connection, Scope::End)?)
+}
+
+/// Looks at everything.
+pub(super) fn check_everything(connection: &Connection) -> Result<(), Unusable> {
+    sound(find_all(connection)?)
+}
+
+/// All that is wrong with the database in `folder`; a server may run beside it.
+pub(crate) fn verify(folder: &Path) -> Result<Vec<String>> {
+    let file = schema::file(folder);
+    let checked = match schema::inspect_newest(&file) {
+        Err(Unusable::Damaged(damage)) => return Ok(damage.0),
+        inspected => inspected.and_then(|connection| {
+            let one_state = connection.unchecked_transaction()?;
+            Ok(find_all(&one_state)?)
+        }),
+    };
+    checked.with_context(|| format!("checking the database {}", file.display()))
+}
+
+fn sound(findings: Vec<String>) -> Result<(), Unusable> {
+    if findings.is_empty() {
+        return Ok(());
+    }
+    Err(Unusable::Damaged(Damage(findings)))
+}
+
+/// What SQLite can say of its file, and whether the content makes sense.
+fn find_all(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let pragma = format!("SELECT integrity_check FROM pragma_integrity_check({MOST_FINDINGS})");
+    let mut findings = or_finding(texts(connection, &pragma))?;
+    findings.retain(|finding| finding != "ok");
+    findings.extend(check(connection, Scope::Everything)?);
+    Ok(findings)
+}
+
+fn check(connection: &Connection, scope: Scope) -> rusqlite::Result<Vec<String>> {
+    let mut findings = Vec::new();
+    let tables = scope.tables();
+    let tombstone = TOMBSTONE_REVISION.to_string();
+    let stride = Position::START.next().to_sql().to_string();
+    for check in CHECKS {
+        let check = check
+            .replace("{tombstone}", &tombstone)
+            .replace("{stride}", &stride);
+        let query = format!("{tables} {check} LIMIT {MOST_FINDINGS}");
+        findings.extend(or_finding(texts(connection, &query))?);
+    }
+    findings.extend(or_finding(wrong_metadata(connection, &tables))?);
+    Ok(findings)
+}
+
+/// That SQLite finds its file damaged while it looks is a finding; another error is a failure to look.
+fn or_finding(found: rusqlite::Result<Vec<String>>) -> rusqlite::Result<Vec<String>> {
+    match found {
+        Err(error) if is_damage(&error) => Ok(vec![error.to_string()]),
+        found => found,
+    }
+}
+
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(
+        error.sqlite_error_code(),
+        Some(DatabaseCorrupt | NotADatabase)
+    )
+}
+
+fn texts(connection: &Connection, query: &str) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare(query)?;
+    let texts = statement.query_map([], |row| row.get(0))?;
+    texts.collect()
+}
+
+/// The limits in a stream's row are those of its metastream's last event.
+fn wrong_metadata(connection: &Connection, tables: &str) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare(&format!(
+        "{tables} SELECT name FROM some_streams WHERE has_metadata AND NOT gone
+         UNION ALL SELECT substr(name, 3) FROM some_streams
+         WHERE name GLOB '$$*' AND (last IS NOT NULL OR tombstoned)
+         AND NOT EXISTS (SELECT 1 FROM streams o WHERE o.name = substr(some_streams.name, 3) AND o.tombstoned)"
+    ))?;
+    let mut rows = statement.query([])?;
+    let mut findings = Vec::new();
+    while findings.len() < MOST_FINDINGS
+        && let Some(row) = rows.next()?
+    {
+        let name = StreamName::stored(row.get_ref(0)?.as_str()?);
+        let kept = rows::find_stream(connection, &name)?.filter(|stream| stream.has_metadata);
+        if kept.map(|stream| stream.metadata) != metadata_of(connection, &name)? {
+            let name = name.as_str();
+            findings.push(format!("stream {name} is not limited as its metadata says"));
+        }
+    }
+    Ok(findings)
+}
+
+fn metadata_of(connection: &Connection, name: &StreamName) -> rusqlite::Result<Option<Retention>> {
+    let Some(metastream) = rows::find_stream(connection, &name.metastream())? else {
+        return Ok(None);
+    };
+    if metastream.tombstoned {
+        return Ok(Some(Retention::default()));
+    }
+    let event = metastream
+        .last
+        .map(|last| rows::event_at_revision(connection, metastream.id, last))
+        .transpose()?
+        .flatten();
+    Ok(event.map(|event| Retention::of(event.is_json, &event.data)))
+}
