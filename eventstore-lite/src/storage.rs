@@ -179,6 +179,7 @@ impl Storage {
         for (name, size) in self.readers.sizes().await {
             page.sample(&format!("{{file=\"{name}\"}}"), size);
         }
+        self.scavenges.write_to(page);
     }
 
     /// Whether changes can be made.

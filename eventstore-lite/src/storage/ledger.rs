@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
-use rusqlite::{Connection, Result, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Result};
 use uuid::Uuid;
 
 use super::rows::{self, Place, Stream, Written};
@@ -87,17 +87,7 @@ impl Ledger {
         self.connection.execute_batch("ROLLBACK")
     }
 
-    /// Runs `work` as a transaction of its own, between two of changes. It must not touch what the ledger
-    /// remembers: streams, and the last position.
-    pub(super) fn apart<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        let connection = &self.connection;
-        let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
-        let done = work(&transaction)?;
-        transaction.commit()?;
-        Ok(done)
-    }
-
-    /// For what cannot be done inside a transaction.
+    /// For work between transactions that touches neither streams nor the last position.
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
     }

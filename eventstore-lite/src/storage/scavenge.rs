@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Storage;
+use crate::metrics::Page;
 
 /// How far a scavenge is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,6 +99,43 @@ impl Scavenges {
 
     pub(super) fn last(&self) -> Option<Arc<Scavenge>> {
         self.lock().clone()
+    }
+
+    /// The figures of the scavenge that runs, or else of the last one.
+    pub(super) fn write_to(&self, page: &mut Page) {
+        let Some(last) = self.last() else {
+            return;
+        };
+        let Progress {
+            removed,
+            overwritten,
+            waits_for_readers,
+            ..
+        } = last.progress();
+        let running = u64::from(last.is_running());
+        let mut gauge = |name, help, value| {
+            page.family(name, "gauge", help).sample("", value);
+        };
+        gauge(
+            "eventstore_scavenge_running",
+            "Whether a scavenge runs.",
+            running,
+        );
+        gauge(
+            "eventstore_scavenge_waits_for_readers",
+            "Whether it waits for the end of reads of a past state.",
+            u64::from(waits_for_readers),
+        );
+        gauge(
+            "eventstore_scavenge_removed_events",
+            "Events that it, or the last one, has removed.",
+            removed,
+        );
+        gauge(
+            "eventstore_scavenge_overwritten_pages",
+            "Pages that it, or the last one, has overwritten.",
+            overwritten,
+        );
     }
 }
 

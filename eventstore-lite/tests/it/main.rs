@@ -11,6 +11,7 @@ mod hostile;
 mod kill;
 mod official_clients;
 mod restart;
+mod scavenge;
 mod schema;
 mod security;
 mod subscriptions;

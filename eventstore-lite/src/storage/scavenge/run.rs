@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, Result};
+use rusqlite::{Connection, Result, Transaction, TransactionBehavior};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -156,10 +156,21 @@ impl Course<'_> {
             return Err(Cut::Stopped);
         }
         let writer = &self.storage.writer;
-        let done = writer.between_groups(|ledger| ledger.apart(work)).await?;
+        let step = writer.between_groups(|ledger| transaction(ledger.connection(), work));
+        let done = step.await?;
         self.progress.send_modify(|progress| progress.steps += 1);
         Ok(done)
     }
+}
+
+pub(super) fn transaction<T>(
+    connection: &Connection,
+    work: impl FnOnce(&Connection) -> Result<T>,
+) -> Result<T> {
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    let done = work(&transaction)?;
+    transaction.commit()?;
+    Ok(done)
 }
 
 /// Whether bytes of removed events may still be in the files.

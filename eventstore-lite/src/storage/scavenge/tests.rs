@@ -108,20 +108,19 @@ async fn make(storage: &Storage, step: &Step) {
             write(storage, &name(stream), Expected::Any, Change::Tombstone).await;
         }
         Step::Age => {
-            change(
-                storage,
-                format!("UPDATE events SET created = created - {HOUR}"),
-            )
-            .await
+            let older = format!("UPDATE events SET created = created - {HOUR}");
+            change(storage, older).await;
         }
     }
 }
 
 /// Changes rows past the rules.
 async fn change(storage: &Storage, sql: String) {
-    let changed = storage
-        .writer
-        .between_groups(move |ledger| ledger.apart(|connection| connection.execute_batch(&sql)));
+    let changed = storage.writer.between_groups(move |ledger| {
+        run::transaction(ledger.connection(), |connection| {
+            connection.execute_batch(&sql)
+        })
+    });
     changed.await.unwrap();
 }
 
@@ -392,7 +391,7 @@ async fn what_sqlite_leaves_behind_is_overwritten() {
     loop {
         let streams = streams.clone();
         let removed = storage.writer.between_groups(move |ledger| {
-            ledger.apart(|connection| {
+            run::transaction(ledger.connection(), |connection| {
                 run::set_erasing(connection, true)?;
                 discard::remove(connection, &streams, 0)
             })
@@ -441,7 +440,9 @@ async fn a_transaction_deletes_few_events_or_few_bytes() {
     let remove = |stream: &str| {
         let streams = [StreamName::stored(stream)];
         let remove = storage.writer.between_groups(move |ledger| {
-            ledger.apart(|connection| discard::remove(connection, &streams, 0))
+            run::transaction(ledger.connection(), |connection| {
+                discard::remove(connection, &streams, 0)
+            })
         });
         async { remove.await.unwrap() }
     };
