@@ -34,3 +34,8 @@ pub mod wire;
 pub use access::{Role, Users, hash_password};
 pub use config::{Advertised, Config, Limits, Security};
 pub use server::Server;
+
+/// The example of the README, which is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -215,6 +215,8 @@ async fn health_and_gossip_are_open_and_figures_are_for_users() {
     for line in [
         "eventstore_io_events{activity=\"written\"} 1",
         "eventstore_kestrel_connections ",
+        "eventstore_statuses{name=\"Scavenge\",status=\"Idle\"} 1",
+        "eventstore_db_size_bytes{file=\"db\"} ",
     ] {
         assert!(figures.contains(line), "{figures}");
     }
