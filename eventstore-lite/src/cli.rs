@@ -4,6 +4,7 @@
 //! with 1 if not; `verify` ends with 3 if it found damage.
 
 mod backup;
+mod hash_password;
 mod restore;
 mod serve;
 mod stats;
@@ -33,6 +34,7 @@ enum Command {
     Backup(backup::Options),
     Restore(restore::Options),
     Stats(stats::Options),
+    HashPassword(hash_password::Options),
 }
 
 /// Where the database is.
@@ -58,6 +60,7 @@ pub async fn run() -> Result<ExitCode> {
         Command::Backup(options) => backup::run(&options)?,
         Command::Restore(options) => restore::run(&options)?,
         Command::Stats(options) => stats::run(&options)?,
+        Command::HashPassword(hash_password::Options {}) => hash_password::run()?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,8 @@
 //! TLS and users, through the unmodified client and over HTTP.
 
+use std::net::SocketAddr;
+use std::process::Stdio;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use eventstore::{
@@ -11,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
-use crate::support::process::EXECUTABLE;
+use crate::support::process::{EXECUTABLE, Process};
 use crate::support::soon;
 use crate::support::tls::{Certificates, PASSWORD, Secured};
 
@@ -290,4 +293,47 @@ async fn a_server_starts_only_if_it_is_told_whom_to_trust() {
         "{nobody}"
     );
     assert!(refusal(&with_tls[..2]).await.contains("--certificate-key"));
+}
+
+/// What `hash-password` prints.
+async fn hash_of(password: &str) -> String {
+    let mut command = Command::new(EXECUTABLE);
+    let command = command.arg("hash-password").kill_on_drop(true);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(password.as_bytes()).await.unwrap();
+    drop(stdin);
+    let ended = soon("the hash", child.wait_with_output()).await.unwrap();
+    String::from_utf8(ended.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn a_user_of_the_file_is_let_in() {
+    let db = tempfile::tempdir().unwrap();
+    let certificates = Certificates::new();
+    let users = tempfile::NamedTempFile::new().unwrap();
+    let line = format!("ada:admin:{}", hash_of("changeit\n").await);
+    std::fs::write(users.path(), line).unwrap();
+    let mut command = Command::new(EXECUTABLE);
+    // One option is named as in the real server, one by a variable.
+    command.args(["--node-port", "0", "--db"]).arg(db.path());
+    command
+        .arg("--certificate-file")
+        .arg(certificates.certificate());
+    command.env(
+        "EVENTSTORE_CERTIFICATE_PRIVATE_KEY_FILE",
+        certificates.key(),
+    );
+    command.arg("--users-file").arg(users.path());
+    let server = Process::listening(command).await;
+    let port = server.address.parse::<SocketAddr>().unwrap().port();
+    let ada = certificates.client(port, Some("ada:changeit"));
+    append(&ada, "$settings").await.unwrap();
+    assert_eq!(read_all(&ada).await.unwrap(), 1);
+    denied(append(&certificates.client(port, Some("ada:changed")), "s").await);
+    server.kill().await;
 }

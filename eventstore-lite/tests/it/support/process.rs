@@ -28,6 +28,11 @@ impl Process {
             .args(["--insecure", "--node-port", "0", "--db"])
             .arg(db)
             .args(arguments);
+        Self::listening(command).await
+    }
+
+    /// Starts this command and waits until it listens.
+    pub(crate) async fn listening(mut command: Command) -> Self {
         command.env("RUST_LOG", "info").kill_on_drop(true);
         let mut child = command
             .stdin(Stdio::null())

@@ -53,6 +53,17 @@ impl Certificates {
     pub(crate) fn key(&self) -> PathBuf {
         self.folder.path().join("server.key")
     }
+
+    /// The unmodified client of a server with the certificate, with a name and a password, or as nobody.
+    pub(crate) fn client(&self, port: u16, credentials: Option<&str>) -> eventstore::Client {
+        let credentials = credentials.map(|text| format!("{text}@"));
+        let url = format!(
+            "esdb://{}localhost:{port}?tls=true&tlsCaFile={}&discoveryInterval=1",
+            credentials.unwrap_or_default(),
+            self.authority().display(),
+        );
+        eventstore::Client::new(url.parse().unwrap()).unwrap()
+    }
 }
 
 fn private(file: PathBuf) {
@@ -91,16 +102,10 @@ impl Secured {
         }
     }
 
-    /// The unmodified client, as a user with a password (`name:password`), or as nobody.
+    /// The client with a name and a password (`name:password`), or as nobody.
     pub(crate) fn client(&self, credentials: Option<&str>) -> eventstore::Client {
-        let credentials = credentials.map(|text| format!("{text}@"));
-        let url = format!(
-            "esdb://{}localhost:{}?tls=true&tlsCaFile={}&discoveryInterval=1",
-            credentials.unwrap_or_default(),
-            self.server.address().port(),
-            self.certificates.authority().display(),
-        );
-        eventstore::Client::new(url.parse().unwrap()).unwrap()
+        let port = self.server.address().port();
+        self.certificates.client(port, credentials)
     }
 
     /// The client of one of the users.
