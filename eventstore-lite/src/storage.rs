@@ -171,21 +171,6 @@ impl Storage {
             "The last committed position.",
         )
         .sample("{name=\"writer\",read=\"flushed\"}", self.head().borrow().0);
-        let scavenge = self.last_scavenge();
-        let is_running = scavenge.as_ref().is_some_and(|last| last.is_running());
-        let removed = scavenge.map_or(0, |last| last.progress().removed);
-        page.family("eventstore_statuses", "gauge", "Which status holds.")
-            .sample("{name=\"Scavenge\",status=\"Idle\"}", u8::from(!is_running))
-            .sample(
-                "{name=\"Scavenge\",status=\"Scavenging\"}",
-                u8::from(is_running),
-            );
-        page.family(
-            "eventstore_scavenge_removed_events",
-            "gauge",
-            "By the last scavenge.",
-        )
-        .sample("", removed);
         page.family(
             "eventstore_db_size_bytes",
             "gauge",

@@ -1,5 +1,6 @@
 //! TLS and users, through the unmodified client and over HTTP.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::process::Stdio;
 
@@ -218,11 +219,19 @@ async fn health_and_gossip_are_open_and_figures_are_for_users() {
     for line in [
         "eventstore_io_events{activity=\"written\"} 1",
         "eventstore_kestrel_connections ",
-        "eventstore_statuses{name=\"Scavenge\",status=\"Idle\"} 1",
+        "eventstore_scavenge_running 0",
         "eventstore_db_size_bytes{file=\"db\"} ",
     ] {
         assert!(figures.contains(line), "{figures}");
     }
+    let types = figures.lines().filter(|line| line.starts_with("# TYPE"));
+    let types: Vec<_> = types.collect();
+    let different: HashSet<_> = types.iter().collect();
+    assert_eq!(
+        different.len(),
+        types.len(),
+        "a figure is there twice: {types:?}"
+    );
 }
 
 #[tokio::test]
