@@ -81,6 +81,8 @@ fn copy_into(source: &Connection, folder: &Path) -> Result<NamedTempFile> {
     let file = Builder::new().prefix(".copy-").tempfile_in(folder);
     let file = file.with_context(|| format!("making a file in {}", folder.display()))?;
     let mut copy = Connection::open(file.path())?;
+    // It is flushed as a whole below.
+    copy.pragma_update(None, "synchronous", "OFF")?;
     // One step sees one state of the database, and a writer beside it does not make it begin again.
     let step = Backup::new(source, &mut copy)?.step(-1)?;
     if step != StepResult::Done {

@@ -7,6 +7,9 @@
 //! Scavenges and retention remove the oldest events of a stream. So a gap between two events is always
 //! damage, and a missing beginning is unless the stream has, or had, metadata or a tombstone to explain it.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::path::Path;
 
@@ -139,7 +142,7 @@ fn sound(findings: Vec<String>) -> Result<(), Unusable> {
 
 /// What SQLite can say of its file, and whether the content makes sense.
 fn find_all(connection: &Connection) -> rusqlite::Result<Vec<String>> {
-    let pragma = format!("SELECT integrity_check FROM pragma_integrity_check({MOST_FINDINGS})");
+    let pragma = format!("PRAGMA integrity_check({MOST_FINDINGS})");
     let mut findings = or_finding(texts(connection, &pragma))?;
     findings.retain(|finding| finding != "ok");
     findings.extend(check(connection, Scope::Everything)?);

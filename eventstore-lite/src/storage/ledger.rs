@@ -4,6 +4,7 @@
 //! Invariant: `streams` agrees with what the transaction sees; it is emptied when a transaction fails.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rusqlite::{Connection, Result};
@@ -90,6 +91,13 @@ impl Ledger {
     /// For work between transactions that touches neither streams nor the last position.
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// Merges the write-ahead log into the database, unless a reader needs it: then one file is the whole.
+    pub(super) fn close(self) -> Result<()> {
+        self.connection.busy_timeout(Duration::ZERO)?;
+        let merge = "PRAGMA wal_checkpoint(TRUNCATE)";
+        self.connection.query_row(merge, [], |_| Ok(()))
     }
 
     /// Decides on a change and makes it.

@@ -103,23 +103,21 @@ impl Scavenges {
 
     /// The figures of the scavenge that runs, or else of the last one.
     pub(super) fn write_to(&self, page: &mut Page) {
-        let Some(last) = self.last() else {
-            return;
-        };
+        let last = self.last();
+        let running = last.as_ref().is_some_and(|last| last.is_running());
         let Progress {
             removed,
             overwritten,
             waits_for_readers,
             ..
-        } = last.progress();
-        let running = u64::from(last.is_running());
+        } = last.map_or_else(Progress::default, |last| last.progress());
         let mut gauge = |name, help, value| {
             page.family(name, "gauge", help).sample("", value);
         };
         gauge(
             "eventstore_scavenge_running",
             "Whether a scavenge runs.",
-            running,
+            u64::from(running),
         );
         gauge(
             "eventstore_scavenge_waits_for_readers",

@@ -221,6 +221,7 @@ async fn run(steps: &[Step]) -> Result<(), TestCaseError> {
         }
     }
     storage.close().await;
+    prop_assert_eq!(verify(folder.path()).unwrap(), Vec::<String>::new());
     Ok(())
 }
 

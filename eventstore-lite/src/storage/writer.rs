@@ -189,6 +189,9 @@ impl Worker {
                 job(&mut self.ledger);
             }
         }
+        if let Err(error) = self.ledger.close() {
+            tracing::warn!(%error, "the write-ahead log was not merged into the database");
+        }
     }
 
     /// Writes a group and answers each of it; a caller that has gone away needs no answer.

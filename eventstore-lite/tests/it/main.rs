@@ -5,6 +5,8 @@
     reason = "a test stops where something is not as it says"
 )]
 
+mod cli;
+mod disk_full;
 mod durability;
 mod golden;
 mod hostile;

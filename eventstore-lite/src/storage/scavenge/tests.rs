@@ -10,7 +10,7 @@ use crate::append_rules::Expected;
 use crate::config::Config;
 use crate::event::{Direction, LINK, METADATA, NewEvent, Position, RecordedEvent, STREAM_DELETED};
 use crate::storage::{
-    AllRead, Change, Outcome, StreamFollow, StreamPage, StreamRead, Write, schema,
+    self, AllRead, Change, Outcome, StreamFollow, StreamPage, StreamRead, Write, schema,
 };
 use crate::stream_name::StreamName;
 
@@ -272,6 +272,10 @@ async fn check(
         go_on(&storage, &name).await?;
     }
     storage.close().await;
+    prop_assert_eq!(
+        storage::verify(folder.path()).unwrap(),
+        Vec::<String>::new()
+    );
     Ok(())
 }
 
@@ -417,11 +421,10 @@ async fn what_sqlite_leaves_behind_is_overwritten() {
     assert_eq!(found(folder.path(), "even-canary"), 0);
     assert!(found(folder.path(), "odd-canary") > 0);
     storage.close().await;
-    let connection = schema::open_reader(folder.path()).unwrap();
-    let intact: String = connection
-        .pragma_query_value(None, "integrity_check", |row| row.get(0))
-        .unwrap();
-    assert_eq!(intact, "ok");
+    assert_eq!(
+        storage::verify(folder.path()).unwrap(),
+        Vec::<String>::new()
+    );
 }
 
 #[tokio::test]

@@ -1,0 +1,215 @@
+//! Every kind of damage is found, and nothing else is.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use rusqlite::Connection;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::*;
+use crate::append_rules::Expected;
+use crate::config::Config;
+use crate::event::{METADATA, NewEvent};
+use crate::storage::ledger::Ledger;
+use crate::storage::{Change, Storage, Write};
+
+fn config(folder: &TempDir) -> Config {
+    let mut config = Config::new(folder.path());
+    config.unsafe_disable_flush_to_disk = true;
+    config
+}
+
+fn event(event_type: &str, data: &str) -> NewEvent {
+    NewEvent {
+        id: Uuid::new_v4(),
+        event_type: event_type.to_owned(),
+        is_json: true,
+        data: data.to_owned().into(),
+        metadata: "".into(),
+    }
+}
+
+async fn write(storage: &Storage, stream: &str, change: Change) {
+    let write = Write {
+        stream: StreamName::stored(stream),
+        expected: Expected::Any,
+        change,
+        deadline: None,
+    };
+    storage.write(write).await.unwrap();
+}
+
+async fn append(storage: &Storage, stream: &str, events: usize) {
+    let events = (0..events).map(|_| event("happened", "{}")).collect();
+    write(storage, stream, Change::Append(events)).await;
+}
+
+/// Streams of every kind: plain, limited, soft-deleted, begun again, and with a tombstone.
+async fn database() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = Storage::open(&config(&folder)).unwrap();
+    for stream in ["plain", "limited", "deleted", "again", "gone", "more"] {
+        append(&storage, stream, 3).await;
+    }
+    let limit = event(METADATA, r#"{"$maxCount":2}"#);
+    write(&storage, "$$limited", Change::Append(vec![limit])).await;
+    for stream in ["deleted", "again"] {
+        write(&storage, stream, Change::SoftDelete).await;
+    }
+    append(&storage, "again", 2).await;
+    write(&storage, "gone", Change::Tombstone).await;
+    storage.close().await;
+    folder
+}
+
+/// What is done to the database (`PLAIN` is a stream's id), and a part of what is said of it.
+const DAMAGES: &[(&str, &str)] = &[
+    ("DELETE FROM log", "0 heads"),
+    ("UPDATE log SET head = 64", "beyond the head"),
+    (
+        "UPDATE events SET position = position + 1 WHERE position = 64",
+        "at no boundary",
+    ),
+    (
+        "UPDATE events SET id = x'00' WHERE position = 64",
+        "id of 1 bytes",
+    ),
+    (
+        "DELETE FROM streams WHERE name = 'plain'",
+        "is of no stream",
+    ),
+    (
+        "UPDATE events SET created = created - 10 WHERE position = 192",
+        "older than the one before it",
+    ),
+    (
+        "DELETE FROM events WHERE stream = PLAIN AND revision = 1",
+        "not preceded by its neighbour",
+    ),
+    (
+        "UPDATE events SET revision = 9 WHERE stream = PLAIN AND revision = 0;
+             UPDATE events SET revision = 0 WHERE stream = PLAIN AND revision = 1;
+             UPDATE events SET revision = 1 WHERE stream = PLAIN AND revision = 9",
+        "not after its predecessor",
+    ),
+    (
+        "DELETE FROM events WHERE stream = PLAIN AND revision = 0",
+        "has no beginning",
+    ),
+    (
+        "DELETE FROM events WHERE stream = PLAIN AND revision = 2",
+        "ends with revision 1, and is said to end with 2",
+    ),
+    (
+        "UPDATE streams SET last = 1 WHERE name = 'gone'",
+        "ends with revision 2",
+    ),
+    (
+        "UPDATE streams SET tombstoned = 1 WHERE name = 'plain'",
+        "do not agree",
+    ),
+    (
+        "UPDATE streams SET tombstoned = 0 WHERE name = 'gone'",
+        "do not agree",
+    ),
+    (
+        "UPDATE streams SET max_count = 3 WHERE name = 'limited'",
+        "not limited as its metadata says",
+    ),
+    (
+        "UPDATE streams SET has_metadata = 0 WHERE name = 'deleted'",
+        "not limited as its metadata says",
+    ),
+];
+
+#[tokio::test]
+async fn every_damage_is_found_and_refused_at_start() {
+    let folder = database().await;
+    assert_eq!(verify(folder.path()).unwrap(), Vec::<String>::new());
+    let file = schema::file(folder.path());
+    let sound = fs::read(&file).unwrap();
+    for (damage, told) in DAMAGES {
+        fs::write(&file, &sound).unwrap();
+        let connection = Connection::open(&file).unwrap();
+        let plain = "(SELECT id FROM streams WHERE name = 'plain')";
+        connection
+            .execute_batch(&damage.replace("PLAIN", plain))
+            .unwrap();
+        drop(connection);
+        let found = verify(folder.path()).unwrap();
+        assert!(
+            found.iter().any(|text| text.contains(told)),
+            "{damage}: {found:?}"
+        );
+        let refused = Storage::open(&config(&folder))
+            .err()
+            .map(|error| format!("{error:#}"));
+        let refused = refused.unwrap_or_else(|| panic!("{damage}: not refused"));
+        for part in [told, "eventstore-lite verify", file.to_str().unwrap()] {
+            assert!(refused.contains(part), "{damage}: {refused}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_whose_bytes_are_wrong_is_found() {
+    let folder = database().await;
+    let file = schema::file(folder.path());
+    let sound = fs::read(&file).unwrap();
+    for (page, refused) in [(0, true), (sound.len() / 4096 - 1, false)] {
+        let mut bytes = sound.clone();
+        bytes[page * 4096..][..64].fill(0xAA);
+        fs::write(&file, bytes).unwrap();
+        assert_ne!(verify(folder.path()).unwrap(), Vec::<String>::new());
+        let opened = Storage::open(&config(&folder));
+        assert!(!refused || format!("{:#}", opened.err().unwrap()).contains("damaged"));
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_at_the_end_is_verified_too() {
+    let folder = database().await;
+    let storage = Storage::open(&config(&folder)).unwrap();
+    append(&storage, "long", END + 1).await;
+    storage.close().await;
+    let connection = Connection::open(schema::file(folder.path())).unwrap();
+    for (damage, told) in [
+        ("DELETE FROM events WHERE position = 128", "neighbour"),
+        ("DELETE FROM events WHERE position <= 192", "revision none"),
+    ] {
+        connection.execute_batch(damage).unwrap();
+        let found = verify(folder.path()).unwrap().join(" ");
+        assert!(found.contains(told), "{damage}: {found}");
+    }
+    check_end(&connection).unwrap();
+}
+
+/// How many instructions SQLite executes to check and open a store with so many streams.
+async fn steps_to_start(streams: usize) -> u64 {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = Storage::open(&config(&folder)).unwrap();
+    for number in 0..streams {
+        append(&storage, &format!("s-{number}"), 2).await;
+    }
+    storage.close().await;
+    let connection = schema::open_writer(folder.path(), false).unwrap();
+    let steps = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&steps);
+    let count = move || {
+        counted.fetch_add(1, Relaxed);
+        false
+    };
+    connection.progress_handler(1, Some(count)).unwrap();
+    check_end(&connection).unwrap();
+    Ledger::open(connection).unwrap();
+    steps.load(Relaxed)
+}
+
+#[tokio::test]
+async fn a_start_looks_at_no_more_rows_in_a_large_store() {
+    let small = steps_to_start(END).await;
+    assert!(small > 0);
+    assert_eq!(small, steps_to_start(8 * END).await);
+}

@@ -1,0 +1,239 @@
+//! The subcommands, as processes beside a server or without one.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use rusqlite::Connection;
+use tokio::process::Command;
+
+use crate::support::process::{EXECUTABLE, Process};
+use crate::support::{any, append, connect, event, new_id, read_all, soon};
+
+/// Runs a subcommand to its end.
+async fn run<const N: usize>(arguments: [&OsStr; N]) -> Output {
+    finish(Command::new(EXECUTABLE).args(arguments)).await
+}
+
+async fn finish(command: &mut Command) -> Output {
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    soon("the end of the command", command.output())
+        .await
+        .unwrap()
+}
+
+fn told(output: &Output) -> String {
+    let texts = [&output.stdout[..], &output.stderr[..]];
+    String::from_utf8_lossy(&texts.concat()).into_owned()
+}
+
+/// The arguments of a subcommand on a database.
+macro_rules! arguments {
+    ($subcommand:literal $(, $more:expr)*; $db:expr) => {
+        [OsStr::new($subcommand) $(, OsStr::new(&$more))*, OsStr::new("--db"), OsStr::new(&$db)]
+    };
+}
+
+async fn succeeds<const N: usize>(arguments: [&OsStr; N]) -> String {
+    let output = run(arguments).await;
+    assert!(output.status.success(), "{arguments:?}: {}", told(&output));
+    told(&output)
+}
+
+async fn fails<const N: usize>(arguments: [&OsStr; N], code: i32, why: &str) {
+    let output = run(arguments).await;
+    let told = told(&output);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {told}");
+    assert!(told.contains(why), "{arguments:?}: {told}");
+}
+
+/// A server with some events in a folder.
+async fn serve(db: &Path, events: usize) -> Process {
+    let server = Process::start(db).await;
+    let mut client = connect(&server.address).await;
+    let events = (0..events).map(|number| event(&new_id(), number.to_string()));
+    append(&mut client, "s", any(), events.collect())
+        .await
+        .unwrap();
+    server
+}
+
+async fn data(db: &Path) -> Vec<Vec<u8>> {
+    let server = Process::start(db).await;
+    let log = read_all(&mut connect(&server.address).await).await;
+    server.kill().await;
+    log.into_iter().map(|event| event.data.to_vec()).collect()
+}
+
+#[tokio::test]
+async fn verify_tells_sound_from_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path();
+    let server = serve(db, 3).await;
+    let beside = succeeds(arguments!("verify"; db)).await;
+    assert!(beside.contains("is sound"), "{beside}");
+    server.kill().await;
+    succeeds(arguments!("verify"; db)).await;
+    Connection::open(db.join("events.db"))
+        .unwrap()
+        .execute_batch("DELETE FROM events WHERE revision = 1")
+        .unwrap();
+    fails(arguments!("verify"; db), 3, "revision 2 of stream s").await;
+    let start = ["--insecure", "--node-port", "0", "--db"].map(OsStr::new);
+    let [a, b, c, d] = start;
+    fails([a, b, c, d, db.as_ref()], 1, "the database is damaged").await;
+}
+
+#[tokio::test]
+async fn a_backup_beside_a_busy_server_is_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let (db, file) = (at("db"), at("backup.db"));
+    let server = serve(&db, 100).await;
+    let mut client = connect(&server.address).await;
+    let busy = tokio::spawn(async move {
+        while append(&mut client, "s", any(), vec![event(&new_id(), "busy")])
+            .await
+            .is_ok()
+        {}
+    });
+    for _ in 0..3 {
+        succeeds(arguments!("backup", file, "--replace"; db)).await;
+    }
+    server.kill().await;
+    busy.await.unwrap();
+
+    let names: Vec<_> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(names.len(), 2, "more than the backup is left: {names:?}");
+    let restored = at("restored");
+    succeeds(arguments!("restore", file; restored)).await;
+    succeeds(arguments!("verify"; restored)).await;
+    let (before, after) = (data(&db).await, data(&restored).await);
+    assert!(after.len() >= 100 && before.starts_with(&after));
+}
+
+#[tokio::test]
+async fn a_backup_overwrites_nothing_unless_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, file) = (folder.path().join("db"), folder.path().join("precious"));
+    serve(&db, 1).await.kill().await;
+    fs::write(&file, "precious").unwrap();
+    fails(arguments!("backup", file; db), 1, "precious is not written").await;
+    assert_eq!(fs::read(&file).unwrap(), b"precious");
+    succeeds(arguments!("backup", file, "--replace"; db)).await;
+    assert!(fs::read(&file).unwrap().starts_with(b"SQLite format 3"));
+    fails(arguments!("backup", file; folder.path()), 1, "events.db").await;
+}
+
+#[tokio::test]
+async fn restore_takes_no_folder_with_a_server_or_with_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, file) = (folder.path().join("db"), folder.path().join("backup.db"));
+    let server = serve(&db, 2).await;
+    succeeds(arguments!("backup", file; db)).await;
+    fails(
+        arguments!("restore", file, "--replace"; db),
+        1,
+        "in use by another server",
+    )
+    .await;
+    let mut client = connect(&server.address).await;
+    append(&mut client, "s", any(), vec![event(&new_id(), "later")])
+        .await
+        .unwrap();
+    server.kill().await;
+    fails(arguments!("restore", file; db), 1, "`--replace`").await;
+    assert_eq!(data(&db).await.len(), 3);
+    succeeds(arguments!("restore", file, "--replace"; db)).await;
+    assert_eq!(data(&db).await, [b"0", b"1"]);
+}
+
+#[tokio::test]
+async fn restore_takes_no_damaged_backup() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, file) = (folder.path().join("db"), folder.path().join("backup.db"));
+    serve(&db, 3).await.kill().await;
+    succeeds(arguments!("backup", file; db)).await;
+    Connection::open(&file)
+        .unwrap()
+        .execute_batch("DELETE FROM events WHERE revision = 1")
+        .unwrap();
+    let restore = arguments!("restore", file, "--replace"; db);
+    fails(restore, 1, "the database is damaged").await;
+    fs::write(&file, "no database").unwrap();
+    fails(restore, 1, "the database is damaged").await;
+    assert_eq!(data(&db).await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_backup_of_an_older_version_is_brought_up_to_date() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, file) = (folder.path().join("db"), folder.path().join("backup.db"));
+    Connection::open(&file)
+        .unwrap()
+        .execute_batch(include_str!("../fixtures/version-0.sql"))
+        .unwrap();
+    succeeds(arguments!("restore", file; db)).await;
+    succeeds(arguments!("verify"; db)).await;
+    assert_eq!(data(&db).await, [b"one", b"two"]);
+}
+
+/// What is renamed is on disk before, and its new name is after.
+#[tokio::test]
+async fn a_backup_and_a_restore_are_on_disk_when_they_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let (db, file, restored) = (at("db"), at("backup.db"), at("restored"));
+    serve(&db, 3).await.kill().await;
+    for arguments in [
+        arguments!("backup", file; db),
+        arguments!("restore", file; restored),
+    ] {
+        let trace = at("trace");
+        let mut strace = Command::new("strace");
+        strace.args([
+            "-f",
+            "-yy",
+            "-e",
+            "trace=fsync,rename,renameat,renameat2",
+            "-o",
+        ]);
+        strace.arg(&trace).arg(EXECUTABLE).args(arguments);
+        let output = finish(&mut strace).await;
+        assert!(output.status.success(), "{}", told(&output));
+        let calls = fs::read_to_string(&trace).unwrap();
+        let place = |is_it: &dyn Fn(&str) -> bool| calls.lines().position(is_it);
+        let content = place(&|call| call.contains("fsync(") && call.contains("/.copy-"));
+        let name = place(&|call| call.contains("rename") && call.ends_with("= 0"));
+        let entry = calls
+            .lines()
+            .skip(name.unwrap())
+            .any(|call| call.contains("fsync(") && !call.contains(".copy-"));
+        assert!(content.unwrap() < name.unwrap() && entry, "{calls}");
+    }
+}
+
+#[tokio::test]
+async fn stats_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path();
+    let server = serve(db, 10).await;
+    let stats = succeeds(arguments!("stats"; db)).await;
+    let stats: serde_json::Value = serde_json::from_str(&stats).unwrap();
+    for (name, value) in [
+        ("streams", 1),
+        ("events", 10),
+        ("event_bytes", 10),
+        ("head_position", 640),
+        ("tombstoned_streams", 0),
+    ] {
+        assert_eq!(stats[name], value, "{name}");
+    }
+    assert!(stats["oldest_created"].as_i64() <= stats["newest_created"].as_i64());
+    assert!(stats["write_ahead_log_bytes"].as_u64() > Some(0));
+    server.kill().await;
+}
