@@ -28,9 +28,13 @@ lint: ## formatting, lints, documents, licences and borders of dependencies, scr
 
 test: lint ## all checks: lints, unit, integration and system tests; installs what it needs
 	@scripts/test
+	@scripts/web-test
 
 conformance: ## the official Rust, Node and Python clients against eventstore-lite, or the server at EVENTSTORE_URL
 	@scripts/conformance
+
+web-test: ## the page of eventstore-lite in a headless Chromium; screenshots in .run/web
+	@scripts/web-test
 
 test-long: ## kill -9 every part under load, KILLS=50 times each, and count losses
 	@SYSTEM_TESTS_KILLS=$(or $(KILLS),50) scripts/test -p system-tests --test it kills
@@ -49,4 +53,4 @@ ifeq ($(firstword $(MAKECMDGOALS)),logs)
 users uuids eventstore rabbitmq: ; @:
 endif
 
-.PHONY: help up rebuild down logs reset lint test test-long test-up loadtest bench conformance users uuids eventstore rabbitmq
+.PHONY: help up rebuild down logs reset lint test test-long test-up loadtest bench conformance web-test users uuids eventstore rabbitmq

@@ -81,3 +81,27 @@ refuse_if_busy() {
         fail "port ${2##*:}, for $1, is in use by ${by:-a process that this user may not see}; end that, or set $3"
     fi
 }
+
+# Starts eventstore-lite with a database of its own in the folder $1, until this script ends; sets `store_address`.
+start_private_store() {
+    local tries=0
+    "${CARGO_TARGET_DIR:-target}/debug/eventstore-lite" --insecure --node-port 0 --db "$1/db" >"$1/log" &
+    # shellcheck disable=SC2064 # this one, whatever starts later
+    trap "kill $! 2>/dev/null; rm -rf '$1'" EXIT
+    until store_address=$(grep -o '"address":"[^"]*"' "$1/log" | cut -d'"' -f4) && [ -n "$store_address" ]; do
+        tries=$((tries + 1))
+        [ $tries -lt 100 ] || fail "eventstore-lite does not start: $(cat "$1/log")"
+        sleep 0.1
+    done
+}
+
+# A suite that prints a line for each check: it must pass, and with a planted difference it must report that.
+with_control() {
+    local name=$1 report
+    shift
+    say "== $name"
+    "$@"
+    say "== $name: a planted difference, which must be reported"
+    if report=$(PLANTED=1 "$@"); then fail "$name did not see a planted difference"; fi
+    grep -q 'FAILED .*planted' <<<"$report" || fail "$name failed for another reason than the planted difference: $report"
+}

@@ -29,6 +29,7 @@ mod server;
 mod storage;
 mod stream_name;
 mod tls;
+mod web;
 pub mod wire;
 
 pub use access::{Role, Users, hash_password};

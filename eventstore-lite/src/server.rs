@@ -17,7 +17,7 @@ use crate::config::{Config, Security};
 use crate::http::{self, Site};
 use crate::node::Node;
 use crate::storage::Storage;
-use crate::{connection, grpc, tls};
+use crate::{connection, grpc, tls, web};
 
 /// How often a quiet connection is asked whether it is alive, and how long it has to answer.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -140,7 +140,9 @@ fn builder() -> tonic::transport::Server {
 /// All that is served on the port, behind the gate.
 fn routes(site: &Site, gate: Gate, shutdown: &CancellationToken) -> Routes {
     let calls = grpc::routes(&site.storage, &site.node, shutdown.clone());
-    let all = calls.merge(http::routes(site.clone()));
+    let all = calls
+        .merge(http::routes(site.clone()))
+        .merge(web::routes(site.clone(), shutdown.clone()));
     let door = Door {
         gate,
         metrics: Arc::clone(site.storage.metrics()),

@@ -4,6 +4,7 @@
 //! the order of commits and are never given out twice, also after a restart; what a reader was told is
 //! committed, it can read.
 
+mod catalog;
 mod copy;
 mod folder;
 mod integrity;
@@ -36,6 +37,7 @@ use crate::filter::InvalidFilter;
 use crate::metrics::{Metrics, Page, wide};
 use crate::stream_name::StreamName;
 
+pub(crate) use catalog::Listed;
 pub(crate) use copy::{backup, restore};
 use folder::Folder;
 pub(crate) use integrity::verify;
@@ -231,6 +233,17 @@ impl Storage {
     ) -> Result<Result<AllPage, InvalidFilter>, StorageFailed> {
         self.readers
             .run(move |connection| read_all::read(connection, &read))
+            .await
+    }
+
+    /// A page of the streams whose names begin with `prefix`, after the one named `after`.
+    pub(crate) async fn list_streams(
+        &self,
+        prefix: String,
+        after: String,
+    ) -> Result<Vec<Listed>, StorageFailed> {
+        self.readers
+            .run(move |connection| catalog::list(connection, &prefix, &after))
             .await
     }
 

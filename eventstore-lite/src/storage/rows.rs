@@ -183,7 +183,7 @@ pub(super) fn event_at_revision(
         .optional()
 }
 
-fn number(row: &Row<'_>, column: usize) -> Result<Option<u64>> {
+pub(super) fn number(row: &Row<'_>, column: usize) -> Result<Option<u64>> {
     let value: Option<i64> = row.get(column)?;
     Ok(value.map(i64::unsigned_abs))
 }

@@ -1,0 +1,61 @@
+//! A page to look around with: streams, events, what happens now, figures. It is in the binary and needs nothing else.
+//!
+//! Invariants: what callers may not read over gRPC they do not see here; numbers are texts, because browsers round what
+//! is above 2⁵³; everything answered is bounded.
+
+mod api;
+mod shown;
+mod tail;
+
+use axum::Router;
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::http::{HeaderName, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio_util::sync::CancellationToken;
+
+use crate::http::Site;
+
+const PAGE: &str = include_str!("web/page.html");
+const SCRIPT: &str = include_str!("web/app.js");
+const STYLE: &str = include_str!("web/style.css");
+
+/// Nothing from elsewhere is loaded or run, so what is in an event cannot do anything either.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+pub(crate) fn routes(site: Site, shutdown: CancellationToken) -> Router {
+    Router::new()
+        .route(
+            "/web",
+            get(async || asset("text/html; charset=utf-8", PAGE)),
+        )
+        .route(
+            "/web/app.js",
+            get(async || asset("text/javascript; charset=utf-8", SCRIPT)),
+        )
+        .route(
+            "/web/style.css",
+            get(async || asset("text/css; charset=utf-8", STYLE)),
+        )
+        .merge(api::routes(site.clone()))
+        .merge(tail::routes(site, shutdown))
+}
+
+fn asset(media_type: &'static str, content: &'static str) -> impl IntoResponse {
+    let headers: [(HeaderName, &str); 3] = [
+        (CONTENT_TYPE, media_type),
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (CACHE_CONTROL, "no-cache"),
+    ];
+    (headers, content)
+}
+
+/// Why there is no answer.
+struct Refused(StatusCode, &'static str);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.0, self.1).into_response()
+    }
+}

@@ -1,0 +1,148 @@
+//! What the page asks for: streams by name, and events, newest first.
+
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Extension, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Refused, shown};
+use crate::access::Caller;
+use crate::event::{Direction, Position};
+use crate::http::Site;
+use crate::storage::{AllRead, StorageFailed, StreamPage, StreamRead};
+use crate::stream_name::StreamName;
+
+/// How many events are answered at once.
+const EVENTS: usize = 50;
+
+pub(super) fn routes(site: Site) -> Router {
+    Router::new()
+        .route("/web/api/streams", get(streams))
+        .route("/web/api/events", get(events))
+        .with_state(site)
+}
+
+#[derive(Deserialize)]
+struct Names {
+    #[serde(default)]
+    prefix: String,
+    #[serde(default)]
+    after: String,
+}
+
+async fn streams(
+    State(site): State<Site>,
+    Extension(caller): Extension<Caller>,
+    Query(names): Query<Names>,
+) -> Result<impl IntoResponse, Refused> {
+    let listed = site.storage.list_streams(names.prefix, names.after).await?;
+    let next = listed.last().map(|stream| stream.name.as_str().to_owned());
+    let visible = listed
+        .iter()
+        .filter(|stream| caller.read(Some(&stream.name)).is_ok());
+    let streams: Vec<_> = visible
+        .map(|stream| {
+            json!({
+                "name": stream.name.as_str(),
+                "last": stream.last.map(|last| last.to_string()),
+                "tombstoned": stream.is_tombstoned,
+                "deleted": stream.is_soft_deleted,
+            })
+        })
+        .collect();
+    Ok(json_answer(&json!({"streams": streams, "next": next})))
+}
+
+#[derive(Deserialize)]
+pub(super) struct Place {
+    /// None means all streams together.
+    pub(super) stream: Option<String>,
+    /// Events before this revision, or position; none means from the end.
+    before: Option<u64>,
+}
+
+impl Place {
+    /// The stream that is asked for, if the caller may read it.
+    pub(super) fn stream(&self, caller: Caller) -> Result<Option<StreamName>, Refused> {
+        let name = self.stream.as_deref();
+        let name = name
+            .map(|name| StreamName::parse(name.as_bytes()))
+            .transpose();
+        let name =
+            name.map_err(|_| Refused(StatusCode::BAD_REQUEST, "this is no stream's name"))?;
+        match caller.read(name.as_ref()) {
+            Ok(()) => Ok(name),
+            Err(_) => Err(Refused(StatusCode::FORBIDDEN, "you may not read this")),
+        }
+    }
+}
+
+async fn events(
+    State(site): State<Site>,
+    Extension(caller): Extension<Caller>,
+    Query(place): Query<Place>,
+) -> Result<impl IntoResponse, Refused> {
+    let page = match place.stream(caller)? {
+        Some(stream) => of_stream(&site, stream, place.before).await?,
+        None => of_all(&site, place.before).await?,
+    };
+    Ok(json_answer(&page))
+}
+
+async fn of_stream(site: &Site, stream: StreamName, before: Option<u64>) -> Result<Value, Refused> {
+    let Some(from) = before.map_or(Some(u64::MAX), |before| before.checked_sub(1)) else {
+        return Ok(json!({"events": [], "next": null}));
+    };
+    let read = StreamRead {
+        stream,
+        direction: Direction::Backwards,
+        from,
+        limit: EVENTS as u64,
+        resolve_links: true,
+    };
+    match site.storage.read_stream(read).await? {
+        StreamPage::Missing => Err(Refused(StatusCode::NOT_FOUND, "there is no such stream")),
+        StreamPage::Tombstoned => Err(Refused(StatusCode::GONE, "this stream is deleted for ever")),
+        StreamPage::Events { events, next, .. } => {
+            let next = next.map(|next| (next + 1).to_string());
+            let events: Vec<_> = events.iter().map(shown::event).collect();
+            Ok(json!({"events": events, "next": next}))
+        }
+    }
+}
+
+async fn of_all(site: &Site, before: Option<u64>) -> Result<Value, Refused> {
+    let read = AllRead {
+        direction: Direction::Backwards,
+        from: Position(before.unwrap_or(u64::MAX)),
+        limit: EVENTS,
+        filter: None,
+        resolve_links: true,
+    };
+    let page = site.storage.read_all(read.clone()).await?;
+    let page = page.map_err(|_| Refused(StatusCode::BAD_REQUEST, "this filter cannot be used"))?;
+    let next = (!page.is_end).then(|| page.next(&read).0.to_string());
+    let events = page
+        .scanned
+        .iter()
+        .filter_map(|scanned| scanned.event.as_ref());
+    let events: Vec<_> = events.map(shown::event).collect();
+    Ok(json!({"events": events, "next": next}))
+}
+
+fn json_answer(value: &Value) -> impl IntoResponse + use<> {
+    ([(CONTENT_TYPE, "application/json")], value.to_string())
+}
+
+impl From<StorageFailed> for Refused {
+    fn from(_: StorageFailed) -> Self {
+        Self(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the storage is not available",
+        )
+    }
+}

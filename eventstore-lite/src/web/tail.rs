@@ -1,0 +1,140 @@
+//! What happens now, as server-sent events: from the end of a stream, or of all streams, until the page is closed.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Extension, Router};
+use bytes::Bytes;
+use futures::stream::{self, Stream, StreamExt};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::api::Place;
+use super::{Refused, shown};
+use crate::access::Caller;
+use crate::event::{Direction, Position, ResolvedEvent};
+use crate::http::Site;
+use crate::storage::{AllRead, Storage, StorageFailed, StreamFollow};
+
+/// How many events are read at once; the rest waits on disk.
+const BATCH: usize = 50;
+
+pub(super) fn routes(site: Site, shutdown: CancellationToken) -> Router {
+    Router::new()
+        .route("/web/api/tail", get(tail))
+        .with_state((site, shutdown))
+}
+
+async fn tail(
+    State((site, shutdown)): State<(Site, CancellationToken)>,
+    Extension(caller): Extension<Caller>,
+    Query(place): Query<Place>,
+) -> Result<impl IntoResponse, Refused> {
+    let feed = match place.stream(caller)? {
+        Some(stream) => Feed::stream(site, stream).await?,
+        None => Feed::all(site),
+    };
+    let lines = feed.lines().take_until(shutdown.cancelled_owned());
+    let headers = [
+        (CONTENT_TYPE, "text/event-stream"),
+        (CACHE_CONTROL, "no-store"),
+    ];
+    // The first line opens the stream in the browser before anything happens.
+    let opened = stream::once(async { Bytes::from_static(b": open\n\n") });
+    let body = opened.chain(lines).map(Ok::<_, Infallible>);
+    Ok((headers, Body::from_stream(body)))
+}
+
+struct Feed {
+    site: Site,
+    head: watch::Receiver<Position>,
+    from: From,
+    waiting: VecDeque<ResolvedEvent>,
+}
+
+enum From {
+    Stream(StreamFollow),
+    All(AllRead),
+}
+
+impl Feed {
+    async fn stream(site: Site, stream: crate::stream_name::StreamName) -> Result<Self, Refused> {
+        let head = site.storage.head_of(&stream);
+        let last = site.storage.end_of(stream.clone()).await?.unwrap_or(None);
+        let from = From::Stream(StreamFollow {
+            stream,
+            from: last.map_or(0, |last| last + 1),
+            resolve_links: true,
+            only_visible: false,
+        });
+        Ok(Self::new(site, head, from))
+    }
+
+    fn all(site: Site) -> Self {
+        let head = site.storage.head();
+        let end = head.borrow().following();
+        let from = From::All(AllRead {
+            direction: Direction::Forwards,
+            from: end,
+            limit: BATCH,
+            filter: None,
+            resolve_links: true,
+        });
+        Self::new(site, head, from)
+    }
+
+    fn new(site: Site, head: watch::Receiver<Position>, from: From) -> Self {
+        Self {
+            site,
+            head,
+            from,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    fn lines(self) -> impl Stream<Item = Bytes> {
+        stream::unfold(self, |mut feed| async {
+            let event = feed.next().await?;
+            let line = format!("data: {}\n\n", shown::event(&event));
+            Some((Bytes::from(line), feed))
+        })
+    }
+
+    /// The next event; none when the storage is gone.
+    async fn next(&mut self) -> Option<ResolvedEvent> {
+        loop {
+            if let Some(event) = self.waiting.pop_front() {
+                return Some(event);
+            }
+            self.head.mark_unchanged();
+            self.waiting = self.from.read(&self.site.storage).await.ok()?.into();
+            if self.waiting.is_empty() {
+                self.head.changed().await.ok()?;
+            }
+        }
+    }
+}
+
+impl From {
+    async fn read(&mut self, storage: &Storage) -> Result<Vec<ResolvedEvent>, StorageFailed> {
+        match self {
+            Self::Stream(follow) => {
+                let followed = storage.follow_stream(follow.clone()).await?;
+                follow.from = followed.next;
+                Ok(followed.events)
+            }
+            Self::All(read) => {
+                let page = storage.read_all(read.clone()).await?;
+                let page = page.map_err(|_| StorageFailed)?;
+                read.from = page.next(read);
+                let events = page.scanned.into_iter();
+                Ok(events.filter_map(|scanned| scanned.event).collect())
+            }
+        }
+    }
+}
