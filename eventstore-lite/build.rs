@@ -6,10 +6,12 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-const PROTOS: [&str; 4] = [
+const PROTOS: [&str; 6] = [
     "streams.proto",
     "gossip.proto",
+    "monitoring.proto",
     "operations.proto",
+    "persistent.proto",
     "serverfeatures.proto",
 ];
 

@@ -10,6 +10,7 @@ mod gossip;
 mod operations;
 mod outlet;
 mod permission;
+mod persistent_subscriptions;
 mod proposed;
 mod read;
 mod read_request;
@@ -24,9 +25,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::node::Node;
+use crate::persistent::PersistentSubscriptions;
 use crate::storage::Storage;
 use crate::wire::gossip::gossip_server::GossipServer;
 use crate::wire::operations::operations_server::OperationsServer;
+use crate::wire::persistent_subscriptions::persistent_subscriptions_server::PersistentSubscriptionsServer;
 use crate::wire::server_features::server_features_server::ServerFeaturesServer;
 use crate::wire::streams::streams_server::StreamsServer;
 
@@ -34,9 +37,19 @@ use crate::wire::streams::streams_server::StreamsServer;
 const LARGEST_MESSAGE: usize = 16 * 1024 * 1024;
 
 /// The services; what is not there answers UNIMPLEMENTED.
-pub(crate) fn routes(storage: &Arc<Storage>, node: &Node, shutdown: CancellationToken) -> Router {
+pub(crate) fn routes(
+    storage: &Arc<Storage>,
+    subscriptions: &Arc<PersistentSubscriptions>,
+    node: &Node,
+    shutdown: CancellationToken,
+) -> Router {
     let operations = operations::Service {
         storage: Arc::clone(storage),
+        subscriptions: Arc::clone(subscriptions),
+        shutdown: shutdown.clone(),
+    };
+    let persistent = persistent_subscriptions::Service {
+        subscriptions: Arc::clone(subscriptions),
         shutdown: shutdown.clone(),
     };
     let streams = streams::Service {
@@ -46,6 +59,7 @@ pub(crate) fn routes(storage: &Arc<Storage>, node: &Node, shutdown: Cancellation
     let streams = StreamsServer::new(streams).max_decoding_message_size(LARGEST_MESSAGE);
     Routes::new(streams)
         .add_service(OperationsServer::new(operations))
+        .add_service(PersistentSubscriptionsServer::new(persistent))
         .add_service(ServerFeaturesServer::new(features::Service))
         .add_service(GossipServer::new(gossip::Service(node.clone())))
         .into_axum_router()

@@ -12,12 +12,14 @@ use serde_json::{Value, json};
 
 use crate::metrics::{MEDIA_TYPE, Page};
 use crate::node::{Node, VERSION};
+use crate::persistent::PersistentSubscriptions;
 use crate::storage::Storage;
 
 /// What the pages are made of.
 #[derive(Clone)]
 pub(crate) struct Site {
     pub(crate) storage: Arc<Storage>,
+    pub(crate) subscriptions: Arc<PersistentSubscriptions>,
     pub(crate) node: Node,
     /// Whether callers must be users.
     pub(crate) is_guarded: bool,
@@ -83,5 +85,6 @@ async fn metrics(State(site): State<Site>) -> impl IntoResponse {
     let mut page = Page::default();
     site.storage.metrics().write_to(&mut page);
     site.storage.write_figures(&mut page).await;
+    site.subscriptions.write_to(&mut page);
     ([(CONTENT_TYPE, MEDIA_TYPE)], page.into_text())
 }

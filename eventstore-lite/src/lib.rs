@@ -1,8 +1,8 @@
 //! An EventStoreDB-compatible server in one binary, and as a library for tests in the same process.
 //!
 //! It answers the unmodified clients of EventStoreDB as version 24 does: appends, batches, reads, catch-up
-//! subscriptions, deletions, stream metadata, scavenges, gossip. What it does not have yet (persistent
-//! subscriptions, projections, users) answers UNIMPLEMENTED. Without TLS whoever reaches the port may do
+//! subscriptions, persistent subscriptions, deletions, stream metadata, scavenges, gossip. What it does not
+//! have (projections, users) answers UNIMPLEMENTED. Without TLS whoever reaches the port may do
 //! everything, as with the real server's `--insecure`; with it callers are users ([`Security`]).
 //!
 //! A change goes from `grpc` through the rules of `append_rules` to the one thread that writes
@@ -23,6 +23,7 @@ mod http;
 mod metrics;
 mod node;
 mod options;
+mod persistent;
 mod private_file;
 mod retention;
 mod server;

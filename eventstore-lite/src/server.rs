@@ -16,6 +16,7 @@ use crate::access::{Door, Gate, guard};
 use crate::config::{Config, Security};
 use crate::http::{self, Site};
 use crate::node::Node;
+use crate::persistent::PersistentSubscriptions;
 use crate::storage::Storage;
 use crate::{connection, grpc, tls, web};
 
@@ -55,12 +56,16 @@ impl Server {
         }
         let (limits, advertised) = (config.limits, config.advertised.clone());
         let storage = tokio::task::spawn_blocking(move || Storage::open(&config)).await??;
+        let storage = Arc::new(storage);
+        let shutdown = CancellationToken::new();
+        let subscriptions =
+            PersistentSubscriptions::start(Arc::clone(&storage), shutdown.clone()).await?;
         let site = Site {
-            storage: Arc::new(storage),
+            storage,
+            subscriptions: Arc::new(subscriptions),
             node: Node::new(address, advertised),
             is_guarded: acceptor.is_some(),
         };
-        let shutdown = CancellationToken::new();
         let metrics = Arc::clone(site.storage.metrics());
         let connections = connection::incoming(listener, limits.connections, metrics);
         let incoming = tls::incoming(connections, acceptor, limits.connections);
@@ -139,7 +144,12 @@ fn builder() -> tonic::transport::Server {
 
 /// All that is served on the port, behind the gate.
 fn routes(site: &Site, gate: Gate, shutdown: &CancellationToken) -> Routes {
-    let calls = grpc::routes(&site.storage, &site.node, shutdown.clone());
+    let calls = grpc::routes(
+        &site.storage,
+        &site.subscriptions,
+        &site.node,
+        shutdown.clone(),
+    );
     let all = calls
         .merge(http::routes(site.clone()))
         .merge(web::routes(site.clone(), shutdown.clone()));

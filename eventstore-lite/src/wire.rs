@@ -35,6 +35,14 @@ pub mod event_store {
         pub mod operations {
             tonic::include_proto!("event_store.client.operations");
         }
+        /// Package `event_store.client.persistent_subscriptions`.
+        pub mod persistent_subscriptions {
+            tonic::include_proto!("event_store.client.persistent_subscriptions");
+        }
+        /// Package `event_store.client.monitoring`.
+        pub mod monitoring {
+            tonic::include_proto!("event_store.client.monitoring");
+        }
         /// Package `event_store.client.server_features`.
         pub mod server_features {
             tonic::include_proto!("event_store.client.server_features");
@@ -43,4 +51,6 @@ pub mod event_store {
 }
 
 pub use event_store::client as shared;
-pub use event_store::client::{gossip, operations, server_features, streams};
+pub use event_store::client::{
+    gossip, monitoring, operations, persistent_subscriptions, server_features, streams,
+};

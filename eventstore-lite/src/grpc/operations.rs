@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::status;
+use crate::persistent::PersistentSubscriptions;
 use crate::storage::{Start, Storage};
 use crate::wire::operations::operations_server::Operations;
 use crate::wire::operations::scavenge_resp::ScavengeResult;
@@ -16,6 +17,7 @@ use crate::wire::shared::Empty;
 
 pub(super) struct Service {
     pub(super) storage: Arc<Storage>,
+    pub(super) subscriptions: Arc<PersistentSubscriptions>,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -68,6 +70,8 @@ impl Operations for Service {
     }
 
     async fn restart_persistent_subscriptions(&self, _request: Request<Empty>) -> Answer<Empty> {
+        let restarted = self.subscriptions.restart().await;
+        restarted.map_err(|_| status::unavailable())?;
         Ok(Response::new(Empty {}))
     }
 }

@@ -98,7 +98,7 @@ impl From<InvalidStreamName> for Status {
     }
 }
 
-fn with_trailers<const N: usize>(
+pub(super) fn with_trailers<const N: usize>(
     code: Code,
     message: String,
     trailers: [(&'static str, &str); N],

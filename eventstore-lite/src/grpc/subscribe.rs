@@ -37,6 +37,7 @@ pub(super) async fn stream(
             from,
             resolve_links,
             only_visible: !caught_up,
+            limit: StreamFollow::MOST,
         };
         let followed = storage.follow_stream(follow).await?;
         from = followed.next;

@@ -11,8 +11,6 @@ use crate::stream_name::StreamName;
 
 /// After this many bytes a page ends early.
 pub(super) const PAGE_BYTES: usize = 1024 * 1024;
-/// The most events that a subscription takes at once.
-const FOLLOWED: usize = 256;
 
 /// A page of a read with a count.
 #[derive(Clone, Debug)]
@@ -154,6 +152,13 @@ pub(crate) struct StreamFollow {
     pub(crate) resolve_links: bool,
     /// Whether events that metadata hides are left out: only until it has caught up.
     pub(crate) only_visible: bool,
+    /// How many events it takes at once, at least 1; never more than [`StreamFollow::MOST`].
+    pub(crate) limit: usize,
+}
+
+impl StreamFollow {
+    /// The most events that are read at once.
+    pub(crate) const MOST: usize = 256;
 }
 
 #[derive(Clone, Debug)]
@@ -187,11 +192,15 @@ pub(super) fn follow(connection: &Connection, follow: &StreamFollow) -> Result<F
         resolve_links: follow.resolve_links,
         now,
     };
-    let sql = format!(
-        "{EVENT} WHERE e.stream = ?1 AND e.revision >= ?2 ORDER BY e.revision LIMIT {FOLLOWED}"
-    );
+    let limit = follow.limit.min(StreamFollow::MOST);
+    let sql =
+        format!("{EVENT} WHERE e.stream = ?1 AND e.revision >= ?2 ORDER BY e.revision LIMIT ?3");
     let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query((stream.id, revision_to_sql(first)))?;
+    let mut rows = statement.query((
+        stream.id,
+        revision_to_sql(first),
+        revision_to_sql(limit as u64),
+    ))?;
     let mut followed = nothing;
     let mut bytes = 0;
     while let Some(row) = rows.next()? {
@@ -204,7 +213,7 @@ pub(super) fn follow(connection: &Connection, follow: &StreamFollow) -> Result<F
             break;
         }
     }
-    followed.is_end = followed.events.len() < FOLLOWED && bytes <= PAGE_BYTES;
+    followed.is_end = followed.events.len() < limit && bytes <= PAGE_BYTES;
     Ok(followed)
 }
 

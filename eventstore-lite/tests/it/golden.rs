@@ -17,8 +17,8 @@ use self::compare::compare;
 use self::plant::PLANTS;
 use self::scenario::{Answer, Scenario};
 
-// `persistent-subscriptions` is replayed when the server has persistent subscriptions, `projections` when it has the
-// system projections (their streams and links); until then these calls answer UNIMPLEMENTED.
+// `projections` is replayed when the server has the system projections (their streams and links); until then these
+// calls answer UNIMPLEMENTED.
 
 #[tokio::test]
 async fn appends_are_answered_as_recorded() {
@@ -43,6 +43,11 @@ async fn batches_are_answered_as_recorded() {
 #[tokio::test]
 async fn subscriptions_are_answered_as_recorded() {
     replay("subscriptions").await;
+}
+
+#[tokio::test]
+async fn persistent_subscriptions_are_answered_as_recorded() {
+    replay("persistent-subscriptions").await;
 }
 
 #[tokio::test]

@@ -28,16 +28,3 @@ impl Server {
         }
     }
 }
-
-#[tokio::test]
-async fn what_is_not_there_yet_says_so() {
-    let server = Server::new().await;
-    let client = eventstore::Client::new(server.url.parse().unwrap()).unwrap();
-    let options = eventstore::PersistentSubscriptionOptions::default();
-    let refused = client
-        .create_persistent_subscription("s", "group", &options)
-        .await
-        .unwrap_err();
-    let unsupported = eventstore::Error::UnsupportedFeature;
-    assert_eq!(refused.to_string(), unsupported.to_string());
-}

@@ -159,6 +159,7 @@ async fn seen(storage: &Storage) -> Vec<String> {
                     from,
                     resolve_links: true,
                     only_visible: true,
+                    limit: StreamFollow::MOST,
                 };
                 let followed = storage.follow_stream(follow.clone()).await.unwrap();
                 seen.push(format!("{follow:?} {:?}", followed.events));

@@ -1,0 +1,161 @@
+//! One client of a group: its events on the way out, what it says of them on the way in.
+//!
+//! Invariant: the call never ends well; a client takes that for a fault of its own.
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Status, Streaming};
+use uuid::Uuid;
+
+use super::Service;
+use super::answer;
+use super::refused::{dropped, full};
+use super::request::{Join, join};
+use crate::grpc::permission::caller;
+use crate::grpc::proposed::parse_id;
+use crate::grpc::status::{invalid, unavailable};
+use crate::persistent::{Connection, GroupKey, Handle, NackAction, Peer};
+use crate::wire::persistent_subscriptions::read_req::{Content, nack};
+use crate::wire::persistent_subscriptions::{ReadReq, ReadResp};
+use crate::wire::shared;
+
+/// How many answers wait for the client, beside those that its group has sent to it.
+const WAITING: usize = 16;
+
+pub(super) type Answers = ReceiverStream<Result<ReadResp, Status>>;
+
+pub(super) async fn serve(
+    service: &Service,
+    request: Request<Streaming<ReadReq>>,
+) -> Result<Answers, Status> {
+    let caller = caller(&request)?;
+    let peer = peer(&request);
+    let mut requests = request.into_inner();
+    let first = requests.message().await?.and_then(|first| first.content);
+    let Some(Content::Options(options)) = first else {
+        return Err(invalid("the first message is to have `options`"));
+    };
+    let Join {
+        key,
+        buffer_size,
+        structured_ids,
+    } = join(options)?;
+    caller.read(key.source.stream())?;
+    let group = service.find(&key)?;
+    let connection = group.connect(peer, buffer_size).await?;
+    let connection = connection.ok_or_else(|| full(&key))?;
+    let (answers, receiver) = mpsc::channel(WAITING);
+    let client = Joined {
+        key,
+        group,
+        answers,
+        structured_ids,
+        shutdown: service.shutdown.clone(),
+    };
+    tokio::spawn(client.serve(connection, requests));
+    Ok(ReceiverStream::new(receiver))
+}
+
+fn peer(request: &Request<Streaming<ReadReq>>) -> Peer {
+    let text = |metadata: &MetadataMap, key| {
+        let value = metadata.get(key).and_then(|value| value.to_str().ok());
+        value.unwrap_or_default().to_owned()
+    };
+    let address = request.remote_addr();
+    Peer {
+        address: address
+            .map(|address| address.to_string())
+            .unwrap_or_default(),
+        connection_name: text(request.metadata(), "connection-name"),
+    }
+}
+
+struct Joined {
+    key: GroupKey,
+    group: Handle,
+    answers: mpsc::Sender<Result<ReadResp, Status>>,
+    structured_ids: bool,
+    shutdown: CancellationToken,
+}
+
+impl Joined {
+    async fn serve(self, mut connection: Connection, requests: Streaming<ReadReq>) {
+        let client = connection.client;
+        let ended = tokio::select! {
+            biased;
+            () = self.answers.closed() => None,
+            () = self.shutdown.cancelled() => Some(unavailable()),
+            status = self.heed(requests) => Some(status),
+            () = self.deliver(&mut connection) => Some(self.dropped()),
+        };
+        drop(connection);
+        // If the group has ended, it has forgotten its clients.
+        let _ended = self.group.disconnect(client).await;
+        if let Some(status) = ended {
+            // If the client is gone, there is nobody to tell.
+            drop(self.answers.send(Err(status)).await);
+        }
+    }
+
+    /// Sends what comes until the group ends or the client is gone.
+    async fn deliver(&self, connection: &mut Connection) {
+        let mut sent = self.answers.send(Ok(answer::confirmation())).await;
+        while sent.is_ok() {
+            let Some(message) = connection.events.recv().await else {
+                return;
+            };
+            let event = answer::event(&message, self.structured_ids);
+            sent = self.answers.send(Ok(event)).await;
+        }
+    }
+
+    /// A group ends when it is deleted or changed, and when the server stops.
+    fn dropped(&self) -> Status {
+        if self.shutdown.is_cancelled() {
+            unavailable()
+        } else {
+            dropped(&self.key)
+        }
+    }
+
+    /// Does what the client says until it says nonsense. One that says nothing more still gets its events.
+    async fn heed(&self, mut requests: Streaming<ReadReq>) -> Status {
+        loop {
+            match requests.message().await {
+                Ok(Some(request)) => match self.obey(request).await {
+                    Ok(()) => {}
+                    Err(status) => return status,
+                },
+                Ok(None) => return std::future::pending().await,
+                Err(status) => return status,
+            }
+        }
+    }
+
+    async fn obey(&self, request: ReadReq) -> Result<(), Status> {
+        let done = match request.content {
+            Some(Content::Ack(ack)) => self.group.ack(ids(&ack.ids)?).await,
+            Some(Content::Nack(nack)) => {
+                let action = match nack::Action::try_from(nack.action) {
+                    Ok(nack::Action::Unknown | nack::Action::Retry) => NackAction::Retry,
+                    Ok(nack::Action::Park) => NackAction::Park,
+                    Ok(nack::Action::Skip) => NackAction::Skip,
+                    Ok(nack::Action::Stop) => NackAction::Stop,
+                    Err(_) => return Err(invalid("`action` is unknown")),
+                };
+                let ids = ids(&nack.ids)?;
+                self.group.nack(ids, action, nack.reason).await
+            }
+            Some(Content::Options(_)) => return Err(invalid("`options` came twice")),
+            None => return Err(invalid("`content` is missing")),
+        };
+        done.map_err(|_| self.dropped())
+    }
+}
+
+fn ids(ids: &[shared::Uuid]) -> Result<Vec<Uuid>, Status> {
+    let ids: Option<Vec<Uuid>> = ids.iter().map(parse_id).collect();
+    ids.ok_or_else(|| invalid("one of `ids` is no UUID"))
+}

@@ -1,0 +1,79 @@
+//! Errors of persistent subscriptions as the real server words them.
+
+use tonic::{Code, Status};
+
+use crate::grpc::status::{unavailable, with_trailers};
+use crate::persistent::{Ended, GroupKey, Refused, Source};
+
+pub(super) fn refused(error: &Refused, key: &GroupKey) -> Status {
+    match error {
+        Refused::Exists => of_group(key, Code::AlreadyExists, EXISTS, "exists"),
+        Refused::Missing => missing(key),
+        Refused::Failed(reason) => failed(key, reason),
+        Refused::Unavailable => unavailable(),
+    }
+}
+
+const EXISTS: &str = "persistent-subscription-exists";
+const MISSING: &str = "persistent-subscription-does-not-exist";
+const FAILED: &str = "persistent-subscription-failed";
+const FULL: &str = "maximum-subscribers-reached";
+const DROPPED: &str = "persistent-subscription-dropped";
+
+pub(super) fn missing(key: &GroupKey) -> Status {
+    of_group(key, Code::NotFound, MISSING, "does not exist")
+}
+
+/// There is no group on this stream.
+pub(super) fn none_on(source: &Source) -> Status {
+    let message = format!(
+        "Subscription group  on stream {} does not exist.",
+        source.as_str()
+    );
+    let trailers = [("exception", MISSING), ("stream-name", source.as_str())];
+    with_trailers(Code::NotFound, message, trailers)
+}
+
+pub(super) fn failed(key: &GroupKey, reason: &str) -> Status {
+    let (stream, group) = (key.source.as_str(), key.group.as_str());
+    let message = format!("Subscription group {group} on stream {stream} failed: '{reason}'");
+    let trailers = [
+        ("exception", FAILED),
+        ("stream-name", stream),
+        ("group-name", group),
+        ("reason", reason),
+    ];
+    with_trailers(Code::Internal, message, trailers)
+}
+
+/// The group has as many clients as it may have.
+pub(super) fn full(key: &GroupKey) -> Status {
+    of_group(
+        key,
+        Code::FailedPrecondition,
+        FULL,
+        "has its maximum of subscribers",
+    )
+}
+
+/// The group was deleted or changed.
+pub(super) fn dropped(key: &GroupKey) -> Status {
+    of_group(key, Code::Cancelled, DROPPED, "was dropped")
+}
+
+fn of_group(key: &GroupKey, code: Code, exception: &'static str, what: &str) -> Status {
+    let (stream, group) = (key.source.as_str(), key.group.as_str());
+    let message = format!("Subscription group {group} on stream {stream} {what}.");
+    let trailers = [
+        ("exception", exception),
+        ("stream-name", stream),
+        ("group-name", group),
+    ];
+    with_trailers(code, message, trailers)
+}
+
+impl From<Ended> for Status {
+    fn from(_: Ended) -> Self {
+        unavailable()
+    }
+}

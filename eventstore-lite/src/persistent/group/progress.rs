@@ -1,0 +1,90 @@
+//! How far a group has come: which of the events it read are not settled yet, and which checkpoint follows. Pure.
+//!
+//! Invariant: a checkpoint is never at or beyond an event that is not settled.
+
+use std::collections::BTreeMap;
+
+use tokio::time::Instant;
+
+use crate::persistent::settings::Settings;
+
+/// The number of an event in the order in which its group read it, from 0 on.
+pub(crate) type Sequence = u64;
+
+#[derive(Debug)]
+pub(super) struct Progress {
+    /// What is not settled, with the place before it.
+    open: BTreeMap<Sequence, Option<u64>>,
+    next: Sequence,
+    /// The place of the last event that was read, or looked at and left out by a filter.
+    reached: Option<u64>,
+    /// How many events were left out since the last one that counted.
+    left_out: u64,
+    checkpointed: Sequence,
+    checkpoint: Option<u64>,
+    checkpointed_at: Instant,
+}
+
+impl Progress {
+    pub(super) fn new(checkpoint: Option<u64>, now: Instant) -> Self {
+        Self {
+            open: BTreeMap::new(),
+            next: 0,
+            reached: checkpoint,
+            left_out: 0,
+            checkpointed: 0,
+            checkpoint,
+            checkpointed_at: now,
+        }
+    }
+
+    pub(super) fn read(&mut self, place: u64) -> Sequence {
+        let sequence = self.next;
+        self.open.insert(sequence, self.reached);
+        self.next += 1;
+        self.reached = Some(place);
+        sequence
+    }
+
+    /// Events up to `place` were left out; every `interval` of them count as one that is settled.
+    pub(super) fn left_out(&mut self, place: u64, count: u64, interval: u64) {
+        self.reached = Some(place);
+        self.left_out += count;
+        self.next += self.left_out / interval.max(1);
+        self.left_out %= interval.max(1);
+    }
+
+    pub(super) fn settle(&mut self, sequence: Sequence) {
+        self.open.remove(&sequence);
+    }
+
+    /// The last checkpoint that was due.
+    pub(super) fn checkpoint(&self) -> Option<u64> {
+        self.checkpoint
+    }
+
+    /// The checkpoint that is to be written now: often enough, but not for every event.
+    pub(super) fn due(&mut self, by_time: bool, now: Instant, settings: &Settings) -> Option<u64> {
+        let (settled, place) = match self.open.first_key_value() {
+            Some((sequence, before)) => (*sequence, *before),
+            None => (self.next, self.reached),
+        };
+        let count = settled - self.checkpointed.min(settled);
+        let at_least = |least: i32| count >= u64::try_from(least).unwrap_or(0).max(1);
+        let waited = now.duration_since(self.checkpointed_at) >= settings.check_point_after();
+        let is_due = at_least(settings.max_check_point_count)
+            || (by_time && waited && at_least(settings.min_check_point_count));
+        if !is_due {
+            return None;
+        }
+        self.checkpointed = settled;
+        self.checkpointed_at = now;
+        self.checkpoint = place;
+        place
+    }
+
+    #[cfg(test)]
+    pub(super) fn lowest_open(&self) -> Option<Sequence> {
+        self.open.first_key_value().map(|(sequence, _)| *sequence)
+    }
+}

@@ -1,0 +1,143 @@
+//! How others talk to a group that is at work.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use super::group::{ClientId, Message, NackAction, Peer};
+use super::info::Info;
+
+/// How many commands wait for a group.
+const LONGEST_INBOX: usize = 256;
+
+/// The group is not at work any more.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the persistent subscription has ended")]
+pub(crate) struct Ended;
+
+pub(super) enum Command {
+    Connect {
+        peer: Peer,
+        buffer_size: usize,
+        reply: oneshot::Sender<Option<Connection>>,
+    },
+    Disconnect(ClientId),
+    Ack(Vec<Uuid>),
+    Nack(Vec<Uuid>, NackAction, String),
+    Replay {
+        stop_at: Option<u64>,
+    },
+    Info(oneshot::Sender<Info>),
+}
+
+/// The events for one client; they end when the group does.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) client: ClientId,
+    pub(crate) events: mpsc::Receiver<Message>,
+}
+
+/// What a page or a metric shows of a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Count {
+    pub(crate) parked: u64,
+    pub(crate) in_flight: u64,
+    pub(crate) connections: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    parked: AtomicU64,
+    in_flight: AtomicU64,
+    connections: AtomicU64,
+}
+
+impl Counts {
+    pub(super) fn set(&self, parked: u64, in_flight: usize, connections: usize) {
+        self.parked.store(parked, Ordering::Relaxed);
+        self.in_flight.store(in_flight as u64, Ordering::Relaxed);
+        self.connections
+            .store(connections as u64, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Count {
+        Count {
+            parked: self.parked.load(Ordering::Relaxed),
+            in_flight: self.in_flight.load(Ordering::Relaxed),
+            connections: self.connections.load(Ordering::Relaxed),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Handle {
+    inbox: mpsc::Sender<Command>,
+    counts: Arc<Counts>,
+}
+
+impl Handle {
+    pub(super) fn new() -> (Self, mpsc::Receiver<Command>, Arc<Counts>) {
+        let (inbox, commands) = mpsc::channel(LONGEST_INBOX);
+        let counts = Arc::<Counts>::default();
+        let handle = Self {
+            inbox,
+            counts: Arc::clone(&counts),
+        };
+        (handle, commands, counts)
+    }
+
+    /// How the group stood a moment ago, without asking it.
+    pub(crate) fn count(&self) -> Count {
+        self.counts.get()
+    }
+
+    /// Joins the group; `None` if it has as many clients as it may have.
+    pub(crate) async fn connect(
+        &self,
+        peer: Peer,
+        buffer_size: usize,
+    ) -> Result<Option<Connection>, Ended> {
+        let (reply, answer) = oneshot::channel();
+        let connect = Command::Connect {
+            peer,
+            buffer_size,
+            reply,
+        };
+        self.send(connect).await?;
+        answer.await.map_err(|_| Ended)
+    }
+
+    pub(crate) async fn disconnect(&self, client: ClientId) -> Result<(), Ended> {
+        self.send(Command::Disconnect(client)).await
+    }
+
+    pub(crate) async fn ack(&self, ids: Vec<Uuid>) -> Result<(), Ended> {
+        self.send(Command::Ack(ids)).await
+    }
+
+    pub(crate) async fn nack(
+        &self,
+        ids: Vec<Uuid>,
+        action: NackAction,
+        reason: String,
+    ) -> Result<(), Ended> {
+        self.send(Command::Nack(ids, action, reason)).await
+    }
+
+    /// Has the parked events come again, those before `stop_at`.
+    pub(crate) async fn replay_parked(&self, stop_at: Option<u64>) -> Result<(), Ended> {
+        self.send(Command::Replay { stop_at }).await
+    }
+
+    pub(crate) async fn info(&self) -> Result<Info, Ended> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Info(reply)).await?;
+        answer.await.map_err(|_| Ended)
+    }
+
+    async fn send(&self, command: Command) -> Result<(), Ended> {
+        self.inbox.send(command).await.map_err(|_| Ended)
+    }
+}

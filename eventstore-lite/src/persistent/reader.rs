@@ -1,0 +1,164 @@
+//! Pages of what a group reads, each after the last.
+
+use std::sync::Arc;
+
+use super::settings::{GroupKey, Settings, Source};
+use crate::event::{Direction, Position, ResolvedEvent, TOMBSTONE_REVISION};
+use crate::filter::{Filter, InvalidFilter};
+use crate::storage::{AllRead, Storage, StorageFailed, StreamFollow};
+
+/// Why a page could not be read.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+pub(super) enum ReadFailed {
+    #[error(transparent)]
+    Storage(#[from] StorageFailed),
+    #[error(transparent)]
+    Filter(#[from] InvalidFilter),
+}
+
+/// What was read, each with its place.
+#[derive(Debug, Default)]
+pub(super) struct Page {
+    pub(super) events: Vec<(u64, ResolvedEvent)>,
+    /// How many events after the last of these a filter left out, and the place of the last one.
+    pub(super) left_out: Option<(u64, u64)>,
+    /// Whether there is nothing more for now.
+    pub(super) is_end: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Reader {
+    key: GroupKey,
+    filter: Option<Arc<Filter>>,
+    resolve_links: bool,
+    /// The first place that was not read.
+    next: u64,
+    /// Whether it has once come to the end and missed nothing since: then also what metadata hides is read.
+    caught_up: bool,
+    /// A tombstone is the last that there is.
+    ended: bool,
+}
+
+impl Reader {
+    pub(super) fn new(
+        key: GroupKey,
+        settings: &Settings,
+        checkpoint: Option<u64>,
+    ) -> Result<Self, InvalidFilter> {
+        let filter = settings.filter.as_ref().map(|filter| filter.filter());
+        Ok(Self {
+            key,
+            filter: filter.transpose()?.map(Arc::new),
+            resolve_links: settings.resolve_link_tos,
+            next: checkpoint.map_or(settings.start_from.first(), |place| place.saturating_add(1)),
+            caught_up: false,
+            ended: false,
+        })
+    }
+
+    /// Whether it has been at the end, so that what comes now is new.
+    pub(super) fn is_live(&self) -> bool {
+        self.caught_up
+    }
+
+    /// There is more than its group takes: what is read later is read as history.
+    pub(super) fn fall_behind(&mut self) {
+        self.caught_up = false;
+    }
+
+    pub(super) async fn page(
+        &mut self,
+        storage: &Storage,
+        limit: usize,
+    ) -> Result<Page, ReadFailed> {
+        if self.ended {
+            return Ok(Page {
+                is_end: true,
+                ..Page::default()
+            });
+        }
+        let page = match self.key.source.clone() {
+            Source::Stream(stream) => {
+                let follow = StreamFollow {
+                    stream,
+                    from: self.next,
+                    resolve_links: self.resolve_links,
+                    only_visible: !self.caught_up,
+                    limit,
+                };
+                self.stream_page(storage, follow).await?
+            }
+            Source::All => self.all_page(storage, limit).await?,
+        };
+        self.caught_up |= page.is_end;
+        Ok(page)
+    }
+
+    async fn stream_page(
+        &mut self,
+        storage: &Storage,
+        follow: StreamFollow,
+    ) -> Result<Page, ReadFailed> {
+        // Of a stream that was tombstoned before, a group gets nothing; live it gets the tombstone.
+        if !self.caught_up && storage.end_of(follow.stream.clone()).await?.is_err() {
+            self.ended = true;
+            return Ok(Page {
+                is_end: true,
+                ..Page::default()
+            });
+        }
+        let followed = storage.follow_stream(follow).await?;
+        self.next = followed.next;
+        self.ended = followed.tombstoned;
+        let place = |event: &ResolvedEvent| {
+            let read = event.link.as_ref().or(event.event.as_ref());
+            read.map_or(TOMBSTONE_REVISION, |read| read.revision)
+        };
+        let events = followed.events.into_iter();
+        Ok(Page {
+            events: events.map(|event| (place(&event), event)).collect(),
+            left_out: None,
+            is_end: followed.is_end,
+        })
+    }
+
+    async fn all_page(&mut self, storage: &Storage, limit: usize) -> Result<Page, ReadFailed> {
+        let read = AllRead {
+            direction: Direction::Forwards,
+            from: Position(self.next),
+            limit,
+            filter: self.filter.clone(),
+            resolve_links: self.resolve_links,
+        };
+        let read_page = storage.read_all(read.clone()).await??;
+        self.next = read_page.next(&read).0;
+        let mut page = Page {
+            is_end: read_page.is_end,
+            ..Page::default()
+        };
+        for scanned in read_page.scanned {
+            let Position(place) = scanned.position;
+            match scanned.event.filter(|event| !self.is_own(event)) {
+                Some(event) => {
+                    page.events.push((place, event));
+                    page.left_out = None;
+                }
+                None => {
+                    let count = page.left_out.map_or(0, |(_, count)| count);
+                    page.left_out = Some((place, count + 1));
+                }
+            }
+        }
+        Ok(page)
+    }
+
+    /// What the group itself writes is not for it: a checkpoint would lead to the next one for ever.
+    fn is_own(&self, event: &ResolvedEvent) -> bool {
+        let read = event.link.as_ref().or(event.event.as_ref());
+        let name = read.map_or("", |read| read.stream.as_str());
+        let name = name.strip_prefix("$$").unwrap_or(name);
+        let rest = name.strip_prefix("$persistentsubscription-$all::");
+        let what = rest.and_then(|rest| rest.strip_prefix(self.key.group.as_str()));
+        matches!(what, Some("-checkpoint" | "-parked"))
+    }
+}

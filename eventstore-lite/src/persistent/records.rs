@@ -1,0 +1,162 @@
+//! What the groups keep in the log, as ordinary events under the real server's names: their configuration, their
+//! checkpoints, and links to the events that are parked. Pure.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
+
+use super::settings::{GroupKey, Settings, Source};
+use crate::event::{LINK, METADATA, NewEvent, RecordedEvent, ResolvedEvent};
+use crate::stream_name::StreamName;
+
+const CONFIGURATION: &str = "$persistentSubscriptionConfig";
+const CONFIGURED: &str = "$PersistentConfig";
+const CHECKPOINTED: &str = "$SubscriptionCheckpoint";
+const VERSION: &str = "2";
+/// Of configurations and checkpoints only the last one counts.
+const KEEP_TWO: &[u8] = br#"{"$maxCount":2}"#;
+
+/// The stream of the configuration of all groups.
+pub(super) fn configuration_stream() -> StreamName {
+    StreamName::stored(CONFIGURATION)
+}
+
+pub(super) fn checkpoint_stream(key: &GroupKey) -> StreamName {
+    stream(key, "checkpoint")
+}
+
+pub(super) fn parked_stream(key: &GroupKey) -> StreamName {
+    stream(key, "parked")
+}
+
+fn stream(key: &GroupKey, what: &str) -> StreamName {
+    let (source, group) = (key.source.as_str(), &key.group);
+    StreamName::stored(&format!("$persistentsubscription-{source}::{group}-{what}"))
+}
+
+/// The configuration of all groups.
+#[derive(Serialize, Deserialize)]
+struct Configuration {
+    version: String,
+    entries: Vec<Entry>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    stream: String,
+    group: String,
+    #[serde(flatten)]
+    settings: Settings,
+}
+
+pub(super) fn configured<'a>(
+    groups: impl Iterator<Item = (&'a GroupKey, &'a Settings)>,
+) -> Result<NewEvent, serde_json::Error> {
+    let entry = |(key, settings): (&GroupKey, &Settings)| Entry {
+        stream: key.source.as_str().to_owned(),
+        group: key.group.clone(),
+        settings: settings.clone(),
+    };
+    let configuration = Configuration {
+        version: VERSION.to_owned(),
+        entries: groups.map(entry).collect(),
+    };
+    Ok(json(CONFIGURED, serde_json::to_vec(&configuration)?))
+}
+
+pub(super) fn parse_configuration(
+    data: &[u8],
+) -> Result<Vec<(GroupKey, Settings)>, serde_json::Error> {
+    let configuration: Configuration = serde_json::from_slice(data)?;
+    let group = |entry: Entry| {
+        let source = Source::named(&entry.stream);
+        let key = GroupKey {
+            source,
+            group: entry.group,
+        };
+        (key, entry.settings)
+    };
+    Ok(configuration.entries.into_iter().map(group).collect())
+}
+
+pub(super) fn checkpointed(source: &Source, place: u64) -> NewEvent {
+    let text = serde_json::Value::String(source.place(place));
+    json(CHECKPOINTED, text.to_string().into_bytes())
+}
+
+pub(super) fn parse_checkpoint(source: &Source, data: &[u8]) -> Option<u64> {
+    let text: String = serde_json::from_slice(data).ok()?;
+    source.parse_place(&text)
+}
+
+pub(super) fn keeps_two() -> NewEvent {
+    json(METADATA, KEEP_TWO.to_vec())
+}
+
+pub(super) fn truncated_before(revision: u64) -> NewEvent {
+    json(METADATA, format!("{{\"$tb\":{revision}}}").into_bytes())
+}
+
+/// Why and when an event was parked; a number of 0 is left out, as in the real server.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Parked<'a> {
+    added: String,
+    reason: &'a str,
+    #[serde(skip_serializing_if = "is_first")]
+    subscription_event_number: u64,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_first(number: &u64) -> bool {
+    *number == 0
+}
+
+/// A link to the event, or the same link again if what it names is gone; `now` in ticks.
+pub(super) fn parked(
+    event: &ResolvedEvent,
+    reason: &str,
+    now: i64,
+) -> Result<NewEvent, serde_json::Error> {
+    let data = match (&event.event, &event.link) {
+        (Some(event), _) => Bytes::from(format!("{}@{}", event.revision, event.stream.as_str())),
+        (None, link) => link
+            .as_ref()
+            .map(|link| link.data.clone())
+            .unwrap_or_default(),
+    };
+    let read: Option<&RecordedEvent> = event.link.as_ref().or(event.event.as_ref());
+    let parked = Parked {
+        added: iso(now),
+        reason,
+        subscription_event_number: read.map_or(0, |read| read.revision),
+    };
+    Ok(NewEvent {
+        id: Uuid::new_v4(),
+        event_type: LINK.to_owned(),
+        is_json: false,
+        data,
+        metadata: serde_json::to_vec_pretty(&parked)?.into(),
+    })
+}
+
+fn iso(ticks: i64) -> String {
+    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ticks) * 100);
+    let text = time.ok().and_then(|time| time.format(&Rfc3339).ok());
+    text.unwrap_or_default()
+}
+
+fn json(event_type: &str, data: Vec<u8>) -> NewEvent {
+    NewEvent {
+        id: Uuid::new_v4(),
+        event_type: event_type.to_owned(),
+        is_json: true,
+        data: data.into(),
+        metadata: Bytes::new(),
+    }
+}
