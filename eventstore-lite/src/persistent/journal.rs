@@ -171,7 +171,7 @@ pub(super) async fn last_event(
 }
 
 /// Appends to a stream of the server's own and returns the revision of the last event. Whoever tombstones such a
-/// stream loses what would be in it: it is logged, and nothing else can be done.
+/// stream loses what would be in it: it is logged, and nothing else can be done. A full disk may be so for a while.
 pub(super) async fn append(
     storage: &Storage,
     stream: StreamName,
@@ -185,6 +185,7 @@ pub(super) async fn append(
     };
     match storage.write(write).await? {
         Outcome::Written { revision, .. } => Ok(revision),
+        Outcome::DiskFull => Err(StorageFailed),
         refused @ (Outcome::StreamDeleted(_)
         | Outcome::WrongRevision { .. }
         | Outcome::DeadlineExceeded) => {
@@ -206,7 +207,9 @@ pub(super) async fn clear(storage: &Storage, key: &GroupKey) -> Result<(), Stora
             change: Change::SoftDelete,
             deadline: None,
         };
-        storage.write(write).await?;
+        if storage.write(write).await? == Outcome::DiskFull {
+            return Err(StorageFailed);
+        }
     }
     Ok(())
 }
