@@ -7,6 +7,7 @@ mod batch_append;
 mod delete;
 mod features;
 mod gossip;
+mod monitoring;
 mod operations;
 mod outlet;
 mod permission;
@@ -24,10 +25,9 @@ use axum::Router;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use crate::node::Node;
-use crate::persistent::PersistentSubscriptions;
-use crate::storage::Storage;
+use crate::http::Site;
 use crate::wire::gossip::gossip_server::GossipServer;
+use crate::wire::monitoring::monitoring_server::MonitoringServer;
 use crate::wire::operations::operations_server::OperationsServer;
 use crate::wire::persistent_subscriptions::persistent_subscriptions_server::PersistentSubscriptionsServer;
 use crate::wire::server_features::server_features_server::ServerFeaturesServer;
@@ -37,31 +37,31 @@ use crate::wire::streams::streams_server::StreamsServer;
 const LARGEST_MESSAGE: usize = 16 * 1024 * 1024;
 
 /// The services; what is not there answers UNIMPLEMENTED.
-pub(crate) fn routes(
-    storage: &Arc<Storage>,
-    subscriptions: &Arc<PersistentSubscriptions>,
-    node: &Node,
-    shutdown: CancellationToken,
-) -> Router {
+pub(crate) fn routes(site: &Site, shutdown: CancellationToken) -> Router {
     let operations = operations::Service {
-        storage: Arc::clone(storage),
-        subscriptions: Arc::clone(subscriptions),
+        storage: Arc::clone(&site.storage),
+        subscriptions: Arc::clone(&site.subscriptions),
+        shutdown: shutdown.clone(),
+    };
+    let monitoring = monitoring::Service {
+        site: site.clone(),
         shutdown: shutdown.clone(),
     };
     let persistent = persistent_subscriptions::Service {
-        subscriptions: Arc::clone(subscriptions),
+        subscriptions: Arc::clone(&site.subscriptions),
         shutdown: shutdown.clone(),
     };
     let streams = streams::Service {
-        storage: Arc::clone(storage),
+        storage: Arc::clone(&site.storage),
         shutdown,
     };
     let streams = StreamsServer::new(streams).max_decoding_message_size(LARGEST_MESSAGE);
     Routes::new(streams)
+        .add_service(MonitoringServer::new(monitoring))
         .add_service(OperationsServer::new(operations))
         .add_service(PersistentSubscriptionsServer::new(persistent))
         .add_service(ServerFeaturesServer::new(features::Service))
-        .add_service(GossipServer::new(gossip::Service(node.clone())))
+        .add_service(GossipServer::new(gossip::Service(site.node.clone())))
         .into_axum_router()
         .merge(absent::routes())
 }

@@ -15,7 +15,7 @@ use crate::node::{Node, VERSION};
 use crate::persistent::PersistentSubscriptions;
 use crate::storage::Storage;
 
-/// What the pages are made of.
+/// The parts of a running server that its pages and services show.
 #[derive(Clone)]
 pub(crate) struct Site {
     pub(crate) storage: Arc<Storage>,
@@ -23,6 +23,17 @@ pub(crate) struct Site {
     pub(crate) node: Node,
     /// Whether callers must be users.
     pub(crate) is_guarded: bool,
+}
+
+impl Site {
+    /// All figures, in the text format of Prometheus.
+    pub(crate) async fn figures(&self) -> String {
+        let mut page = Page::default();
+        self.storage.metrics().write_to(&mut page);
+        self.storage.write_figures(&mut page).await;
+        self.subscriptions.write_to(&mut page);
+        page.into_text()
+    }
 }
 
 pub(crate) fn routes(site: Site) -> Router {
@@ -82,9 +93,5 @@ fn json_page(value: &Value) -> impl IntoResponse + use<> {
 }
 
 async fn metrics(State(site): State<Site>) -> impl IntoResponse {
-    let mut page = Page::default();
-    site.storage.metrics().write_to(&mut page);
-    site.storage.write_figures(&mut page).await;
-    site.subscriptions.write_to(&mut page);
-    ([(CONTENT_TYPE, MEDIA_TYPE)], page.into_text())
+    ([(CONTENT_TYPE, MEDIA_TYPE)], site.figures().await)
 }

@@ -144,12 +144,7 @@ fn builder() -> tonic::transport::Server {
 
 /// All that is served on the port, behind the gate.
 fn routes(site: &Site, gate: Gate, shutdown: &CancellationToken) -> Routes {
-    let calls = grpc::routes(
-        &site.storage,
-        &site.subscriptions,
-        &site.node,
-        shutdown.clone(),
-    );
+    let calls = grpc::routes(site, shutdown.clone());
     let all = calls
         .merge(http::routes(site.clone()))
         .merge(web::routes(site.clone(), shutdown.clone()));

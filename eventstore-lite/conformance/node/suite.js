@@ -18,6 +18,8 @@ const {
   binaryEvent,
   eventTypeFilter,
   jsonEvent,
+  persistentSubscriptionToAllSettingsFromDefaults,
+  persistentSubscriptionToStreamSettingsFromDefaults,
   streamNameFilter,
 } = require("@eventstore/db-client");
 
@@ -48,12 +50,13 @@ async function all(read) {
 }
 
 // The first `count` events of a subscription, which is ended at the latest at the deadline.
-async function take(subscription, count) {
+async function take(subscription, count, each = async () => {}) {
   const events = [];
   const timer = setTimeout(() => subscription.unsubscribe(), DEADLINE);
   try {
     for await (const event of subscription) {
       events.push(event);
+      await each(event, events.length);
       if (events.length === count) break;
     }
   } finally {
@@ -62,6 +65,11 @@ async function take(subscription, count) {
   }
   assert.equal(events.length, count, `${events.length} of ${count} events came`);
   return events;
+}
+
+async function until(condition) {
+  const end = Date.now() + DEADLINE;
+  while (!(await condition())) assert.ok(Date.now() < end, "not in time");
 }
 
 check("an appended event is read as it was written", async (client) => {
@@ -191,6 +199,62 @@ check("a link resolves to what it names", async (client) => {
   const [resolved] = await all(client.readStream(links, { resolveLinkTos: true }));
   assert.equal(resolved.event.id, events[0].id);
   assert.equal(resolved.link.id, link.id);
+});
+
+check("a persistent subscription delivers until it is acknowledged", async (client) => {
+  const [stream, group] = [name(), "group"];
+  const { events } = await append(client, stream, 3);
+  const settings = persistentSubscriptionToStreamSettingsFromDefaults({ startFrom: START });
+  await client.createPersistentSubscriptionToStream(stream, group, settings);
+  await refused(ErrorType.PERSISTENT_SUBSCRIPTION_EXISTS, () =>
+    client.createPersistentSubscriptionToStream(stream, group, settings),
+  );
+  const subscription = client.subscribeToPersistentSubscriptionToStream(stream, group);
+  const received = await take(subscription, 4, (event, count) =>
+    count === 2 ? subscription.nack("retry", "once more", event) : subscription.ack(event),
+  );
+  assert.deepEqual(ids(received).toSorted(), [...proposed(events), received[1].event.id].toSorted());
+  const info = await client.getPersistentSubscriptionToStreamInfo(stream, group);
+  assert.deepEqual([info.groupName, info.eventSource], [group, stream]);
+  await client.updatePersistentSubscriptionToStream(stream, group, { ...settings, maxRetryCount: 3 });
+  const listed = await client.listPersistentSubscriptionsToStream(stream);
+  assert.deepEqual(listed.map(({ settings }) => settings.maxRetryCount), [3]);
+  await client.deletePersistentSubscriptionToStream(stream, group);
+  await refused(ErrorType.PERSISTENT_SUBSCRIPTION_DOES_NOT_EXIST, () =>
+    client.deletePersistentSubscriptionToStream(stream, group),
+  );
+});
+
+check("parked events are replayed", async (client) => {
+  const [stream, group] = [name(), "parking"];
+  const { events } = await append(client, stream);
+  const settings = persistentSubscriptionToStreamSettingsFromDefaults({ startFrom: START });
+  await client.createPersistentSubscriptionToStream(stream, group, settings);
+  const subscription = client.subscribeToPersistentSubscriptionToStream(stream, group);
+  const parked = async () => {
+    const { stats } = await client.getPersistentSubscriptionToStreamInfo(stream, group);
+    return Number(stats.parkedMessageCount) === 1;
+  };
+  const received = await take(subscription, 2, async (event, count) => {
+    if (count === 2) return subscription.ack(event);
+    await subscription.nack("park", "later", event);
+    await until(parked);
+    await client.replayParkedMessagesToStream(stream, group);
+  });
+  assert.deepEqual(ids(received), [events[0].id, events[0].id]);
+  await client.deletePersistentSubscriptionToStream(stream, group);
+});
+
+check("a persistent subscription to $all is filtered", async (client) => {
+  const [stream, group] = [name(), `all${randomUUID()}`];
+  const settings = persistentSubscriptionToAllSettingsFromDefaults({ startFrom: START });
+  const filter = streamNameFilter({ prefixes: [stream] });
+  await client.createPersistentSubscriptionToAll(group, settings, { filter });
+  const { events } = await append(client, stream, 2);
+  const subscription = client.subscribeToPersistentSubscriptionToAll(group);
+  const received = await take(subscription, 2, (event) => subscription.ack(event));
+  assert.deepEqual(ids(received), proposed(events));
+  await client.deletePersistentSubscriptionToAll(group);
 });
 
 const planted = {

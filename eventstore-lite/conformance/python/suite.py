@@ -13,6 +13,7 @@ import uuid
 
 from kurrentdbclient import KurrentDBClient, NewEvent, StreamState
 from kurrentdbclient.exceptions import (
+    AlreadyExistsError,
     NotFoundError,
     StreamIsDeletedError,
     WrongCurrentVersionError,
@@ -251,6 +252,70 @@ def a_link_resolves_to_what_it_names(client):
 
 
 @check
+def a_persistent_subscription_delivers_until_it_is_acknowledged(client):
+    stream, group = name(), "group"
+    events, _ = append(client, stream, 3)
+    client.create_subscription_to_stream(group, stream, message_timeout=DEADLINE)
+    refused(AlreadyExistsError, lambda: client.create_subscription_to_stream(group, stream))
+    subscription = client.read_subscription_to_stream(group, stream)
+    received = []
+    with ending(subscription):
+        for event in subscription:
+            received.append(event)
+            if len(received) == 2 and event.retry_count == 0:
+                subscription.nack(event, "retry")
+            else:
+                subscription.ack(event)
+            if len(received) == 4:
+                break
+    assert sorted(ids(received)) == sorted(ids(events) + [received[1].id]), received
+    info = client.get_subscription_info(group, stream)
+    assert (info.group_name, info.event_source) == (group, stream)
+    assert group in [info.group_name for info in client.list_subscriptions_to_stream(stream)]
+    client.delete_subscription(group, stream)
+    refused(NotFoundError, lambda: client.get_subscription_info(group, stream))
+
+
+@check
+def parked_events_are_replayed(client):
+    stream, group = name(), "parking"
+    events, _ = append(client, stream, 1)
+    client.create_subscription_to_stream(group, stream)
+    subscription = client.read_subscription_to_stream(group, stream)
+    seen = []
+    with ending(subscription):
+        for event in subscription:
+            seen.append(event.id)
+            if len(seen) == 2:
+                subscription.ack(event)
+                break
+            subscription.nack(event, "park")
+            until(lambda: client.get_subscription_info(group, stream).parked_message_count == 1)
+            client.replay_parked_events(group, stream)
+    assert seen == ids(events) * 2
+    client.delete_subscription(group, stream)
+
+
+@check
+def a_persistent_subscription_to_all_is_filtered(client):
+    stream, group = name(), "all" + uuid.uuid4().hex
+    client.create_subscription_to_all(group, filter_include=[stream], filter_by_stream_name=True)
+    events, _ = append(client, stream, 2)
+    subscription = client.read_subscription_to_all(group)
+    received = []
+    with ending(subscription):
+        for event in subscription:
+            received.append(event.id)
+            subscription.ack(event)
+            if len(received) == 2:
+                break
+    assert received == ids(events)
+    client.update_subscription_to_all(group, max_retry_count=3)
+    assert client.get_subscription_info(group).max_retry_count == 3
+    client.delete_subscription(group)
+
+
+@check
 def the_cluster_is_one_leader(client):
     (member,) = [member for member in client.read_gossip() if member.state == "NODE_STATE_LEADER"]
     assert member.port > 0
@@ -259,6 +324,18 @@ def the_cluster_is_one_leader(client):
 def planted(client):
     append(client, stream := name(), 1)
     assert client.get_current_version(stream) == 1, "the planted difference"
+
+
+def until(condition):
+    """Asks until it is so; each question is a call, which is its own pause."""
+    ended = threading.Event()
+    timer = threading.Timer(DEADLINE, ended.set)
+    timer.start()
+    try:
+        while not condition():
+            assert not ended.is_set(), "not in time"
+    finally:
+        timer.cancel()
 
 
 def main():

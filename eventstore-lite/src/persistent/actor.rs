@@ -264,14 +264,13 @@ impl Actor {
     }
 
     async fn park(&mut self) {
-        match self.journal.park(&self.parking).await {
-            Ok(end) => {
-                self.parked.end = end.unwrap_or(self.parked.end);
-                for (message, _) in self.parking.drain(..) {
-                    self.group.parked(&message);
-                }
+        if let Ok(end) = self.journal.park(&self.parking).await {
+            self.parked.end = end.unwrap_or(self.parked.end);
+            for (message, _) in self.parking.drain(..) {
+                self.group.parked(&message);
             }
-            Err(StorageFailed) => tracing::error!("events could not be parked yet"),
+        } else {
+            tracing::error!("events could not be parked yet");
         }
     }
 

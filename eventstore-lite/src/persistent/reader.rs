@@ -45,7 +45,10 @@ impl Reader {
         settings: &Settings,
         checkpoint: Option<u64>,
     ) -> Result<Self, InvalidFilter> {
-        let filter = settings.filter.as_ref().map(|filter| filter.filter());
+        let filter = settings
+            .filter
+            .as_ref()
+            .map(super::settings::FilterSettings::filter);
         Ok(Self {
             key,
             filter: filter.transpose()?.map(Arc::new),
@@ -138,15 +141,12 @@ impl Reader {
         };
         for scanned in read_page.scanned {
             let Position(place) = scanned.position;
-            match scanned.event.filter(|event| !self.is_own(event)) {
-                Some(event) => {
-                    page.events.push((place, event));
-                    page.left_out = None;
-                }
-                None => {
-                    let count = page.left_out.map_or(0, |(_, count)| count);
-                    page.left_out = Some((place, count + 1));
-                }
+            if let Some(event) = scanned.event.filter(|event| !self.is_own(event)) {
+                page.events.push((place, event));
+                page.left_out = None;
+            } else {
+                let count = page.left_out.map_or(0, |(_, count)| count);
+                page.left_out = Some((place, count + 1));
             }
         }
         Ok(page)

@@ -48,7 +48,7 @@ impl From<ReadFailed> for Refused {
 /// Where a new group is to begin; it becomes a [`StartFrom`] when it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
-    Start,
+    Beginning,
     At(u64),
     End,
 }
@@ -276,7 +276,7 @@ impl PersistentSubscriptions {
     async fn start_from(&self, source: &Source, start: Start) -> Result<StartFrom, Refused> {
         let head = *self.storage.head().borrow();
         match (start, source) {
-            (Start::Start, _) => Ok(StartFrom::Start),
+            (Start::Beginning, _) => Ok(StartFrom::Start),
             (Start::At(position), Source::All) if Position(position) > head => {
                 Err(Refused::Failed(BEYOND_THE_END.to_owned()))
             }
@@ -301,7 +301,11 @@ fn check(settings: &Settings) -> Result<(), Refused> {
     if settings.read_batch_size >= settings.history_buffer_size {
         return Err(Refused::Failed(BATCH_TOO_LARGE.to_owned()));
     }
-    match settings.filter.as_ref().map(|filter| filter.filter()) {
+    match settings
+        .filter
+        .as_ref()
+        .map(super::settings::FilterSettings::filter)
+    {
         Some(Err(invalid)) => Err(Refused::Failed(invalid.to_string())),
         Some(Ok(_)) | None => Ok(()),
     }

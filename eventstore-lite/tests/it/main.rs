@@ -11,6 +11,7 @@ mod durability;
 mod golden;
 mod hostile;
 mod kill;
+mod monitoring;
 mod official_clients;
 mod restart;
 mod scavenge;

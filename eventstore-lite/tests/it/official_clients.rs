@@ -9,6 +9,10 @@ mod eventstore_4;
 mod kurrentdb_1;
 
 use tempfile::TempDir;
+use tokio::sync::OnceCell;
+
+/// Whether `eventstore` has installed the process's TLS provider. It is dead if another client did before it.
+static INSTALLED: OnceCell<()> = OnceCell::const_new();
 
 struct Server {
     url: String,
@@ -17,14 +21,26 @@ struct Server {
 
 impl Server {
     async fn new() -> Self {
-        if let Ok(url) = std::env::var("EVENTSTORE_URL") {
-            return Self { url, _own: None };
-        }
+        let server = match std::env::var("EVENTSTORE_URL") {
+            Ok(url) => Self { url, _own: None },
+            Err(_) => Self::own().await,
+        };
+        INSTALLED.get_or_init(|| server.install_provider()).await;
+        server
+    }
+
+    async fn own() -> Self {
         let (db, server) = crate::support::start().await;
         Self {
             // A single node is asked at once.
             url: format!("{}&discoveryInterval=1", server.url()),
             _own: Some((db, server)),
         }
+    }
+
+    async fn install_provider(&self) {
+        let client = eventstore::Client::new(self.url.parse().unwrap()).unwrap();
+        let operator = eventstore::operations::Client::from(client);
+        operator.server_version().await.unwrap();
     }
 }

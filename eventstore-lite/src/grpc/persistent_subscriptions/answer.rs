@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::event::{Position, RecordedEvent};
 use crate::grpc::proposed::wire_id;
-use crate::persistent::{Client, Info, Message};
+use crate::persistent::{Client, GroupKey, Info, Message};
 use crate::wire::persistent_subscriptions as wire;
 use crate::wire::persistent_subscriptions::read_resp::{
     Content, ReadEvent, SubscriptionConfirmation, read_event,
@@ -12,8 +12,9 @@ use crate::wire::persistent_subscriptions::read_resp::{
 use crate::wire::persistent_subscriptions::subscription_info::ConnectionInfo;
 use crate::wire::shared::StreamIdentifier;
 
-pub(super) fn confirmation() -> wire::ReadResp {
-    let subscription_id = uuid::Uuid::new_v4().to_string();
+/// Clients look for the group that they have joined in the id.
+pub(super) fn confirmation(key: &GroupKey) -> wire::ReadResp {
+    let subscription_id = format!("{}::{}", key.source.as_str(), key.group);
     answer(Content::SubscriptionConfirmation(
         SubscriptionConfirmation { subscription_id },
     ))

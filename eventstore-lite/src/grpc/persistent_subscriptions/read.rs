@@ -101,7 +101,7 @@ impl Joined {
 
     /// Sends what comes until the group ends or the client is gone.
     async fn deliver(&self, connection: &mut Connection) {
-        let mut sent = self.answers.send(Ok(answer::confirmation())).await;
+        let mut sent = self.answers.send(Ok(answer::confirmation(&self.key))).await;
         while sent.is_ok() {
             let Some(message) = connection.events.recv().await else {
                 return;

@@ -45,7 +45,7 @@ pub(super) fn no_options() -> Status {
     invalid("`options` is missing")
 }
 
-pub(super) fn no_stream() -> Status {
+fn no_stream() -> Status {
     invalid("`stream_option` is missing")
 }
 

@@ -4,7 +4,7 @@
 use tonic::Status;
 
 use super::refused::failed;
-use super::request::{key, no_options, no_stream, stream};
+use super::request::{key, no_options, stream};
 use crate::grpc::status::invalid;
 use crate::persistent::{FilterSettings, GroupKey, Settings, Source, Start, StartFrom, Strategy};
 use crate::wire::persistent_subscriptions as wire;
@@ -22,13 +22,18 @@ const DEFAULT_WINDOW: u32 = 32;
 pub(super) fn create(request: wire::CreateReq) -> Result<(GroupKey, Settings, Start), Status> {
     let options = request.options.ok_or_else(no_options)?;
     let settings = options.settings.ok_or_else(no_settings)?;
-    let (source, start, filter) = match options.stream_option.ok_or_else(no_stream)? {
-        create_req::options::StreamOption::Stream(options) => {
+    let (source, start, filter) = match options.stream_option {
+        None => {
+            #[expect(deprecated, reason = "the official client of Node says it so")]
+            let (stream, revision) = (options.stream_identifier, settings.revision);
+            (no_all(stream)?, Start::of_old_client(revision), None)
+        }
+        Some(create_req::options::StreamOption::Stream(options)) => {
             let start = options.revision_option.map(Into::into);
             let source = no_all(options.stream_identifier)?;
             (source, start.ok_or_else(no_revision)?, None)
         }
-        create_req::options::StreamOption::All(options) => {
+        Some(create_req::options::StreamOption::All(options)) => {
             let start = options.all_option.ok_or_else(no_position)?;
             (Source::All, start.into(), filter(options.filter_option)?)
         }
@@ -50,20 +55,35 @@ pub(super) fn create(request: wire::CreateReq) -> Result<(GroupKey, Settings, St
 pub(super) fn update(request: wire::UpdateReq) -> Result<(GroupKey, Settings, Start), Status> {
     let options = request.options.ok_or_else(no_options)?;
     let settings = options.settings.ok_or_else(no_settings)?;
-    let (source, start) = match options.stream_option.ok_or_else(no_stream)? {
-        update_req::options::StreamOption::Stream(options) => {
+    let (source, start) = match options.stream_option {
+        None => {
+            #[expect(deprecated, reason = "the official client of Node says it so")]
+            let (stream, revision) = (options.stream_identifier, settings.revision);
+            (no_all(stream)?, Start::of_old_client(revision))
+        }
+        Some(update_req::options::StreamOption::Stream(options)) => {
             let start = options.revision_option.map(Into::into);
             (
                 no_all(options.stream_identifier)?,
                 start.ok_or_else(no_revision)?,
             )
         }
-        update_req::options::StreamOption::All(options) => {
+        Some(update_req::options::StreamOption::All(options)) => {
             let start = options.all_option.ok_or_else(no_position)?;
             (Source::All, start.into())
         }
     };
     Ok((key(source, options.group_name)?, (&settings).into(), start))
+}
+
+impl Start {
+    /// Before there were `stream_option`s, the largest revision meant the end.
+    fn of_old_client(revision: u64) -> Self {
+        match revision {
+            u64::MAX => Self::End,
+            revision => Self::At(revision),
+        }
+    }
 }
 
 fn no_settings() -> Status {
@@ -141,7 +161,7 @@ macro_rules! settings_from {
             fn from(option: $request::stream_options::RevisionOption) -> Self {
                 match option {
                     $request::stream_options::RevisionOption::Revision(at) => Self::At(at),
-                    $request::stream_options::RevisionOption::Start(_) => Self::Start,
+                    $request::stream_options::RevisionOption::Start(_) => Self::Beginning,
                     $request::stream_options::RevisionOption::End(_) => Self::End,
                 }
             }
@@ -151,7 +171,7 @@ macro_rules! settings_from {
             fn from(option: $request::all_options::AllOption) -> Self {
                 match option {
                     $request::all_options::AllOption::Position(at) => Self::At(at.commit_position),
-                    $request::all_options::AllOption::Start(_) => Self::Start,
+                    $request::all_options::AllOption::Start(_) => Self::Beginning,
                     $request::all_options::AllOption::End(_) => Self::End,
                 }
             }

@@ -1,5 +1,7 @@
 //! What an official Rust client can do, done through it.
 
+mod persistent;
+
 use std::time::Duration;
 
 use uuid::Uuid;
