@@ -98,6 +98,7 @@ fn is_for_operators(path: &str) -> bool {
         || path
             .strip_prefix(PERSISTENT_SUBSCRIPTIONS)
             .is_some_and(|method| method != "Read")
+        || path.starts_with("/web/api/groups")
 }
 
 /// What is answered without credentials, so that clients can find the server and orchestrators can watch it.
@@ -170,7 +171,12 @@ mod tests {
         let create = format!("{PERSISTENT_SUBSCRIPTIONS}Create");
         let shutdown = "/event_store.client.operations.Operations/Shutdown";
         assert!(USER.may_call(&read));
-        for path in [&create, shutdown] {
+        for path in [
+            &create,
+            shutdown,
+            "/web/api/groups",
+            "/web/api/groups/replay",
+        ] {
             assert!(!USER.may_call(path));
             assert!(OPERATOR.may_call(path) && ADMIN.may_call(path));
             assert!(Caller::Anyone.may_call(path));

@@ -1,9 +1,10 @@
-//! A page to look around with: streams, events, what happens now, figures. It is in the binary and needs nothing else.
+//! A page to look around with: streams, events, what happens now, persistent subscriptions, figures. It is in the binary and needs nothing else.
 //!
 //! Invariants: what callers may not read over gRPC they do not see here; numbers are texts, because browsers round what
-//! is above 2⁵³; everything answered is bounded.
+//! is above 2⁵³; streams and events come in pages.
 
 mod api;
+mod groups;
 mod shown;
 mod tail;
 
@@ -39,6 +40,7 @@ pub(crate) fn routes(site: Site, shutdown: CancellationToken) -> Router {
             get(async || asset("text/css; charset=utf-8", STYLE)),
         )
         .merge(api::routes(site.clone()))
+        .merge(groups::routes(site.clone()))
         .merge(tail::routes(site, shutdown))
 }
 

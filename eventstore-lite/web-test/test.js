@@ -9,13 +9,20 @@ const { mkdtempSync, rmSync } = require("node:fs");
 const { tmpdir } = require("node:os");
 const path = require("node:path");
 const { chromium } = require("playwright-core");
-const { EventStoreDBClient, binaryEvent, jsonEvent } = require("@eventstore/db-client");
+const {
+  EventStoreDBClient,
+  START,
+  binaryEvent,
+  jsonEvent,
+  persistentSubscriptionToStreamSettingsFromDefaults,
+} = require("@eventstore/db-client");
 
 const server = process.env.SERVER;
 const screenshots = process.env.SCREENSHOTS;
 const checks = [];
 const check = (title, run) => checks.push({ title, run });
 
+const DEADLINE = 60_000;
 const HOSTILE = `<img src=x onerror="document.title='owned'">`;
 
 async function fill(client) {
@@ -91,6 +98,28 @@ check("a live page shows what happens now, of one stream or of all", async (page
   await page.screenshot({ path: path.join(screenshots, "live.png") });
 });
 
+check("parked events are counted, and come again on request", async (page, client) => {
+  const settings = persistentSubscriptionToStreamSettingsFromDefaults({ startFrom: START });
+  await client.createPersistentSubscriptionToStream("orders-1", "mail", settings);
+  const subscription = client.subscribeToPersistentSubscriptionToStream("orders-1", "mail", { bufferSize: 1 });
+  const events = subscription[Symbol.asyncIterator]();
+  const { value: parked } = await events.next();
+  await subscription.nack("park", "later", parked);
+  await open(page, "#/groups");
+  const row = page.getByRole("row", { name: "mail" });
+  await row.waitFor();
+  while ((await row.locator("td").nth(6).innerText()) !== "1") {
+    await page.getByRole("button", { name: "Refresh" }).click();
+  }
+  await page.screenshot({ path: path.join(screenshots, "groups.png") });
+  await row.getByRole("button", { name: "Replay parked" }).click();
+  for (let again = null; again?.event.id !== parked.event.id; ) {
+    ({ value: again } = await events.next());
+    await subscription.ack(again);
+  }
+  await subscription.unsubscribe();
+});
+
 check("a stream that is not there is told", async (page) => {
   await open(page, "#/stream/nothing-1");
   await page.getByRole("alert").filter({ hasText: "no such stream" }).waitFor();
@@ -134,6 +163,10 @@ function watch(page) {
   return seen;
 }
 
+function late() {
+  return new Promise((_, reject) => setTimeout(() => reject(new Error("not in time")), DEADLINE).unref());
+}
+
 async function main() {
   const client = EventStoreDBClient.connectionString(`esdb://${server}?tls=false`);
   // The planted difference is looked for in what the checks left behind.
@@ -148,7 +181,7 @@ async function main() {
   let failed = 0;
   for (const { title, run } of all) {
     try {
-      await run(page, client, seen);
+      await Promise.race([run(page, client, seen), late()]);
       console.log(`ok      ${title}`);
     } catch (error) {
       failed += 1;

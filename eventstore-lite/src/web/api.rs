@@ -39,12 +39,17 @@ async fn streams(
     Extension(caller): Extension<Caller>,
     Query(names): Query<Names>,
 ) -> Result<impl IntoResponse, Refused> {
+    // Who may read a stream of this name may read all whose names begin so. The metadata of system streams begin as
+    // all metadata do.
+    let hardest = match names.prefix.as_str() {
+        "$$" => "$$$",
+        prefix => prefix,
+    };
+    readable(caller, Some(&StreamName::stored(hardest)))?;
     let listed = site.storage.list_streams(names.prefix, names.after).await?;
     let next = listed.last().map(|stream| stream.name.as_str().to_owned());
-    let visible = listed
+    let streams: Vec<_> = listed
         .iter()
-        .filter(|stream| caller.read(Some(&stream.name)).is_ok());
-    let streams: Vec<_> = visible
         .map(|stream| {
             json!({
                 "name": stream.name.as_str(),
@@ -74,11 +79,14 @@ impl Place {
             .transpose();
         let name =
             name.map_err(|_| Refused(StatusCode::BAD_REQUEST, "this is no stream's name"))?;
-        match caller.read(name.as_ref()) {
-            Ok(()) => Ok(name),
-            Err(_) => Err(Refused(StatusCode::FORBIDDEN, "you may not read this")),
-        }
+        readable(caller, name.as_ref())?;
+        Ok(name)
     }
+}
+
+fn readable(caller: Caller, stream: Option<&StreamName>) -> Result<(), Refused> {
+    let allowed = caller.read(stream);
+    allowed.map_err(|_| Refused(StatusCode::FORBIDDEN, "you may not read this"))
 }
 
 async fn events(

@@ -137,6 +137,31 @@ function stopTail() {
   tail = null;
 }
 
+async function groups() {
+  const [view, body] = table("Stream", "Group", "Strategy", "State", "Clients", "In flight", "Parked", "Checkpoint", "Last read", "");
+  const load = async () => {
+    const rows = (await asJson("/web/api/groups")).map((group) => {
+      const { stream, strategy, state, clients, in_flight, parked, checkpoint, last } = group;
+      const facts = [group.group, strategy, state, clients, in_flight, parked, checkpoint ?? "–", last ?? "–"];
+      const replay = make("button", { type: "button", click: () => replayParked(group).then(load).catch(failed) }, "Replay parked");
+      replay.disabled = parked === "0";
+      const cells = [stream === "$all" ? "$all" : linkTo(stream), ...facts, replay].map((cell) => make("td", {}, cell));
+      return make("tr", {}, ...cells);
+    });
+    body.replaceChildren(...rows);
+  };
+  const again = make("button", { type: "button", click: () => load().catch(failed) }, "Refresh");
+  main.replaceChildren(make("h1", {}, "Persistent subscriptions"), make("div", { class: "bar" }, again), view);
+  await load();
+}
+
+async function replayParked({ stream, group }) {
+  const body = JSON.stringify({ stream, group });
+  const headers = { "content-type": "application/json" };
+  const answer = await fetch("/web/api/groups/replay", { method: "POST", headers, body });
+  if (!answer.ok) throw new Error((await answer.text()) || answer.statusText);
+}
+
 async function figures() {
   const text = await (await ask("/metrics")).text();
   const help = new Map();
@@ -162,7 +187,7 @@ function route() {
     if (link.hash === `#/${view}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  const views = { all: () => events(), stream: () => events(decodeURIComponent(name)), figures };
+  const views = { all: () => events(), stream: () => events(decodeURIComponent(name)), groups, figures };
   (views[view] ?? streams)().catch(failed);
 }
 

@@ -71,6 +71,7 @@ impl Feed {
             from: last.map_or(0, |last| last + 1),
             resolve_links: true,
             only_visible: false,
+            limit: BATCH,
         });
         Ok(Self::new(site, head, from))
     }

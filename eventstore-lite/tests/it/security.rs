@@ -346,3 +346,43 @@ async fn a_user_of_the_file_is_let_in() {
     denied(append(&certificates.client(port, Some("ada:changed")), "s").await);
     server.kill().await;
 }
+
+#[tokio::test]
+async fn the_page_shows_a_user_what_the_user_may_read() {
+    let secured = Secured::start().await;
+    append(&secured.client_of("user"), "s").await.unwrap();
+    append(&secured.client_of("admin"), "$s").await.unwrap();
+    let status = async |request: &str, user: &str| {
+        let credentials = BASE64_STANDARD.encode(format!("{user}:{PASSWORD}"));
+        let headers = format!("Authorization: Basic {credentials}\r\n");
+        let answer = secured.http(request, &headers).await;
+        answer.split(' ').nth(1).unwrap().to_owned()
+    };
+    for (request, user, expected) in [
+        ("GET /web", "nobody", "401"),
+        ("GET /web", "user", "200"),
+        ("GET /web/api/events?stream=s", "user", "200"),
+        ("GET /web/api/events?stream=$s", "user", "403"),
+        ("GET /web/api/events?stream=$s", "admin", "200"),
+        ("GET /web/api/events", "user", "403"),
+        ("GET /web/api/tail?stream=$s", "user", "403"),
+        ("GET /web/api/streams?prefix=$", "user", "403"),
+        ("GET /web/api/streams?prefix=$$", "user", "403"),
+        ("GET /web/api/streams?prefix=$ce-", "user", "200"),
+        ("GET /web/api/streams?prefix=$", "admin", "200"),
+        ("GET /web/api/groups", "user", "403"),
+        ("GET /web/api/groups", "admin", "200"),
+        ("GET /web/api/events?before=x", "admin", "400"),
+        // A form that another site's page sends looks like this.
+        ("POST /web/api/groups/replay", "admin", "415"),
+    ] {
+        assert_eq!(status(request, user).await, expected, "{request} by {user}");
+    }
+    let credentials = BASE64_STANDARD.encode(format!("user:{PASSWORD}"));
+    let headers = format!("Authorization: Basic {credentials}\r\n");
+    let listed = secured.http("GET /web/api/streams?prefix=", &headers).await;
+    assert!(
+        listed.contains("\"s\"") && !listed.contains("$s"),
+        "{listed}"
+    );
+}

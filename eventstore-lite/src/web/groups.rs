@@ -1,0 +1,72 @@
+//! Persistent subscriptions: how they stand, and the replay of what they have parked.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Refused;
+use crate::http::Site;
+use crate::persistent::{Ended, GroupKey, Info, Source};
+
+pub(super) fn routes(site: Site) -> Router {
+    Router::new()
+        .route("/web/api/groups", get(groups))
+        .route("/web/api/groups/replay", post(replay))
+        .with_state(site)
+}
+
+async fn groups(State(site): State<Site>) -> Json<Value> {
+    let mut groups = Vec::new();
+    for (_, group) in site.subscriptions.all() {
+        // A group that has ended meanwhile is not there any more.
+        groups.extend(group.info().await.ok().as_ref().map(shown));
+    }
+    Json(json!(groups))
+}
+
+fn shown(info: &Info) -> Value {
+    let place = |place: Option<u64>| place.map(|place| place.to_string());
+    json!({
+        "stream": info.key.source.as_str(),
+        "group": info.key.group,
+        "strategy": info.settings.named_consumer_strategy.name(),
+        "state": if info.is_live { "live" } else { "catching up" },
+        "clients": info.clients.len().to_string(),
+        "in_flight": info.in_flight.to_string(),
+        "parked": info.parked.to_string(),
+        "checkpoint": place(info.checkpoint),
+        "last": place(info.last_known),
+    })
+}
+
+#[derive(Deserialize)]
+struct Group {
+    stream: String,
+    group: String,
+}
+
+/// Takes nothing but JSON, which a page from elsewhere cannot send.
+async fn replay(
+    State(site): State<Site>,
+    Json(Group { stream, group }): Json<Group>,
+) -> Result<StatusCode, Refused> {
+    let source = Source::named(&stream);
+    let group = site.subscriptions.find(&GroupKey { source, group });
+    let group = group.ok_or(NO_GROUP)?;
+    group.replay_parked(None).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+const NO_GROUP: Refused = Refused(
+    StatusCode::NOT_FOUND,
+    "there is no such persistent subscription",
+);
+
+impl From<Ended> for Refused {
+    fn from(_: Ended) -> Self {
+        NO_GROUP
+    }
+}
