@@ -11,12 +11,10 @@ use serde_json::{Map, Value};
 use crate::event::NewEvent;
 use crate::storage::{Change, Write};
 use crate::stream_name::StreamName;
+use crate::system_streams::is_index;
 
 pub(crate) use gate::{Door, Gate, access_denied, guard};
 pub use users::{Role, Users, hash_password};
-
-/// The system streams that everybody may read: those of the standard projections.
-const FOR_ALL: [&str; 5] = ["$streams", "$ce-", "$et-", "$bc-", "$category-"];
 
 /// Who makes a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +40,6 @@ pub(crate) enum Denied {
 impl Caller {
     /// Streams that begin with `$`, and all of them together (`None`), are read by admins, but for the indexes.
     pub(crate) fn read(self, stream: Option<&StreamName>) -> Result<(), Denied> {
-        let is_index = |name: &str| FOR_ALL.iter().any(|index| name.starts_with(index));
         let for_all =
             stream.is_some_and(|name| is_index(name.as_str()) || !is_system_stream(name.as_str()));
         self.allowed(for_all)

@@ -18,6 +18,9 @@ pub struct Config {
     pub security: Security,
     /// What memory and file descriptors depend on.
     pub limits: Limits,
+    /// Whether system streams (`$streams`, `$ce-…`, `$et-…`, `$bc-…`, `$category-…`) link to what is written, and,
+    /// from the first start with this on, to what is there already.
+    pub system_projections: bool,
     /// Answers before the data is on disk: a power cut then loses acknowledged events. It exists so that
     /// the test of durability can be seen to fail.
     pub unsafe_disable_flush_to_disk: bool,
@@ -32,6 +35,7 @@ impl Config {
             advertised: Advertised::default(),
             security: Security::Insecure,
             limits: Limits::default(),
+            system_projections: false,
             unsafe_disable_flush_to_disk: false,
         }
     }

@@ -29,6 +29,7 @@ mod retention;
 mod server;
 mod storage;
 mod stream_name;
+mod system_streams;
 mod tls;
 mod web;
 pub mod wire;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::{Advertised, Config, Limits, Role, Security, Users};
 use anyhow::{Context, Result, bail, ensure};
 use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, ValueEnum};
 
 /// The variables that passwords are taken from; on a command line others could read them.
 const ADMIN_PASSWORD: &str = "EVENTSTORE_DEFAULT_ADMIN_PASSWORD";
@@ -33,6 +33,8 @@ pub(crate) struct Options {
     trust: Trust,
     #[command(flatten)]
     database: Database,
+    #[command(flatten)]
+    projections: Projections,
     #[command(flatten)]
     bounds: Bounds,
 }
@@ -105,6 +107,38 @@ struct Database {
 }
 
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Projections")]
+struct Projections {
+    /// Serve the system streams $streams, $ce-…, $et-…, $bc-… and $category-…
+    #[arg(long, alias = "start-standard-projections", env = "EVENTSTORE_START_STANDARD_PROJECTIONS",
+        action = ArgAction::Set, value_parser = BoolishValueParser::new(), num_args = 0..=1, require_equals = true,
+        default_value = "false", default_missing_value = "true", hide_default_value = true, value_name = "BOOL")]
+    system_projections: bool,
+    /// The same in other words: system and all both serve the system streams. There are no other projections
+    #[arg(
+        long,
+        env = "EVENTSTORE_RUN_PROJECTIONS",
+        ignore_case = true,
+        default_value = "none"
+    )]
+    run_projections: RunProjections,
+}
+
+/// As the real server has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum RunProjections {
+    None,
+    System,
+    All,
+}
+
+impl Projections {
+    fn are_on(&self) -> bool {
+        self.system_projections || self.run_projections != RunProjections::None
+    }
+}
+
+#[derive(Args, Debug)]
 #[command(next_help_heading = "Limits")]
 struct Bounds {
     /// The most connections at once; others wait to be accepted
@@ -152,6 +186,7 @@ impl Options {
             readers: self.bounds.reader_threads_count,
             page_cache: self.bounds.page_cache_size,
         };
+        config.system_projections = self.projections.are_on();
         config.unsafe_disable_flush_to_disk = self.database.unsafe_disable_flush_to_disk;
         Ok(config)
     }

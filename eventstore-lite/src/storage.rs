@@ -14,6 +14,7 @@ mod migrations;
 mod read_all;
 mod read_stream;
 mod readers;
+mod records;
 mod rows;
 mod scavenge;
 mod schema;
@@ -41,6 +42,7 @@ pub(crate) use catalog::Listed;
 pub(crate) use copy::{backup, restore};
 use folder::Folder;
 pub(crate) use integrity::verify;
+use ledger::Ledger;
 pub(crate) use read_all::{AllPage, AllRead};
 pub(crate) use read_stream::{Followed, StreamFollow, StreamPage, StreamRead, Tombstoned};
 use readers::Readers;
@@ -126,7 +128,11 @@ impl Storage {
         folder.flush_entries()?;
         let page_cache = config.limits.page_cache;
         schema::bound_cache(&connection, page_cache).context("opening the database")?;
-        let writer = Writer::start(connection, folder.lock, config.limits.queued_bytes)?;
+        let mut ledger = Ledger::open(connection).context("reading the state of the log")?;
+        if config.system_projections {
+            ledger.make_links().context("making system streams")?;
+        }
+        let writer = Writer::start(ledger, folder.lock, config.limits.queued_bytes)?;
         let readers = Readers::open(path, config.limits.readers, page_cache)
             .context("opening the database to read")?;
         Ok(Self {

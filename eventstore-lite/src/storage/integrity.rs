@@ -27,7 +27,8 @@ const END: usize = 256;
 /// The most findings of one check.
 const MOST_FINDINGS: usize = 20;
 
-/// What is checked: which rows are `some_events` and `some_streams` in [`CHECKS`]. A stream is `gone` when it,
+/// What is checked: which rows are `some_events`, `some_streams` and `some_links` in [`CHECKS`]. All links are
+/// looked at, or none: those of the end have no index. A stream is `gone` when it,
 /// or the stream that it is the metadata of, has a tombstone: a scavenge leaves nothing else of it.
 #[derive(Clone, Copy, Debug)]
 enum Scope {
@@ -37,18 +38,20 @@ enum Scope {
 
 impl Scope {
     fn tables(self) -> String {
-        let (events, streams) = match self {
+        let (events, streams, links) = match self {
             Self::End => (
                 format!("ORDER BY position DESC LIMIT {END}"),
                 "WHERE id IN (SELECT stream FROM some_events)",
+                "WHERE false",
             ),
-            Self::Everything => (String::new(), ""),
+            Self::Everything => (String::new(), "", ""),
         };
         format!(
             "WITH some_events AS (SELECT position, stream, revision, id, created FROM events {events}),
              some_streams AS (SELECT *, tombstoned OR EXISTS (SELECT 1 FROM streams o
                      WHERE s.name GLOB '$$*' AND o.name = substr(s.name, 3) AND o.tombstoned) AS gone
-                 FROM streams s {streams}) "
+                 FROM streams s {streams}),
+             some_links AS (SELECT * FROM links {links}) "
         )
     }
 }
@@ -77,6 +80,7 @@ const CHECKS: &[&str] = &[
      FROM some_events e JOIN streams s ON s.id = e.stream
      WHERE revision BETWEEN 1 AND {tombstone} - 1
      AND NOT EXISTS (SELECT 1 FROM events p WHERE p.stream = e.stream AND p.revision = e.revision - 1)
+     AND NOT EXISTS (SELECT 1 FROM links p WHERE p.stream = e.stream AND p.revision = e.revision - 1)
      AND EXISTS (SELECT 1 FROM events p WHERE p.stream = e.stream AND p.revision < e.revision)",
     "SELECT 'revision ' || revision || ' of stream ' || name || ' is not after its predecessor in the log'
      FROM some_events e JOIN streams s ON s.id = e.stream
@@ -84,13 +88,31 @@ const CHECKS: &[&str] = &[
          (SELECT p.position FROM events p WHERE p.stream = e.stream AND p.revision = e.revision - 1)",
     "SELECT 'stream ' || name || ' has no beginning, and nothing that explains it' FROM some_streams s
      WHERE NOT tombstoned AND NOT has_metadata AND name NOT GLOB '$$*' AND last IS NOT NULL
-     AND NOT EXISTS (SELECT 1 FROM events e WHERE e.stream = s.id AND e.revision = 0)",
+     AND NOT EXISTS (SELECT 1 FROM events e WHERE e.stream = s.id AND e.revision = 0)
+     AND NOT EXISTS (SELECT 1 FROM links l WHERE l.stream = s.id AND l.revision = 0)",
     "SELECT 'stream ' || name || ' ends with revision ' || coalesce(max(e.revision), 'none') ||
          ', and is said to end with ' || coalesce(last, 'none')
      FROM some_streams s LEFT JOIN events e ON e.position =
          (SELECT l.position FROM events l WHERE l.stream = s.id AND l.revision < {tombstone}
           ORDER BY l.revision DESC LIMIT 1)
+     WHERE NOT EXISTS (SELECT 1 FROM links l WHERE l.stream = s.id)
      GROUP BY s.id HAVING max(e.revision) IS NOT last AND (max(e.revision) IS NOT NULL OR NOT gone)",
+    "SELECT 'stream ' || name || ' ends with a link or revision ' || found || ', and is said to end with ' ||
+         coalesce(last, 'none')
+     FROM (SELECT name, last, max(
+             (SELECT l.revision FROM links l WHERE l.stream = s.id ORDER BY l.revision DESC LIMIT 1),
+             coalesce((SELECT e.revision FROM events e WHERE e.stream = s.id AND e.revision < {tombstone}
+                 ORDER BY e.revision DESC LIMIT 1), 0)) AS found FROM some_streams s)
+     WHERE found IS NOT NULL AND found IS NOT last",
+    "SELECT 'link ' || revision || ' of stream ' || stream || ' is beyond the head, or of or to no stream'
+     FROM some_links l WHERE position > (SELECT max(linked) FROM log)
+     OR NOT EXISTS (SELECT 1 FROM streams s WHERE s.id = l.stream)
+     OR NOT EXISTS (SELECT 1 FROM streams s WHERE s.id = l.target)",
+    "SELECT 'link ' || revision || ' of stream ' || name || ' is not preceded by its neighbour'
+     FROM some_links l JOIN streams s ON s.id = l.stream
+     WHERE revision > 0 AND NOT has_metadata
+     AND NOT EXISTS (SELECT 1 FROM links p WHERE p.stream = l.stream AND p.revision = l.revision - 1)
+     AND NOT EXISTS (SELECT 1 FROM events p WHERE p.stream = l.stream AND p.revision = l.revision - 1)",
     "SELECT 'the tombstone of stream ' || name || ' and its mark do not agree' FROM some_streams s
      WHERE tombstoned <> EXISTS (SELECT 1 FROM events e WHERE e.stream = s.id AND e.revision = {tombstone})",
 ];

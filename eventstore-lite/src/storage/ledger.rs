@@ -3,6 +3,8 @@
 //!
 //! Invariant: `streams` agrees with what the transaction sees; it is emptied when a transaction fails.
 
+mod indexing;
+
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -31,6 +33,8 @@ pub(super) struct Ledger {
     committed: Position,
     /// `created` never goes back, whatever the clock does: `$maxAge` relies on it.
     created: i64,
+    /// Whether system streams link to what is written.
+    makes_links: bool,
 }
 
 impl Ledger {
@@ -48,6 +52,7 @@ impl Ledger {
             head,
             committed: head,
             created,
+            makes_links: false,
         })
     }
 
@@ -66,8 +71,10 @@ impl Ledger {
             rows::save_stream(&self.connection, name, &self.streams[name])?;
         }
         if self.head != self.committed {
-            let mut statement = self.connection.prepare_cached("UPDATE log SET head = ?1")?;
-            statement.execute([self.head.to_sql()])?;
+            let mut statement = self.connection.prepare_cached(
+                "UPDATE log SET head = ?1, linked = CASE WHEN ?2 THEN ?1 ELSE linked END",
+            )?;
+            statement.execute((self.head.to_sql(), self.makes_links))?;
         }
         self.connection.execute_batch("COMMIT")?;
         self.committed = self.head;
@@ -239,8 +246,9 @@ impl Ledger {
             data: Bytes::new(),
             metadata: Bytes::new(),
         };
-        self.insert(stream.id, TOMBSTONE_REVISION, &event)?;
+        let place = self.insert(stream.id, TOMBSTONE_REVISION, &event)?;
         self.change(name, stream);
+        self.link(name, place, &event)?;
         if let Some(original) = name.original() {
             self.set_retention(&original, &event)?;
         }
@@ -253,13 +261,13 @@ impl Ledger {
     fn append_event(&mut self, name: &StreamName, event: &NewEvent) -> Result<()> {
         let mut stream = self.stream(name)?;
         let revision = stream.last.map_or(0, |last| last + 1);
-        self.insert(stream.id, revision, event)?;
+        let place = self.insert(stream.id, revision, event)?;
         stream.last = Some(revision);
         self.change(name, stream);
-        Ok(())
+        self.link(name, place, event)
     }
 
-    fn insert(&mut self, stream: i64, revision: u64, event: &NewEvent) -> Result<()> {
+    fn insert(&mut self, stream: i64, revision: u64, event: &NewEvent) -> Result<Place> {
         self.head = self.head.next();
         let place = Place {
             position: self.head,
@@ -267,7 +275,8 @@ impl Ledger {
             revision,
             created: self.created,
         };
-        rows::insert_event(&self.connection, place, event)
+        rows::insert_event(&self.connection, place, event)?;
+        Ok(place)
     }
 
     fn change(&mut self, name: &StreamName, stream: Stream) {

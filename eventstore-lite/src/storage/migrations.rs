@@ -13,7 +13,7 @@ const APPLICATION_ID: i32 = 0x4553_4C54;
 
 /// The step at index *n* leads from version *n* to version *n* + 1, which is kept as `PRAGMA user_version`.
 /// Version 0 is an empty file, or a database of before versions were kept, which has the tables of version 1.
-pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
+pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
 
 const VERSION_1: &str = "
 CREATE TABLE IF NOT EXISTS log (
@@ -48,6 +48,21 @@ CREATE INDEX IF NOT EXISTS events_by_id ON events (stream, id);
 
 /// Whether bytes of removed events may still be in the files.
 const VERSION_2: &str = "ALTER TABLE log ADD COLUMN erasing INTEGER NOT NULL DEFAULT 0";
+
+/// The links of system streams, each a record of `stream`: to an event by its revision in `target`. The event at
+/// `position` made it. Up to `linked` all events have their links.
+const VERSION_3: &str = "
+ALTER TABLE log ADD COLUMN linked INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE links (
+    stream INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    target INTEGER NOT NULL,
+    target_revision INTEGER NOT NULL,
+    created INTEGER NOT NULL,
+    PRIMARY KEY (stream, revision)
+) STRICT, WITHOUT ROWID;
+";
 
 /// Why a database is left alone.
 #[derive(Debug, thiserror::Error)]

@@ -1,16 +1,18 @@
 //! Pages of one stream, for reads with a count and for subscriptions.
 
-use rusqlite::{Connection, Params, Result};
+use rusqlite::{Connection, OptionalExtension, Params, Result};
 
 use super::links::Resolver;
-use super::rows::{self, EVENT};
 use super::visible::{Found, Visible, find};
+use super::{records, rows};
 use crate::clock;
 use crate::event::{Direction, ResolvedEvent, TOMBSTONE_REVISION, revision_to_sql};
 use crate::stream_name::StreamName;
 
 /// After this many bytes a page ends early.
 pub(super) const PAGE_BYTES: usize = 1024 * 1024;
+
+const BETWEEN: &str = "e.stream = ?1 AND e.revision BETWEEN ?2 AND ?3";
 
 /// A page of a read with a count.
 #[derive(Clone, Debug)]
@@ -78,14 +80,16 @@ fn forwards(resolver: Resolver<'_>, stream: Visible, read: &StreamRead) -> Resul
         revision_to_sql(read.from.max(stream.first)),
         revision_to_sql(end.min(stream.last)),
     );
-    let sql =
-        format!("{EVENT} WHERE e.stream = ?1 AND e.revision BETWEEN ?2 AND ?3 ORDER BY e.revision");
+    let sql = records::query(&read.stream, BETWEEN, "");
     let (events, cut_after) = collect(resolver, &sql, bounds)?;
     let mut next = cut_after.unwrap_or(end.min(stream.last)) + 1;
     if events.is_empty() && next <= stream.last {
         // A scavenge has removed these revisions, and then the metadata has changed.
-        let sql = "SELECT min(revision) FROM events WHERE stream = ?1 AND revision >= ?2";
-        next = revision(resolver.connection, sql, stream.id, next)?.unwrap_or(stream.last + 1);
+        let table = records::table(&read.stream);
+        let sql = format!(
+            "SELECT revision FROM {table} WHERE stream = ?1 AND revision >= ?2 ORDER BY revision LIMIT 1"
+        );
+        next = revision(resolver.connection, &sql, stream.id, next)?.unwrap_or(stream.last + 1);
     }
     Ok(page(events, next, next > stream.last))
 }
@@ -94,15 +98,16 @@ fn backwards(resolver: Resolver<'_>, stream: Visible, read: &StreamRead) -> Resu
     let from = read.from.min(stream.last);
     let end = from.saturating_sub(read.limit - 1).max(stream.first);
     let bounds = (stream.id, revision_to_sql(end), revision_to_sql(from));
-    let sql = format!(
-        "{EVENT} WHERE e.stream = ?1 AND e.revision BETWEEN ?2 AND ?3 ORDER BY e.revision DESC"
-    );
+    let sql = records::query(&read.stream, BETWEEN, "DESC");
     let (events, cut_after) = collect(resolver, &sql, bounds)?;
     let least = cut_after.unwrap_or(end.min(from));
     let mut next = least.checked_sub(1).filter(|_| least > stream.first);
     if let (true, Some(below)) = (events.is_empty(), next) {
-        let sql = "SELECT max(revision) FROM events WHERE stream = ?1 AND revision <= ?2";
-        let found = revision(resolver.connection, sql, stream.id, below)?;
+        let table = records::table(&read.stream);
+        let sql = format!(
+            "SELECT revision FROM {table} WHERE stream = ?1 AND revision <= ?2 ORDER BY revision DESC LIMIT 1"
+        );
+        let found = revision(resolver.connection, &sql, stream.id, below)?;
         next = found.filter(|found| *found >= stream.first);
     }
     Ok(StreamPage::Events {
@@ -117,9 +122,9 @@ fn backwards(resolver: Resolver<'_>, stream: Visible, read: &StreamRead) -> Resu
 fn revision(connection: &Connection, sql: &str, stream: i64, beside: u64) -> Result<Option<u64>> {
     let mut statement = connection.prepare_cached(sql)?;
     let found = statement.query_row((stream, revision_to_sql(beside)), |row| {
-        row.get::<_, Option<i64>>(0)
+        row.get::<_, i64>(0)
     });
-    Ok(found?.map(i64::unsigned_abs))
+    Ok(found.optional()?.map(i64::unsigned_abs))
 }
 
 /// Takes rows until the page is full; then also says after which revision it was cut.
@@ -193,8 +198,8 @@ pub(super) fn follow(connection: &Connection, follow: &StreamFollow) -> Result<F
         now,
     };
     let limit = follow.limit.min(StreamFollow::MOST);
-    let sql =
-        format!("{EVENT} WHERE e.stream = ?1 AND e.revision >= ?2 ORDER BY e.revision LIMIT ?3");
+    let condition = "e.stream = ?1 AND e.revision >= ?2";
+    let sql = records::query(&follow.stream, condition, "LIMIT ?3");
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query((
         stream.id,

@@ -147,6 +147,28 @@ pub(super) fn insert_event(connection: &Connection, place: Place, event: &NewEve
     Ok(())
 }
 
+/// Adds a link to the event at `place` as a record of a stream, the system stream of this id and revision.
+pub(super) fn insert_link(
+    connection: &Connection,
+    (stream, revision): (i64, u64),
+    place: Place,
+    target: i64,
+) -> Result<()> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO links (stream, revision, position, target, target_revision, created)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    statement.execute((
+        stream,
+        revision_to_sql(revision),
+        place.position.to_sql(),
+        target,
+        revision_to_sql(place.revision),
+        place.created,
+    ))?;
+    Ok(())
+}
+
 /// Reads a row of [`EVENT`].
 pub(super) fn event(row: &Row<'_>) -> Result<RecordedEvent> {
     let name: &str = row.get_ref(1)?.as_str()?;

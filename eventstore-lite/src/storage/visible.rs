@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Result};
 
-use super::rows;
+use super::{records, rows};
 use crate::event::revision_to_sql;
 use crate::retention::Retention;
 use crate::stream_name::StreamName;
@@ -38,7 +38,12 @@ pub(super) fn find(connection: &Connection, name: &StreamName, now: i64) -> Resu
     };
     let retention = stream.retention(name);
     let by_number = retention.first_visible(last);
-    let first = first_young_enough(connection, (stream.id, by_number, last), retention, now)?;
+    let first = first_young_enough(
+        (connection, records::table(name)),
+        (stream.id, by_number, last),
+        retention,
+        now,
+    )?;
     Ok(Found::Stream(Visible {
         id: stream.id,
         last,
@@ -57,7 +62,7 @@ fn is_tombstoned(connection: &Connection, name: &StreamName) -> Result<bool> {
 /// Looks for the first revision from `first` on whose event is young enough, by bisection: `created` never
 /// goes back. Revisions that a scavenge has removed are passed over.
 fn first_young_enough(
-    connection: &Connection,
+    (connection, table): (&Connection, &str),
     (stream, first, last): (i64, u64, u64),
     retention: Retention,
     now: i64,
@@ -65,10 +70,10 @@ fn first_young_enough(
     let Some(oldest) = retention.oldest_visible(now) else {
         return Ok(first);
     };
-    let mut statement = connection.prepare_cached(
-        "SELECT revision, created FROM events WHERE stream = ?1 AND revision BETWEEN ?2 AND ?3
-         ORDER BY revision LIMIT 1",
-    )?;
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT revision, created FROM {table} WHERE stream = ?1 AND revision BETWEEN ?2 AND ?3
+         ORDER BY revision LIMIT 1"
+    ))?;
     let (mut low, mut high) = (first, (last + 1).max(first));
     let mut found = None;
     while low < high {

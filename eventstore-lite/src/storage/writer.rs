@@ -5,8 +5,8 @@ use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use anyhow::{Context, Result};
-use rusqlite::{Connection, ErrorCode};
+use anyhow::Result;
+use rusqlite::ErrorCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -61,8 +61,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the thread, which keeps `lock` for as long as it can still write.
-    pub(super) fn start(connection: Connection, lock: File, queued_bytes: usize) -> Result<Self> {
-        let ledger = Ledger::open(connection).context("reading the state of the log")?;
+    pub(super) fn start(ledger: Ledger, lock: File, queued_bytes: usize) -> Result<Self> {
         let heads = Arc::new(Heads::new(ledger.committed()));
         let metrics = Arc::new(Metrics::default());
         let (queue, queued) = mpsc::channel(LONGEST_QUEUE);

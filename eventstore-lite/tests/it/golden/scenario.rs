@@ -10,6 +10,8 @@ use serde_json::Value;
 pub(crate) struct Scenario {
     pub(crate) name: String,
     pub(crate) steps: Vec<Step>,
+    /// Empty where positions are not compared.
+    #[serde(default)]
     pub(crate) positions_ascending: Vec<String>,
 }
 

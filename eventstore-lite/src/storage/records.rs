@@ -1,0 +1,42 @@
+//! The records of a stream: its events; and, of a system stream, also the links that an index has for it. Both
+//! are numbered together, so every revision is one or the other.
+//!
+//! Invariant: a stream that is no system stream is read from the events alone.
+
+use crate::stream_name::StreamName;
+use crate::system_streams::is_index;
+
+use super::rows::EVENT;
+
+/// Links in the columns of [`EVENT`]. What a link says is put together here: its id is made of its stream's
+/// number and its revision; of `$category-…` it names the stream; a link to an event that is a link itself
+/// says the same as that one.
+const LINK: &str = "SELECT e.position, i.name, e.revision, \
+     unhex(format('%012x400080%014x', e.stream, e.revision)), e.created, 0, \
+     iif(i.name GLOB '$category-*', '$@', '$>'), \
+     CASE WHEN i.name GLOB '$category-*' THEN CAST(s.name AS BLOB) \
+         WHEN t.type = '$>' THEN t.data \
+         ELSE CAST(e.target_revision || '@' || s.name AS BLOB) END, \
+     CAST('{}' AS BLOB) \
+     FROM links e JOIN streams i ON i.id = e.stream JOIN streams s ON s.id = e.target \
+     LEFT JOIN events t ON t.position = e.position ";
+
+/// A query for whole records, in the columns of [`EVENT`]: those for which `condition` holds, of `e.stream` and
+/// `e.revision`, in the order of revisions.
+pub(super) fn query(stream: &StreamName, condition: &str, order: &str) -> String {
+    if is_index(stream.as_str()) {
+        format!("{EVENT} WHERE {condition} UNION ALL {LINK} WHERE {condition} ORDER BY 3 {order}")
+    } else {
+        format!("{EVENT} WHERE {condition} ORDER BY e.revision {order}")
+    }
+}
+
+/// What stands after FROM in a query for the columns `stream`, `revision` and `created`.
+pub(super) fn table(stream: &StreamName) -> &'static str {
+    if is_index(stream.as_str()) {
+        "(SELECT stream, revision, created FROM events
+          UNION ALL SELECT stream, revision, created FROM links)"
+    } else {
+        "events"
+    }
+}
