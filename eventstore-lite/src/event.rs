@@ -29,6 +29,21 @@ impl Position {
         Self(self.0 + Self::STRIDE)
     }
 
+    /// So many places later.
+    pub(crate) fn after(self, places: u64) -> Self {
+        Self(self.0.saturating_add(places.saturating_mul(Self::STRIDE)))
+    }
+
+    /// How many places it comes after an earlier one.
+    pub(crate) fn places_after(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0).div_ceil(Self::STRIDE)
+    }
+
+    /// The last place that is not after this.
+    pub(crate) fn boundary(self) -> Self {
+        Self(self.0 - self.0 % Self::STRIDE)
+    }
+
     /// Right after this one, so that what is at it is left out.
     pub(crate) fn following(self) -> Self {
         Self(self.0.saturating_add(1))

@@ -66,6 +66,14 @@ impl Filter {
         Ok(Self { subject, pattern })
     }
 
+    /// What is looked at, and the prefixes of which any matches; `None` if there is a regular expression instead.
+    pub(crate) fn prefixes(&self) -> Option<(Subject, &[String])> {
+        match &self.pattern {
+            Pattern::Regex(_) => None,
+            Pattern::Prefixes(prefixes) => Some((self.subject, prefixes)),
+        }
+    }
+
     pub(crate) fn matches(&self, stream: &str, event_type: &str) -> Result<bool, InvalidFilter> {
         let text = match self.subject {
             Subject::StreamName => stream,

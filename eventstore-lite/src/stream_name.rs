@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-/// The longest name, in bytes: every name is a key of an index.
-const LONGEST: usize = 4096;
 const METASTREAM_PREFIX: &str = "$$";
 
 /// A name that is not empty, not too long, and UTF-8.
@@ -15,7 +13,7 @@ pub(crate) struct StreamName(Arc<str>);
 pub(crate) enum InvalidStreamName {
     #[error("the stream name is empty")]
     Empty,
-    #[error("the stream name is longer than {LONGEST} bytes")]
+    #[error("the stream name is longer than {} bytes", StreamName::LONGEST)]
     TooLong,
     #[error("the stream name is not UTF-8")]
     NotUtf8,
@@ -24,11 +22,14 @@ pub(crate) enum InvalidStreamName {
 }
 
 impl StreamName {
+    /// In bytes: every name is a key of an index.
+    pub(crate) const LONGEST: usize = 4096;
+
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, InvalidStreamName> {
         if bytes.is_empty() {
             return Err(InvalidStreamName::Empty);
         }
-        if bytes.len() > LONGEST {
+        if bytes.len() > Self::LONGEST {
             return Err(InvalidStreamName::TooLong);
         }
         let name = std::str::from_utf8(bytes).map_err(|_| InvalidStreamName::NotUtf8)?;
@@ -78,7 +79,7 @@ mod tests {
         assert_eq!(StreamName::parse(b""), Err(InvalidStreamName::Empty));
         assert_eq!(StreamName::parse(&[0xff]), Err(InvalidStreamName::NotUtf8));
         assert_eq!(
-            StreamName::parse(&[b'x'; LONGEST + 1]),
+            StreamName::parse(&[b'x'; StreamName::LONGEST + 1]),
             Err(InvalidStreamName::TooLong)
         );
         assert!(StreamName::parse("a-b/é".as_bytes()).is_ok());

@@ -45,24 +45,42 @@ pub(crate) struct Link {
     pub(crate) target: StreamName,
 }
 
-/// All links to an event, in as many streams. There is none where the name of the stream would be too long.
+/// The system stream that has all events of the streams whose names begin so, if there is one.
+pub(crate) fn of_category(prefix: &str) -> Option<StreamName> {
+    category(prefix).map(|category| name(BY_CATEGORY, category))
+}
+
+/// How the names of the system streams begin that have all events whose types begin so, if there are any. Not all
+/// of the types that begin with `$` are found under their own name.
+pub(crate) fn of_types(prefix: &str) -> Option<StreamName> {
+    (!prefix.starts_with('$')).then(|| name(BY_TYPE, prefix))
+}
+
+/// A name that would be too long is cut.
+fn name(prefix: &str, key: &str) -> StreamName {
+    let name = format!("{prefix}{key}");
+    StreamName::stored(&name[..name.floor_char_boundary(StreamName::LONGEST)])
+}
+
+/// All links to an event, in as many streams.
 pub(crate) fn links(event: &Indexed<'_>) -> Vec<Link> {
     let deleted = event.deletes();
     let owner = deleted.as_ref().unwrap_or(event.stream);
     let is_link = event.event_type == LINK;
     let mut links = Vec::with_capacity(3);
     let mut add = |prefix: &str, key: &str, target: &StreamName| {
-        let stream = StreamName::parse(format!("{prefix}{key}").as_bytes());
-        let target = target.clone();
-        links.extend(stream.map(|stream| Link { stream, target }));
+        links.push(Link {
+            stream: name(prefix, key),
+            target: target.clone(),
+        });
     };
     if event.revision == 0 {
         add(STREAMS, "", event.stream);
     }
-    if let Some(category) = category(event.stream).filter(|_| event.revision == 0) {
+    if let Some(category) = category(event.stream.as_str()).filter(|_| event.revision == 0) {
         add(OF_CATEGORY, category, event.stream);
     }
-    if let Some(category) = category(owner) {
+    if let Some(category) = category(owner.as_str()) {
         add(BY_CATEGORY, category, event.stream);
     }
     if !is_link {
@@ -90,8 +108,8 @@ impl Indexed<'_> {
 }
 
 /// What comes before the first `-`, if that is anything; system streams have none.
-fn category(stream: &StreamName) -> Option<&str> {
-    let (category, _) = stream.as_str().split_once('-')?;
+fn category(stream: &str) -> Option<&str> {
+    let (category, _) = stream.split_once('-')?;
     (!category.is_empty() && !category.starts_with('$')).then_some(category)
 }
 
@@ -188,7 +206,22 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_would_be_too_long_has_no_stream() {
-        assert!(linked("s", 1, &"x".repeat(5_000), b"").is_empty());
+    fn a_name_that_would_be_too_long_is_cut_between_characters() {
+        let long = linked("s", 1, &"é".repeat(2_500), b"");
+        assert_eq!(long, [format!("$et-{}: s", "é".repeat(2_046))]);
+        let odd = linked("s", 1, &format!("x{}", "é".repeat(2_500)), b"");
+        assert_eq!(odd, [format!("$et-x{}: s", "é".repeat(2_045))]);
+    }
+
+    #[test]
+    fn a_prefix_of_names_or_types_is_covered_by_streams() {
+        let covering = |prefix: &str| of_category(prefix).map(|name| name.as_str().to_owned());
+        assert_eq!(covering("cat-"), Some("$ce-cat".to_owned()));
+        assert_eq!(covering("cat-1-x"), Some("$ce-cat".to_owned()));
+        for prefix in ["cat", "", "-x", "$$cat-1"] {
+            assert_eq!(covering(prefix), None, "{prefix}");
+        }
+        assert_eq!(of_types("app").unwrap().as_str(), "$et-app");
+        assert_eq!(of_types("$meta"), None);
     }
 }

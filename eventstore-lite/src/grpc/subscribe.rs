@@ -9,6 +9,7 @@ use super::outlet::{Ended, Outlet};
 use super::read::known;
 use super::read_request::{Begin, Filtered};
 use super::status;
+use crate::checkpoints::Checkpoints;
 use crate::event::{Direction, Position};
 use crate::storage::{AllRead, Storage, StreamFollow};
 use crate::stream_name::StreamName;
@@ -64,18 +65,18 @@ pub(super) async fn all(
     outlet: &Outlet,
 ) -> Result<Infallible, Ended> {
     let mut head = storage.head();
-    let from = match from {
+    let start = match from {
         Begin::Start => Position::START,
-        Begin::At(position) => known(storage, position)?.following(),
-        Begin::End => head.borrow().following(),
+        Begin::At(position) => known(storage, position)?,
+        Begin::End => *head.borrow(),
     };
     outlet.send(confirmation()).await?;
     let mut checkpoints = filter
         .as_ref()
-        .map(|filter| Checkpoints::new(filter.interval));
+        .map(|filter| Checkpoints::new(filter.interval, start));
     let mut read = AllRead {
         direction: Direction::Forwards,
-        from,
+        from: start.following(),
         limit: usize::MAX,
         filter: filter.map(|filter| filter.filter),
         resolve_links,
@@ -89,11 +90,15 @@ pub(super) async fn all(
             .map_err(status::invalid)?;
         read.from = page.next(&read);
         for scanned in page.scanned {
+            let before = |due: &mut Checkpoints| due.before(scanned.position);
+            while let Some(due) = checkpoints.as_mut().and_then(before) {
+                checkpoint(Some(due), outlet).await?;
+            }
             if let Some(event) = scanned.event {
                 outlet.event(event).await?;
             }
             let due = checkpoints.as_mut();
-            let due = due.and_then(|due| due.looked_at(scanned.position));
+            let due = due.and_then(|due| due.at(scanned.position));
             checkpoint(due, outlet).await?;
         }
         if page.is_end {
@@ -122,52 +127,4 @@ async fn checkpoint(position: Option<Position>, outlet: &Outlet) -> Result<(), E
         prepare_position: position,
     };
     outlet.send(Content::Checkpoint(checkpoint)).await
-}
-
-/// When a filtered subscription tells how far it has looked: after every so many events, and at the end.
-#[derive(Debug)]
-struct Checkpoints {
-    interval: u64,
-    looked_at: u64,
-    last: Position,
-}
-
-impl Checkpoints {
-    fn new(interval: u64) -> Self {
-        Self {
-            interval,
-            looked_at: 0,
-            last: Position::START,
-        }
-    }
-
-    fn looked_at(&mut self, position: Position) -> Option<Position> {
-        self.last = position;
-        self.looked_at += 1;
-        if self.looked_at < self.interval {
-            return None;
-        }
-        self.at_end()
-    }
-
-    /// The last position, unless it was told already.
-    fn at_end(&mut self) -> Option<Position> {
-        (std::mem::take(&mut self.looked_at) > 0).then_some(self.last)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_checkpoint_comes_after_every_interval_and_at_the_end_but_never_twice() {
-        let mut checkpoints = Checkpoints::new(2);
-        let told: Vec<_> = (1..=3)
-            .map(|p| checkpoints.looked_at(Position(p)))
-            .collect();
-        assert_eq!(told, [None, Some(Position(2)), None]);
-        assert_eq!(checkpoints.at_end(), Some(Position(3)));
-        assert_eq!(checkpoints.at_end(), None);
-    }
 }

@@ -135,18 +135,21 @@ impl Reader {
         };
         let read_page = storage.read_all(read.clone()).await??;
         self.next = read_page.next(&read).0;
+        let mut looked_to = read.from;
         let mut page = Page {
             is_end: read_page.is_end,
             ..Page::default()
         };
         for scanned in read_page.scanned {
             let Position(place) = scanned.position;
+            let places = scanned.position.places_after(looked_to).max(1);
+            looked_to = scanned.position;
             if let Some(event) = scanned.event.filter(|event| !self.is_own(event)) {
                 page.events.push((place, event));
                 page.left_out = None;
             } else {
                 let count = page.left_out.map_or(0, |(_, count)| count);
-                page.left_out = Some((place, count + 1));
+                page.left_out = Some((place, count + places));
             }
         }
         Ok(page)

@@ -1,5 +1,9 @@
 //! Pages of the log of all events.
 
+mod by_prefix;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use rusqlite::{Connection, Result};
@@ -11,7 +15,7 @@ use crate::clock;
 use crate::event::{Direction, Position, ResolvedEvent, revision_to_sql};
 use crate::filter::{Filter, InvalidFilter};
 
-/// The most events that a page looks at, and the most that it has.
+/// The most events that a page looks at one by one, and the most that it has.
 const LONGEST_SCAN: usize = 2048;
 const MOST_EVENTS: usize = 256;
 
@@ -26,7 +30,8 @@ pub(crate) struct AllRead {
     pub(crate) resolve_links: bool,
 }
 
-/// One event that was looked at; it is there if the filter let it pass.
+/// How far was looked: every event up to this position is left out or before this one. The event there is given
+/// if the filter let it pass.
 #[derive(Clone, Debug)]
 pub(crate) struct Scanned {
     pub(crate) position: Position,
@@ -51,59 +56,89 @@ impl AllPage {
     }
 }
 
+impl AllRead {
+    fn passes(&self, stream: &str, event_type: &str) -> std::result::Result<bool, InvalidFilter> {
+        let filter = self.filter.as_ref();
+        filter.map_or(Ok(true), |filter| filter.matches(stream, event_type))
+    }
+}
+
 pub(super) fn read(
     connection: &Connection,
     read: &AllRead,
 ) -> Result<std::result::Result<AllPage, InvalidFilter>> {
-    let resolver = Resolver {
-        connection,
-        resolve_links: read.resolve_links,
-        now: clock::now(),
-    };
-    let mut statement = connection.prepare_cached(match read.direction {
+    let pager = Pager::new(connection, read);
+    match by_prefix::worthwhile(connection, read)? {
+        Some(sources) => by_prefix::read(pager, &sources).map(Ok),
+        None => scan(pager),
+    }
+}
+
+/// A page in the making.
+struct Pager<'a> {
+    read: &'a AllRead,
+    resolver: Resolver<'a>,
+    page: AllPage,
+    matched: usize,
+    bytes: usize,
+}
+
+impl<'a> Pager<'a> {
+    fn new(connection: &'a Connection, read: &'a AllRead) -> Self {
+        Self {
+            read,
+            resolver: Resolver {
+                connection,
+                resolve_links: read.resolve_links,
+                now: clock::now(),
+            },
+            page: AllPage::default(),
+            matched: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Adds what was looked at, and says whether the page is full.
+    fn add(&mut self, position: Position, passes: bool) -> Result<bool> {
+        let mut event = None;
+        if passes && let Some(record) = rows::event_at_position(self.resolver.connection, position)?
+        {
+            self.bytes += record.data.len() + record.metadata.len();
+            self.matched += 1;
+            event = Some(self.resolver.resolve(record)?);
+        }
+        self.page.scanned.push(Scanned { position, event });
+        Ok(self.matched >= self.read.limit.min(MOST_EVENTS) || self.bytes > PAGE_BYTES)
+    }
+}
+
+/// Looks at every event.
+fn scan(mut pager: Pager<'_>) -> Result<std::result::Result<AllPage, InvalidFilter>> {
+    let read = pager.read;
+    let mut statement = pager
+        .resolver
+        .connection
+        .prepare_cached(match read.direction {
         Direction::Forwards => {
             "SELECT e.position, s.name, e.type FROM events e CROSS JOIN streams s ON s.id = e.stream
-             WHERE e.position >= ?1 ORDER BY e.position LIMIT ?2"
+                 WHERE e.position >= ?1 ORDER BY e.position LIMIT ?2"
         }
         Direction::Backwards => {
             "SELECT e.position, s.name, e.type FROM events e CROSS JOIN streams s ON s.id = e.stream
-             WHERE e.position < ?1 ORDER BY e.position DESC LIMIT ?2"
+                 WHERE e.position < ?1 ORDER BY e.position DESC LIMIT ?2"
         }
     })?;
     let mut rows = statement.query((read.from.to_sql(), revision_to_sql(LONGEST_SCAN as u64)))?;
-    let mut page = AllPage::default();
-    let (mut matched, mut bytes) = (0, 0);
     while let Some(row) = rows.next()? {
         let position = Position::from_sql(row.get(0)?);
-        let passes = passes(read, row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?);
-        let passes = match passes {
+        let passes = match read.passes(row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?) {
             Ok(passes) => passes,
             Err(invalid) => return Ok(Err(invalid)),
         };
-        let record = if passes {
-            rows::event_at_position(connection, position)?
-        } else {
-            None
-        };
-        bytes += record
-            .as_ref()
-            .map_or(0, |record| record.data.len() + record.metadata.len());
-        matched += usize::from(record.is_some());
-        let event = record.map(|record| resolver.resolve(record)).transpose()?;
-        page.scanned.push(Scanned { position, event });
-        if matched >= read.limit.min(MOST_EVENTS) || bytes > PAGE_BYTES {
-            return Ok(Ok(page));
+        if pager.add(position, passes)? {
+            return Ok(Ok(pager.page));
         }
     }
-    page.is_end = page.scanned.len() < LONGEST_SCAN;
-    Ok(Ok(page))
-}
-
-fn passes(
-    read: &AllRead,
-    stream: &str,
-    event_type: &str,
-) -> std::result::Result<bool, InvalidFilter> {
-    let filter = read.filter.as_ref();
-    filter.map_or(Ok(true), |filter| filter.matches(stream, event_type))
+    pager.page.is_end = pager.page.scanned.len() < LONGEST_SCAN;
+    Ok(Ok(pager.page))
 }

@@ -1,0 +1,87 @@
+//! When a filtered subscription tells how far it has looked: after every so many places of the log, and at the
+//! end. Pure. Places count, not events: it then does not matter whether what is left out is looked at one by one.
+
+use crate::event::Position;
+
+#[derive(Debug)]
+pub(crate) struct Checkpoints {
+    interval: u64,
+    /// What was told last.
+    told: Position,
+    looked_to: Position,
+}
+
+impl Checkpoints {
+    /// For a subscription after `start`, one every `interval` places.
+    pub(crate) fn new(interval: u64, start: Position) -> Self {
+        let start = start.boundary();
+        Self {
+            interval,
+            told: start,
+            looked_to: start,
+        }
+    }
+
+    /// The next one that is due before what is at `position`.
+    pub(crate) fn before(&mut self, position: Position) -> Option<Position> {
+        let due = self.told.after(self.interval);
+        self.tell(due, due < position)
+    }
+
+    /// The one that is due after what is at `position`, if those before it are told.
+    pub(crate) fn at(&mut self, position: Position) -> Option<Position> {
+        self.looked_to = position;
+        let due = self.told.after(self.interval);
+        self.tell(due, due <= position)
+    }
+
+    /// How far it has looked, unless that was told already.
+    pub(crate) fn at_end(&mut self) -> Option<Position> {
+        self.tell(self.looked_to, self.looked_to > self.told)
+    }
+
+    fn tell(&mut self, position: Position, is_due: bool) -> Option<Position> {
+        is_due.then(|| {
+            self.told = position;
+            position
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Position = Position::START;
+
+    fn place(number: u64) -> Position {
+        START.after(number)
+    }
+
+    #[test]
+    fn a_checkpoint_comes_after_every_interval_and_at_the_end_but_never_twice() {
+        let mut checkpoints = Checkpoints::new(2, START);
+        let told: Vec<_> = (1..=3).map(|n| checkpoints.at(place(n))).collect();
+        assert_eq!(told, [None, Some(place(2)), None]);
+        assert_eq!(checkpoints.at_end(), Some(place(3)));
+        assert_eq!(checkpoints.at_end(), None);
+    }
+
+    #[test]
+    fn those_of_a_stretch_that_was_passed_over_are_told_before_what_comes_after_it() {
+        let mut checkpoints = Checkpoints::new(2, place(1));
+        let told: Vec<_> = std::iter::from_fn(|| checkpoints.before(place(7))).collect();
+        assert_eq!(told, [place(3), place(5)]);
+        assert_eq!(checkpoints.at(place(7)), Some(place(7)));
+        assert_eq!(checkpoints.at_end(), None);
+    }
+
+    #[test]
+    fn a_start_beyond_the_end_is_not_told() {
+        for start in [Position(u64::MAX), Position(65)] {
+            let mut checkpoints = Checkpoints::new(u64::MAX, start);
+            assert_eq!(checkpoints.before(Position(u64::MAX)), None);
+            assert_eq!(checkpoints.at_end(), None);
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! Long stretches of the log for a filter by prefixes, from indexes: rows of events that do not match are not
+//! touched, and the events and their positions are those that a scan would find.
+//!
+//! Streams are found by the index of their names. If many match, and for types, the links of system streams serve,
+//! where they are complete: `$ce-…` has all of a category, `$et-…` all of a type.
+
+use std::collections::{BTreeSet, BinaryHeap};
+
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Result, Statement};
+
+use super::{AllPage, AllRead, LONGEST_SCAN, Pager};
+use crate::event::{Direction, Position};
+use crate::filter::{Filter, Subject};
+use crate::system_streams;
+
+/// The most streams whose events are merged: each costs a few rows a page.
+const MOST_SOURCES: usize = 256;
+/// Where every so many places may match, or more of them, a scan is as good.
+const SPARSE: u64 = 4;
+
+/// Positions in their order: those of a stream's events, or those of a system stream's links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Source {
+    links: bool,
+    stream: i64,
+    /// The revision of the last event, but for a tombstone; -1 if there is none.
+    last: i64,
+}
+
+/// Where to read, if that takes fewer rows than a scan.
+pub(super) fn worthwhile(connection: &Connection, read: &AllRead) -> Result<Option<Vec<Source>>> {
+    let Some(filter) = &read.filter else {
+        return Ok(None);
+    };
+    let places = match read.direction {
+        Direction::Forwards => end(connection)?.places_after(read.from),
+        Direction::Backwards => end(connection)?
+            .next()
+            .min(read.from)
+            .places_after(Position::START),
+    };
+    if places <= LONGEST_SCAN as u64 {
+        return Ok(None);
+    }
+    let sources = sources(connection, filter, MOST_SOURCES)?;
+    Ok(sources.filter(|sources| {
+        let matching: u64 = sources.iter().map(|s| s.last.unsigned_abs()).sum();
+        matching.saturating_mul(SPARSE) < places
+    }))
+}
+
+/// The position of the last event.
+fn end(connection: &Connection) -> Result<Position> {
+    let mut statement = connection.prepare_cached("SELECT max(position) FROM events")?;
+    let end = statement.query_row([], |row| row.get::<_, Option<i64>>(0))?;
+    Ok(end.map_or(Position::START, Position::from_sql))
+}
+
+/// At most so many sources that have all that matches; `None` if there are none such.
+pub(super) fn sources(
+    connection: &Connection,
+    filter: &Filter,
+    most: usize,
+) -> Result<Option<Vec<Source>>> {
+    let Some((subject, prefixes)) = filter.prefixes() else {
+        return Ok(None);
+    };
+    let mut sources = BTreeSet::new();
+    for prefix in prefixes {
+        let room = most.saturating_sub(sources.len());
+        let found = match subject {
+            _ if prefix.is_empty() => None,
+            Subject::StreamName => match streams(connection, prefix, room)? {
+                Some(streams) => Some(streams),
+                None => category(connection, prefix)?,
+            },
+            Subject::EventType => types(connection, prefix, room)?,
+        };
+        match found {
+            Some(found) => sources.extend(found),
+            None => return Ok(None),
+        }
+    }
+    Ok((sources.len() <= most).then(|| sources.into_iter().collect()))
+}
+
+/// The streams whose names begin so, unless they are more.
+fn named(connection: &Connection, prefix: &str, most: usize) -> Result<Option<Vec<(i64, i64)>>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, coalesce(last, -1), name FROM streams WHERE name >= ?1 ORDER BY name",
+    )?;
+    let mut rows = statement.query([prefix])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()?
+        && row.get_ref(2)?.as_str()?.starts_with(prefix)
+    {
+        if found.len() == most {
+            return Ok(None);
+        }
+        found.push((row.get(0)?, row.get(1)?));
+    }
+    Ok(Some(found))
+}
+
+fn streams(connection: &Connection, prefix: &str, most: usize) -> Result<Option<Vec<Source>>> {
+    let streams = named(connection, prefix, most)?;
+    Ok(streams.map(|streams| as_sources(streams, false)))
+}
+
+/// The links of the category that all names with this prefix belong to.
+fn category(connection: &Connection, prefix: &str) -> Result<Option<Vec<Source>>> {
+    let Some(index) = system_streams::of_category(prefix) else {
+        return Ok(None);
+    };
+    if !links_are_complete(connection)? {
+        return Ok(None);
+    }
+    let mut statement =
+        connection.prepare_cached("SELECT id, coalesce(last, -1) FROM streams WHERE name = ?1")?;
+    let index = statement.query_row([index.as_str()], |row| Ok((row.get(0)?, row.get(1)?)));
+    let index = index.optional()?;
+    Ok(Some(as_sources(index.into_iter().collect(), true)))
+}
+
+/// The links of all types that begin so.
+fn types(connection: &Connection, prefix: &str, most: usize) -> Result<Option<Vec<Source>>> {
+    let Some(indexes) = system_streams::of_types(prefix) else {
+        return Ok(None);
+    };
+    if !links_are_complete(connection)? {
+        return Ok(None);
+    }
+    let indexes = named(connection, indexes.as_str(), most)?;
+    Ok(indexes.map(|indexes| as_sources(indexes, true)))
+}
+
+fn links_are_complete(connection: &Connection) -> Result<bool> {
+    let mut statement = connection.prepare_cached("SELECT linked = head FROM log")?;
+    statement.query_row([], |row| row.get(0))
+}
+
+fn as_sources(streams: Vec<(i64, i64)>, links: bool) -> Vec<Source> {
+    let source = |(stream, last)| Source {
+        links,
+        stream,
+        last,
+    };
+    streams.into_iter().map(source).collect()
+}
+
+/// Takes from the sources what the filter lets pass, until the page is full; at the end of the log it says how far
+/// that is.
+pub(super) fn read(mut pager: Pager<'_>, sources: &[Source]) -> Result<AllPage> {
+    let mut merge = Merge::begin(pager.resolver.connection, pager.read, sources)?;
+    let mut last = None;
+    let mut looked_at = 0;
+    while let Some(position) = merge.next()? {
+        // Of two sources that both have it.
+        if last.replace(position) == Some(position) {
+            continue;
+        }
+        let passes = passes(&pager, position)?;
+        looked_at += 1;
+        let is_cut = looked_at == LONGEST_SCAN;
+        if !passes && !is_cut {
+            continue;
+        }
+        if pager.add(position, passes)? || is_cut {
+            return Ok(pager.page);
+        }
+    }
+    pager.page.is_end = true;
+    if pager.read.direction == Direction::Forwards {
+        let end = end(pager.resolver.connection)?;
+        if end >= pager.page.next(pager.read) {
+            pager.add(end, false)?;
+        }
+    }
+    Ok(pager.page)
+}
+
+/// Links stay when their events are removed, and have more than what matches.
+fn passes(pager: &Pager<'_>, position: Position) -> Result<bool> {
+    let mut statement = pager.resolver.connection.prepare_cached(
+        "SELECT s.name, e.type FROM events e JOIN streams s ON s.id = e.stream WHERE e.position = ?1",
+    )?;
+    let passes = statement.query_row([position.to_sql()], |row| {
+        let (stream, event_type) = (row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?);
+        Ok(pager.read.passes(stream, event_type) == Ok(true))
+    });
+    Ok(passes.optional()?.unwrap_or(false))
+}
+
+/// The next record of a source.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Next {
+    /// Its position, so that the largest is the next one.
+    order: i64,
+    revision: i64,
+    source: usize,
+}
+
+/// The positions of all sources in the direction of a read.
+struct Merge<'a> {
+    direction: Direction,
+    from: i64,
+    sources: &'a [Source],
+    /// Of events, and of links.
+    statements: [Step<'a>; 2],
+    next: BinaryHeap<Next>,
+}
+
+impl<'a> Merge<'a> {
+    fn begin(connection: &'a Connection, read: &AllRead, sources: &'a [Source]) -> Result<Self> {
+        let mut merge = Self {
+            direction: read.direction,
+            from: read.from.to_sql(),
+            sources,
+            statements: [
+                Step::of(connection, "events")?,
+                Step::of(connection, "links")?,
+            ],
+            next: BinaryHeap::with_capacity(sources.len()),
+        };
+        for (number, source) in sources.iter().enumerate() {
+            let first = merge.first(*source)?;
+            let bound = match merge.direction {
+                Direction::Forwards => first,
+                // Only a tombstone comes after the last.
+                Direction::Backwards if first > source.last => i64::MAX,
+                Direction::Backwards => first - 1,
+            };
+            merge.advance(number, bound)?;
+        }
+        Ok(merge)
+    }
+
+    /// The first revision of a source that is not before the read's position, by bisection; revisions that a scavenge
+    /// has removed are passed over.
+    fn first(&mut self, source: Source) -> Result<i64> {
+        let (mut low, mut high) = (0, source.last + 1);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let step = &mut self.statements[usize::from(source.links)];
+            match step.forwards(source.stream, middle, i64::MIN)? {
+                Some((revision, position)) if position < self.from => {
+                    low = revision.saturating_add(1);
+                }
+                Some(_) | None => high = middle,
+            }
+        }
+        Ok(low)
+    }
+
+    /// Finds the next record of a source from the revision `bound` on.
+    fn advance(&mut self, number: usize, bound: i64) -> Result<()> {
+        let Source { links, stream, .. } = self.sources[number];
+        let step = &mut self.statements[usize::from(links)];
+        let (found, sign) = match self.direction {
+            Direction::Forwards => (step.forwards(stream, bound, self.from)?, -1),
+            Direction::Backwards => (step.backwards(stream, bound, self.from)?, 1),
+        };
+        self.next.extend(found.map(|(revision, position)| Next {
+            order: position * sign,
+            revision,
+            source: number,
+        }));
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<Option<Position>> {
+        let Some(next) = self.next.pop() else {
+            return Ok(None);
+        };
+        let bound = match self.direction {
+            Direction::Forwards => next.revision.checked_add(1),
+            Direction::Backwards => next.revision.checked_sub(1),
+        };
+        if let Some(bound) = bound {
+            self.advance(next.source, bound)?;
+        }
+        Ok(Some(Position::from_sql(next.order)))
+    }
+}
+
+/// Finds neighbours by revision: the first one from a revision on, and not before a position; or, backwards, the
+/// last one up to a revision, and before a position.
+struct Step<'a> {
+    forwards: CachedStatement<'a>,
+    backwards: CachedStatement<'a>,
+}
+
+impl<'a> Step<'a> {
+    /// The `+` keeps SQLite from looking by position.
+    fn of(connection: &'a Connection, table: &str) -> Result<Self> {
+        let select = format!("SELECT revision, position FROM {table} WHERE stream = ?1 AND");
+        let forwards = "revision >= ?2 AND +position >= ?3 ORDER BY revision LIMIT 1";
+        let backwards = "revision <= ?2 AND +position < ?3 ORDER BY revision DESC LIMIT 1";
+        Ok(Self {
+            forwards: connection.prepare_cached(&format!("{select} {forwards}"))?,
+            backwards: connection.prepare_cached(&format!("{select} {backwards}"))?,
+        })
+    }
+
+    fn forwards(
+        &mut self,
+        stream: i64,
+        revision: i64,
+        position: i64,
+    ) -> Result<Option<(i64, i64)>> {
+        neighbour(&mut self.forwards, (stream, revision, position))
+    }
+
+    fn backwards(
+        &mut self,
+        stream: i64,
+        revision: i64,
+        position: i64,
+    ) -> Result<Option<(i64, i64)>> {
+        neighbour(&mut self.backwards, (stream, revision, position))
+    }
+}
+
+fn neighbour(statement: &mut Statement<'_>, bounds: (i64, i64, i64)) -> Result<Option<(i64, i64)>> {
+    let found = statement.query_row(bounds, |row| Ok((row.get(0)?, row.get(1)?)));
+    found.optional()
+}
