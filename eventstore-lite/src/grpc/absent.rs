@@ -14,8 +14,8 @@ const ABSENT: [(&str, &str); 2] = [
     ),
     (
         "/event_store.client.projections.Projections/{method}",
-        "There are no JavaScript projections: fold a subscription in your own code. The standard indexes ($streams, \
-         $ce-, $et-, $bc-, $category-) need none.",
+        "There are no JavaScript projections: fold a subscription in your own code. Start the server \
+         with --system-projections for $streams, $ce-, $et-, $bc- and $category-.",
     ),
 ];
 

@@ -4,6 +4,7 @@
 //! Invariant: `streams` agrees with what the transaction sees; it is emptied when a transaction fails.
 
 mod indexing;
+mod metadata;
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -16,8 +17,8 @@ use super::rows::{self, Place, Stream, Written};
 use super::{Change, Outcome, Write};
 use crate::append_rules::{Decision, decide};
 use crate::clock;
-use crate::event::{METADATA, NewEvent, Position, STREAM_DELETED, TOMBSTONE_REVISION};
-use crate::retention::{self, Retention};
+use crate::event::{NewEvent, Position, STREAM_DELETED, TOMBSTONE_REVISION};
+use crate::retention;
 use crate::stream_name::StreamName;
 
 /// How many streams are remembered between transactions.
@@ -178,29 +179,6 @@ impl Ledger {
         Ok(written)
     }
 
-    fn metadata_changed(&mut self, original: &StreamName, events: &[NewEvent]) -> Result<()> {
-        let stream = self.stream(original)?;
-        if let Some(event) = events.last() {
-            self.set_retention(original, event)?;
-        }
-        if stream.retention(original).is_soft_deleted() {
-            self.undelete(original, stream.last)?;
-        }
-        Ok(())
-    }
-
-    /// Truncates a soft-deleted stream to what comes after `last`, instead of altogether.
-    fn undelete(&mut self, name: &StreamName, last: Option<u64>) -> Result<()> {
-        let metastream = self.stream(&name.metastream())?;
-        let Some(revision) = metastream.last else {
-            return Ok(());
-        };
-        let event = rows::event_at_revision(&self.connection, metastream.id, revision)?;
-        let first = last.map_or(0, |last| last + 1);
-        let metadata = event.and_then(|event| retention::truncated_before(&event.data, first));
-        metadata.map_or(Ok(()), |metadata| self.write_metadata(name, metadata))
-    }
-
     fn soft_delete(&mut self, name: &StreamName) -> Result<Outcome> {
         if self.stream(name)?.last.is_none() {
             return Ok(Outcome::WrongRevision { current: None });
@@ -214,26 +192,6 @@ impl Ledger {
             revision: None,
             position: Some(self.head),
         })
-    }
-
-    fn write_metadata(&mut self, name: &StreamName, metadata: Vec<u8>) -> Result<()> {
-        let event = NewEvent {
-            id: Uuid::new_v4(),
-            event_type: METADATA.to_owned(),
-            is_json: true,
-            data: metadata.into(),
-            metadata: Bytes::new(),
-        };
-        self.append_event(&name.metastream(), &event)?;
-        self.set_retention(name, &event)
-    }
-
-    fn set_retention(&mut self, name: &StreamName, event: &NewEvent) -> Result<()> {
-        let mut stream = self.stream(name)?;
-        stream.has_metadata = true;
-        stream.metadata = Retention::of(event.is_json, &event.data);
-        self.change(name, stream);
-        Ok(())
     }
 
     fn tombstone(&mut self, name: &StreamName) -> Result<Outcome> {

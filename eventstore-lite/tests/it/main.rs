@@ -19,4 +19,5 @@ mod schema;
 mod security;
 mod subscriptions;
 mod support;
+mod system_streams;
 mod writers;

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::{Ledger, MOST_EVENTS};
 use crate::append_rules::Expected;
 use crate::config::Config;
 use crate::event::{Direction, LINK, METADATA, NewEvent, Position, RecordedEvent, ResolvedEvent};
@@ -399,4 +400,36 @@ async fn a_page_of_a_system_stream_costs_no_more_where_there_are_more_links() {
         // The bisection by age looks at one more event for each doubling.
         assert!(small > 0 && large < 2 * small, "{small} and {large}");
     }
+}
+
+#[tokio::test]
+async fn links_whose_making_is_cut_are_made_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = open(&folder, false);
+    for _ in 0..5 {
+        append(&storage, "cat-1", MOST_EVENTS / 2).await;
+    }
+    let head = *storage.head().borrow();
+    storage.close().await;
+    let mut ledger = Ledger::open(schema::open_writer(folder.path(), false).unwrap()).unwrap();
+    let linked = ledger.catch_up(Position::START).unwrap();
+    assert!(Position::START < linked && linked < head);
+    drop(ledger);
+    let storage = open(&folder, true);
+    append(&storage, "cat-1", 1).await;
+    storage.close().await;
+    let connection = Connection::open(schema::file(folder.path())).unwrap();
+    let (links, events): (i64, i64) = connection
+        .query_row(
+            "SELECT count(DISTINCT target_revision), (SELECT count(*) FROM events) FROM links
+             WHERE stream = (SELECT id FROM streams WHERE name = '$ce-cat')",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .unwrap();
+    assert_eq!(links, events);
+    assert_eq!(
+        storage::verify(folder.path()).unwrap(),
+        Vec::<String>::new()
+    );
 }

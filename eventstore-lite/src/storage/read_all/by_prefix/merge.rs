@@ -1,0 +1,148 @@
+//! The positions of several sources as one sequence, each source read row by row from its index.
+
+use std::collections::BinaryHeap;
+
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Result, Statement};
+
+use super::Source;
+use crate::event::{Direction, Position};
+use crate::storage::read_all::AllRead;
+
+/// The next record of a source.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Next {
+    /// Its position, so that the largest is the next one.
+    order: i64,
+    revision: i64,
+    source: usize,
+}
+
+/// The positions of all sources in the direction of a read.
+pub(super) struct Merge<'a> {
+    direction: Direction,
+    from: i64,
+    sources: &'a [Source],
+    /// Of events, and of links.
+    statements: [Step<'a>; 2],
+    next: BinaryHeap<Next>,
+}
+
+impl<'a> Merge<'a> {
+    pub(super) fn begin(
+        connection: &'a Connection,
+        read: &AllRead,
+        sources: &'a [Source],
+    ) -> Result<Self> {
+        let mut merge = Self {
+            direction: read.direction,
+            from: read.from.to_sql(),
+            sources,
+            statements: [
+                Step::of(connection, "events")?,
+                Step::of(connection, "links")?,
+            ],
+            next: BinaryHeap::with_capacity(sources.len()),
+        };
+        for (number, source) in sources.iter().enumerate() {
+            let first = merge.first(*source)?;
+            let bound = match merge.direction {
+                Direction::Forwards => first,
+                // Only a tombstone comes after the last.
+                Direction::Backwards if first > source.last => i64::MAX,
+                Direction::Backwards => first - 1,
+            };
+            merge.advance(number, bound)?;
+        }
+        Ok(merge)
+    }
+
+    /// The first revision of a source that is not before the read's position, by bisection; revisions that a scavenge
+    /// has removed are passed over.
+    fn first(&mut self, source: Source) -> Result<i64> {
+        let (mut low, mut high) = (0, source.last + 1);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let step = &mut self.statements[usize::from(source.links)];
+            match step.forwards(source.stream, middle, i64::MIN)? {
+                Some((revision, position)) if position < self.from => {
+                    low = revision.saturating_add(1);
+                }
+                Some(_) | None => high = middle,
+            }
+        }
+        Ok(low)
+    }
+
+    /// Finds the next record of a source from the revision `bound` on.
+    fn advance(&mut self, number: usize, bound: i64) -> Result<()> {
+        let Source { links, stream, .. } = self.sources[number];
+        let step = &mut self.statements[usize::from(links)];
+        let (found, sign) = match self.direction {
+            Direction::Forwards => (step.forwards(stream, bound, self.from)?, -1),
+            Direction::Backwards => (step.backwards(stream, bound, self.from)?, 1),
+        };
+        self.next.extend(found.map(|(revision, position)| Next {
+            order: position * sign,
+            revision,
+            source: number,
+        }));
+        Ok(())
+    }
+
+    pub(super) fn next(&mut self) -> Result<Option<Position>> {
+        let Some(next) = self.next.pop() else {
+            return Ok(None);
+        };
+        let bound = match self.direction {
+            Direction::Forwards => next.revision.checked_add(1),
+            Direction::Backwards => next.revision.checked_sub(1),
+        };
+        if let Some(bound) = bound {
+            self.advance(next.source, bound)?;
+        }
+        Ok(Some(Position::from_sql(next.order)))
+    }
+}
+
+/// Finds neighbours by revision: the first one from a revision on, and not before a position; or, backwards, the
+/// last one up to a revision, and before a position.
+struct Step<'a> {
+    forwards: CachedStatement<'a>,
+    backwards: CachedStatement<'a>,
+}
+
+impl<'a> Step<'a> {
+    /// The `+` keeps SQLite from looking by position.
+    fn of(connection: &'a Connection, table: &str) -> Result<Self> {
+        let select = format!("SELECT revision, position FROM {table} WHERE stream = ?1 AND");
+        let forwards = "revision >= ?2 AND +position >= ?3 ORDER BY revision LIMIT 1";
+        let backwards = "revision <= ?2 AND +position < ?3 ORDER BY revision DESC LIMIT 1";
+        Ok(Self {
+            forwards: connection.prepare_cached(&format!("{select} {forwards}"))?,
+            backwards: connection.prepare_cached(&format!("{select} {backwards}"))?,
+        })
+    }
+
+    fn forwards(
+        &mut self,
+        stream: i64,
+        revision: i64,
+        position: i64,
+    ) -> Result<Option<(i64, i64)>> {
+        neighbour(&mut self.forwards, (stream, revision, position))
+    }
+
+    fn backwards(
+        &mut self,
+        stream: i64,
+        revision: i64,
+        position: i64,
+    ) -> Result<Option<(i64, i64)>> {
+        neighbour(&mut self.backwards, (stream, revision, position))
+    }
+}
+
+fn neighbour(statement: &mut Statement<'_>, bounds: (i64, i64, i64)) -> Result<Option<(i64, i64)>> {
+    let found = statement.query_row(bounds, |row| Ok((row.get(0)?, row.get(1)?)));
+    found.optional()
+}
