@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Result};
 
-use super::rows;
+use super::records;
 use super::visible::{Found, find};
 use crate::event::{LINK, RecordedEvent, ResolvedEvent};
 use crate::stream_name::StreamName;
@@ -43,7 +43,7 @@ impl Resolver<'_> {
     fn visible(&self, name: &StreamName, revision: u64) -> Result<Option<RecordedEvent>> {
         match find(self.connection, name, self.now)? {
             Found::Stream(stream) if revision >= stream.first => {
-                rows::event_at_revision(self.connection, stream.id, revision)
+                records::at(self.connection, (name, stream.id), revision)
             }
             Found::Stream(_) | Found::Missing | Found::Tombstoned => Ok(None),
         }

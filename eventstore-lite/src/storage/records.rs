@@ -3,10 +3,12 @@
 //!
 //! Invariant: a stream that is no system stream is read from the events alone.
 
+use rusqlite::{Connection, OptionalExtension, Result};
+
+use super::rows::{self, EVENT};
+use crate::event::{RecordedEvent, revision_to_sql};
 use crate::stream_name::StreamName;
 use crate::system_streams::is_index;
-
-use super::rows::EVENT;
 
 /// Links in the columns of [`EVENT`]. What a link says is put together here: its id is made of its stream's
 /// number and its revision; of `$category-…` it names the stream; a link to an event that is a link itself
@@ -29,6 +31,18 @@ pub(super) fn query(stream: &StreamName, condition: &str, order: &str) -> String
     } else {
         format!("{EVENT} WHERE {condition} ORDER BY e.revision {order}")
     }
+}
+
+/// One record of the stream with this name and number.
+pub(super) fn at(
+    connection: &Connection,
+    (stream, id): (&StreamName, i64),
+    revision: u64,
+) -> Result<Option<RecordedEvent>> {
+    let sql = query(stream, "e.stream = ?1 AND e.revision = ?2", "");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let record = statement.query_row((id, revision_to_sql(revision)), rows::event);
+    record.optional()
 }
 
 /// What stands after FROM in a query for the columns `stream`, `revision` and `created`.

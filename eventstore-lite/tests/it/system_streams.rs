@@ -2,18 +2,29 @@
 
 use std::path::Path;
 
+use eventstore_lite::wire::persistent_subscriptions::create_req::stream_options::RevisionOption;
+use eventstore_lite::wire::persistent_subscriptions::create_req::{
+    self, Settings, StreamOptions, options, settings,
+};
+use eventstore_lite::wire::persistent_subscriptions::persistent_subscriptions_client::PersistentSubscriptionsClient;
+use eventstore_lite::wire::persistent_subscriptions::read_req::options::{UuidOption, uuid_option};
+use eventstore_lite::wire::persistent_subscriptions::{
+    CreateReq, ReadReq, read_req, read_resp as group_read,
+};
+use eventstore_lite::wire::shared::Empty;
 use eventstore_lite::wire::streams::ReadResp;
 use eventstore_lite::wire::streams::read_resp::Content;
 use eventstore_lite::wire::streams::read_resp::ReadEvent;
 use eventstore_lite::{Config, Server};
 use tokio::process::Command;
 use tokio::task::JoinSet;
+use tokio_stream::StreamExt;
 use tonic::Streaming;
 
 use crate::support::process::{EXECUTABLE, Process};
 use crate::support::{
-    any, append, connect, event, for_ever, from_start, new_id, open, read_request, read_stream,
-    soon,
+    any, append, connect, event, for_ever, from_start, identifier, new_id, open, read_request,
+    read_stream, soon,
 };
 
 /// Of the environment.
@@ -122,5 +133,79 @@ async fn a_subscriber_of_a_category_gets_every_event_once_in_the_order_of_the_lo
         writer.unwrap();
     }
     assert_eq!(seen, [EACH as u64; WRITERS]);
+    server.shutdown().await;
+}
+
+/// A group at the beginning of `$ce-cat`, links resolved.
+fn group() -> CreateReq {
+    let stream = StreamOptions {
+        stream_identifier: Some(identifier("$ce-cat")),
+        revision_option: Some(RevisionOption::Start(Empty {})),
+    };
+    let settings = Settings {
+        resolve_links: true,
+        max_retry_count: 10,
+        min_checkpoint_count: 10,
+        max_checkpoint_count: 1000,
+        live_buffer_size: 500,
+        read_batch_size: 20,
+        history_buffer_size: 500,
+        message_timeout: Some(settings::MessageTimeout::MessageTimeoutMs(30_000)),
+        checkpoint_after: Some(settings::CheckpointAfter::CheckpointAfterMs(2_000)),
+        consumer_strategy: "RoundRobin".to_owned(),
+        ..Settings::default()
+    };
+    CreateReq {
+        options: Some(create_req::Options {
+            group_name: "group".to_owned(),
+            settings: Some(settings),
+            stream_option: Some(options::StreamOption::Stream(stream)),
+            ..create_req::Options::default()
+        }),
+    }
+}
+
+#[tokio::test]
+async fn a_persistent_subscription_to_a_category_gets_old_and_new_events() {
+    let db = tempfile::tempdir().unwrap();
+    let server = started(db.path()).await;
+    let mut client = connect(server.address()).await;
+    let address = format!("http://{}", server.address());
+    let mut groups = PersistentSubscriptionsClient::connect(address)
+        .await
+        .unwrap();
+    let write = async |client: &mut crate::support::Client, stream: &str| {
+        let events = vec![event(&new_id(), "x")];
+        append(client, stream, any(), events).await.unwrap();
+    };
+    write(&mut client, "cat-1").await;
+    groups.create(group()).await.unwrap();
+    let join = ReadReq {
+        content: Some(read_req::Content::Options(read_req::Options {
+            group_name: "group".to_owned(),
+            buffer_size: 10,
+            uuid_option: Some(UuidOption {
+                content: Some(uuid_option::Content::String(Empty {})),
+            }),
+            stream_option: Some(read_req::options::StreamOption::StreamIdentifier(
+                identifier("$ce-cat"),
+            )),
+        })),
+    };
+    let asked = tokio_stream::once(join).chain(tokio_stream::pending());
+    let mut answers = groups.read(asked).await.unwrap().into_inner();
+    for (revision, stream) in [(0, "cat-1"), (1, "cat-2"), (2, "cat-1")] {
+        if revision > 0 {
+            write(&mut client, stream).await;
+        }
+        let (event, link) = loop {
+            let answer = soon("an event", answers.message()).await.unwrap().unwrap();
+            if let Some(group_read::Content::Event(event)) = answer.content {
+                break (event.event.unwrap(), event.link.unwrap());
+            }
+        };
+        assert_eq!(link.stream_revision, revision);
+        assert_eq!(event.stream_identifier, Some(identifier(stream)));
+    }
     server.shutdown().await;
 }

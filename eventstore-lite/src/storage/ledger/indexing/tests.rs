@@ -331,6 +331,21 @@ async fn a_link_stays_when_a_scavenge_removes_its_target() {
 }
 
 #[tokio::test]
+async fn a_link_to_a_link_resolves_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = open(&folder, true);
+    append(&storage, "cat-1", 2).await;
+    let link = event(LINK, "1@$ce-cat", String::new());
+    change(&storage, "links", Change::Append(vec![link])).await;
+    let resolved = read(&storage, "links", Direction::Forwards).await;
+    let found = resolved[0].event.as_ref().unwrap();
+    assert_eq!(
+        (found.stream.as_str(), found.revision, &found.data[..]),
+        ("$ce-cat", 1, &b"1@cat-1"[..])
+    );
+}
+
+#[tokio::test]
 async fn damaged_links_are_found() {
     let damages = [
         ("DELETE FROM links WHERE revision = 1", "by its neighbour"),
