@@ -1,0 +1,94 @@
+//! Appends of one event each, by call and by batch session, every writer to a stream of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use eventstore::{AppendToStreamOptions, BatchAppendClient, BatchAppendOptions, Client, EventData, ExpectedRevision};
+use uuid::Uuid;
+
+use crate::figures::{self, Caller};
+use crate::report::Report;
+use crate::store::Store;
+
+/// The data of one event.
+pub(crate) const EVENT_BYTES: usize = 256;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Path {
+    Append,
+    Batch,
+}
+
+/// A client, or a batch session, that all writers of a row share.
+#[derive(Clone)]
+enum Sink {
+    Append(Client),
+    Batch(Arc<BatchAppendClient>),
+}
+
+struct Writer {
+    sink: Sink,
+    stream: String,
+    next: u64,
+}
+
+impl Caller for Writer {
+    async fn call(&mut self) -> Result<u64> {
+        let revision = match &self.sink {
+            Sink::Append(client) => {
+                let options = AppendToStreamOptions::default();
+                let written = client.append_to_stream(&*self.stream, &options, event());
+                Some(written.await?.next_expected_version)
+            }
+            Sink::Batch(session) => {
+                let any = ExpectedRevision::Any;
+                let written = session.append_to_stream(&self.stream, any, vec![event()]);
+                written.await?.current_revision()
+            }
+        };
+        ensure!(
+            revision == Some(self.next),
+            "{} is at {revision:?} and not at {}",
+            self.stream,
+            self.next
+        );
+        self.next += 1;
+        Ok(1)
+    }
+}
+
+pub(crate) fn event() -> EventData {
+    let data = vec![b'x'; EVENT_BYTES];
+    EventData::binary("measured", data.into()).id(Uuid::new_v4())
+}
+
+pub(crate) async fn session(client: &Client) -> Result<BatchAppendClient> {
+    Ok(client.batch_append(&BatchAppendOptions::default()).await?)
+}
+
+pub(crate) async fn measure(
+    store: &Store,
+    path: Path,
+    writers: &[usize],
+    length: Duration,
+    report: &mut Report,
+) -> Result<()> {
+    for count in writers {
+        let client = store.client()?;
+        let (sink, name) = match path {
+            Path::Append => (Sink::Append(client), "append_to_stream"),
+            Path::Batch => {
+                (Sink::Batch(Arc::new(session(&client).await?)), "batch session")
+            }
+        };
+        let writer = |number| Writer {
+            sink: sink.clone(),
+            stream: format!("{name}-{count}-{number}"),
+            next: 0,
+        };
+        let figures = figures::run((0..*count).map(writer).collect(), store.id()?, length).await?;
+        report.add(name, *count, figures)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! Live events to many subscribers: how many deliveries a second, and how long until the last one has it.
+
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use eventstore::{
+    AppendToStreamOptions, Client, StreamPosition, SubscribeToAllOptions, Subscription,
+    SubscriptionEvent,
+};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::appends::event;
+use crate::figures::{Watch, histogram};
+use crate::report::Report;
+use crate::store::{DEADLINE, Store};
+
+/// How many subscriptions share a connection.
+const OF_A_CONNECTION: usize = 100;
+/// How many events are appended one after the other, each when all have the one before.
+const ALONE: usize = 100;
+/// How many deliveries are made of events that are appended without waiting, and at most how many events.
+const DELIVERIES: usize = 400_000;
+const MOST_EVENTS: usize = 20_000;
+/// How many events one of these appends has.
+const TOGETHER: usize = 100;
+
+pub(crate) async fn measure(store: &Store, counts: &[usize], report: &mut Report) -> Result<()> {
+    for count in counts {
+        tokio::time::timeout(DEADLINE, fan_out(store, *count, report)).await??;
+    }
+    Ok(())
+}
+
+async fn fan_out(store: &Store, count: usize, report: &mut Report) -> Result<()> {
+    let writer = store.client()?;
+    let mut subscriptions = subscribe(store, count).await?;
+    let (watch, mut latency) = (Watch::start(store.id()?)?, histogram()?);
+    for _ in 0..ALONE {
+        let began = Instant::now();
+        let appended = append(&writer, 1).await?;
+        subscriptions = receive_all(subscriptions, &appended).await?;
+        latency.record(u64::try_from(began.elapsed().as_nanos())?)?;
+    }
+    let figures = watch.stop(u64::try_from(ALONE * count)?, latency)?;
+    report.add("fan-out: one event to all", count, figures)?;
+
+    let events = (DELIVERIES / count).clamp(TOGETHER, MOST_EVENTS);
+    let (watch, latency) = (Watch::start(store.id()?)?, histogram()?);
+    let receiving = tokio::spawn(receive_counted(subscriptions, events));
+    for _ in 0..events / TOGETHER {
+        append(&writer, TOGETHER).await?;
+    }
+    receiving.await??;
+    let figures = watch.stop(u64::try_from(events * count)?, latency)?;
+    report.add("fan-out: deliveries", count, figures)
+}
+
+/// Subscribes to what comes from now on, and waits until all of them are live.
+async fn subscribe(store: &Store, count: usize) -> Result<Vec<Subscription>> {
+    let mut subscriptions = Vec::new();
+    let mut client = store.client()?;
+    for number in 0..count {
+        if number % OF_A_CONNECTION == 0 {
+            client = store.client()?;
+        }
+        let options = SubscribeToAllOptions::default().position(StreamPosition::End);
+        let mut subscription = client.subscribe_to_all(&options).await;
+        let first = subscription.next_subscription_event().await?;
+        ensure!(
+            matches!(first, SubscriptionEvent::Confirmed(_)),
+            "a subscription began with {first:?}"
+        );
+        subscriptions.push(subscription);
+    }
+    Ok(subscriptions)
+}
+
+async fn append(writer: &Client, count: usize) -> Result<Vec<Uuid>> {
+    let ids: Vec<_> = (0..count).map(|_| Uuid::new_v4()).collect();
+    let events: Vec<_> = ids.iter().map(|id| event().id(*id)).collect();
+    let options = AppendToStreamOptions::default();
+    writer.append_to_stream("fan-out", &options, events).await?;
+    Ok(ids)
+}
+
+async fn receive_all(
+    subscriptions: Vec<Subscription>,
+    expected: &[Uuid],
+) -> Result<Vec<Subscription>> {
+    let mut receiving = JoinSet::new();
+    for mut subscription in subscriptions {
+        let expected = expected.to_vec();
+        receiving.spawn(async move {
+            for id in expected {
+                let event = subscription.next().await?;
+                let got = event.get_original_event().id;
+                ensure!(got == id, "{got} came and not {id}");
+            }
+            Ok(subscription)
+        });
+    }
+    receiving.join_all().await.into_iter().collect()
+}
+
+async fn receive_counted(subscriptions: Vec<Subscription>, events: usize) -> Result<()> {
+    let mut receiving = JoinSet::new();
+    for mut subscription in subscriptions {
+        receiving.spawn(async move {
+            let mut next = None;
+            for _ in 0..events {
+                let event = subscription.next().await?;
+                let revision = event.get_original_event().revision;
+                let expected = *next.get_or_insert(revision);
+                ensure!(revision == expected, "{revision} came and not {expected}");
+                next = Some(revision + 1);
+            }
+            Ok(())
+        });
+    }
+    receiving.join_all().await.into_iter().collect()
+}

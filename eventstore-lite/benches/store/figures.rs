@@ -1,0 +1,113 @@
+//! A closed loop of callers: each makes its next call when the last one is answered.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use hdrhistogram::Histogram;
+use tokio::task::JoinSet;
+
+use crate::machine::{cores, processor_time};
+
+/// What one row measured.
+#[derive(Debug)]
+pub(crate) struct Figures {
+    /// Calls, or events, a second.
+    pub(crate) rate: f64,
+    /// Of one call, in nanoseconds.
+    pub(crate) latency: Histogram<u64>,
+    /// The share of the machine's processor time that the client took, 0 to 1, and the server.
+    pub(crate) client: f64,
+    pub(crate) server: f64,
+}
+
+/// Nanoseconds from 1 µs to 1 minute, with three digits.
+pub(crate) fn histogram() -> Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1_000, 60_000_000_000, 3)?)
+}
+
+/// Counts what happens, and what client and server take of the machine, from its start to its end.
+pub(crate) struct Watch {
+    began: Instant,
+    server: u32,
+    busy: [Duration; 2],
+}
+
+impl Watch {
+    pub(crate) fn start(server: u32) -> Result<Self> {
+        let busy = [
+            processor_time(std::process::id())?,
+            processor_time(server)?,
+        ];
+        Ok(Self {
+            began: Instant::now(),
+            server,
+            busy,
+        })
+    }
+
+    pub(crate) fn stop(self, count: u64, latency: Histogram<u64>) -> Result<Figures> {
+        let took = self.began.elapsed().as_secs_f64();
+        let share = |process, before: Duration| {
+            let busy = processor_time(process)?.saturating_sub(before);
+            anyhow::Ok(busy.as_secs_f64() / took / cores()?)
+        };
+        Ok(Figures {
+            rate: float(count) / took,
+            latency,
+            client: share(std::process::id(), self.busy[0])?,
+            server: share(self.server, self.busy[1])?,
+        })
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+pub(crate) fn float(count: u64) -> f64 {
+    count as f64
+}
+
+/// One caller of a closed loop.
+pub(crate) trait Caller: Send + 'static {
+    /// Makes one call and checks its answer; returns how much it counts.
+    fn call(&mut self) -> impl Future<Output = Result<u64>> + Send;
+}
+
+/// Lets all callers work for this long, after a warm-up of a fifth of it; fails with the first unexpected answer.
+pub(crate) async fn run<C: Caller>(
+    callers: Vec<C>,
+    server: u32,
+    length: Duration,
+) -> Result<Figures> {
+    let (callers, ..) = work(callers, length / 5).await?;
+    let watch = Watch::start(server)?;
+    let (_, count, latency) = work(callers, length).await?;
+    watch.stop(count, latency)
+}
+
+async fn work<C: Caller>(
+    callers: Vec<C>,
+    length: Duration,
+) -> Result<(Vec<C>, u64, Histogram<u64>)> {
+    let end = Instant::now() + length;
+    let mut loops = JoinSet::new();
+    for caller in callers {
+        loops.spawn(work_until(caller, end));
+    }
+    let (mut callers, mut count, mut latency) = (Vec::new(), 0, histogram()?);
+    while let Some(done) = loops.join_next().await {
+        let (caller, counted, took) = done??;
+        callers.push(caller);
+        count += counted;
+        latency.add(took)?;
+    }
+    Ok((callers, count, latency))
+}
+
+async fn work_until<C: Caller>(mut caller: C, end: Instant) -> Result<(C, u64, Histogram<u64>)> {
+    let (mut count, mut latency) = (0, histogram()?);
+    while Instant::now() < end {
+        let began = Instant::now();
+        count += caller.call().await?;
+        latency.record(u64::try_from(began.elapsed().as_nanos())?)?;
+    }
+    Ok((caller, count, latency))
+}

@@ -1,0 +1,121 @@
+//! `make bench-store`: what the server does a second through its official client, and what the disk under it,
+//! SQLite alone and gRPC alone do in the same run.
+//!
+//! Invariants: server and client are separate processes; one unexpected answer, and there is no figure at all.
+#![expect(clippy::print_stdout, reason = "a command whose output is its purpose")]
+
+mod appends;
+mod disk;
+mod fan_out;
+mod figures;
+mod machine;
+mod many_streams;
+mod reads;
+mod report;
+mod round_trip;
+mod store;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+
+use crate::report::Report;
+use crate::store::Store;
+
+/// Measures eventstore-lite of this build and prints what was measured, on what, and how.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// How long each row is measured, in seconds, after as long a warm-up as a fifth of it.
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// The numbers of writers to measure with.
+    #[arg(long, value_delimiter = ',', default_value = "1,16,64,256")]
+    writers: Vec<usize>,
+    /// The numbers of subscribers to measure with.
+    #[arg(long, value_delimiter = ',', default_value = "1,100,1000")]
+    subscribers: Vec<usize>,
+    /// How many events there are when start-up and reads of one stream are measured, ten in each stream.
+    #[arg(long, env = "EVENTS", default_value_t = 200_000)]
+    events: usize,
+    /// Where the databases are made and removed again; the disk that is measured is the one of this folder.
+    #[arg(long, default_value_os_t = std::env::temp_dir())]
+    folder: PathBuf,
+    /// Only these parts.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// What `cargo bench` passes to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Disk,
+    RoundTrips,
+    Appends,
+    Batches,
+    Reads,
+    FanOut,
+    ManyStreams,
+}
+
+impl Arguments {
+    fn has(&self, part: Part) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
+    }
+
+    fn length(&self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
+}
+
+/// The report is printed when all of it is there: an invalid run shows no figure.
+#[tokio::main]
+async fn main() -> ExitCode {
+    match measure(&Arguments::parse()).await {
+        Ok(report) => {
+            println!("{report}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            println!("INVALID: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn measure(arguments: &Arguments) -> Result<Report> {
+    let mut report = Report::new(machine::describe()?);
+    let folder = tempfile::tempdir_in(&arguments.folder)?;
+    let length = arguments.length();
+    if arguments.has(Part::Disk) {
+        disk::measure(folder.path(), length, &mut report)?;
+    }
+    let store = Store::start(&folder.path().join("db")).await?;
+    if arguments.has(Part::RoundTrips) {
+        round_trip::measure(&store, &arguments.writers, length, &mut report).await?;
+    }
+    for (part, path) in [
+        (Part::Appends, appends::Path::Append),
+        (Part::Batches, appends::Path::Batch),
+    ] {
+        if arguments.has(part) {
+            appends::measure(&store, path, &arguments.writers, length, &mut report).await?;
+        }
+    }
+    if arguments.has(Part::Reads) {
+        reads::measure(&store, length, &mut report).await?;
+    }
+    if arguments.has(Part::FanOut) {
+        fan_out::measure(&store, &arguments.subscribers, &mut report).await?;
+    }
+    store.stop().await?;
+    if arguments.has(Part::ManyStreams) {
+        let db = folder.path().join("many");
+        many_streams::measure(&db, arguments.events, length, &mut report).await?;
+    }
+    Ok(report)
+}

@@ -1,0 +1,52 @@
+//! A store with many events in many streams: how fast it is filled, how fast it starts and how fast one stream
+//! is read.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::figures::{Figures, Watch, histogram};
+use crate::machine::peak_memory;
+use crate::reads::{self, IN_STREAM};
+use crate::report::Report;
+use crate::store::Store;
+
+/// How often the server is started.
+const STARTS: usize = 5;
+
+pub(crate) async fn measure(
+    db: &Path,
+    events: usize,
+    length: Duration,
+    report: &mut Report,
+) -> Result<()> {
+    let streams = (events / IN_STREAM).max(16);
+    let store = Store::start(db).await?;
+    let watch = Watch::start(store.id()?)?;
+    reads::fill(&store, streams).await?;
+    let filled = watch.stop(u64::try_from(streams * IN_STREAM)?, histogram()?)?;
+    report.add("filling, events", 64, filled)?;
+    store.stop().await?;
+    report.heading(&format!("{} events in {streams} streams", streams * IN_STREAM));
+    report.add("start-up", 1, starts(db).await?)?;
+    let store = Store::start(db).await?;
+    reads::streams(&store, streams, length, report).await?;
+    report.note(&format!("most memory: {} MiB", peak_memory(store.id()?)?));
+    store.stop().await
+}
+
+async fn starts(db: &Path) -> Result<Figures> {
+    let (began, mut latency) = (Instant::now(), histogram()?);
+    for _ in 0..STARTS {
+        let store = Store::start(db).await?;
+        latency.record(u64::try_from(store.started_in.as_nanos())?)?;
+        store.stop().await?;
+    }
+    Ok(Figures {
+        rate: f64::from(u32::try_from(STARTS)?) / began.elapsed().as_secs_f64(),
+        latency,
+        client: 0.0,
+        server: 0.0,
+    })
+}

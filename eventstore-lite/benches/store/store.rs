@@ -1,0 +1,79 @@
+//! The server, in a process of its own, as its users start it.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use eventstore::Client;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+/// How long anything may take before the run is given up.
+pub(crate) const DEADLINE: Duration = Duration::from_mins(2);
+
+#[derive(Debug)]
+pub(crate) struct Store {
+    child: Child,
+    address: String,
+    /// From the start of the process until it listened.
+    pub(crate) started_in: Duration,
+    /// Kept, so that the server can log.
+    _log: Lines<BufReader<ChildStdout>>,
+}
+
+impl Store {
+    pub(crate) async fn start(db: &Path) -> Result<Self> {
+        let began = Instant::now();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_eventstore-lite"))
+            .args(["--node-port", "0", "--db"])
+            .arg(db)
+            .env("RUST_LOG", "info")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let mut log = BufReader::new(child.stdout.take().context("a pipe")?).lines();
+        let address = tokio::time::timeout(DEADLINE, address(&mut log)).await??;
+        Ok(Self {
+            child,
+            address,
+            started_in: began.elapsed(),
+            _log: log,
+        })
+    }
+
+    pub(crate) fn id(&self) -> Result<u32> {
+        self.child.id().context("the server has ended")
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// A client with a connection of its own.
+    pub(crate) fn client(&self) -> Result<Client> {
+        let url = format!("esdb://{}?tls=false&discoveryInterval=1", self.address);
+        Ok(Client::new(url.parse()?)?)
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        let process = self.id()?.to_string();
+        let asked = Command::new("kill").args(["-TERM", &process]).status();
+        ensure!(asked.await?.success(), "the server had ended before");
+        let status = tokio::time::timeout(DEADLINE, self.child.wait()).await??;
+        ensure!(status.success(), "the server ended with {status}");
+        Ok(())
+    }
+}
+
+async fn address(log: &mut Lines<BufReader<ChildStdout>>) -> Result<String> {
+    while let Some(line) = log.next_line().await? {
+        let line: serde_json::Value = serde_json::from_str(&line)?;
+        if let Some(address) = line["fields"]["address"].as_str() {
+            return Ok(address.to_owned());
+        }
+    }
+    anyhow::bail!("the server ended before it listened")
+}
