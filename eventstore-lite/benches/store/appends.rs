@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use eventstore::{AppendToStreamOptions, BatchAppendClient, BatchAppendOptions, Client, EventData, ExpectedRevision};
+use eventstore::{
+    AppendToStreamOptions, BatchAppendClient, BatchAppendOptions, Client, EventData,
+    ExpectedRevision,
+};
 use uuid::Uuid;
 
 use crate::figures::{self, Caller};
@@ -78,9 +81,10 @@ pub(crate) async fn measure(
         let client = store.client()?;
         let (sink, name) = match path {
             Path::Append => (Sink::Append(client), "append_to_stream"),
-            Path::Batch => {
-                (Sink::Batch(Arc::new(session(&client).await?)), "batch session")
-            }
+            Path::Batch => (
+                Sink::Batch(Arc::new(session(&client).await?)),
+                "batch session",
+            ),
         };
         let writer = |number| Writer {
             sink: sink.clone(),

@@ -18,7 +18,11 @@ const PREALLOCATED: u64 = 64 * 1024 * 1024;
 
 pub(crate) fn measure(folder: &Path, length: Duration, report: &mut Report) -> Result<()> {
     let mut growing = File::create(folder.join("growing"))?;
-    report.add("disk: append 4 KiB, flush", 1, repeat(length, || append(&mut growing))?)?;
+    report.add(
+        "disk: append 4 KiB, flush",
+        1,
+        repeat(length, || append(&mut growing))?,
+    )?;
     let mut file = File::create(folder.join("preallocated"))?;
     for _ in 0..PREALLOCATED / 4096 {
         file.write_all(&BLOCK)?;

@@ -34,10 +34,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) fn start(server: u32) -> Result<Self> {
-        let busy = [
-            processor_time(std::process::id())?,
-            processor_time(server)?,
-        ];
+        let busy = [processor_time(std::process::id())?, processor_time(server)?];
         Ok(Self {
             began: Instant::now(),
             server,

@@ -28,7 +28,10 @@ pub(crate) async fn measure(
     let filled = watch.stop(u64::try_from(streams * IN_STREAM)?, histogram()?)?;
     report.add("filling, events", 64, filled)?;
     store.stop().await?;
-    report.heading(&format!("{} events in {streams} streams", streams * IN_STREAM));
+    report.heading(&format!(
+        "{} events in {streams} streams",
+        streams * IN_STREAM
+    ));
     report.add("start-up", 1, starts(db).await?)?;
     let store = Store::start(db).await?;
     reads::streams(&store, streams, length, report).await?;

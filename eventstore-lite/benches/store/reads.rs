@@ -30,7 +30,9 @@ async fn fill_every(session: &BatchAppendClient, (first, end): (usize, usize)) -
     for number in (first..end).step_by(FILLING) {
         let events = (0..IN_STREAM).map(|_| event()).collect();
         let none = ExpectedRevision::NoStream;
-        session.append_to_stream(stream(number), none, events).await?;
+        session
+            .append_to_stream(stream(number), none, events)
+            .await?;
     }
     Ok(())
 }
@@ -54,7 +56,11 @@ impl Caller for StreamReader {
         while events.next().await?.is_some() {
             count += 1;
         }
-        ensure!(count == IN_STREAM, "{count} events in {}", stream(self.next));
+        ensure!(
+            count == IN_STREAM,
+            "{count} events in {}",
+            stream(self.next)
+        );
         // A large prime: all streams come once before any comes again.
         self.next = (self.next + 7_368_787) % self.streams;
         Ok(1)

@@ -54,8 +54,14 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.0.join("\n"))?;
-        writeln!(f, "\nEach caller makes its next call when the last one is answered.")?;
-        write!(f, "client, server: their shares of the machine's processor time.")
+        writeln!(
+            f,
+            "\nEach caller makes its next call when the last one is answered."
+        )?;
+        write!(
+            f,
+            "client, server: their shares of the machine's processor time."
+        )
     }
 }
 

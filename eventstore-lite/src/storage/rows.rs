@@ -220,10 +220,12 @@ impl History for Written<'_> {
     type Error = rusqlite::Error;
 
     fn revision_of(&self, id: Uuid) -> Result<Option<u64>> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT max(revision) FROM events WHERE stream = ?1 AND id = ?2")?;
-        statement.query_row((self.stream, id.as_bytes()), |row| number(row, 0))
+        let mut statement = self.connection.prepare_cached(
+            "SELECT revision FROM events INDEXED BY events_by_id WHERE stream = ?1 AND id = ?2
+             ORDER BY revision DESC LIMIT 1",
+        )?;
+        let revision = statement.query_row((self.stream, id.as_bytes()), |row| row.get(0));
+        Ok(revision.optional()?.map(i64::unsigned_abs))
     }
 
     fn id_at(&self, revision: u64) -> Result<Option<Uuid>> {
