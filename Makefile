@@ -48,9 +48,12 @@ loadtest: ## the lifecycle of 123 users under Artillery, against `make up` or TA
 bench: ## measure throughput and latency of a release build; prints what, on what, and how
 	@scripts/bench
 
+bench-store: ## the same for eventstore-lite alone, beside its disk and bare SQLite; EVENTS=10000000 for a large store
+	@scripts/bench-store
+
 # In `make logs users` the second word is no target.
 ifeq ($(firstword $(MAKECMDGOALS)),logs)
 users uuids eventstore rabbitmq: ; @:
 endif
 
-.PHONY: help up rebuild down logs reset lint test test-long test-up loadtest bench conformance web-test users uuids eventstore rabbitmq
+.PHONY: help up rebuild down logs reset lint test test-long test-up loadtest bench bench-store conformance web-test users uuids eventstore rabbitmq

@@ -10,7 +10,7 @@ use eventstore::{
 };
 use uuid::Uuid;
 
-use crate::figures::{self, Caller};
+use crate::figures::{self, Caller, Figures};
 use crate::report::Report;
 use crate::store::Store;
 
@@ -26,7 +26,7 @@ pub(crate) enum Path {
 /// A client, or a batch session, that all writers of a row share.
 #[derive(Clone)]
 enum Sink {
-    Append(Client),
+    Append(Box<Client>),
     Batch(Arc<BatchAppendClient>),
 }
 
@@ -80,7 +80,7 @@ pub(crate) async fn measure(
     for count in writers {
         let client = store.client()?;
         let (sink, name) = match path {
-            Path::Append => (Sink::Append(client), "append_to_stream"),
+            Path::Append => (Sink::Append(Box::new(client)), "append_to_stream"),
             Path::Batch => (
                 Sink::Batch(Arc::new(session(&client).await?)),
                 "batch session",
@@ -91,8 +91,18 @@ pub(crate) async fn measure(
             stream: format!("{name}-{count}-{number}"),
             next: 0,
         };
-        let figures = figures::run((0..*count).map(writer).collect(), store.id()?, length).await?;
-        report.add(name, *count, figures)?;
+        let figures = figures::run((0..*count).map(writer).collect(), store.id()?, length).await;
+        report.add(name, *count, figures);
     }
     Ok(())
+}
+
+/// What a writer makes of an answer that it does not expect.
+pub(crate) async fn wrong_answer(store: &Store) -> Result<Figures> {
+    let writer = Writer {
+        sink: Sink::Append(Box::new(store.client()?)),
+        stream: "control".to_owned(),
+        next: 1,
+    };
+    figures::run(vec![writer], store.id()?, Duration::from_millis(50)).await
 }

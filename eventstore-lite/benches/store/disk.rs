@@ -21,19 +21,19 @@ pub(crate) fn measure(folder: &Path, length: Duration, report: &mut Report) -> R
     report.add(
         "disk: append 4 KiB, flush",
         1,
-        repeat(length, || append(&mut growing))?,
-    )?;
+        repeat(length, || append(&mut growing)),
+    );
     let mut file = File::create(folder.join("preallocated"))?;
     for _ in 0..PREALLOCATED / 4096 {
         file.write_all(&BLOCK)?;
     }
     file.sync_all()?;
-    let overwriting = repeat(length, || overwrite(&mut file))?;
-    report.add("disk: overwrite 4 KiB, flush", 1, overwriting)?;
+    let overwriting = repeat(length, || overwrite(&mut file));
+    report.add("disk: overwrite 4 KiB, flush", 1, overwriting);
     for group in [1, 16, 64] {
         let connection = database(&folder.join(format!("bare-{group}.db")))?;
-        let figures = repeat(length, || insert(&connection, group))?;
-        report.add("bare SQLite: insert, in groups", group, figures)?;
+        let figures = repeat(length, || insert(&connection, group));
+        report.add("bare SQLite: insert, in groups", group, figures);
     }
     Ok(())
 }

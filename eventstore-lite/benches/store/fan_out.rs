@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::appends::event;
-use crate::figures::{Watch, histogram};
+use crate::figures::{Figures, Watch, histogram};
 use crate::report::Report;
 use crate::store::{DEADLINE, Store};
 
@@ -27,12 +27,18 @@ const TOGETHER: usize = 100;
 
 pub(crate) async fn measure(store: &Store, counts: &[usize], report: &mut Report) -> Result<()> {
     for count in counts {
-        tokio::time::timeout(DEADLINE, fan_out(store, *count, report)).await??;
+        let measured = tokio::time::timeout(DEADLINE, fan_out(store, *count)).await;
+        let (alone, together) = measured.map_err(anyhow::Error::from).flatten().map_or_else(
+            |error| (Err(anyhow::anyhow!("{error:#}")), Err(error)),
+            |(alone, together)| (Ok(alone), Ok(together)),
+        );
+        report.add("fan-out: one event to all", *count, alone);
+        report.add("fan-out: deliveries", *count, together);
     }
     Ok(())
 }
 
-async fn fan_out(store: &Store, count: usize, report: &mut Report) -> Result<()> {
+async fn fan_out(store: &Store, count: usize) -> Result<(Figures, Figures)> {
     let writer = store.client()?;
     let mut subscriptions = subscribe(store, count).await?;
     let (watch, mut latency) = (Watch::start(store.id()?)?, histogram()?);
@@ -42,8 +48,7 @@ async fn fan_out(store: &Store, count: usize, report: &mut Report) -> Result<()>
         subscriptions = receive_all(subscriptions, &appended).await?;
         latency.record(u64::try_from(began.elapsed().as_nanos())?)?;
     }
-    let figures = watch.stop(u64::try_from(ALONE * count)?, latency)?;
-    report.add("fan-out: one event to all", count, figures)?;
+    let alone = watch.stop(u64::try_from(ALONE * count)?, latency)?;
 
     let events = (DELIVERIES / count).clamp(TOGETHER, MOST_EVENTS);
     let (watch, latency) = (Watch::start(store.id()?)?, histogram()?);
@@ -52,8 +57,8 @@ async fn fan_out(store: &Store, count: usize, report: &mut Report) -> Result<()>
         append(&writer, TOGETHER).await?;
     }
     receiving.await??;
-    let figures = watch.stop(u64::try_from(events * count)?, latency)?;
-    report.add("fan-out: deliveries", count, figures)
+    let together = watch.stop(u64::try_from(events * count)?, latency)?;
+    Ok((alone, together))
 }
 
 /// Subscribes to what comes from now on, and waits until all of them are live.

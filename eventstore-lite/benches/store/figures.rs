@@ -25,6 +25,16 @@ pub(crate) fn histogram() -> Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(1_000, 60_000_000_000, 3)?)
 }
 
+/// What a row is that measured nothing but its client.
+pub(crate) fn of_busy_client() -> Result<Figures> {
+    Ok(Figures {
+        rate: 1.0,
+        latency: histogram()?,
+        client: 1.0,
+        server: 0.0,
+    })
+}
+
 /// Counts what happens, and what client and server take of the machine, from its start to its end.
 pub(crate) struct Watch {
     began: Instant,

@@ -1,7 +1,8 @@
 //! `make bench-store`: what the server does a second through its official client, and what the disk under it,
 //! SQLite alone and gRPC alone do in the same run.
 //!
-//! Invariants: server and client are separate processes; one unexpected answer, and there is no figure at all.
+//! Invariants: server and client are separate processes; a row with one unexpected answer is INVALID and
+//! has no figure, and the run fails.
 #![expect(clippy::print_stdout, reason = "a command whose output is its purpose")]
 
 mod appends;
@@ -72,13 +73,17 @@ impl Arguments {
     }
 }
 
-/// The report is printed when all of it is there: an invalid run shows no figure.
+/// The report is printed when all of it is there.
 #[tokio::main]
 async fn main() -> ExitCode {
     match measure(&Arguments::parse()).await {
         Ok(report) => {
             println!("{report}");
-            ExitCode::SUCCESS
+            if report.is_valid() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
         }
         Err(error) => {
             println!("INVALID: {error:#}");
@@ -95,6 +100,11 @@ async fn measure(arguments: &Arguments) -> Result<Report> {
         disk::measure(folder.path(), length, &mut report)?;
     }
     let store = Store::start(&folder.path().join("db")).await?;
+    report.control(
+        "control: a wrong answer",
+        appends::wrong_answer(&store).await,
+    )?;
+    report.control("control: a busy client", figures::of_busy_client())?;
     if arguments.has(Part::RoundTrips) {
         round_trip::measure(&store, &arguments.writers, length, &mut report).await?;
     }

@@ -25,14 +25,14 @@ pub(crate) async fn measure(
     let store = Store::start(db).await?;
     let watch = Watch::start(store.id()?)?;
     reads::fill(&store, streams).await?;
-    let filled = watch.stop(u64::try_from(streams * IN_STREAM)?, histogram()?)?;
-    report.add("filling, events", 64, filled)?;
+    let filled = watch.stop(u64::try_from(streams * IN_STREAM)?, histogram()?);
+    report.add("filling, events", 64, filled);
     store.stop().await?;
     report.heading(&format!(
         "{} events in {streams} streams",
         streams * IN_STREAM
     ));
-    report.add("start-up", 1, starts(db).await?)?;
+    report.add("start-up", 1, starts(db).await);
     let store = Store::start(db).await?;
     reads::streams(&store, streams, length, report).await?;
     report.note(&format!("most memory: {} MiB", peak_memory(store.id()?)?));

@@ -1,4 +1,7 @@
-//! The figures as a table; it refuses those that say more of the client than of the server.
+//! The figures as a table.
+//!
+//! Invariant: a row that had one unexpected answer, or that says more of the client than of the server, is INVALID
+//! and has no figure; [`Report::control`] sees to it in every run.
 
 use std::fmt;
 
@@ -12,7 +15,10 @@ const CLIENT_LIMIT: f64 = 0.8;
 
 /// All rows of one run.
 #[derive(Debug)]
-pub(crate) struct Report(Vec<String>);
+pub(crate) struct Report {
+    lines: Vec<String>,
+    invalid: usize,
+}
 
 impl Report {
     pub(crate) fn new(machine: String) -> Self {
@@ -20,40 +26,63 @@ impl Report {
             "\n{:<32} {:>6} {:>9} {:>9} {:>9} {:>7} {:>7}",
             "what", "at once", "a second", "p50 ms", "p99 ms", "client", "server"
         );
-        Self(vec![machine, head])
+        Self {
+            lines: vec![machine, head],
+            invalid: 0,
+        }
     }
 
     pub(crate) fn heading(&mut self, text: &str) {
-        self.0.push(format!("{text}:"));
+        self.lines.push(format!("{text}:"));
     }
 
     pub(crate) fn note(&mut self, text: &str) {
-        self.0.push(format!("  {text}"));
+        self.lines.push(format!("  {text}"));
     }
 
-    pub(crate) fn add(&mut self, name: &str, at_once: usize, figures: Figures) -> Result<()> {
-        let share = figures.client * 100.0;
-        ensure!(
-            figures.client < CLIENT_LIMIT,
-            "{name}, {at_once} at once: the client took {share:.0} % of the machine, so it measures itself"
-        );
-        let row = format!(
-            "{name:<32} {at_once:>6} {:>9.0} {} {} {} {}",
-            figures.rate,
-            milliseconds(&figures.latency, 0.5),
-            milliseconds(&figures.latency, 0.99),
-            percent(figures.client),
-            percent(figures.server)
-        );
-        eprintln!("{row}");
-        self.0.push(row);
+    pub(crate) fn add(&mut self, name: &str, at_once: usize, figures: Result<Figures>) {
+        let figures = figures.and_then(|figures| row(&figures));
+        self.invalid += usize::from(figures.is_err());
+        let figures = figures.unwrap_or_else(|error| format!("  INVALID: {error:#}"));
+        let line = format!("{name:<32} {at_once:>6} {figures}");
+        eprintln!("{line}");
+        self.lines.push(line);
+    }
+
+    /// Adds a row that must be invalid.
+    pub(crate) fn control(&mut self, name: &str, figures: Result<Figures>) -> Result<()> {
+        let before = self.invalid;
+        self.add(name, 1, figures);
+        ensure!(self.invalid > before, "{name}: was taken for valid");
+        self.invalid = before;
         Ok(())
     }
+
+    /// Whether all rows have figures, but those of controls.
+    pub(crate) fn is_valid(&self) -> bool {
+        self.invalid == 0
+    }
+}
+
+fn row(figures: &Figures) -> Result<String> {
+    let share = figures.client * 100.0;
+    ensure!(
+        figures.client < CLIENT_LIMIT,
+        "the client took {share:.0} % of the machine, so it measures itself"
+    );
+    Ok(format!(
+        "{:>9.0} {} {} {} {}",
+        figures.rate,
+        milliseconds(&figures.latency, 0.5),
+        milliseconds(&figures.latency, 0.99),
+        percent(figures.client),
+        percent(figures.server)
+    ))
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.0.join("\n"))?;
+        writeln!(f, "{}", self.lines.join("\n"))?;
         writeln!(
             f,
             "\nEach caller makes its next call when the last one is answered."

@@ -26,7 +26,7 @@ impl Store {
     pub(crate) async fn start(db: &Path) -> Result<Self> {
         let began = Instant::now();
         let mut child = Command::new(env!("CARGO_BIN_EXE_eventstore-lite"))
-            .args(["--node-port", "0", "--db"])
+            .args(["--insecure", "--node-port", "0", "--db"])
             .arg(db)
             .env("RUST_LOG", "info")
             .stdin(Stdio::null())
