@@ -75,6 +75,8 @@ pub struct Limits {
     pub queued_bytes: usize,
     /// The most reads of the database at once; others wait.
     pub readers: usize,
+    /// About the bytes of the last events that are kept in memory for live subscriptions.
+    pub recent_bytes: usize,
     /// The bytes of the database that each of `readers` and the writer may keep in memory.
     pub page_cache: usize,
 }
@@ -85,6 +87,7 @@ impl Default for Limits {
             connections: 1024,
             queued_bytes: 64 * 1024 * 1024,
             readers: 8,
+            recent_bytes: 8 * 1024 * 1024,
             page_cache: 2 * 1024 * 1024,
         }
     }

@@ -74,6 +74,11 @@ impl Filter {
         }
     }
 
+    /// Whether a match may take long.
+    pub(crate) fn is_costly(&self) -> bool {
+        matches!(self.pattern, Pattern::Regex(_))
+    }
+
     pub(crate) fn matches(&self, stream: &str, event_type: &str) -> Result<bool, InvalidFilter> {
         let text = match self.subject {
             Subject::StreamName => stream,

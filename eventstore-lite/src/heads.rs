@@ -1,25 +1,37 @@
-//! Tells readers that there may be more to read: the last committed position, once for the whole log and
-//! once for each of a fixed number of groups of streams, so that a quiet stream's readers mostly sleep.
+//! Tells readers that there is more to read: the last committed position, once for the whole log and once for
+//! each stream that somebody reads, so that the readers of a quiet stream sleep.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
 
 use crate::event::Position;
 use crate::stream_name::StreamName;
 
-const GROUPS: usize = 256;
+/// With fewer streams than this it is not looked whether all are still read.
+const LEAST_SWEPT: usize = 1024;
 
 pub(crate) struct Heads {
     all: watch::Sender<Position>,
-    groups: Vec<watch::Sender<Position>>,
+    streams: Mutex<Streams>,
+}
+
+/// The streams that are read, and some that were.
+struct Streams {
+    heads: HashMap<StreamName, watch::Sender<Position>>,
+    /// With so many streams those are forgotten that nobody reads any more.
+    swept_at: usize,
 }
 
 impl Heads {
     pub(crate) fn new(committed: Position) -> Self {
         Self {
             all: watch::Sender::new(committed),
-            groups: (0..GROUPS).map(|_| watch::Sender::new(committed)).collect(),
+            streams: Mutex::new(Streams {
+                heads: HashMap::new(),
+                swept_at: LEAST_SWEPT,
+            }),
         }
     }
 
@@ -27,11 +39,15 @@ impl Heads {
     pub(crate) fn moved<'a>(
         &self,
         committed: Position,
-        streams: impl Iterator<Item = &'a StreamName>,
+        changed: impl Iterator<Item = &'a StreamName>,
     ) {
-        for stream in streams {
-            self.groups[group_of(stream)].send_replace(committed);
+        let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        if !streams.heads.is_empty() {
+            for head in changed.filter_map(|stream| streams.heads.get(stream)) {
+                head.send_replace(committed);
+            }
         }
+        drop(streams);
         let moved = |head: &mut Position| std::mem::replace(head, committed) != committed;
         self.all.send_if_modified(moved);
     }
@@ -41,12 +57,44 @@ impl Heads {
     }
 
     pub(crate) fn of(&self, stream: &StreamName) -> watch::Receiver<Position> {
-        self.groups[group_of(stream)].subscribe()
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        if streams.heads.len() >= streams.swept_at {
+            streams.heads.retain(|_, head| head.receiver_count() > 0);
+            streams.swept_at = LEAST_SWEPT.max(2 * streams.heads.len());
+        }
+        let head = streams.heads.entry(stream.clone());
+        head.or_insert_with(|| watch::Sender::new(Position::START))
+            .subscribe()
     }
 }
 
-fn group_of(stream: &StreamName) -> usize {
-    let mut hasher = DefaultHasher::new();
-    stream.hash(&mut hasher);
-    usize::try_from(hasher.finish() % GROUPS as u64).unwrap_or(0)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(number: usize) -> StreamName {
+        StreamName::stored(&format!("stream-{number}"))
+    }
+
+    #[test]
+    fn only_the_readers_of_a_changed_stream_are_told() {
+        let heads = Heads::new(Position::START);
+        let (changed, quiet, all) = (heads.of(&stream(1)), heads.of(&stream(2)), heads.all());
+        heads.moved(Position(64), [stream(1)].iter());
+        assert!(changed.has_changed().unwrap());
+        assert!(!quiet.has_changed().unwrap());
+        assert!(all.has_changed().unwrap());
+    }
+
+    #[test]
+    fn streams_that_nobody_reads_any_more_take_no_memory() {
+        let heads = Heads::new(Position::START);
+        let mut read = heads.of(&stream(0));
+        for number in 1..=4 * LEAST_SWEPT {
+            drop(heads.of(&stream(number)));
+        }
+        assert!(heads.streams.lock().unwrap().heads.len() <= LEAST_SWEPT);
+        heads.moved(Position(64), [stream(0)].iter());
+        assert_eq!(*read.borrow_and_update(), Position(64));
+    }
 }

@@ -153,6 +153,10 @@ struct Bounds {
     #[arg(long, env = "EVENTSTORE_READER_THREADS_COUNT", value_name = "COUNT", default_value_t = Limits::default().readers,
         value_parser = at_least::<1>)]
     reader_threads_count: usize,
+    /// About the bytes of the last events that are kept in memory for live subscriptions
+    #[arg(long, env = "EVENTSTORE_RECENT_EVENTS_SIZE", value_name = "BYTES", default_value_t = Limits::default().recent_bytes,
+        value_parser = at_least::<0>)]
+    recent_events_size: usize,
     /// The bytes of the database that each reader and the writer may keep in memory
     #[arg(long, env = "EVENTSTORE_PAGE_CACHE_SIZE", value_name = "BYTES", default_value_t = Limits::default().page_cache,
         value_parser = at_least::<{ 64 * 1024 }>)]
@@ -184,6 +188,7 @@ impl Options {
             connections: self.bounds.max_connections,
             queued_bytes: self.bounds.max_queued_bytes,
             readers: self.bounds.reader_threads_count,
+            recent_bytes: self.bounds.recent_events_size,
             page_cache: self.bounds.page_cache_size,
         };
         config.system_projections = self.projections.are_on();

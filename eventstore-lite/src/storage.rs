@@ -14,6 +14,7 @@ mod migrations;
 mod read_all;
 mod read_stream;
 mod readers;
+mod recent;
 mod records;
 mod rows;
 mod scavenge;
@@ -132,7 +133,7 @@ impl Storage {
         if config.system_projections {
             ledger.make_links().context("making system streams")?;
         }
-        let writer = Writer::start(ledger, folder.lock, config.limits.queued_bytes)?;
+        let writer = Writer::start(ledger, folder.lock, &config.limits)?;
         let readers = Readers::open(path, config.limits.readers, page_cache)
             .context("opening the database to read")?;
         Ok(Self {
@@ -187,6 +188,12 @@ impl Storage {
         for (name, size) in self.readers.sizes().await {
             page.sample(&format!("{{file=\"{name}\"}}"), size);
         }
+        page.family(
+            "eventstore_db_reads",
+            "counter",
+            "Reads of the database; what is still in memory is not read there.",
+        )
+        .sample("", self.readers.count());
         self.scavenges.write_to(page);
     }
 
@@ -217,6 +224,9 @@ impl Storage {
         &self,
         follow: StreamFollow,
     ) -> Result<Followed, StorageFailed> {
+        if let Some(followed) = self.writer.recent().follow(&follow) {
+            return Ok(followed);
+        }
         self.readers
             .run(move |connection| read_stream::follow(connection, &follow))
             .await
@@ -237,9 +247,27 @@ impl Storage {
         &self,
         read: AllRead,
     ) -> Result<Result<AllPage, InvalidFilter>, StorageFailed> {
+        if let Some(page) = self.recent(&read).await? {
+            return Ok(page);
+        }
         self.readers
             .run(move |connection| read_all::read(connection, &read))
             .await
+    }
+
+    /// Takes a page from memory if it can; a filter that may take long blocks no other call.
+    async fn recent(
+        &self,
+        read: &AllRead,
+    ) -> Result<Option<Result<AllPage, InvalidFilter>>, StorageFailed> {
+        let recent = self.writer.recent();
+        let filter = read.filter.as_ref();
+        if !filter.is_some_and(|filter| filter.is_costly()) || !recent.has(read) {
+            return Ok(recent.read_all(read));
+        }
+        let (recent, read) = (Arc::clone(recent), read.clone());
+        let page = tokio::task::spawn_blocking(move || recent.read_all(&read));
+        page.await.map_err(|_| StorageFailed)
     }
 
     /// A page of the streams whose names begin with `prefix`, after the one named `after`.

@@ -17,7 +17,7 @@ use super::rows::{self, Place, Stream, Written};
 use super::{Change, Outcome, Write};
 use crate::append_rules::{Decision, decide};
 use crate::clock;
-use crate::event::{NewEvent, Position, STREAM_DELETED, TOMBSTONE_REVISION};
+use crate::event::{NewEvent, Position, RecordedEvent, STREAM_DELETED, TOMBSTONE_REVISION};
 use crate::retention;
 use crate::stream_name::StreamName;
 
@@ -28,6 +28,8 @@ pub(super) struct Ledger {
     connection: Connection,
     streams: HashMap<StreamName, Stream>,
     changed: HashSet<StreamName>,
+    /// What this transaction has written, in the order of the log.
+    written: Vec<RecordedEvent>,
     next_stream: i64,
     /// The last position given out, and the last one that is committed.
     head: Position,
@@ -49,6 +51,7 @@ impl Ledger {
             connection,
             streams: HashMap::new(),
             changed: HashSet::new(),
+            written: Vec::new(),
             next_stream,
             head,
             committed: head,
@@ -66,8 +69,8 @@ impl Ledger {
         self.connection.execute_batch("BEGIN IMMEDIATE")
     }
 
-    /// Makes all changes since [`Ledger::begin`] durable and returns the streams they touched.
-    pub(super) fn commit(&mut self) -> Result<HashSet<StreamName>> {
+    /// Makes all changes since [`Ledger::begin`] durable and returns the streams they touched, and the events.
+    pub(super) fn commit(&mut self) -> Result<(HashSet<StreamName>, Vec<RecordedEvent>)> {
         for name in &self.changed {
             rows::save_stream(&self.connection, name, &self.streams[name])?;
         }
@@ -82,13 +85,15 @@ impl Ledger {
         if self.streams.len() > REMEMBERED_STREAMS {
             self.streams.clear();
         }
-        Ok(std::mem::take(&mut self.changed))
+        let changed = std::mem::take(&mut self.changed);
+        Ok((changed, std::mem::take(&mut self.written)))
     }
 
     /// Forgets all changes since [`Ledger::begin`].
     pub(super) fn rollback(&mut self) -> Result<()> {
         self.streams.clear();
         self.changed.clear();
+        self.written.clear();
         self.head = self.committed;
         if self.connection.is_autocommit() {
             return Ok(());
@@ -204,7 +209,7 @@ impl Ledger {
             data: Bytes::new(),
             metadata: Bytes::new(),
         };
-        let place = self.insert(stream.id, TOMBSTONE_REVISION, &event)?;
+        let place = self.insert(name, (stream.id, TOMBSTONE_REVISION), &event)?;
         self.change(name, stream);
         self.link(name, place, &event)?;
         if let Some(original) = name.original() {
@@ -219,13 +224,18 @@ impl Ledger {
     fn append_event(&mut self, name: &StreamName, event: &NewEvent) -> Result<()> {
         let mut stream = self.stream(name)?;
         let revision = stream.last.map_or(0, |last| last + 1);
-        let place = self.insert(stream.id, revision, event)?;
+        let place = self.insert(name, (stream.id, revision), event)?;
         stream.last = Some(revision);
         self.change(name, stream);
         self.link(name, place, event)
     }
 
-    fn insert(&mut self, stream: i64, revision: u64, event: &NewEvent) -> Result<Place> {
+    fn insert(
+        &mut self,
+        name: &StreamName,
+        (stream, revision): (i64, u64),
+        event: &NewEvent,
+    ) -> Result<Place> {
         self.head = self.head.next();
         let place = Place {
             position: self.head,
@@ -234,6 +244,7 @@ impl Ledger {
             created: self.created,
         };
         rows::insert_event(&self.connection, place, event)?;
+        self.written.push(rows::recorded(name, place, event));
         Ok(place)
     }
 

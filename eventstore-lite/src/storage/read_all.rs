@@ -57,7 +57,11 @@ impl AllPage {
 }
 
 impl AllRead {
-    fn passes(&self, stream: &str, event_type: &str) -> std::result::Result<bool, InvalidFilter> {
+    pub(super) fn passes(
+        &self,
+        stream: &str,
+        event_type: &str,
+    ) -> std::result::Result<bool, InvalidFilter> {
         let filter = self.filter.as_ref();
         filter.map_or(Ok(true), |filter| filter.matches(stream, event_type))
     }

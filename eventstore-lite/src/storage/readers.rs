@@ -2,6 +2,7 @@
 //! a thread where it may block.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, Result};
@@ -14,6 +15,7 @@ pub(super) struct Readers {
     page_cache: usize,
     idle: Arc<Mutex<Vec<Connection>>>,
     permits: Arc<Semaphore>,
+    count: AtomicU64,
 }
 
 impl Readers {
@@ -25,6 +27,7 @@ impl Readers {
             page_cache,
             idle: Arc::new(Mutex::new(vec![first])),
             permits: Arc::new(Semaphore::new(connections)),
+            count: AtomicU64::new(0),
         })
     }
 
@@ -33,6 +36,7 @@ impl Readers {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
     {
+        self.count.fetch_add(1, Relaxed);
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         let permit = permit.map_err(|_| StorageFailed)?;
         let (idle, folder) = (Arc::clone(&self.idle), self.folder.clone());
@@ -53,6 +57,11 @@ impl Readers {
             tracing::error!(%error, "a read failed");
             StorageFailed
         })
+    }
+
+    /// How often it was read.
+    pub(super) fn count(&self) -> u64 {
+        self.count.load(Relaxed)
     }
 
     /// The sizes of the files in bytes; one that is not there has none.

@@ -147,6 +147,21 @@ pub(super) fn insert_event(connection: &Connection, place: Place, event: &NewEve
     Ok(())
 }
 
+/// The event as it is read at its place. It has bytes of its own, so that it does not keep those of a request.
+pub(super) fn recorded(stream: &StreamName, place: Place, event: &NewEvent) -> RecordedEvent {
+    RecordedEvent {
+        position: place.position,
+        stream: stream.clone(),
+        revision: place.revision,
+        id: event.id,
+        created: place.created,
+        event_type: event.event_type.clone(),
+        is_json: event.is_json,
+        data: Bytes::copy_from_slice(&event.data),
+        metadata: Bytes::copy_from_slice(&event.metadata),
+    }
+}
+
 /// Adds a link to the event at `place` as a record of a stream, the system stream of this id and revision.
 pub(super) fn insert_link(
     connection: &Connection,

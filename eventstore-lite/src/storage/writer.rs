@@ -11,7 +11,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::ledger::Ledger;
+use super::recent::Recent;
 use super::{Outcome, StorageFailed, Write};
+use crate::config::Limits;
 use crate::event::Position;
 use crate::heads::Heads;
 use crate::metrics::Metrics;
@@ -56,19 +58,23 @@ pub(super) struct Writer {
     queued_bytes: usize,
     metrics: Arc<Metrics>,
     heads: Arc<Heads>,
+    recent: Arc<Recent>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Writer {
     /// Starts the thread, which keeps `lock` for as long as it can still write.
-    pub(super) fn start(ledger: Ledger, lock: File, queued_bytes: usize) -> Result<Self> {
+    pub(super) fn start(ledger: Ledger, lock: File, limits: &Limits) -> Result<Self> {
+        let queued_bytes = limits.queued_bytes;
         let heads = Arc::new(Heads::new(ledger.committed()));
+        let recent = Arc::new(Recent::new(ledger.committed(), limits.recent_bytes));
         let metrics = Arc::new(Metrics::default());
         let (queue, queued) = mpsc::channel(LONGEST_QUEUE);
         let worker = Worker {
             ledger,
             queued,
             heads: Arc::clone(&heads),
+            recent: Arc::clone(&recent),
             metrics: Arc::clone(&metrics),
             _lock: lock,
         };
@@ -79,12 +85,17 @@ impl Writer {
             queued_bytes,
             metrics,
             heads,
+            recent,
             thread: Mutex::new(Some(thread.spawn(|| worker.run())?)),
         })
     }
 
     pub(super) fn heads(&self) -> &Heads {
         &self.heads
+    }
+
+    pub(super) fn recent(&self) -> &Arc<Recent> {
+        &self.recent
     }
 
     pub(super) fn metrics(&self) -> &Arc<Metrics> {
@@ -120,7 +131,8 @@ impl Writer {
         Ok(Receipt(receipt))
     }
 
-    /// Runs `job` on the thread, after the changes that are queued; those that come meanwhile wait for it.
+    /// Runs `job` on the thread, after the changes that are queued; those that come meanwhile wait for it. What
+    /// was in memory of the log is forgotten after it.
     pub(super) async fn between_groups<T, F>(&self, job: F) -> std::result::Result<T, StorageFailed>
     where
         T: Send + 'static,
@@ -158,6 +170,7 @@ struct Worker {
     ledger: Ledger,
     queued: mpsc::Receiver<Message>,
     heads: Arc<Heads>,
+    recent: Arc<Recent>,
     metrics: Arc<Metrics>,
     _lock: File,
 }
@@ -186,6 +199,7 @@ impl Worker {
             }
             if let Some(job) = job {
                 job(&mut self.ledger);
+                self.recent.forget();
             }
         }
         if let Err(error) = self.ledger.close() {
@@ -229,9 +243,10 @@ impl Worker {
             });
         }
         let flushing = Instant::now();
-        let changed = self.ledger.commit()?;
+        let (changed, written) = self.ledger.commit()?;
         self.metrics.flushed(group.len(), flushing.elapsed());
         self.count(group, &outcomes, before);
+        self.recent.committed(written, self.ledger.committed());
         self.heads.moved(self.ledger.committed(), changed.iter());
         Ok(outcomes)
     }

@@ -11,6 +11,7 @@ mod durability;
 mod golden;
 mod hostile;
 mod kill;
+mod live;
 mod monitoring;
 mod official_clients;
 mod restart;

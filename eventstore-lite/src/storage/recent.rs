@@ -1,0 +1,209 @@
+//! The last events that were committed, in memory: subscriptions that have all before them take from here what
+//! is new, so that however many there are, a commit costs them no read of the database. One that is too slow
+//! finds its next event gone from here and reads it from the database.
+//!
+//! Invariants: what is here is the end of the log without a gap, so the end of each of its streams too; it has at
+//! most so many bytes; an event that may have been removed from the database is not here.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::read_all::{AllPage, AllRead, Scanned};
+use super::read_stream::{Followed, StreamFollow};
+use crate::event::{Direction, LINK, Position, RecordedEvent, ResolvedEvent, TOMBSTONE_REVISION};
+use crate::filter::InvalidFilter;
+use crate::stream_name::StreamName;
+use crate::system_streams::is_index;
+
+/// The most events that are taken at once, and after how many bytes no more are: a client that is slow keeps
+/// them in memory.
+const MOST_EVENTS: usize = 256;
+const MOST_BYTES: usize = 64 * 1024;
+/// What an event takes beside its own bytes, about.
+const OVERHEAD: usize = 256;
+
+type Events = VecDeque<Arc<RecordedEvent>>;
+
+#[derive(Debug)]
+pub(super) struct Recent {
+    state: RwLock<State>,
+    most_bytes: usize,
+}
+
+#[derive(Debug)]
+struct State {
+    log: Events,
+    streams: HashMap<StreamName, Events>,
+    bytes: usize,
+    /// All events after this one are here.
+    floor: Position,
+    head: Position,
+}
+
+impl Recent {
+    /// Keeps at most `most_bytes` of what is committed after `head`.
+    pub(super) fn new(head: Position, most_bytes: usize) -> Self {
+        let state = State {
+            log: Events::new(),
+            streams: HashMap::new(),
+            bytes: 0,
+            floor: head,
+            head,
+        };
+        Self {
+            state: RwLock::new(state),
+            most_bytes,
+        }
+    }
+
+    /// Adds what a transaction has committed, up to `head`.
+    pub(super) fn committed(&self, events: Vec<RecordedEvent>, head: Position) {
+        let mut state = self.write();
+        for event in events {
+            state.push(Arc::new(event));
+        }
+        state.head = head;
+        while state.bytes > self.most_bytes {
+            state.drop_oldest();
+        }
+    }
+
+    /// Forgets all events, of which some may have been removed.
+    pub(super) fn forget(&self) {
+        let mut state = self.write();
+        let State { head, .. } = *state;
+        *state = State {
+            log: Events::new(),
+            streams: HashMap::new(),
+            bytes: 0,
+            floor: head,
+            head,
+        };
+    }
+
+    /// Whether the first events are here that the page has to look at.
+    pub(super) fn has(&self, read: &AllRead) -> bool {
+        read.direction == Direction::Forwards && read.from > self.read().floor
+    }
+
+    /// The page that is asked for, if all of it is here.
+    pub(super) fn read_all(&self, read: &AllRead) -> Option<Result<AllPage, InvalidFilter>> {
+        if read.direction == Direction::Backwards {
+            return None;
+        }
+        let (events, is_end) = self.after(read.from, read.limit)?;
+        if read.resolve_links && events.iter().any(|event| event.event_type == LINK) {
+            return None;
+        }
+        let scan = |event: &Arc<RecordedEvent>| {
+            let passes = read.passes(event.stream.as_str(), &event.event_type)?;
+            let position = event.position;
+            let event = passes.then(|| unresolved(event));
+            Ok(Scanned { position, event })
+        };
+        let scanned = events.iter().map(scan).collect::<Result<_, _>>();
+        Some(scanned.map(|scanned| AllPage { scanned, is_end }))
+    }
+
+    /// Takes events from `from` on, and says whether these are the last.
+    fn after(&self, from: Position, limit: usize) -> Option<(Vec<Arc<RecordedEvent>>, bool)> {
+        let state = self.read();
+        if from <= state.floor {
+            return None;
+        }
+        let first = state.log.partition_point(|event| event.position < from);
+        Some(take(&state.log, first, limit))
+    }
+
+    /// The page that is asked for, if all of it is here and nothing hides a part of it.
+    pub(super) fn follow(&self, follow: &StreamFollow) -> Option<Followed> {
+        if follow.only_visible || is_index(follow.stream.as_str()) {
+            return None;
+        }
+        let (events, is_end) = self.from(follow)?;
+        if follow.resolve_links && events.iter().any(|event| event.event_type == LINK) {
+            return None;
+        }
+        let last = events.last().map(|event| event.revision);
+        Some(Followed {
+            events: events.iter().map(unresolved).collect(),
+            tombstoned: last == Some(TOMBSTONE_REVISION),
+            next: last.map_or(follow.from, |last| last + 1),
+            is_end,
+        })
+    }
+
+    fn from(&self, follow: &StreamFollow) -> Option<(Vec<Arc<RecordedEvent>>, bool)> {
+        let state = self.read();
+        let events = state.streams.get(&follow.stream)?;
+        if events.front()?.revision > follow.from {
+            return None;
+        }
+        let first = events.partition_point(|event| event.revision < follow.from);
+        Some(take(events, first, follow.limit))
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn push(&mut self, event: Arc<RecordedEvent>) {
+        self.bytes += weight(&event);
+        let of_stream = self.streams.entry(event.stream.clone()).or_default();
+        of_stream.push_back(Arc::clone(&event));
+        self.log.push_back(event);
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some(event) = self.log.pop_front() else {
+            self.bytes = 0;
+            return;
+        };
+        self.bytes -= weight(&event);
+        self.floor = event.position;
+        if let Some(of_stream) = self.streams.get_mut(&event.stream) {
+            of_stream.pop_front();
+            if of_stream.is_empty() {
+                self.streams.remove(&event.stream);
+            }
+        }
+    }
+}
+
+fn take(events: &Events, first: usize, limit: usize) -> (Vec<Arc<RecordedEvent>>, bool) {
+    let mut bytes = 0;
+    let is_room = |event: &&Arc<RecordedEvent>| {
+        let fits = bytes < MOST_BYTES;
+        bytes += weight(event);
+        fits
+    };
+    let taken = events.range(first..).take(limit.min(MOST_EVENTS));
+    let taken: Vec<_> = taken.take_while(is_room).cloned().collect();
+    let is_end = first + taken.len() == events.len();
+    (taken, is_end)
+}
+
+fn weight(event: &RecordedEvent) -> usize {
+    OVERHEAD
+        + event.stream.as_str().len()
+        + event.event_type.len()
+        + event.data.len()
+        + event.metadata.len()
+}
+
+fn unresolved(event: &Arc<RecordedEvent>) -> ResolvedEvent {
+    ResolvedEvent {
+        event: Some(RecordedEvent::clone(event)),
+        link: None,
+        position: event.position,
+    }
+}
+
+#[cfg(test)]
+mod tests;
