@@ -18,13 +18,9 @@ pub(crate) enum Subject {
 #[derive(Debug)]
 pub(crate) struct Filter {
     subject: Subject,
-    pattern: Pattern,
-}
-
-#[derive(Debug)]
-enum Pattern {
-    Regex(Box<Regex>),
-    Prefixes(Vec<String>),
+    /// What matches begins with one of these.
+    prefixes: Vec<String>,
+    regex: Option<Box<Regex>>,
 }
 
 /// Why a filter cannot be used.
@@ -53,25 +49,28 @@ impl Filter {
         if prefixes.len() > MOST_PREFIXES {
             return Err(InvalidFilter::TooManyPrefixes);
         }
-        let pattern = if regex.is_empty() {
-            Pattern::Prefixes(prefixes)
-        } else {
-            let built = RegexBuilder::new(regex)
-                .backtrack_limit(BACKTRACK_LIMIT)
-                .delegate_size_limit(LARGEST_PATTERN)
-                .delegate_dfa_size_limit(LARGEST_PATTERN)
-                .build();
-            Pattern::Regex(Box::new(built.map_err(|_| InvalidFilter::Regex)?))
-        };
-        Ok(Self { subject, pattern })
+        if regex.is_empty() {
+            return Ok(Self {
+                subject,
+                prefixes,
+                regex: None,
+            });
+        }
+        let built = RegexBuilder::new(regex)
+            .backtrack_limit(BACKTRACK_LIMIT)
+            .delegate_size_limit(LARGEST_PATTERN)
+            .delegate_dfa_size_limit(LARGEST_PATTERN)
+            .build();
+        Ok(Self {
+            subject,
+            prefixes: vec![literal_prefix(regex)],
+            regex: Some(Box::new(built.map_err(|_| InvalidFilter::Regex)?)),
+        })
     }
 
-    /// What is looked at, and the prefixes of which any matches; `None` if there is a regular expression instead.
-    pub(crate) fn prefixes(&self) -> Option<(Subject, &[String])> {
-        match &self.pattern {
-            Pattern::Regex(_) => None,
-            Pattern::Prefixes(prefixes) => Some((self.subject, prefixes)),
-        }
+    /// What is looked at, and prefixes: whatever matches begins with one of them.
+    pub(crate) fn prefixes(&self) -> (Subject, &[String]) {
+        (self.subject, &self.prefixes)
     }
 
     /// Whether a match may take long.
@@ -84,15 +83,40 @@ impl Filter {
             Subject::StreamName => stream,
             Subject::EventType => event_type,
         };
-        match &self.pattern {
-            Pattern::Regex(regex) => regex
-                .is_match(text)
-                .map_err(|_| InvalidFilter::TooExpensive),
-            Pattern::Prefixes(prefixes) => {
-                Ok(prefixes.iter().any(|prefix| text.starts_with(prefix)))
-            }
+        if !self.prefixes.iter().any(|prefix| text.starts_with(prefix)) {
+            return Ok(false);
         }
+        let Some(regex) = &self.regex else {
+            return Ok(true);
+        };
+        regex
+            .is_match(text)
+            .map_err(|_| InvalidFilter::TooExpensive)
     }
+}
+
+/// The characters that everything that matches begins with; perhaps not all of them, perhaps none.
+fn literal_prefix(regex: &str) -> String {
+    let mut prefix = String::new();
+    let Some(rest) = regex.strip_prefix('^').filter(|rest| !rest.contains('|')) else {
+        return prefix;
+    };
+    let mut characters = rest.chars().peekable();
+    while let Some(character) = characters.next() {
+        let literal = match character {
+            '\\' => characters
+                .next()
+                .filter(|next| "$.-_()[]{}*+?^/".contains(*next)),
+            _ => Some(character).filter(|character| !".[](){}*+?^$".contains(*character)),
+        };
+        // What may be repeated may be missing.
+        let may_be_missing = matches!(characters.peek(), Some('*' | '?' | '{'));
+        let Some(literal) = literal.filter(|_| !may_be_missing) else {
+            break;
+        };
+        prefix.push(literal);
+    }
+    prefix
 }
 
 #[cfg(test)]
@@ -115,6 +139,41 @@ mod tests {
         let filter = types(r"^(?!\$).*");
         assert_eq!(filter.matches("s", "happened"), Ok(true));
         assert_eq!(filter.matches("s", "$metadata"), Ok(false));
+    }
+
+    #[test]
+    fn what_an_expression_begins_with_is_a_prefix_of_all_that_matches() {
+        for (regex, prefix) in [
+            (r"^cat-.*$", "cat-"),
+            (r"^\$ce-é", "$ce-é"),
+            (r"^ab+c", "ab"),
+            (r"^ab?c", "a"),
+            (r"^ab{0,1}", "a"),
+            (r"^ab*?c", "a"),
+            (r"^a(?i)b", "a"),
+            (r"^(?i)ab", ""),
+            (r"^a\wb", "a"),
+            (r"^[ab]", ""),
+            (r"^ab|c", ""),
+            (r"ab", ""),
+            (r"^^a", ""),
+            (r"^", ""),
+        ] {
+            assert_eq!(types(regex).prefixes, [prefix], "{regex}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn an_expression_matches_the_same_whatever_it_begins_with(
+            regex in r"\^?([ab$]|\\\$|\.|a\*|b\?|b\+|a\{0,1\}|\(a\)|\[ab\]|\|){0,5}",
+            text in "[ab$]{0,4}",
+        ) {
+            if !regex.is_empty() && let Ok(plain) = Regex::new(&regex) {
+                let matches = types(&regex).matches("", &text);
+                proptest::prop_assert_eq!(matches, Ok(plain.is_match(&text).unwrap()));
+            }
+        }
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub(super) fn read(
 ) -> Result<std::result::Result<AllPage, InvalidFilter>> {
     let pager = Pager::new(connection, read);
     match by_prefix::worthwhile(connection, read)? {
-        Some(sources) => by_prefix::read(pager, &sources).map(Ok),
+        Some(sources) => by_prefix::read(pager, &sources),
         None => scan(pager),
     }
 }

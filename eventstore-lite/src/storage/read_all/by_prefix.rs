@@ -1,4 +1,4 @@
-//! Long stretches of the log for a filter by prefixes, from indexes: rows of events that do not match are not
+//! Long stretches of the log for a filter whose matches begin with known prefixes, from indexes: rows of events that do not match are not
 //! touched, and the events and their positions are those that a scan would find.
 //!
 //! Streams are found by the index of their names. If many match, and for types, the links of system streams serve,
@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension, Result};
 
 use super::{AllPage, AllRead, LONGEST_SCAN, Pager};
 use crate::event::{Direction, Position};
-use crate::filter::{Filter, Subject};
+use crate::filter::{Filter, InvalidFilter, Subject};
 use crate::system_streams;
 use merge::Merge;
 
@@ -65,9 +65,7 @@ pub(super) fn sources(
     filter: &Filter,
     most: usize,
 ) -> Result<Option<Vec<Source>>> {
-    let Some((subject, prefixes)) = filter.prefixes() else {
-        return Ok(None);
-    };
+    let (subject, prefixes) = filter.prefixes();
     let mut sources = BTreeSet::new();
     for prefix in prefixes {
         let room = most.saturating_sub(sources.len());
@@ -153,7 +151,10 @@ fn as_sources(streams: Vec<(i64, i64)>, links: bool) -> Vec<Source> {
 
 /// Takes from the sources what the filter lets pass, until the page is full; at the end of the log it says how far
 /// that is.
-pub(super) fn read(mut pager: Pager<'_>, sources: &[Source]) -> Result<AllPage> {
+pub(super) fn read(
+    mut pager: Pager<'_>,
+    sources: &[Source],
+) -> Result<std::result::Result<AllPage, InvalidFilter>> {
     let mut merge = Merge::begin(pager.resolver.connection, pager.read, sources)?;
     let mut last = None;
     let mut looked_at = 0;
@@ -162,14 +163,17 @@ pub(super) fn read(mut pager: Pager<'_>, sources: &[Source]) -> Result<AllPage> 
         if last.replace(position) == Some(position) {
             continue;
         }
-        let passes = passes(&pager, position)?;
+        let passes = match passes(&pager, position)? {
+            Ok(passes) => passes,
+            Err(invalid) => return Ok(Err(invalid)),
+        };
         looked_at += 1;
         let is_cut = looked_at == LONGEST_SCAN;
         if !passes && !is_cut {
             continue;
         }
         if pager.add(position, passes)? || is_cut {
-            return Ok(pager.page);
+            return Ok(Ok(pager.page));
         }
     }
     pager.page.is_end = true;
@@ -179,17 +183,20 @@ pub(super) fn read(mut pager: Pager<'_>, sources: &[Source]) -> Result<AllPage> 
             pager.add(end, false)?;
         }
     }
-    Ok(pager.page)
+    Ok(Ok(pager.page))
 }
 
 /// Links stay when their events are removed, and have more than what matches.
-fn passes(pager: &Pager<'_>, position: Position) -> Result<bool> {
+fn passes(
+    pager: &Pager<'_>,
+    position: Position,
+) -> Result<std::result::Result<bool, InvalidFilter>> {
     let mut statement = pager.resolver.connection.prepare_cached(
         "SELECT s.name, e.type FROM events e JOIN streams s ON s.id = e.stream WHERE e.position = ?1",
     )?;
     let passes = statement.query_row([position.to_sql()], |row| {
         let (stream, event_type) = (row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?);
-        Ok(pager.read.passes(stream, event_type) == Ok(true))
+        Ok(pager.read.passes(stream, event_type))
     });
-    Ok(passes.optional()?.unwrap_or(false))
+    Ok(passes.optional()?.unwrap_or(Ok(false)))
 }
