@@ -75,7 +75,7 @@ impl Filter {
 
     /// Whether a match may take long.
     pub(crate) fn is_costly(&self) -> bool {
-        matches!(self.pattern, Pattern::Regex(_))
+        self.regex.is_some()
     }
 
     pub(crate) fn matches(&self, stream: &str, event_type: &str) -> Result<bool, InvalidFilter> {
