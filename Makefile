@@ -39,6 +39,9 @@ web-test: ## the page of eventstore-lite in a headless Chromium; screenshots in 
 test-long: ## kill -9 every part under load, KILLS=50 times each, and count losses
 	@SYSTEM_TESTS_KILLS=$(or $(KILLS),50) scripts/test -p system-tests --test it kills
 
+test-long-store: ## kill -9 eventstore-lite under load, KILLS=300 times, and count losses
+	@STORE_KILLS=$(or $(KILLS),300) scripts/test -p eventstore-lite --test it kill:: -- --nocapture
+
 test-up: ## `make up`, the tour of README.md and `make down`, on other ports and in a folder of its own
 	@scripts/test-up
 
@@ -56,4 +59,4 @@ ifeq ($(firstword $(MAKECMDGOALS)),logs)
 users uuids eventstore rabbitmq: ; @:
 endif
 
-.PHONY: help up rebuild down logs reset lint test test-long test-up loadtest bench bench-store conformance web-test users uuids eventstore rabbitmq
+.PHONY: help up rebuild down logs reset lint test test-long test-long-store test-up loadtest bench bench-store conformance web-test users uuids eventstore rabbitmq

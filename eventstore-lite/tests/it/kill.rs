@@ -1,94 +1,78 @@
-//! `kill -9` of the executable under load: what was acknowledged is there.
+//! `kill -9` of the executable under load, again and again: what was acknowledged is there, whole and where it was said
+//! to be. `STORE_KILLS` says how often.
 
-use std::collections::HashMap;
+mod faults;
+mod load;
+
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
-use tokio::task::JoinSet;
+use faults::faults;
+use load::Load;
 
-use crate::support::process::Process;
-use crate::support::{Appended, any, append, connect, event, id_of, new_id, read_all, soon};
+use crate::support::process::{EXECUTABLE, Process};
+use crate::support::{any, append, connect, event, new_id, read_all, soon};
 
-const WRITERS: usize = 16;
-const ACKNOWLEDGED: usize = 400;
-const ROUNDS: usize = 3;
+const KILLS: usize = 8;
+/// How many more batches are acknowledged before the next kill, at least and at most.
+const BATCHES: std::ops::Range<usize> = 50..500;
 
-/// Event id → where it was said to be.
-type Acknowledged = Arc<Mutex<HashMap<String, Appended>>>;
+fn kills() -> usize {
+    let kills = std::env::var("STORE_KILLS");
+    kills.map_or(KILLS, |kills| {
+        kills.parse().expect("STORE_KILLS is a number")
+    })
+}
 
 #[tokio::test]
 async fn every_acknowledged_event_survives_kill_9() {
     let db = tempfile::tempdir().unwrap();
-    let acknowledged = Acknowledged::default();
-    let mut last_position = 0;
-    for round in 1..=ROUNDS {
+    let load = Arc::new(Load::default());
+    let mut log = Vec::new();
+    for kill in 0..kills() {
         let server = Process::start(db.path()).await;
-        let writers = write(&server.address, &acknowledged).await;
-        soon(
-            "enough events",
-            reached(&acknowledged, round * ACKNOWLEDGED),
-        )
-        .await;
+        let writers = load.begin(&server.address).await;
+        let enough = load.count().await + BATCHES.start + kill * 89 % BATCHES.len();
+        soon("enough batches", load.reached(enough)).await;
         server.kill().await;
         soon("the writers' end", writers.join_all()).await;
+        Process::cut_while_it_opens(db.path()).await;
 
         let server = Process::start(db.path()).await;
         let mut client = connect(&server.address).await;
-        let log = read_all(&mut client).await;
-        let stored: HashMap<_, _> = log.iter().map(|event| (id_of(event), event)).collect();
-        assert_eq!(stored.len(), log.len(), "an event is there twice");
-        for (id, appended) in acknowledged.lock().await.iter() {
-            let event = stored.get(id).expect("an acknowledged event is missing");
-            assert_eq!(event.commit_position, appended.position);
-            assert_eq!(Some(event.stream_revision), appended.revision);
-        }
-        let next = append(&mut client, "next", any(), vec![event(&new_id(), "x")])
-            .await
-            .unwrap();
-        assert!(
-            next.position > last_position
-                && log
-                    .iter()
-                    .all(|event| event.commit_position < next.position)
+        let next = append(&mut client, "next", any(), vec![event(&new_id(), "x")]);
+        let next = next.await.unwrap();
+        log = read_all(&mut client).await;
+        assert_eq!(log.last().unwrap().commit_position, next.position);
+        assert_eq!(
+            faults(&load.acknowledged().await, &log),
+            [""; 0],
+            "kill {kill}"
         );
-        last_position = next.position;
         server.kill().await;
     }
+    verified(db.path()).await;
+    let acknowledged = load.acknowledged().await;
+    println!(
+        "{} kills, {} batches acknowledged, {} events in the log",
+        kills(),
+        acknowledged.len(),
+        log.len()
+    );
+    faults::control(&acknowledged, &log);
 }
 
-/// Writes until the server is gone.
-async fn write(address: &str, acknowledged: &Acknowledged) -> JoinSet<()> {
-    let client = connect(address).await;
-    let mut writers = JoinSet::new();
-    for writer in 0..WRITERS {
-        let (mut client, acknowledged) = (client.clone(), Arc::clone(acknowledged));
-        writers.spawn(async move {
-            loop {
-                let id = new_id();
-                let stream = format!("load-{}", writer % 5);
-                let Ok(appended) =
-                    append(&mut client, &stream, any(), vec![event(&id, "load")]).await
-                else {
-                    return;
-                };
-                acknowledged.lock().await.insert(id, appended);
-            }
-        });
-    }
-    writers
-}
-
-async fn reached(acknowledged: &Acknowledged, count: usize) {
-    while acknowledged.lock().await.len() < count {
-        tokio::task::yield_now().await;
-    }
+async fn verified(db: &std::path::Path) {
+    let mut verify = tokio::process::Command::new(EXECUTABLE);
+    verify.arg("verify").arg("--db").arg(db).kill_on_drop(true);
+    let verified = soon("the verification", verify.output()).await.unwrap();
+    assert!(verified.status.success(), "{verified:?}");
 }
 
 #[tokio::test]
 async fn a_second_process_on_the_same_folder_is_refused() {
     let db = tempfile::tempdir().unwrap();
     let first = Process::start(db.path()).await;
-    let mut second = tokio::process::Command::new(crate::support::process::EXECUTABLE);
+    let mut second = tokio::process::Command::new(EXECUTABLE);
     second
         .args(["--insecure", "--node-port", "0", "--db"])
         .arg(db.path())

@@ -32,13 +32,8 @@ impl Process {
     }
 
     /// Starts this command and waits until it listens.
-    pub(crate) async fn listening(mut command: Command) -> Self {
-        command.env("RUST_LOG", "info").kill_on_drop(true);
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+    pub(crate) async fn listening(command: Command) -> Self {
+        let mut child = spawn(command);
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let address = soon("the address", async {
             loop {
@@ -59,8 +54,29 @@ impl Process {
         Self { child, address }
     }
 
+    /// Starts the executable and kills it after its first words, which come before it opens the database.
+    pub(crate) async fn cut_while_it_opens(db: &Path) {
+        let mut command = Command::new(EXECUTABLE);
+        command
+            .args(["--insecure", "--node-port", "0", "--db"])
+            .arg(db);
+        let mut child = spawn(command);
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        soon("its first words", lines.next_line()).await.unwrap();
+        child.kill().await.unwrap();
+    }
+
     /// `kill -9`.
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
+}
+
+fn spawn(mut command: Command) -> Child {
+    command.env("RUST_LOG", "info").kill_on_drop(true);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
 }
