@@ -24,8 +24,9 @@ pub(super) struct Service {
 }
 
 impl Service {
-    fn find(&self, key: &GroupKey) -> Result<Handle, Status> {
-        self.subscriptions.find(key).ok_or_else(|| missing(key))
+    async fn find(&self, key: &GroupKey) -> Result<Handle, Status> {
+        let found = self.subscriptions.find(key).await;
+        found.ok_or_else(|| missing(key))
     }
 }
 
@@ -75,7 +76,7 @@ impl Server for Service {
         request: Request<wire::GetInfoReq>,
     ) -> Result<Response<wire::GetInfoResp>, Status> {
         let key = request::get_info(request.into_inner())?;
-        let info = info(self.find(&key)?.info().await?);
+        let info = info(self.find(&key).await?.info().await?);
         Ok(Response::new(wire::GetInfoResp {
             subscription_info: Some(info),
         }))
@@ -86,7 +87,7 @@ impl Server for Service {
         request: Request<wire::ReplayParkedReq>,
     ) -> Result<Response<wire::ReplayParkedResp>, Status> {
         let (key, stop_at) = request::replay_parked(request.into_inner())?;
-        let group = self.find(&key)?;
+        let group = self.find(&key).await?;
         let stop_at = stop_at.map(u64::try_from).transpose();
         let stop_at = stop_at.map_err(|_| failed(&key, NEGATIVE_STOP))?;
         group.replay_parked(stop_at).await?;

@@ -12,9 +12,11 @@ use super::info::Info;
 /// How many commands wait for a group.
 const LONGEST_INBOX: usize = 256;
 
-/// The group is not at work any more.
+/// The group is not at work any more: it was changed or deleted meanwhile, or the server stops.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the persistent subscription has ended")]
+#[error(
+    "the persistent subscription was changed or deleted meanwhile, or the server stops: try again"
+)]
 pub(crate) struct Ended;
 
 pub(super) enum Command {

@@ -115,7 +115,16 @@ impl PersistentSubscriptions {
         Ok(())
     }
 
-    pub(crate) fn find(&self, key: &GroupKey) -> Option<Handle> {
+    /// A group that is being made or changed is found when that is done.
+    pub(crate) async fn find(&self, key: &GroupKey) -> Option<Handle> {
+        if let Some(handle) = self.running(key) {
+            return Some(handle);
+        }
+        let _changed = self.changes.lock().await;
+        self.running(key)
+    }
+
+    fn running(&self, key: &GroupKey) -> Option<Handle> {
         let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
         let found = groups.iter().find(|running| running.key == *key);
         found.map(|running| running.handle.clone())
@@ -165,7 +174,7 @@ impl PersistentSubscriptions {
         start: Start,
     ) -> Result<(), Refused> {
         let _changing = self.changes.lock().await;
-        if self.find(&key).is_some() {
+        if self.running(&key).is_some() {
             return Err(Refused::Exists);
         }
         check(&settings)?;

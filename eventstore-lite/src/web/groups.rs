@@ -54,8 +54,8 @@ async fn replay(
     Json(Group { stream, group }): Json<Group>,
 ) -> Result<StatusCode, Refused> {
     let source = Source::named(&stream);
-    let group = site.subscriptions.find(&GroupKey { source, group });
-    let group = group.ok_or(NO_GROUP)?;
+    let key = GroupKey { source, group };
+    let group = site.subscriptions.find(&key).await.ok_or(NO_GROUP)?;
     group.replay_parked(None).await?;
     Ok(StatusCode::ACCEPTED)
 }

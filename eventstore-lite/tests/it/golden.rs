@@ -3,7 +3,6 @@
 
 mod compare;
 mod conversation;
-mod dynamic;
 mod names;
 mod plant;
 mod scenario;

@@ -8,6 +8,7 @@
 mod cli;
 mod disk_full;
 mod durability;
+mod fuzz;
 mod golden;
 mod hostile;
 mod kill;

@@ -1,5 +1,6 @@
 //! A server of one's own, and a plain client of the wire.
 
+pub(crate) mod dynamic;
 pub(crate) mod process;
 pub(crate) mod tls;
 

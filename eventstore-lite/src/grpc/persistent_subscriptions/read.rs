@@ -43,7 +43,7 @@ pub(super) async fn serve(
         structured_ids,
     } = join(options)?;
     caller.read(key.source.stream())?;
-    let group = service.find(&key)?;
+    let group = service.find(&key).await?;
     let connection = group.connect(peer, buffer_size).await?;
     let connection = connection.ok_or_else(|| full(&key))?;
     let (answers, receiver) = mpsc::channel(WAITING);

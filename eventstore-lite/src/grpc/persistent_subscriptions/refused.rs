@@ -73,7 +73,7 @@ fn of_group(key: &GroupKey, code: Code, exception: &'static str, what: &str) -> 
 }
 
 impl From<Ended> for Status {
-    fn from(_: Ended) -> Self {
-        unavailable()
+    fn from(ended: Ended) -> Self {
+        Self::unavailable(ended.to_string())
     }
 }

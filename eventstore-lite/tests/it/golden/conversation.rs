@@ -19,9 +19,9 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
 use super::compare::match_answer;
-use super::dynamic::{JsonCodec, Method};
 use super::names::Names;
 use super::scenario::{Answer, BYTES, Scenario, Step};
+use crate::support::dynamic::{JsonCodec, Method};
 
 /// Longer than any answer takes; a call that does not end by then never does.
 const END_WITHIN: Duration = Duration::from_secs(20);
@@ -131,7 +131,7 @@ impl Conversation {
             _talk: AbortOnDropHandle::new(tokio::spawn(talk)),
         };
         call.send(send, &self.names);
-        if !call.method.is_client_streaming {
+        if !call.method.is_client_streaming() {
             call.requests = None;
         }
         call

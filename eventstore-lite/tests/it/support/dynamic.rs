@@ -4,7 +4,9 @@
 use std::sync::LazyLock;
 
 use prost_reflect::prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor, ServiceDescriptor,
+};
 use serde_json::Value;
 use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -25,31 +27,42 @@ static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
     DescriptorPool::from_file_descriptor_set(files).unwrap()
 });
 
-/// The types of a method named `package.Service/Method`.
-pub(crate) struct Method {
-    input: MessageDescriptor,
-    output: MessageDescriptor,
-    pub(crate) is_client_streaming: bool,
+/// The types of a method.
+pub(crate) struct Method(MethodDescriptor);
+
+/// All methods of all services.
+pub(crate) fn methods() -> impl Iterator<Item = Method> {
+    let methods = |service: ServiceDescriptor| service.methods().collect::<Vec<_>>();
+    POOL.services().flat_map(methods).map(Method)
 }
 
 impl Method {
+    /// The method named `package.Service/Method`.
     pub(crate) fn named(name: &str) -> Self {
-        let (service, method) = name.split_once('/').unwrap();
-        let service = POOL.get_service_by_name(service).unwrap();
-        let method = service.methods().find(|m| m.name() == method).unwrap();
-        Self {
-            input: method.input(),
-            output: method.output(),
-            is_client_streaming: method.is_client_streaming(),
-        }
+        methods()
+            .find(|method| method.path() == format!("/{name}"))
+            .unwrap()
+    }
+
+    /// `/package.Service/Method`.
+    pub(crate) fn path(&self) -> String {
+        format!("/{}/{}", self.0.parent_service().full_name(), self.0.name())
+    }
+
+    pub(crate) fn input(&self) -> MessageDescriptor {
+        self.0.input()
+    }
+
+    pub(crate) fn is_client_streaming(&self) -> bool {
+        self.0.is_client_streaming()
     }
 
     pub(crate) fn message(&self, json: Value) -> DynamicMessage {
-        DynamicMessage::deserialize(self.input.clone(), json).unwrap()
+        DynamicMessage::deserialize(self.input(), json).unwrap()
     }
 
     pub(crate) fn codec(&self) -> JsonCodec {
-        JsonCodec(self.output.clone())
+        JsonCodec(self.0.output())
     }
 }
 
