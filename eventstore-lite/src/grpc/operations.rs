@@ -70,7 +70,7 @@ impl Operations for Service {
     }
 
     async fn restart_persistent_subscriptions(&self, _request: Request<Empty>) -> Answer<Empty> {
-        let restarted = self.subscriptions.restart().await;
+        let restarted = Arc::clone(&self.subscriptions).restart().await;
         restarted.map_err(|_| status::unavailable())?;
         Ok(Response::new(Empty {}))
     }

@@ -24,6 +24,10 @@ pub(super) struct Service {
 }
 
 impl Service {
+    fn subscriptions(&self) -> Arc<PersistentSubscriptions> {
+        Arc::clone(&self.subscriptions)
+    }
+
     async fn find(&self, key: &GroupKey) -> Result<Handle, Status> {
         let found = self.subscriptions.find(key).await;
         found.ok_or_else(|| missing(key))
@@ -39,7 +43,7 @@ impl Server for Service {
         request: Request<wire::CreateReq>,
     ) -> Result<Response<wire::CreateResp>, Status> {
         let (key, settings, start) = settings::create(request.into_inner())?;
-        let created = self.subscriptions.create(key.clone(), settings, start);
+        let created = self.subscriptions().create(key.clone(), settings, start);
         created.await.map_err(|error| refused(&error, &key))?;
         Ok(Response::new(wire::CreateResp {}))
     }
@@ -49,7 +53,7 @@ impl Server for Service {
         request: Request<wire::UpdateReq>,
     ) -> Result<Response<wire::UpdateResp>, Status> {
         let (key, settings, start) = settings::update(request.into_inner())?;
-        let updated = self.subscriptions.update(key.clone(), settings, start);
+        let updated = self.subscriptions().update(key.clone(), settings, start);
         updated.await.map_err(|error| refused(&error, &key))?;
         Ok(Response::new(wire::UpdateResp {}))
     }
@@ -59,7 +63,7 @@ impl Server for Service {
         request: Request<wire::DeleteReq>,
     ) -> Result<Response<wire::DeleteResp>, Status> {
         let key = request::delete(request.into_inner())?;
-        let deleted = self.subscriptions.delete(&key);
+        let deleted = self.subscriptions().delete(key.clone());
         deleted.await.map_err(|error| refused(&error, &key))?;
         Ok(Response::new(wire::DeleteResp {}))
     }
@@ -113,7 +117,7 @@ impl Server for Service {
     }
 
     async fn restart_subsystem(&self, _: Request<Empty>) -> Result<Response<Empty>, Status> {
-        let restarted = self.subscriptions.restart().await;
+        let restarted = self.subscriptions().restart().await;
         restarted.map_err(|_| super::status::unavailable())?;
         Ok(Response::new(Empty {}))
     }

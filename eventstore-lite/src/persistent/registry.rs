@@ -1,6 +1,9 @@
 //! All groups: made, changed and deleted one after the other, found at any time. Their settings are in one event
 //! of the log, so starting touches as many rows as there are groups, however much they have read.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::Mutex;
@@ -168,6 +171,15 @@ impl PersistentSubscriptions {
     }
 
     pub(crate) async fn create(
+        self: Arc<Self>,
+        key: GroupKey,
+        settings: Settings,
+        start: Start,
+    ) -> Result<(), Refused> {
+        to_the_end(async move { self.create_now(key, settings, start).await }).await
+    }
+
+    async fn create_now(
         &self,
         key: GroupKey,
         mut settings: Settings,
@@ -188,6 +200,15 @@ impl PersistentSubscriptions {
 
     /// Begins the group anew with other settings, from its checkpoint on; its clients are dropped.
     pub(crate) async fn update(
+        self: Arc<Self>,
+        key: GroupKey,
+        settings: Settings,
+        start: Start,
+    ) -> Result<(), Refused> {
+        to_the_end(async move { self.update_now(key, settings, start).await }).await
+    }
+
+    async fn update_now(
         &self,
         key: GroupKey,
         mut settings: Settings,
@@ -207,7 +228,11 @@ impl PersistentSubscriptions {
     }
 
     /// Ends the group, drops its clients, and deletes what it kept.
-    pub(crate) async fn delete(&self, key: &GroupKey) -> Result<(), Refused> {
+    pub(crate) async fn delete(self: Arc<Self>, key: GroupKey) -> Result<(), Refused> {
+        to_the_end(async move { self.delete_now(&key).await }).await
+    }
+
+    async fn delete_now(&self, key: &GroupKey) -> Result<(), Refused> {
         let _changing = self.changes.lock().await;
         let mut configured = self.configured();
         let before = configured.len();
@@ -221,7 +246,11 @@ impl PersistentSubscriptions {
     }
 
     /// Ends all groups and begins them anew, from what is stored.
-    pub(crate) async fn restart(&self) -> Result<(), Refused> {
+    pub(crate) async fn restart(self: Arc<Self>) -> Result<(), Refused> {
+        to_the_end(async move { self.restart_now().await }).await
+    }
+
+    async fn restart_now(&self) -> Result<(), Refused> {
         let _changing = self.changes.lock().await;
         let groups = std::mem::take(&mut *self.write());
         for running in groups {
@@ -298,6 +327,15 @@ impl PersistentSubscriptions {
             }
         }
     }
+}
+
+/// A change that was begun is finished, also if the caller is gone meanwhile.
+async fn to_the_end<F>(change: F) -> Result<(), Refused>
+where
+    F: Future<Output = Result<(), Refused>> + Send + 'static,
+{
+    let changed = tokio::spawn(change).await;
+    changed.unwrap_or(Err(Refused::Unavailable))
 }
 
 /// In the words of the real server.
