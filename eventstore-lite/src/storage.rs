@@ -5,6 +5,7 @@
 //! committed, it can read.
 
 mod catalog;
+mod checkpoints;
 mod copy;
 mod folder;
 mod integrity;
@@ -40,11 +41,12 @@ use crate::metrics::{Metrics, Page, wide};
 use crate::stream_name::StreamName;
 
 pub(crate) use catalog::Listed;
+use checkpoints::Checkpoints;
 pub(crate) use copy::{backup, restore};
 use folder::Folder;
 pub(crate) use integrity::verify;
 use ledger::Ledger;
-pub(crate) use read_all::{AllPage, AllRead};
+pub(crate) use read_all::{AllPage, AllRead, Scanned};
 pub(crate) use read_stream::{Followed, StreamFollow, StreamPage, StreamRead, Tombstoned};
 use readers::Readers;
 use scavenge::Scavenges;
@@ -133,7 +135,11 @@ impl Storage {
         if config.system_projections {
             ledger.make_links().context("making system streams")?;
         }
-        let writer = Writer::start(ledger, folder.lock, &config.limits)?;
+        Checkpoints::watch(ledger.connection());
+        let checkpointing = schema::open_to_merge(path, !config.unsafe_disable_flush_to_disk)
+            .context("opening the database to merge its log")?;
+        let checkpoints = Checkpoints::start(checkpointing)?;
+        let writer = Writer::start(ledger, checkpoints, folder.lock, &config.limits)?;
         let readers = Readers::open(path, config.limits.readers, page_cache)
             .context("opening the database to read")?;
         Ok(Self {

@@ -54,11 +54,12 @@ pub(super) async fn stream(
         {
             outlet.send(Content::FirstStreamPosition(forwards)).await?;
         }
-        for event in events {
-            left -= 1;
+        if !events.is_empty() {
+            left -= events.len() as u64;
             page_size = PAGE;
-            outlet.event(event).await?;
         }
+        let events = events.into_iter().map(|event| outlet.event(event));
+        outlet.send_all(events.collect()).await?;
         match next {
             Some(next) if left > 0 => from = next,
             Some(_) | None if positions => {
@@ -85,36 +86,39 @@ pub(super) async fn all(
     resolve_links: bool,
     outlet: &Outlet,
 ) -> Result<(), Ended> {
-    let mut left = usize::try_from(request.count).unwrap_or(usize::MAX);
-    let mut from = match (request.from, request.direction) {
+    let from = match (request.from, request.direction) {
         (Begin::Start, Direction::Forwards) => Position::START,
         (Begin::End, Direction::Backwards) => Position(u64::MAX),
         (Begin::Start, Direction::Backwards) | (Begin::End, Direction::Forwards) => return Ok(()),
         (Begin::At(position), _) => known(storage, position)?,
     };
-    while left > 0 {
-        let read = AllRead {
-            direction: request.direction,
-            from,
-            limit: left,
-            filter: request.filter.clone(),
-            resolve_links,
-        };
-        let page = storage
-            .read_all(read.clone())
-            .await?
-            .map_err(status::invalid)?;
-        from = page.next(&read);
+    let mut read = AllRead {
+        direction: request.direction,
+        from,
+        limit: usize::try_from(request.count).unwrap_or(usize::MAX),
+        filter: request.filter,
+        resolve_links,
+    };
+    let mut page = storage
+        .read_all(read.clone())
+        .await?
+        .map_err(status::invalid)?;
+    loop {
+        read.from = page.next(&read);
         let is_end = page.is_end;
-        for event in page.scanned.into_iter().filter_map(|scanned| scanned.event) {
-            left -= 1;
-            outlet.event(event).await?;
+        let events = page.scanned.into_iter();
+        let events: Vec<_> = events.filter_map(|scanned| scanned.event).collect();
+        read.limit -= events.len();
+        let events = events.into_iter().map(|event| outlet.event(event));
+        let sent = outlet.send_all(events.collect());
+        if is_end || read.limit == 0 {
+            return sent.await;
         }
-        if is_end {
-            break;
-        }
+        // While the client takes one page, the next one is read.
+        let (sent, next) = tokio::join!(sent, storage.read_all(read.clone()));
+        sent?;
+        page = next?.map_err(status::invalid)?;
     }
-    Ok(())
 }
 
 /// A position is where an event may begin, or beyond the end.

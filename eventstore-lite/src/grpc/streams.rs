@@ -7,13 +7,14 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use super::delete::Removal;
+use super::outlet::{self, Answers};
 use super::read_request::ReadRequest;
-use super::{append, batch_append, outlet, permission};
+use super::{append, batch_append, permission};
 use crate::storage::Storage;
 use crate::wire::streams::streams_server::Streams;
 use crate::wire::streams::{
     AppendReq, AppendResp, BatchAppendReq, BatchAppendResp, DeleteReq, DeleteResp, ReadReq,
-    ReadResp, TombstoneReq, TombstoneResp,
+    TombstoneReq, TombstoneResp,
 };
 
 pub(super) struct Service {
@@ -23,7 +24,7 @@ pub(super) struct Service {
 
 #[async_trait]
 impl Streams for Service {
-    type ReadStream = ReceiverStream<Result<ReadResp, Status>>;
+    type ReadStream = Answers;
     type BatchAppendStream = ReceiverStream<Result<BatchAppendResp, Status>>;
 
     async fn read(&self, request: Request<ReadReq>) -> Result<Response<Self::ReadStream>, Status> {

@@ -11,9 +11,12 @@ use super::read_request::{Begin, Filtered};
 use super::status;
 use crate::checkpoints::Checkpoints;
 use crate::event::{Direction, Position};
-use crate::storage::{AllRead, Storage, StreamFollow};
+use crate::storage::{AllRead, Scanned, Storage, StreamFollow};
 use crate::stream_name::StreamName;
 use crate::wire::streams::read_resp::{CaughtUp, Checkpoint, Content, SubscriptionConfirmation};
+
+/// With so many checkpoints after each other a page is sent before its end.
+const MOST_TOGETHER: usize = 256;
 
 pub(super) async fn stream(
     storage: &Storage,
@@ -42,9 +45,9 @@ pub(super) async fn stream(
         };
         let followed = storage.follow_stream(follow).await?;
         from = followed.next;
-        for event in followed.events {
-            outlet.event(event).await?;
-        }
+        let events = followed.events.into_iter();
+        let events = events.map(|event| outlet.event(event));
+        outlet.send_all(events.collect()).await?;
         if followed.tombstoned {
             return Err(status::stream_deleted(&stream).into());
         }
@@ -89,25 +92,15 @@ pub(super) async fn all(
             .await?
             .map_err(status::invalid)?;
         read.from = page.next(&read);
-        for scanned in page.scanned {
-            let before = |due: &mut Checkpoints| due.before(scanned.position);
-            while let Some(due) = checkpoints.as_mut().and_then(before) {
-                checkpoint(Some(due), outlet).await?;
-            }
-            if let Some(event) = scanned.event {
-                outlet.event(event).await?;
-            }
-            let due = checkpoints.as_mut();
-            let due = due.and_then(|due| due.at(scanned.position));
-            checkpoint(due, outlet).await?;
+        let mut contents = scanned(page.scanned, checkpoints.as_mut(), outlet).await?;
+        if page.is_end && !caught_up {
+            caught_up = true;
+            let due = checkpoints.as_mut().and_then(Checkpoints::at_end);
+            contents.extend(due.map(checkpoint));
+            contents.push(Content::CaughtUp(CaughtUp {}));
         }
+        outlet.send_all(contents).await?;
         if page.is_end {
-            if !caught_up {
-                caught_up = true;
-                let due = checkpoints.as_mut().and_then(Checkpoints::at_end);
-                checkpoint(due, outlet).await?;
-                outlet.send(Content::CaughtUp(CaughtUp {})).await?;
-            }
             head.changed().await.map_err(|_| status::unavailable())?;
         }
     }
@@ -118,13 +111,30 @@ fn confirmation() -> Content {
     Content::Confirmation(SubscriptionConfirmation { subscription_id })
 }
 
-async fn checkpoint(position: Option<Position>, outlet: &Outlet) -> Result<(), Ended> {
-    let Some(Position(position)) = position else {
-        return Ok(());
-    };
-    let checkpoint = Checkpoint {
+/// The events of a page, and the checkpoints between them; if those are many, only what is not sent yet.
+async fn scanned(
+    page: Vec<Scanned>,
+    mut checkpoints: Option<&mut Checkpoints>,
+    outlet: &Outlet,
+) -> Result<Vec<Content>, Ended> {
+    let mut contents = Vec::new();
+    for Scanned { position, event } in page {
+        while let Some(due) = checkpoints.as_mut().and_then(|due| due.before(position)) {
+            contents.push(checkpoint(due));
+            if contents.len() >= MOST_TOGETHER {
+                outlet.send_all(std::mem::take(&mut contents)).await?;
+            }
+        }
+        contents.extend(event.map(|event| outlet.event(event)));
+        let due = checkpoints.as_mut().and_then(|due| due.at(position));
+        contents.extend(due.map(checkpoint));
+    }
+    Ok(contents)
+}
+
+fn checkpoint(Position(position): Position) -> Content {
+    Content::Checkpoint(Checkpoint {
         commit_position: position,
         prepare_position: position,
-    };
-    outlet.send(Content::Checkpoint(checkpoint)).await
+    })
 }

@@ -10,9 +10,9 @@ use rusqlite::{Connection, Result};
 
 use super::links::Resolver;
 use super::read_stream::PAGE_BYTES;
-use super::rows;
+use super::rows::{self, EVENT};
 use crate::clock;
-use crate::event::{Direction, Position, ResolvedEvent, revision_to_sql};
+use crate::event::{Direction, Position, RecordedEvent, ResolvedEvent, revision_to_sql};
 use crate::filter::{Filter, InvalidFilter};
 
 /// The most events that a page looks at one by one, and the most that it has.
@@ -74,6 +74,7 @@ pub(super) fn read(
     let pager = Pager::new(connection, read);
     match by_prefix::worthwhile(connection, read)? {
         Some(sources) => by_prefix::read(pager, &sources),
+        None if read.filter.is_none() => every(pager).map(Ok),
         None => scan(pager),
     }
 }
@@ -104,9 +105,17 @@ impl<'a> Pager<'a> {
 
     /// Adds what was looked at, and says whether the page is full.
     fn add(&mut self, position: Position, passes: bool) -> Result<bool> {
+        let record = if passes {
+            rows::event_at_position(self.resolver.connection, position)?
+        } else {
+            None
+        };
+        self.add_record(position, record)
+    }
+
+    fn add_record(&mut self, position: Position, record: Option<RecordedEvent>) -> Result<bool> {
         let mut event = None;
-        if passes && let Some(record) = rows::event_at_position(self.resolver.connection, position)?
-        {
+        if let Some(record) = record {
             self.bytes += record.data.len() + record.metadata.len();
             self.matched += 1;
             event = Some(self.resolver.resolve(record)?);
@@ -114,6 +123,25 @@ impl<'a> Pager<'a> {
         self.page.scanned.push(Scanned { position, event });
         Ok(self.matched >= self.read.limit.min(MOST_EVENTS) || self.bytes > PAGE_BYTES)
     }
+}
+
+/// Takes every event.
+fn every(mut pager: Pager<'_>) -> Result<AllPage> {
+    let (condition, order) = match pager.read.direction {
+        Direction::Forwards => (">=", ""),
+        Direction::Backwards => ("<", "DESC"),
+    };
+    let sql = format!("{EVENT} WHERE e.position {condition} ?1 ORDER BY e.position {order}");
+    let mut statement = pager.resolver.connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([pager.read.from.to_sql()])?;
+    while let Some(row) = rows.next()? {
+        let record = rows::event(row)?;
+        if pager.add_record(record.position, Some(record))? {
+            return Ok(pager.page);
+        }
+    }
+    pager.page.is_end = true;
+    Ok(pager.page)
 }
 
 /// Looks at every event.

@@ -11,7 +11,7 @@ use crate::stream_name::StreamName;
 
 /// The columns that [`event`] reads.
 pub(super) const EVENT: &str = "SELECT e.position, s.name, e.revision, e.id, e.created, e.is_json, e.type, \
-     e.data, e.metadata FROM events e JOIN streams s ON s.id = e.stream ";
+     e.data, e.metadata FROM events e CROSS JOIN streams s ON s.id = e.stream ";
 
 /// One row of `streams`.
 #[derive(Clone, Copy, Debug)]

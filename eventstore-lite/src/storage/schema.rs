@@ -38,14 +38,26 @@ pub(crate) fn open_writer(
     }
     let mut connection = Connection::open(file)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    let synchronous = if flush_to_disk { "FULL" } else { "OFF" };
-    connection.pragma_update(None, "synchronous", synchronous)?;
+    flush(&connection, flush_to_disk)?;
     connection.pragma_update(None, "secure_delete", "ON")?;
     connection.pragma_update(None, "journal_size_limit", LARGEST_IDLE_JOURNAL)?;
     connection.pragma_update(None, "max_page_count", MOST_PAGES)?;
     migrations::migrate(&mut connection, MIGRATIONS)?;
     prepare(&connection)?;
     Ok(connection)
+}
+
+/// Opens a connection that merges the write-ahead log into the database.
+pub(crate) fn open_to_merge(folder: &Path, flush_to_disk: bool) -> Result<Connection> {
+    let connection = Connection::open(file(folder))?;
+    flush(&connection, flush_to_disk)?;
+    prepare(&connection)?;
+    Ok(connection)
+}
+
+fn flush(connection: &Connection, flush_to_disk: bool) -> Result<()> {
+    let synchronous = if flush_to_disk { "FULL" } else { "OFF" };
+    connection.pragma_update(None, "synchronous", synchronous)
 }
 
 /// Opens a connection that only reads.

@@ -10,6 +10,7 @@ use rusqlite::ErrorCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::checkpoints::{self, Checkpoints};
 use super::ledger::Ledger;
 use super::recent::Recent;
 use super::{Outcome, StorageFailed, Write};
@@ -64,7 +65,12 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the thread, which keeps `lock` for as long as it can still write.
-    pub(super) fn start(ledger: Ledger, lock: File, limits: &Limits) -> Result<Self> {
+    pub(super) fn start(
+        ledger: Ledger,
+        checkpoints: Checkpoints,
+        lock: File,
+        limits: &Limits,
+    ) -> Result<Self> {
         let queued_bytes = limits.queued_bytes;
         let heads = Arc::new(Heads::new(ledger.committed()));
         let recent = Arc::new(Recent::new(ledger.committed(), limits.recent_bytes));
@@ -75,6 +81,7 @@ impl Writer {
             queued,
             heads: Arc::clone(&heads),
             recent: Arc::clone(&recent),
+            checkpoints,
             metrics: Arc::clone(&metrics),
             _lock: lock,
         };
@@ -171,6 +178,7 @@ struct Worker {
     queued: mpsc::Receiver<Message>,
     heads: Arc<Heads>,
     recent: Arc<Recent>,
+    checkpoints: Checkpoints,
     metrics: Arc<Metrics>,
     _lock: File,
 }
@@ -201,7 +209,9 @@ impl Worker {
                 job(&mut self.ledger);
                 self.recent.forget();
             }
+            self.checkpoints.after_commit(self.ledger.connection());
         }
+        self.checkpoints.stop();
         if let Err(error) = self.ledger.close() {
             tracing::warn!(%error, "the write-ahead log was not merged into the database");
         }
@@ -218,6 +228,8 @@ impl Worker {
             Err(error) => {
                 self.undo(&error);
                 let answer = if is_disk_full(&error) {
+                    // Then the write-ahead log begins anew, which may make room enough.
+                    checkpoints::merge(self.ledger.connection());
                     Ok(Outcome::DiskFull)
                 } else {
                     Err(StorageFailed)
