@@ -19,6 +19,7 @@ mod restart;
 mod scavenge;
 mod schema;
 mod security;
+mod subscribers;
 mod subscriptions;
 mod support;
 mod system_streams;
