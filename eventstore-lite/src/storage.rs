@@ -7,6 +7,8 @@
 mod catalog;
 mod checkpoints;
 mod copy;
+#[cfg(test)]
+mod cost;
 mod folder;
 mod integrity;
 mod ledger;
