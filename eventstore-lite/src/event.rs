@@ -16,7 +16,7 @@ pub(crate) const TOMBSTONE_REVISION: u64 = i64::MAX as u64;
 
 /// A place in the log of all events. Positions rise by [`Position::STRIDE`], so that what lies between two
 /// of them is recognised as no event's place, whatever a scavenge has removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Position(pub(crate) u64);
 
 impl Position {

@@ -22,6 +22,7 @@ mod records;
 mod rows;
 mod scavenge;
 mod schema;
+mod shared;
 mod statistics;
 #[cfg(test)]
 mod tests;
@@ -53,6 +54,7 @@ pub(crate) use read_stream::{Followed, StreamFollow, StreamPage, StreamRead, Tom
 use readers::Readers;
 use scavenge::Scavenges;
 pub(crate) use scavenge::Start;
+use shared::Shared;
 pub(crate) use statistics::statistics;
 pub(crate) use writer::Receipt;
 use writer::Writer;
@@ -111,7 +113,7 @@ pub(crate) enum Outcome {
 }
 
 /// The disk, or the thread that writes to it, failed; the reason is in the log.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the storage is not available")]
 pub(crate) struct StorageFailed;
 
@@ -120,6 +122,9 @@ pub(crate) struct Storage {
     writer: Writer,
     readers: Readers,
     scavenges: Scavenges,
+    /// Reads of what comes next of a stream, and of the log.
+    follows: Shared<StreamFollow, Followed>,
+    ends: Shared<(Position, usize), Result<AllPage, InvalidFilter>>,
 }
 
 impl Storage {
@@ -148,6 +153,8 @@ impl Storage {
             writer,
             readers,
             scavenges: Scavenges::default(),
+            follows: Shared::new(),
+            ends: Shared::new(),
         })
     }
 
@@ -232,12 +239,20 @@ impl Storage {
         &self,
         follow: StreamFollow,
     ) -> Result<Followed, StorageFailed> {
-        if let Some(followed) = self.writer.recent().follow(&follow) {
+        let recent = self.writer.recent();
+        if let Some(followed) = recent.follow(&follow) {
             return Ok(followed);
         }
-        self.readers
-            .run(move |connection| read_stream::follow(connection, &follow))
-            .await
+        let (version, key) = (recent.version(), follow.clone());
+        let has_caught_up = !follow.only_visible;
+        let read = self
+            .readers
+            .run(move |connection| read_stream::follow(connection, &follow));
+        if has_caught_up {
+            self.follows.read(version, key, read).await
+        } else {
+            read.await
+        }
     }
 
     /// The revision of the last event of a stream, if it has one.
@@ -258,9 +273,17 @@ impl Storage {
         if let Some(page) = self.recent(&read).await? {
             return Ok(page);
         }
-        self.readers
-            .run(move |connection| read_all::read(connection, &read))
-            .await
+        let recent = self.writer.recent();
+        let has_caught_up = read.filter.is_none() && recent.has(&read);
+        let (version, key) = (recent.version(), (read.from, read.limit));
+        let read = self
+            .readers
+            .run(move |connection| read_all::read(connection, &read));
+        if has_caught_up {
+            self.ends.read(version, key, read).await
+        } else {
+            read.await
+        }
     }
 
     /// Takes a page from memory if it can; a filter that may take long blocks no other call.

@@ -149,7 +149,7 @@ fn collect(
 }
 
 /// What a subscription asks for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct StreamFollow {
     pub(crate) stream: StreamName,
     /// The first revision that it has not had.

@@ -24,6 +24,22 @@ const OVERHEAD: usize = 256;
 
 type Events = VecDeque<Arc<RecordedEvent>>;
 
+/// What the log was at a moment: it changes with every commit, and whenever events may have been removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Version {
+    pub(super) head: Position,
+    pub(super) forgotten: u64,
+}
+
+impl Default for Version {
+    fn default() -> Self {
+        Self {
+            head: Position::START,
+            forgotten: 0,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Recent {
     state: RwLock<State>,
@@ -37,21 +53,15 @@ struct State {
     bytes: usize,
     /// All events after this one are here.
     floor: Position,
-    head: Position,
+    version: Version,
 }
 
 impl Recent {
     /// Keeps at most `most_bytes` of what is committed after `head`.
     pub(super) fn new(head: Position, most_bytes: usize) -> Self {
-        let state = State {
-            log: Events::new(),
-            streams: HashMap::new(),
-            bytes: 0,
-            floor: head,
-            head,
-        };
+        let version = Version { head, forgotten: 0 };
         Self {
-            state: RwLock::new(state),
+            state: RwLock::new(State::new(version)),
             most_bytes,
         }
     }
@@ -62,7 +72,7 @@ impl Recent {
         for event in events {
             state.push(Arc::new(event));
         }
-        state.head = head;
+        state.version.head = head;
         while state.bytes > self.most_bytes {
             state.drop_oldest();
         }
@@ -71,14 +81,13 @@ impl Recent {
     /// Forgets all events, of which some may have been removed.
     pub(super) fn forget(&self) {
         let mut state = self.write();
-        let State { head, .. } = *state;
-        *state = State {
-            log: Events::new(),
-            streams: HashMap::new(),
-            bytes: 0,
-            floor: head,
-            head,
-        };
+        let mut version = state.version;
+        version.forgotten += 1;
+        *state = State::new(version);
+    }
+
+    pub(super) fn version(&self) -> Version {
+        self.read().version
     }
 
     /// Whether the first events are here that the page has to look at.
@@ -153,6 +162,16 @@ impl Recent {
 }
 
 impl State {
+    fn new(version: Version) -> Self {
+        Self {
+            log: Events::new(),
+            streams: HashMap::new(),
+            bytes: 0,
+            floor: version.head,
+            version,
+        }
+    }
+
     fn push(&mut self, event: Arc<RecordedEvent>) {
         self.bytes += weight(&event);
         let of_stream = self.streams.entry(event.stream.clone()).or_default();

@@ -14,6 +14,7 @@ use crate::support::{
     next_event, open, read_request, soon,
 };
 
+const STREAM: &str = "live-1";
 const APPENDS: u64 = 20;
 const MANY: usize = 50;
 
@@ -21,13 +22,15 @@ async fn start_with_memory(bytes: usize) -> (TempDir, Server) {
     let db = tempfile::tempdir().unwrap();
     let mut config = Config::new(db.path());
     config.limits.recent_bytes = bytes;
+    config.system_projections = true;
     let server = Server::start(config).await.unwrap();
     (db, server)
 }
 
 async fn live(client: &mut Client, stream: StreamOption) -> Streaming<ReadResp> {
-    let subscribed = open(client, read_request(stream, for_ever())).await;
-    let mut answers = subscribed.unwrap();
+    let mut request = read_request(stream, for_ever());
+    request.resolve_links = true;
+    let mut answers = open(client, request).await.unwrap();
     loop {
         let answer = soon("the end of the log", answers.message()).await;
         if let Some(Content::CaughtUp(_)) = answer.unwrap().unwrap().content {
@@ -50,20 +53,20 @@ async fn database_reads(server: &Server) -> u64 {
 }
 
 /// How often the database is read for some appends that `count` subscribers, all caught up, get.
-async fn reads_for(count: usize, memory: usize, stream: fn(&str) -> StreamOption) -> u64 {
+async fn reads_for(count: usize, memory: usize, stream: fn() -> StreamOption) -> u64 {
     let (_db, server) = start_with_memory(memory).await;
     let mut client = connect(server.address()).await;
     let seed = vec![event(&new_id(), "x")];
-    append(&mut client, "followed", any(), seed).await.unwrap();
+    append(&mut client, STREAM, any(), seed).await.unwrap();
     let mut subscribers = Vec::new();
     for _ in 0..count {
-        subscribers.push(live(&mut client, stream("followed")).await);
+        subscribers.push(live(&mut client, stream()).await);
     }
     let before = database_reads(&server).await;
     for _ in 0..APPENDS {
         let id = new_id();
         let one = vec![event(&id, "x")];
-        append(&mut client, "followed", any(), one).await.unwrap();
+        append(&mut client, STREAM, any(), one).await.unwrap();
         for subscriber in &mut subscribers {
             assert_eq!(id_of(&next_event(subscriber).await), id);
         }
@@ -73,31 +76,41 @@ async fn reads_for(count: usize, memory: usize, stream: fn(&str) -> StreamOption
     reads
 }
 
-fn all(_: &str) -> StreamOption {
-    all_from_start()
+fn followed() -> StreamOption {
+    from_start(STREAM)
+}
+
+fn category() -> StreamOption {
+    from_start("$ce-live")
 }
 
 #[tokio::test]
 async fn an_append_costs_many_subscribers_of_the_log_no_more_reads_than_one() {
     let memory = 1024 * 1024;
-    assert_eq!(reads_for(1, memory, all).await, 0);
-    assert_eq!(reads_for(MANY, memory, all).await, 0);
+    assert_eq!(reads_for(1, memory, all_from_start).await, 0);
+    assert_eq!(reads_for(MANY, memory, all_from_start).await, 0);
 }
 
 #[tokio::test]
 async fn an_append_costs_many_subscribers_of_a_stream_no_more_reads_than_one() {
     let memory = 1024 * 1024;
-    assert_eq!(reads_for(1, memory, from_start).await, 0);
-    assert_eq!(reads_for(MANY, memory, from_start).await, 0);
+    assert_eq!(reads_for(1, memory, followed).await, 0);
+    assert_eq!(reads_for(MANY, memory, followed).await, 0);
+}
+
+#[tokio::test]
+async fn an_append_costs_many_subscribers_of_a_system_stream_no_more_reads_than_one() {
+    let memory = 1024 * 1024;
+    let most = APPENDS;
+    assert!(reads_for(1, memory, category).await <= most);
+    assert!(reads_for(MANY, memory, category).await <= most);
 }
 
 /// Shows that the reads are counted.
 #[tokio::test]
-async fn without_memory_for_the_last_events_every_subscriber_reads_for_itself() {
-    for stream in [all, from_start] {
-        let reads = reads_for(3, 0, stream).await;
-        assert!(reads >= 3 * APPENDS, "{reads} reads");
-    }
+async fn without_memory_for_the_last_events_every_subscriber_of_the_log_reads_for_itself() {
+    let reads = reads_for(3, 0, all_from_start).await;
+    assert!(reads >= 3 * APPENDS, "{reads} reads");
 }
 
 #[tokio::test]
@@ -106,14 +119,12 @@ async fn a_subscriber_that_falls_behind_memory_gets_every_event_from_the_databas
     let (_db, server) = start_with_memory(16 * 1024).await;
     let mut client = connect(server.address()).await;
     let mut slow = live(&mut client, all_from_start()).await;
-    let mut slow_of_stream = live(&mut client, from_start("followed")).await;
+    let mut slow_of_stream = live(&mut client, from_start(STREAM)).await;
     let mut ids = Vec::new();
     for _ in 0..EVENTS / 100 {
         let together: Vec<_> = (0..100).map(|_| new_id()).collect();
         let events = together.iter().map(|id| event(id, vec![0; 2000])).collect();
-        append(&mut client, "followed", any(), events)
-            .await
-            .unwrap();
+        append(&mut client, STREAM, any(), events).await.unwrap();
         ids.extend(together);
     }
     for subscriber in [&mut slow, &mut slow_of_stream] {
