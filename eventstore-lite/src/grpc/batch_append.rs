@@ -4,11 +4,10 @@
 mod answer;
 
 use std::collections::HashMap;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::stream::{self, Stream, StreamExt};
+use futures::StreamExt;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -37,7 +36,9 @@ const LONGEST_DEADLINE: Duration = Duration::from_hours(24);
 
 type Answer = Result<BatchAppendResp, Status>;
 
-/// Serves a session in a task of its own. When the server stops, the client is told so.
+/// Serves a session in two tasks of its own: one takes appends, the other answers them. So a client that does not read
+/// its answers holds back its own appends, and none that has begun to queue waits for it. When the server stops, the
+/// client is told so.
 pub(super) fn serve(
     storage: &Arc<Storage>,
     caller: Caller,
@@ -51,8 +52,11 @@ pub(super) fn serve(
         messages,
         unfinished: HashMap::new(),
     };
+    let (queue, queued) = mpsc::channel(1);
+    tokio::spawn(session.take(queue));
+    let answers = ReceiverStream::new(queued).map(|taken| async { Ok(taken?.answer().await) });
+    let mut answers = answers.buffer_unordered(IN_FLIGHT);
     tokio::spawn(async move {
-        let mut answers = pin!(session.answers());
         loop {
             let answer = tokio::select! {
                 answer = answers.next() => answer,
@@ -90,14 +94,18 @@ struct Target {
 }
 
 impl Session {
-    /// Appends are queued in the order they come, and answered in any.
-    fn answers(self) -> impl Stream<Item = Answer> {
-        let answering = stream::unfold(self, |mut session| async {
-            let answering = session.next().await?;
-            Some((answering, session))
-        });
-        let answers = answering.map(|answering| async { Ok(answering?.answer().await) });
-        answers.buffer_unordered(IN_FLIGHT)
+    /// Takes appends in the order in which they come; they are answered in any.
+    async fn take(mut self, queue: mpsc::Sender<Result<Answering, Status>>) {
+        loop {
+            let next = tokio::select! {
+                next = self.next() => next,
+                () = queue.closed() => None,
+            };
+            let Some(next) = next else { return };
+            if queue.send(next).await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Queues the next append that is complete.

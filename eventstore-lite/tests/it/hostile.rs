@@ -2,17 +2,21 @@
 
 use eventstore_lite::wire::shared::Empty;
 use eventstore_lite::wire::streams::append_req::options::ExpectedStreamRevision;
+use eventstore_lite::wire::streams::batch_append_req::{self, options::ExpectedStreamPosition};
 use eventstore_lite::wire::streams::read_req::options::filter_options::{
     Expression, Filter, Window,
 };
+use eventstore_lite::wire::streams::read_req::options::stream_options::RevisionOption;
 use eventstore_lite::wire::streams::read_req::options::{
     AllOptions, CountOption, FilterOption, FilterOptions, Position, ReadDirection, StreamOption,
-    all_options,
+    StreamOptions, all_options,
 };
 use eventstore_lite::wire::streams::{
     BatchAppendReq, DeleteReq, ReadReq, TombstoneReq, delete_req, tombstone_req,
 };
+use eventstore_lite::{Config, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 
 use crate::support::{
@@ -269,6 +273,63 @@ async fn a_session_with_too_many_unfinished_appends_is_ended() {
         .unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
     still_works(&mut client).await;
+}
+
+#[tokio::test]
+async fn a_session_whose_answers_are_not_read_holds_back_only_itself() {
+    let db = tempfile::tempdir().unwrap();
+    let mut config = Config::new(db.path());
+    // One append fills the queue.
+    config.limits.queued_bytes = 4 * 1024;
+    config.unsafe_disable_flush_to_disk = true;
+    let server = Server::start(config).await.unwrap();
+    let idle = Endpoint::from_shared(format!("http://{}", server.address())).unwrap();
+    let idle = idle.initial_stream_window_size(1_024);
+    let mut idle = Client::new(idle.connect().await.unwrap());
+    let appends = std::iter::repeat_with(|| large_append("idle"));
+    let session = idle.batch_append(tokio_stream::iter(appends));
+    let _unread = session.await.unwrap().into_inner();
+
+    let mut client = connect(server.address()).await;
+    let (mut last, mut unchanged) = (0, 0);
+    while unchanged < 100 {
+        let busy = vec![event(&new_id(), "x")];
+        let appended = append(&mut client, "busy", any(), busy);
+        soon("an append", appended).await.unwrap();
+        let now = last_revision(&mut client, "idle").await;
+        unchanged = if now == last { unchanged + 1 } else { 0 };
+        last = now;
+    }
+}
+
+fn large_append(stream: &str) -> BatchAppendReq {
+    let event = event(&new_id(), vec![b'x'; 8 * 1024]);
+    BatchAppendReq {
+        correlation_id: Some(id(&new_id())),
+        options: Some(batch_append_req::Options {
+            stream_identifier: Some(identifier(stream)),
+            deadline_option: None,
+            expected_stream_position: Some(ExpectedStreamPosition::Any(())),
+        }),
+        proposed_messages: vec![batch_append_req::ProposedMessage {
+            id: event.id,
+            metadata: event.metadata,
+            custom_metadata: event.custom_metadata,
+            data: event.data,
+        }],
+        is_final: true,
+    }
+}
+
+async fn last_revision(client: &mut Client, stream: &str) -> u64 {
+    let mut request = read_request(from_start(stream), CountOption::Count(1));
+    request.stream_option = Some(StreamOption::Stream(StreamOptions {
+        stream_identifier: Some(identifier(stream)),
+        revision_option: Some(RevisionOption::End(Empty {})),
+    }));
+    request.read_direction = ReadDirection::Backwards.into();
+    let last = read(client, request).await.unwrap();
+    last.first().map_or(0, |last| last.stream_revision)
 }
 
 #[tokio::test]
