@@ -1,6 +1,5 @@
 //! What happens now, as server-sent events: from the end of a stream, or of all streams, until the page is closed.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 
 use axum::body::Body;
@@ -10,8 +9,9 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Extension, Router};
 use bytes::Bytes;
-use futures::stream::{self, Stream, StreamExt};
-use tokio::sync::watch;
+use futures::StreamExt;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use super::api::Place;
@@ -39,14 +39,11 @@ async fn tail(
         Some(stream) => Feed::stream(site, stream).await?,
         None => Feed::all(site),
     };
-    let lines = feed.lines().take_until(shutdown.cancelled_owned());
     let headers = [
         (CONTENT_TYPE, "text/event-stream"),
         (CACHE_CONTROL, "no-store"),
     ];
-    // The first line opens the stream in the browser before anything happens.
-    let opened = stream::once(async { Bytes::from_static(b": open\n\n") });
-    let body = opened.chain(lines).map(Ok::<_, Infallible>);
+    let body = feed.lines(shutdown).map(Ok::<_, Infallible>);
     Ok((headers, Body::from_stream(body)))
 }
 
@@ -54,7 +51,6 @@ struct Feed {
     site: Site,
     head: watch::Receiver<Position>,
     from: From,
-    waiting: VecDeque<ResolvedEvent>,
 }
 
 enum From {
@@ -90,32 +86,37 @@ impl Feed {
     }
 
     fn new(site: Site, head: watch::Receiver<Position>, from: From) -> Self {
-        Self {
-            site,
-            head,
-            from,
-            waiting: VecDeque::new(),
-        }
+        Self { site, head, from }
     }
 
-    fn lines(self) -> impl Stream<Item = Bytes> {
-        stream::unfold(self, |mut feed| async {
-            let event = feed.next().await?;
-            let line = format!("data: {}\n\n", shown::event(&event));
-            Some((Bytes::from(line), feed))
-        })
-    }
-
-    /// The next event; none when the storage is gone.
-    async fn next(&mut self) -> Option<ResolvedEvent> {
-        loop {
-            if let Some(event) = self.waiting.pop_front() {
-                return Some(event);
+    /// Reads in a task of its own: a page that does not take its lines holds up no other read.
+    fn lines(self, shutdown: CancellationToken) -> ReceiverStream<Bytes> {
+        let (sender, receiver) = mpsc::channel(BATCH);
+        tokio::spawn(async move {
+            tokio::select! {
+                () = self.follow(&sender) => {}
+                () = sender.closed() => {}
+                () = shutdown.cancelled() => {}
             }
+        });
+        ReceiverStream::new(receiver)
+    }
+
+    /// Until nobody takes lines any more, or the storage is gone.
+    async fn follow(mut self, lines: &mpsc::Sender<Bytes>) {
+        // The first line opens the stream in the browser before anything happens.
+        let mut sent = lines.send(Bytes::from_static(b": open\n\n")).await;
+        while sent.is_ok() {
             self.head.mark_unchanged();
-            self.waiting = self.from.read(&self.site.storage).await.ok()?.into();
-            if self.waiting.is_empty() {
-                self.head.changed().await.ok()?;
+            let Ok(events) = self.from.read(&self.site.storage).await else {
+                return;
+            };
+            if events.is_empty() && self.head.changed().await.is_err() {
+                return;
+            }
+            for event in events {
+                let line = format!("data: {}\n\n", shown::event(&event));
+                sent = lines.send(line.into()).await;
             }
         }
     }
