@@ -77,7 +77,7 @@ pub struct Limits {
     pub readers: usize,
     /// About the bytes of the last events that are kept in memory for live subscriptions.
     pub recent_bytes: usize,
-    /// The bytes of the database that each of `readers` and the writer may keep in memory.
+    /// The bytes of the database that each of `readers` may keep in memory, and the writer eight times.
     pub page_cache: usize,
 }
 

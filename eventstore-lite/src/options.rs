@@ -157,7 +157,7 @@ struct Bounds {
     #[arg(long, env = "EVENTSTORE_RECENT_EVENTS_SIZE", value_name = "BYTES", default_value_t = Limits::default().recent_bytes,
         value_parser = at_least::<0>)]
     recent_events_size: usize,
-    /// The bytes of the database that each reader and the writer may keep in memory
+    /// The bytes of the database that each reader may keep in memory, and the writer eight times
     #[arg(long, env = "EVENTSTORE_PAGE_CACHE_SIZE", value_name = "BYTES", default_value_t = Limits::default().page_cache,
         value_parser = at_least::<{ 64 * 1024 }>)]
     page_cache_size: usize,

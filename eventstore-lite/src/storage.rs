@@ -59,6 +59,10 @@ pub(crate) use statistics::statistics;
 pub(crate) use writer::Receipt;
 use writer::Writer;
 
+/// How many times the memory of a reader the writer has for pages of the database: it visits the end of every
+/// index of every stream that is written.
+const WRITER_CACHE: usize = 8;
+
 /// A change of one stream.
 #[derive(Debug)]
 pub(crate) struct Write {
@@ -137,7 +141,8 @@ impl Storage {
             .with_context(|| format!("opening the database {}", schema::file(path).display()))?;
         folder.flush_entries()?;
         let page_cache = config.limits.page_cache;
-        schema::bound_cache(&connection, page_cache).context("opening the database")?;
+        let of_writer = page_cache.saturating_mul(WRITER_CACHE);
+        schema::bound_cache(&connection, of_writer).context("opening the database")?;
         let mut ledger = Ledger::open(connection).context("reading the state of the log")?;
         if config.system_projections {
             ledger.make_links().context("making system streams")?;
