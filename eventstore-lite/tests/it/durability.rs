@@ -145,8 +145,19 @@ impl Call {
     }
 
     fn answers(&self, marker: &str) -> bool {
-        self.text.contains("<TCP:[") && self.text.contains(marker)
+        self.text.contains("<TCP:[") && joined(&self.text).contains(marker)
     }
+}
+
+/// The call with the pieces of what it writes put together: a marker may be in two.
+fn joined(call: &str) -> String {
+    let mut pieces = call.split("\", iov_len=");
+    let mut joined = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let next = piece.split_once("iov_base=\"");
+        joined.push_str(next.map_or(piece, |(_, next)| next));
+    }
+    joined
 }
 
 fn parse(trace: &str) -> Vec<Call> {
