@@ -83,7 +83,8 @@ impl Filter {
             Subject::StreamName => stream,
             Subject::EventType => event_type,
         };
-        if !self.prefixes.iter().any(|prefix| text.starts_with(prefix)) {
+        let may_match = self.prefixes.iter().any(|prefix| text.starts_with(prefix));
+        if !may_match || is_kept_by_a_group_of_all(stream) {
             return Ok(false);
         }
         let Some(regex) = &self.regex else {
@@ -93,6 +94,15 @@ impl Filter {
             .is_match(text)
             .map_err(|_| InvalidFilter::TooExpensive)
     }
+}
+
+/// What persistent subscriptions to `$all` keep themselves, no filter and no such subscription shows, as in the real
+/// server: a checkpoint would lead to the next one for ever.
+pub(crate) fn is_kept_by_a_group_of_all(stream: &str) -> bool {
+    stream.starts_with("$persistentsubscription-$all::")
+        && ["-checkpoint", "-parked"]
+            .iter()
+            .any(|end| stream.ends_with(end))
 }
 
 /// The characters that everything that matches begins with; perhaps not all of them, perhaps none.
@@ -132,6 +142,19 @@ mod tests {
         let filter = Filter::new(Subject::StreamName, "", vec!["a-".into(), "b-".into()]).unwrap();
         assert_eq!(filter.matches("b-1", "x"), Ok(true));
         assert_eq!(filter.matches("c-1", "a-"), Ok(false));
+    }
+
+    #[test]
+    fn what_groups_of_all_keep_is_not_shown() {
+        let filter = Filter::new(Subject::StreamName, "", vec!["$persistent".into()]).unwrap();
+        for (stream, is_shown) in [
+            ("$persistentsubscription-$all::g-checkpoint", false),
+            ("$persistentsubscription-$all::other-parked", false),
+            ("$persistentsubscription-s::g-checkpoint", true),
+            ("$persistentSubscriptionConfig", true),
+        ] {
+            assert_eq!(filter.matches(stream, "x"), Ok(is_shown), "{stream}");
+        }
     }
 
     #[test]

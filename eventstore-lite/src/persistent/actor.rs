@@ -97,7 +97,16 @@ impl Actor {
         Ok(actor)
     }
 
+    /// Works until it is stopped, or the storage is.
     pub(super) async fn run(mut self, stop: CancellationToken) {
+        self.work(stop).await;
+        // A command that is being sent at this moment would stay in the inbox, unanswered, for as long as its sender
+        // waits: all are taken out, and with them the ends on which their senders wait.
+        self.inbox.close();
+        while self.inbox.recv().await.is_some() {}
+    }
+
+    async fn work(&mut self, stop: CancellationToken) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

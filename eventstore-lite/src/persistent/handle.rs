@@ -139,6 +139,11 @@ impl Handle {
         answer.await.map_err(|_| Ended)
     }
 
+    #[cfg(test)]
+    pub(super) fn inbox(&self) -> &mpsc::Sender<Command> {
+        &self.inbox
+    }
+
     async fn send(&self, command: Command) -> Result<(), Ended> {
         self.inbox.send(command).await.map_err(|_| Ended)
     }

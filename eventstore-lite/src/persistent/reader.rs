@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::settings::{GroupKey, Settings, Source};
 use crate::event::{Direction, Position, ResolvedEvent, TOMBSTONE_REVISION};
-use crate::filter::{Filter, InvalidFilter};
+use crate::filter::{Filter, InvalidFilter, is_kept_by_a_group_of_all};
 use crate::storage::{AllRead, Storage, StorageFailed, StreamFollow};
 
 /// Why a page could not be read.
@@ -144,7 +144,7 @@ impl Reader {
             let Position(place) = scanned.position;
             let places = scanned.position.places_after(looked_to).max(1);
             looked_to = scanned.position;
-            if let Some(event) = scanned.event.filter(|event| !self.is_own(event)) {
+            if let Some(event) = scanned.event.filter(is_shown) {
                 page.events.push((place, event));
                 page.left_out = None;
             } else {
@@ -154,14 +154,9 @@ impl Reader {
         }
         Ok(page)
     }
+}
 
-    /// What the group itself writes is not for it: a checkpoint would lead to the next one for ever.
-    fn is_own(&self, event: &ResolvedEvent) -> bool {
-        let read = event.link.as_ref().or(event.event.as_ref());
-        let name = read.map_or("", |read| read.stream.as_str());
-        let name = name.strip_prefix("$$").unwrap_or(name);
-        let rest = name.strip_prefix("$persistentsubscription-$all::");
-        let what = rest.and_then(|rest| rest.strip_prefix(self.key.group.as_str()));
-        matches!(what, Some("-checkpoint" | "-parked"))
-    }
+fn is_shown(event: &ResolvedEvent) -> bool {
+    let read = event.link.as_ref().or(event.event.as_ref());
+    read.is_some_and(|read| !is_kept_by_a_group_of_all(read.stream.as_str()))
 }

@@ -78,7 +78,6 @@ impl Writer {
         let (queue, queued) = mpsc::channel(LONGEST_QUEUE);
         let worker = Worker {
             ledger,
-            queued,
             heads: Arc::clone(&heads),
             recent: Arc::clone(&recent),
             checkpoints,
@@ -93,7 +92,7 @@ impl Writer {
             metrics,
             heads,
             recent,
-            thread: Mutex::new(Some(thread.spawn(|| worker.run())?)),
+            thread: Mutex::new(Some(thread.spawn(move || worker.run(&mut Queue(queued)))?)),
         })
     }
 
@@ -173,9 +172,19 @@ impl Writer {
     }
 }
 
+/// What waits for the thread. What comes at the moment when the thread ends would stay here, unanswered, for as long
+/// as its sender waits: all is taken out, and with it the ends on which senders wait.
+struct Queue(mpsc::Receiver<Message>);
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.0.close();
+        while self.0.blocking_recv().is_some() {}
+    }
+}
+
 struct Worker {
     ledger: Ledger,
-    queued: mpsc::Receiver<Message>,
     heads: Arc<Heads>,
     recent: Arc<Recent>,
     checkpoints: Checkpoints,
@@ -184,9 +193,9 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(mut self) {
+    fn run(mut self, queue: &mut Queue) {
         let mut stopped = false;
-        while !stopped && let Some(first) = self.queued.blocking_recv() {
+        while !stopped && let Some(first) = queue.0.blocking_recv() {
             let (mut group, mut job) = (Vec::new(), None);
             let mut next = Some(first);
             while let Some(message) = next {
@@ -196,11 +205,7 @@ impl Worker {
                     Message::Stop => stopped = true,
                 }
                 let more = !stopped && job.is_none() && group.len() < LARGEST_GROUP;
-                next = if more {
-                    self.queued.try_recv().ok()
-                } else {
-                    None
-                };
+                next = if more { queue.0.try_recv().ok() } else { None };
             }
             if !group.is_empty() {
                 self.settle(group);
@@ -289,4 +294,30 @@ fn is_disk_full(error: &rusqlite::Error) -> bool {
         error.code == ErrorCode::DiskFull
             || error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::storage::Storage;
+
+    #[tokio::test]
+    async fn work_that_comes_at_the_moment_when_the_thread_ends_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Arc::new(Storage::open(&Config::new(folder.path())).unwrap());
+        let queue = storage.writer.queue.clone();
+        let place = queue.reserve().await.unwrap();
+        let stopping = Arc::clone(&storage);
+        let stopped = tokio::spawn(async move { stopping.writer.stop().await });
+        queue.closed().await;
+        let (answer, done) = oneshot::channel::<()>();
+        let job: Job = Box::new(move |_| answer.send(()).unwrap());
+        place.send(Message::Job(job));
+        let answered = tokio::time::timeout(Duration::from_mins(1), done).await;
+        answered.expect("not to wait for ever").unwrap_err();
+        stopped.await.unwrap();
+    }
 }

@@ -21,8 +21,6 @@ use crate::support::{any, append, connect, event, new_id, read_stream, soon};
 
 const REQUESTS: u64 = 4_000;
 const WORKERS: u64 = 8;
-/// How many calls go over one connection: of many that are left before their end some client stacks lose count.
-const CALLS: u64 = 500;
 /// How many messages a call has.
 const MESSAGES: std::ops::Range<usize> = 1..4;
 
@@ -74,13 +72,10 @@ fn panicked(complaints: &Path) -> bool {
 
 async fn send(address: String, requests: u64, mut rng: SmallRng) -> Vec<Code> {
     let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
-    let mut channel = endpoint.connect().await.unwrap();
+    let channel = endpoint.connect().await.unwrap();
     let methods: Vec<Method> = methods().filter(may_be_sent).collect();
     let mut codes = Vec::new();
-    for request in 1..=requests {
-        if request % CALLS == 0 {
-            channel = endpoint.connect().await.unwrap();
-        }
+    for _ in 0..requests {
         let method = &methods[rng.random_range(0..methods.len())];
         let count = if method.is_client_streaming() {
             rng.random_range(MESSAGES)
