@@ -4,7 +4,9 @@
 //! with 1 if not; `verify` ends with 3 if it found damage.
 
 mod backup;
+mod export;
 mod hash_password;
+mod import;
 mod restore;
 mod serve;
 mod stats;
@@ -17,6 +19,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use crate::options;
+use crate::transfer::Moved;
 
 /// An EventStoreDB-compatible server in one binary. Options are named as the real server's.
 #[derive(Parser)]
@@ -34,6 +37,8 @@ enum Command {
     Backup(backup::Options),
     Restore(restore::Options),
     Stats(stats::Options),
+    Export(export::Options),
+    Import(import::Options),
     HashPassword(hash_password::Options),
 }
 
@@ -43,6 +48,25 @@ struct Database {
     /// The folder of the database
     #[arg(long, env = "EVENTSTORE_DB", default_value = "eventstore-db")]
     db: PathBuf,
+}
+
+/// Where a running server is.
+#[derive(Args)]
+struct Address {
+    /// The connection string of the server: esdb://USER:PASSWORD@HOST:PORT?tls=true&tlsCaFile=FILE
+    #[arg(
+        long,
+        env = "EVENTSTORE_URL",
+        hide_env_values = true,
+        default_value = "esdb://127.0.0.1:2113?tls=false"
+    )]
+    url: String,
+}
+
+/// Says on stderr how much was moved: stdout may have the events.
+fn report(done: &str, moved: Moved) {
+    let Moved { events, streams } = moved;
+    eprintln!("{done} {events} events of {streams} streams");
 }
 
 /// Does what the command line of this process says.
@@ -60,6 +84,8 @@ pub async fn run() -> Result<ExitCode> {
         Command::Backup(options) => backup::run(&options)?,
         Command::Restore(options) => restore::run(&options)?,
         Command::Stats(options) => stats::run(&options)?,
+        Command::Export(options) => export::run(&options).await?,
+        Command::Import(options) => import::run(&options).await?,
         Command::HashPassword(hash_password::Options {}) => hash_password::run()?,
     }
     Ok(ExitCode::SUCCESS)

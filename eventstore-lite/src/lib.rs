@@ -32,6 +32,7 @@ mod storage;
 mod stream_name;
 mod system_streams;
 mod tls;
+mod transfer;
 mod web;
 pub mod wire;
 

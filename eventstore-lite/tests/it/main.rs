@@ -23,4 +23,5 @@ mod subscribers;
 mod subscriptions;
 mod support;
 mod system_streams;
+mod transfer;
 mod writers;

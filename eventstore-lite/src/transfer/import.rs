@@ -1,0 +1,161 @@
+//! Appends what lines say, in their order. The n-th event of a stream is appended with an exact revision, so an import
+//! that was cut can be run again: the server knows what it has.
+//!
+//! Invariant: no event is appended to a stream that has other events than the lines.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{BufRead, Read as _};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::line::Line;
+use super::remote::{Answer, Remote};
+use super::{Moved, TOMBSTONE};
+use crate::wire::shared::{Uuid, uuid};
+use crate::wire::streams::append_req::ProposedMessage;
+
+/// The longest line, in bytes: the largest event that a server takes is well below.
+const LONGEST_LINE: u64 = 64 * 1024 * 1024;
+/// One append has at most so many events, and no further one with so many bytes of data; servers take 1 MiB.
+const MOST_EVENTS: usize = 500;
+const MOST_BYTES: usize = 512 * 1024;
+
+/// Appends the events of all lines.
+///
+/// # Errors
+/// At the first line that cannot be appended, naming it; those before it are.
+pub(crate) async fn import(remote: &mut Remote, mut lines: impl BufRead) -> Result<Moved> {
+    let mut import = Import {
+        remote,
+        lengths: HashMap::new(),
+        tombstoned: HashSet::new(),
+        pending: Pending::default(),
+        events: 0,
+    };
+    let mut text = Vec::new();
+    for number in 1.. {
+        text.clear();
+        let limited = (&mut lines).take(LONGEST_LINE);
+        let length = { limited }.read_until(b'\n', &mut text)?;
+        if length == 0 {
+            break;
+        }
+        if !text.trim_ascii().is_empty() {
+            let taken = import.take(number, &text).await;
+            taken.with_context(|| format!("line {number}"))?;
+        }
+    }
+    import.flush().await?;
+    Ok(Moved {
+        events: import.events,
+        streams: import.lengths.len(),
+    })
+}
+
+/// Events of one stream that wait for their append.
+#[derive(Default)]
+struct Pending {
+    stream: String,
+    events: Vec<ProposedMessage>,
+    bytes: usize,
+    first_line: u64,
+}
+
+struct Import<'a> {
+    remote: &'a mut Remote,
+    /// How many events of each stream were appended.
+    lengths: HashMap<String, u64>,
+    tombstoned: HashSet<String>,
+    pending: Pending,
+    events: u64,
+}
+
+impl Import<'_> {
+    async fn take(&mut self, number: u64, text: &[u8]) -> Result<()> {
+        ensure!(
+            text.ends_with(b"\n") || (text.len() as u64) < LONGEST_LINE,
+            "it is longer than {LONGEST_LINE} bytes"
+        );
+        let line = Line::parse(std::str::from_utf8(text).context("it is not UTF-8")?)?;
+        if line.event_type == TOMBSTONE {
+            return self.tombstone(&line.stream).await;
+        }
+        let event = proposed(&line)?;
+        let is_full = self.pending.events.len() == MOST_EVENTS
+            || self.pending.bytes + event.data.len() > MOST_BYTES;
+        if is_full || self.pending.stream != line.stream {
+            self.flush().await?;
+            self.pending.stream = line.stream;
+            self.pending.first_line = number;
+        }
+        self.pending.bytes += event.data.len();
+        self.pending.events.push(event);
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        let Pending {
+            stream,
+            events,
+            first_line,
+            ..
+        } = std::mem::take(&mut self.pending);
+        let count = events.len() as u64;
+        if count == 0 {
+            return Ok(());
+        }
+        let length = self.lengths.get(&stream).copied().unwrap_or_default();
+        let what = || format!("appending {count} events to `{stream}`, from line {first_line} on");
+        let answer = self.remote.append(&stream, length, events).await;
+        check(answer.with_context(what)?).with_context(what)?;
+        self.lengths.insert(stream, length + count);
+        self.events += count;
+        Ok(())
+    }
+
+    async fn tombstone(&mut self, stream: &str) -> Result<()> {
+        self.flush().await?;
+        let what = || format!("tombstoning `{stream}`");
+        let answer = self.remote.tombstone(stream).await.with_context(what)?;
+        check(answer).with_context(what)?;
+        self.events += u64::from(self.tombstoned.insert(stream.to_owned()));
+        Ok(())
+    }
+}
+
+fn check(answer: Answer) -> Result<()> {
+    match answer {
+        Answer::Done => Ok(()),
+        Answer::Conflict(Some(revision)) => {
+            bail!(
+                "the stream has other events there, up to revision {revision}: nothing was written to it"
+            )
+        }
+        Answer::Conflict(None) => {
+            bail!("the stream has lost events there that were imported: it was deleted meanwhile")
+        }
+        Answer::DeletedSince => {
+            bail!(
+                "the stream had these events there and was deleted since: nothing was written to it"
+            )
+        }
+        Answer::Tombstoned => bail!("the stream is tombstoned there, for ever"),
+    }
+}
+
+fn proposed(line: &Line) -> Result<ProposedMessage> {
+    let headers = [
+        ("type", &line.event_type),
+        ("content-type", &line.content_type),
+    ];
+    Ok(ProposedMessage {
+        id: Some(Uuid {
+            value: Some(uuid::Value::String(line.id.to_string())),
+        }),
+        metadata: headers
+            .map(|(name, value)| (name.to_owned(), value.clone()))
+            .into(),
+        custom_metadata: line.metadata()?,
+        data: line.data()?,
+    })
+}
