@@ -145,6 +145,7 @@ async fn source() -> Place {
     let mut with_bytes = event(&new_id(), vec![0, 255, 10]);
     with_bytes.custom_metadata = vec![255, 0].into();
     let odd = vec![
+        event(&new_id(), MARKER),
         json("{\n  \"pretty\": true\n}"),
         json(" 1 "),
         json("no json"),
@@ -156,7 +157,7 @@ async fn source() -> Place {
     source.append("odd", odd).await;
     source.append("größe-\"1\"\n", some("of a name")).await;
     source.append("odd", some("and one more")).await;
-    let limit = json(r#"{"$maxCount":3,"note":"kept"}"#);
+    let limit = json(r#"{"$maxCount":8,"note":"kept"}"#);
     source.append("$$odd", vec![limit]).await;
     for number in 0..4 {
         source.append("truncated", some(&number.to_string())).await;
@@ -196,7 +197,7 @@ async fn what_is_exported_and_imported_reads_the_same() {
     let before = source.content(&streams).await;
     assert_eq!(
         before.iter().map(Vec::len).collect::<Vec<_>>(),
-        [3, 1, 1, 2, 1, 0, 8]
+        [8, 1, 1, 2, 1, 0, 13]
     );
     assert_eq!(target.content(&streams).await, before);
     let metadata = read_stream(&mut target.client, "$$truncated").await;
