@@ -5,39 +5,25 @@
 //! most as many events in flight as it takes; what comes again comes in its order and before what is new.
 
 mod clients;
+mod message;
 mod progress;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::clients::{Choice, Clients};
 pub(crate) use self::clients::{Client, ClientId, Peer};
-use self::progress::{Progress, Sequence};
+pub(crate) use self::message::{Message, Origin};
+use self::progress::Progress;
 use super::settings::Settings;
 use crate::event::ResolvedEvent;
 
 /// While a group keeps more bytes of events than this, it reads no more.
 const MOST_BYTES: usize = 32 * 1024 * 1024;
-
-/// Where an event of a group came from; in the order in which events come again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Origin {
-    Read(Sequence),
-    /// From the stream of parked events, at this revision.
-    Parked(u64),
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct Message {
-    pub(crate) event: Arc<ResolvedEvent>,
-    pub(crate) origin: Origin,
-    pub(crate) retry_count: i32,
-}
 
 /// What is to be done.
 #[derive(Debug)]
@@ -123,12 +109,9 @@ impl Group {
     /// The event at this place was read.
     pub(crate) fn read(&mut self, place: u64, event: ResolvedEvent) {
         let sequence = self.progress.read(place);
-        self.bytes += size(&event);
-        self.fresh.push_back(Message {
-            event: Arc::new(event),
-            origin: Origin::Read(sequence),
-            retry_count: 0,
-        });
+        let message = Message::new(event, Origin::Read(sequence));
+        self.bytes += message.size();
+        self.fresh.push_back(message);
     }
 
     /// The filter left out so many events up to this place.
@@ -140,12 +123,9 @@ impl Group {
 
     /// The parked event at this revision is to come again.
     pub(crate) fn replay(&mut self, revision: u64, event: ResolvedEvent) {
-        self.bytes += size(&event);
-        self.come_again(Message {
-            event: Arc::new(event),
-            origin: Origin::Parked(revision),
-            retry_count: 0,
-        });
+        let message = Message::new(event, Origin::Parked(revision));
+        self.bytes += message.size();
+        self.come_again(message);
     }
 
     /// A client that takes `buffer_size` events at once; `None` if there are as many clients as there may be.
@@ -237,7 +217,7 @@ impl Group {
         let mut index = 0;
         while let Some(message) = messages.get(index) {
             // Ids need not be unique; a second event with one waits until the first is settled.
-            let id = id_of(&message.event);
+            let id = message.id();
             let choice = if self.outstanding.contains_key(&id) {
                 Choice::NotThis
             } else {
@@ -305,7 +285,7 @@ impl Group {
     }
 
     fn settle(&mut self, message: &Message) {
-        self.bytes = self.bytes.saturating_sub(size(&message.event));
+        self.bytes = self.bytes.saturating_sub(message.size());
         self.settled += 1;
         if let Origin::Read(sequence) = message.origin {
             self.progress.settle(sequence);
@@ -346,16 +326,4 @@ impl Group {
     pub(crate) fn settled(&self) -> u64 {
         self.settled
     }
-}
-
-/// The id by which clients name an event: that of the record that was read.
-fn id_of(event: &ResolvedEvent) -> Uuid {
-    let record = event.link.as_ref().or(event.event.as_ref());
-    record.map_or(Uuid::nil(), |record| record.id)
-}
-
-fn size(event: &ResolvedEvent) -> usize {
-    let records = event.event.iter().chain(&event.link);
-    let bytes = records.map(|record| record.data.len() + record.metadata.len());
-    std::mem::size_of::<Message>() + bytes.sum::<usize>()
 }

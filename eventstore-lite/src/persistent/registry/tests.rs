@@ -7,6 +7,7 @@ use super::*;
 use crate::config::Config;
 use crate::persistent::Strategy;
 use crate::persistent::handle::Command;
+use crate::persistent::settings::{Source, StartFrom};
 
 fn settings() -> Settings {
     Settings {

@@ -1,0 +1,46 @@
+//! An event on its way through a group.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::progress::Sequence;
+use crate::event::ResolvedEvent;
+
+/// Where an event of a group came from; in the order in which events come again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Origin {
+    Read(Sequence),
+    /// From the stream of parked events, at this revision.
+    Parked(u64),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Message {
+    pub(crate) event: Arc<ResolvedEvent>,
+    pub(crate) origin: Origin,
+    pub(crate) retry_count: i32,
+}
+
+impl Message {
+    pub(super) fn new(event: ResolvedEvent, origin: Origin) -> Self {
+        Self {
+            event: Arc::new(event),
+            origin,
+            retry_count: 0,
+        }
+    }
+
+    /// The id by which clients name it: that of the record that was read.
+    pub(super) fn id(&self) -> Uuid {
+        let record = self.event.link.as_ref().or(self.event.event.as_ref());
+        record.map_or(Uuid::nil(), |record| record.id)
+    }
+
+    /// The bytes it keeps in memory, about.
+    pub(super) fn size(&self) -> usize {
+        let records = self.event.event.iter().chain(&self.event.link);
+        let bytes = records.map(|record| record.data.len() + record.metadata.len());
+        std::mem::size_of::<Self>() + bytes.sum::<usize>()
+    }
+}

@@ -1,0 +1,173 @@
+//! Groups are made, changed and deleted: one change after the other, each to its end.
+
+use std::sync::{Arc, PoisonError};
+
+use super::{PersistentSubscriptions, Refused, Running, Start};
+use crate::event::{Position, TOMBSTONE_REVISION};
+use crate::persistent::settings::{FilterSettings, GroupKey, Settings, Source, StartFrom};
+use crate::persistent::{journal, records};
+
+impl PersistentSubscriptions {
+    pub(crate) async fn create(
+        self: Arc<Self>,
+        key: GroupKey,
+        settings: Settings,
+        start: Start,
+    ) -> Result<(), Refused> {
+        to_the_end(async move { self.create_now(key, settings, start).await }).await
+    }
+
+    async fn create_now(
+        &self,
+        key: GroupKey,
+        mut settings: Settings,
+        start: Start,
+    ) -> Result<(), Refused> {
+        let _changing = self.changes.lock().await;
+        if self.running(&key).is_some() {
+            return Err(Refused::Exists);
+        }
+        check(&settings)?;
+        settings.start_from = self.start_from(&key.source, start).await?;
+        journal::clear(&self.storage, &key).await?;
+        let mut configured = self.configured();
+        configured.push((key.clone(), settings.clone()));
+        self.save(&configured).await?;
+        self.run(key, settings).await
+    }
+
+    /// Begins the group anew with other settings, from its checkpoint on; its clients are dropped.
+    pub(crate) async fn update(
+        self: Arc<Self>,
+        key: GroupKey,
+        settings: Settings,
+        start: Start,
+    ) -> Result<(), Refused> {
+        to_the_end(async move { self.update_now(key, settings, start).await }).await
+    }
+
+    async fn update_now(
+        &self,
+        key: GroupKey,
+        mut settings: Settings,
+        start: Start,
+    ) -> Result<(), Refused> {
+        let _changing = self.changes.lock().await;
+        let mut configured = self.configured();
+        let entry = configured.iter_mut().find(|(known, _)| *known == key);
+        let (_, configured_settings) = entry.ok_or(Refused::Missing)?;
+        check(&settings)?;
+        settings.start_from = self.start_from(&key.source, start).await?;
+        settings.filter = configured_settings.filter.take();
+        *configured_settings = settings.clone();
+        self.save(&configured).await?;
+        self.end(&key).await;
+        self.run(key, settings).await
+    }
+
+    /// Ends the group, drops its clients, and deletes what it kept.
+    pub(crate) async fn delete(self: Arc<Self>, key: GroupKey) -> Result<(), Refused> {
+        to_the_end(async move { self.delete_now(&key).await }).await
+    }
+
+    async fn delete_now(&self, key: &GroupKey) -> Result<(), Refused> {
+        let _changing = self.changes.lock().await;
+        let mut configured = self.configured();
+        let before = configured.len();
+        configured.retain(|(known, _)| known != key);
+        if configured.len() == before {
+            return Err(Refused::Missing);
+        }
+        self.save(&configured).await?;
+        self.end(key).await;
+        Ok(journal::clear(&self.storage, key).await?)
+    }
+
+    /// Ends all groups and begins them anew, from what is stored.
+    pub(crate) async fn restart(self: Arc<Self>) -> Result<(), Refused> {
+        to_the_end(async move { self.restart_now().await }).await
+    }
+
+    async fn restart_now(&self) -> Result<(), Refused> {
+        let _changing = self.changes.lock().await;
+        let groups = std::mem::take(&mut *self.write());
+        for running in groups {
+            running.stop().await;
+        }
+        Ok(self.load().await?)
+    }
+
+    fn configured(&self) -> Vec<(GroupKey, Settings)> {
+        let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
+        let configured = |running: &Running| (running.key.clone(), running.settings.clone());
+        groups.iter().map(configured).collect()
+    }
+
+    async fn save(&self, groups: &[(GroupKey, Settings)]) -> Result<(), Refused> {
+        let groups = groups.iter().map(|(key, settings)| (key, settings));
+        let event = records::configured(groups).map_err(|e| Refused::Failed(e.to_string()))?;
+        let stream = records::configuration_stream();
+        if journal::last_event(&self.storage, stream.clone())
+            .await?
+            .is_none()
+        {
+            let metadata = vec![records::keeps_two()];
+            journal::append(&self.storage, stream.metastream(), metadata).await?;
+        }
+        journal::append(&self.storage, stream, vec![event]).await?;
+        Ok(())
+    }
+
+    async fn end(&self, key: &GroupKey) {
+        let ended = {
+            let mut groups = self.write();
+            let index = groups.iter().position(|running| running.key == *key);
+            index.map(|index| groups.remove(index))
+        };
+        if let Some(running) = ended {
+            running.stop().await;
+        }
+    }
+
+    async fn start_from(&self, source: &Source, start: Start) -> Result<StartFrom, Refused> {
+        let head = *self.storage.head().borrow();
+        match (start, source) {
+            (Start::Beginning, _) => Ok(StartFrom::Start),
+            (Start::At(position), Source::All) if Position(position) > head => {
+                Err(Refused::Failed(BEYOND_THE_END.to_owned()))
+            }
+            (Start::At(place), _) => Ok(StartFrom::At(place)),
+            (Start::End, Source::All) => Ok(StartFrom::End(head.following().0)),
+            (Start::End, Source::Stream(stream)) => {
+                let last = self.storage.end_of(stream.clone()).await?;
+                let last = last.unwrap_or(Some(TOMBSTONE_REVISION));
+                Ok(StartFrom::End(last.map_or(0, |last| last + 1)))
+            }
+        }
+    }
+}
+
+/// A change that was begun is finished, also if the caller is gone meanwhile.
+async fn to_the_end<F>(change: F) -> Result<(), Refused>
+where
+    F: Future<Output = Result<(), Refused>> + Send + 'static,
+{
+    let changed = tokio::spawn(change).await;
+    changed.unwrap_or(Err(Refused::Unavailable))
+}
+
+/// In the words of the real server.
+const BEYOND_THE_END: &str = "Invalid Start From position: commit position must be less than or equal to the \
+                              last commit position in the transaction file.";
+const BATCH_TOO_LARGE: &str = "Specified argument was out of the range of valid values. (Parameter 'ReadBatchSize \
+                               may not be greater than or equal to BufferSize')";
+
+fn check(settings: &Settings) -> Result<(), Refused> {
+    if settings.read_batch_size >= settings.history_buffer_size {
+        return Err(Refused::Failed(BATCH_TOO_LARGE.to_owned()));
+    }
+    match settings.filter.as_ref().map(FilterSettings::filter) {
+        Some(Err(invalid)) => Err(Refused::Failed(invalid.to_string())),
+        Some(Ok(_)) | None => Ok(()),
+    }
+}
