@@ -2,6 +2,7 @@
 //!
 //! Invariant: a request that did not pass the [`Gate`] carries no [`Caller`], and is refused where one is asked for.
 
+mod elsewhere;
 mod gate;
 mod users;
 mod verifier;

@@ -151,6 +151,7 @@ fn routes(site: &Site, gate: Gate, shutdown: &CancellationToken) -> Routes {
     let door = Door {
         gate,
         metrics: Arc::clone(site.storage.metrics()),
+        host: site.node.host.to_lowercase().into(),
     };
     all.layer(from_fn_with_state(door, guard)).into()
 }

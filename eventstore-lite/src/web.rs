@@ -1,4 +1,5 @@
-//! A page to look around with: streams, events, what happens now, persistent subscriptions, figures. It is in the binary and needs nothing else.
+//! A page to look around with: streams, events, what happens now, persistent subscriptions, figures. It is in the
+//! binary and needs nothing else.
 //!
 //! Invariants: what callers may not read over gRPC they do not see here; numbers are texts, because browsers round what
 //! is above 2⁵³; streams and events come in pages.

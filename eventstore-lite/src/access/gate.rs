@@ -13,7 +13,7 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 
 use super::verifier::Verifier;
-use super::{Caller, Role, Users, is_for_anybody};
+use super::{Caller, Role, Users, elsewhere, is_for_anybody};
 use crate::metrics::Metrics;
 
 /// Who is let in.
@@ -33,6 +33,8 @@ enum Entrance {
 pub(crate) struct Door {
     pub(crate) gate: Gate,
     pub(crate) metrics: Arc<Metrics>,
+    /// The name or address that clients are told.
+    pub(crate) host: Arc<str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +45,13 @@ enum Refusal {
     Unknown,
     /// The user may not do this.
     Forbidden,
+}
+
+impl Door {
+    /// The name that the page may be asked for by, where nothing else protects it.
+    fn page_name(&self) -> Option<&str> {
+        matches!(self.gate.0, Entrance::Open).then_some(&*self.host)
+    }
 }
 
 impl Gate {
@@ -92,6 +101,10 @@ fn parse(credentials: &HeaderValue) -> Option<(String, String)> {
 /// Lets a request pass the gate with its [`Caller`], or answers it.
 pub(crate) async fn guard(State(door): State<Door>, mut request: Request, next: Next) -> Response {
     door.metrics.called();
+    if let Some(answer) = elsewhere::refusal(&request, door.page_name()) {
+        door.metrics.refused();
+        return answer;
+    }
     let judged = door
         .gate
         .judge(request.uri().path(), request.headers())

@@ -351,17 +351,45 @@ async fn garbage_on_the_port_does_no_harm() {
     still_works(&mut connect(server.address()).await).await;
 }
 
-#[tokio::test]
-async fn health_is_answered_over_http_1() {
-    let (_db, server) = start().await;
+/// The answer to an HTTP/1.1 request with these lines and this body.
+async fn http_1(server: &Server, lines: &str, body: &[u8]) -> String {
     let mut socket = tokio::net::TcpStream::connect(server.address())
         .await
         .unwrap();
-    let request = b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    socket.write_all(request).await.unwrap();
-    let mut answer = String::new();
-    soon("the answer", socket.read_to_string(&mut answer))
+    let length = body.len();
+    let head = format!("{lines}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+    socket.write_all(head.as_bytes()).await.unwrap();
+    socket.write_all(body).await.unwrap();
+    let mut answer = Vec::new();
+    soon("the answer", socket.read_to_end(&mut answer))
         .await
         .unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn a_page_from_elsewhere_can_do_nothing() {
+    let (_db, server) = start().await;
+    let own = format!("Host: {}", server.address());
+    let empty_message = [0; 5];
+    for content_type in ["text/plain", "application/grpc"] {
+        let shutdown = format!(
+            "POST /event_store.client.operations.Operations/Shutdown HTTP/1.1\r\n{own}\r\nContent-Type: {content_type}"
+        );
+        let answer = http_1(&server, &shutdown, &empty_message).await;
+        assert!(answer.starts_with("HTTP/1.1 415 "), "{answer}");
+    }
+    let listing = "GET /web/api/streams HTTP/1.1\r\n";
+    let elsewhere = http_1(&server, &format!("{listing}Host: elsewhere.example"), b"").await;
+    assert!(elsewhere.starts_with("HTTP/1.1 421 "), "{elsewhere}");
+    let here = http_1(&server, &format!("{listing}{own}"), b"").await;
+    assert!(here.starts_with("HTTP/1.1 200 "), "{here}");
+    still_works(&mut connect(server.address()).await).await;
+}
+
+#[tokio::test]
+async fn health_is_answered_over_http_1() {
+    let (_db, server) = start().await;
+    let answer = http_1(&server, "GET /health/live HTTP/1.1\r\nHost: x", b"").await;
     assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
 }
