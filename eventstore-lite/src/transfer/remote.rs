@@ -78,8 +78,8 @@ impl Remote {
     /// The last place in the log, if there is one.
     pub(super) async fn end(&mut self) -> Result<Option<u64>> {
         let end = all_options::AllOption::End(Empty {});
-        let mut last = self.read(all(end), 1, ReadDirection::Backwards).await?;
-        Ok(next(&mut last).await?.map(|last| last.position))
+        let answers = self.read(all(end), 1, ReadDirection::Backwards).await?;
+        Ok(only(answers).await?.map(|last| last.position))
     }
 
     pub(super) async fn all(&mut self) -> Result<Streaming<ReadResp>> {
@@ -95,10 +95,10 @@ impl Remote {
 
     /// The first revision of a stream that can be read, if any can.
     pub(super) async fn first_revision(&mut self, name: &str) -> Result<Option<u64>> {
-        let mut first = self
+        let answers = self
             .read(from_start(name), 1, ReadDirection::Forwards)
             .await?;
-        Ok(next(&mut first).await?.map(|first| first.revision))
+        Ok(only(answers).await?.map(|first| first.revision))
     }
 
     async fn read(
@@ -202,6 +202,14 @@ pub(super) async fn next(answers: &mut Streaming<ReadResp>) -> Result<Option<Rec
     }
 }
 
+/// The one event that was asked for, if there is one. The answers are read to their end: a client's connection bears
+/// only some that are left before it.
+async fn only(mut answers: Streaming<ReadResp>) -> Result<Option<Recorded>> {
+    let event = next(&mut answers).await?;
+    while event.is_some() && next(&mut answers).await?.is_some() {}
+    Ok(event)
+}
+
 fn recorded(event: ReadEvent) -> Result<Recorded> {
     let event = event.event.or(event.link);
     let mut event = event.context("the server's answer to a read has no event")?;
@@ -278,4 +286,54 @@ fn refused(status: &Status) -> anyhow::Error {
         status.code(),
         status.message().trim_end_matches('.')
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::body::Body;
+    use futures::StreamExt as _;
+    use prost::Message as _;
+    use tonic::codec::Codec as _;
+    use tonic_prost::ProstCodec;
+
+    use super::*;
+    use crate::wire::streams::read_resp::read_event::RecordedEvent;
+
+    /// An event with the length before it.
+    fn framed() -> Vec<u8> {
+        let id = shared::uuid::Value::String(Uuid::nil().to_string());
+        let event = RecordedEvent {
+            id: Some(shared::Uuid { value: Some(id) }),
+            ..RecordedEvent::default()
+        };
+        let event = ReadEvent {
+            event: Some(event),
+            ..ReadEvent::default()
+        };
+        let answer = ReadResp {
+            content: Some(Content::Event(event)),
+        };
+        let length = u32::try_from(answer.encoded_len()).unwrap();
+        let head = [&[0], &length.to_be_bytes()[..]].concat();
+        [head, answer.encode_to_vec()].concat()
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_read_to_its_end() {
+        let read = Arc::<AtomicUsize>::default();
+        let counted = Arc::clone(&read);
+        let messages = futures::stream::iter(0..3).map(move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, Infallible>(framed())
+        });
+        let decoder = ProstCodec::<ReadResp, ReadResp>::default().decoder();
+        let body = Body::from_stream(messages);
+        let answers = Streaming::new_request(decoder, body, None, None);
+        assert!(only(answers).await.unwrap().is_some());
+        assert_eq!(read.load(Ordering::Relaxed), 3);
+    }
 }
