@@ -120,6 +120,12 @@ async fn every_subscriber_gets_every_event_once_and_in_order() {
     let seed: u64 = seed.map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
     println!("SUBSCRIBERS_SEED={seed}");
     let (_db, server) = start().await;
+    let mut client = connect(server.address()).await;
+    // A stream that never was cannot be deleted.
+    for stream in STREAMS {
+        let first = vec![event(&new_id(), "x")];
+        append(&mut client, stream, any(), first).await.unwrap();
+    }
     let done = Arc::new(watch::Sender::new(0));
     let mut subscribers = JoinSet::new();
     for number in 0..SUBSCRIBERS {
@@ -127,7 +133,6 @@ async fn every_subscriber_gets_every_event_once_and_in_order() {
         let client = connect(server.address()).await;
         subscribers.spawn(subscribe(client, done.subscribe(), rng));
     }
-    let mut client = connect(server.address()).await;
     let mut writers = JoinSet::new();
     for number in 0..WRITERS {
         let rng = SmallRng::seed_from_u64(seed ^ (number << 32));
