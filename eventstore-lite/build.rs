@@ -1,36 +1,10 @@
-//! Generates the wire types from the `.proto` files inside the `eventstore` crate's own package, so
-//! that client and server cannot drift apart and no copy of them is kept here.
+//! Refuses to build against an SQLite without the table of its pages.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use anyhow::{Result, ensure};
 
-use anyhow::{Context, Result, ensure};
-
-const PROTOS: [&str; 6] = [
-    "streams.proto",
-    "gossip.proto",
-    "monitoring.proto",
-    "operations.proto",
-    "persistent.proto",
-    "serverfeatures.proto",
-];
-
+/// A scavenge overwrites erased data by that table; without it, the data would stay on disk.
 fn main() -> Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=../Cargo.lock");
-    ensure_pages_can_be_overwritten()?;
-    let folder = client_package()?.join("protos");
-    // The tests compile the other services' files too.
-    println!("cargo::rustc-env=EVENTSTORE_PROTOS={}", folder.display());
-    let descriptors = protox::compile(PROTOS, [&folder])?;
-    tonic_prost_build::configure()
-        .bytes(".")
-        .compile_fds(descriptors)
-        .context("generating the wire types")
-}
-
-/// A scavenge needs SQLite's table of pages; without it, erased data would stay on disk.
-fn ensure_pages_can_be_overwritten() -> Result<()> {
     println!("cargo::rerun-if-env-changed=LIBSQLITE3_FLAGS");
     let flags = std::env::var("LIBSQLITE3_FLAGS").unwrap_or_default();
     let has_pages = flags.contains("SQLITE_ENABLE_DBPAGE_VTAB");
@@ -39,21 +13,4 @@ fn ensure_pages_can_be_overwritten() -> Result<()> {
         "set LIBSQLITE3_FLAGS=-DSQLITE_ENABLE_DBPAGE_VTAB, as .cargo/config.toml does"
     );
     Ok(())
-}
-
-/// The folder of the `eventstore` package that the lock file names.
-fn client_package() -> Result<PathBuf> {
-    let output = Command::new(std::env::var("CARGO")?)
-        .args(["metadata", "--format-version", "1", "--filter-platform"])
-        .arg(std::env::var("TARGET")?)
-        .output()
-        .context("running cargo metadata")?;
-    let reason = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "cargo metadata failed: {reason}");
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    let packages = metadata["packages"].as_array().context("no packages")?;
-    let client = packages.iter().find(|p| p["name"] == "eventstore");
-    let manifest = client.and_then(|p| p["manifest_path"].as_str());
-    let folder = manifest.and_then(|m| Path::new(m).parent());
-    Ok(folder.context("no package named eventstore")?.to_owned())
 }

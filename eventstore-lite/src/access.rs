@@ -41,14 +41,13 @@ pub(crate) enum Denied {
 impl Caller {
     /// Streams that begin with `$`, and all of them together (`None`), are read by admins, but for the indexes.
     pub(crate) fn read(self, stream: Option<&StreamName>) -> Result<(), Denied> {
-        let for_all =
-            stream.is_some_and(|name| is_index(name.as_str()) || !is_system_stream(name.as_str()));
+        let for_all = stream.is_some_and(|name| is_index(name.as_str()) || !name.is_system());
         self.allowed(for_all)
     }
 
     /// Streams that begin with `$` are written and deleted by admins.
     pub(crate) fn write(self, write: &Write) -> Result<(), Denied> {
-        self.allowed(!is_system_stream(write.stream.as_str()))?;
+        self.allowed(!write.stream.is_system())?;
         match (&write.change, self) {
             (Change::Append(events), Self::User(_))
                 if write.stream.is_metastream() && events.iter().any(has_acl) =>
@@ -81,11 +80,6 @@ impl Caller {
 fn has_acl(metadata: &NewEvent) -> bool {
     let object = serde_json::from_slice::<Map<String, Value>>(&metadata.data);
     metadata.is_json && object.is_ok_and(|object| object.contains_key("$acl"))
-}
-
-/// The metadata of a stream (`$$name`) is as the stream is.
-fn is_system_stream(name: &str) -> bool {
-    name.strip_prefix("$$").unwrap_or(name).starts_with('$')
 }
 
 const PERSISTENT_SUBSCRIPTIONS: &str =

@@ -2,6 +2,9 @@
 
 use std::time::SystemTime;
 
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
 /// Ticks in a second.
 pub(crate) const TICKS_PER_SECOND: i64 = 10_000_000;
 
@@ -12,4 +15,10 @@ pub(crate) fn now() -> i64 {
     since_epoch.map_or(0, |time| {
         i64::try_from(time.as_nanos() / 100).unwrap_or(i64::MAX)
     })
+}
+
+/// The time as text, in UTC; `None` if it is beyond the years that have four digits.
+pub(crate) fn rfc3339(ticks: i64) -> Option<String> {
+    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ticks) * 100);
+    time.ok()?.format(&Rfc3339).ok()
 }

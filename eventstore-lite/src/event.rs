@@ -5,6 +5,15 @@ use uuid::Uuid;
 
 use crate::stream_name::StreamName;
 
+/// The content type of an event whose data is JSON; of all others it is [`BINARY`].
+pub(crate) const JSON: &str = "application/json";
+const BINARY: &str = "application/octet-stream";
+
+/// The content type that an event is read with.
+pub(crate) fn content_type(is_json: bool) -> &'static str {
+    if is_json { JSON } else { BINARY }
+}
+
 /// The type of the event that stands for a tombstoned stream.
 pub(crate) const STREAM_DELETED: &str = "$streamDeleted";
 /// The type of an event that carries a stream's metadata.

@@ -17,6 +17,7 @@ mod clock;
 mod config;
 mod connection;
 mod event;
+mod event_id;
 mod filter;
 mod grpc;
 mod heads;
@@ -34,10 +35,10 @@ mod system_streams;
 mod tls;
 mod transfer;
 mod web;
-pub mod wire;
 
 pub use access::{Role, Users, hash_password};
 pub use config::{Advertised, Config, Limits, Security};
+pub use eventstore_protocol as wire;
 pub use server::Server;
 
 /// The example of the README, which is compiled and run.

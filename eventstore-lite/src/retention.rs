@@ -92,6 +92,13 @@ pub(crate) fn soft_delete() -> Vec<u8> {
     format!("{{\"{TRUNCATE_BEFORE}\":{TOMBSTONE_REVISION}}}").into_bytes()
 }
 
+/// The same metadata without a truncation; `None` if it has none.
+pub(crate) fn untruncated(metadata: &[u8]) -> Option<Map<String, Value>> {
+    let mut object: Map<String, Value> = serde_json::from_slice(metadata).ok()?;
+    object.shift_remove(TRUNCATE_BEFORE)?;
+    Some(object)
+}
+
 /// The same metadata, with everything before `revision` truncated; `None` if it is no JSON object.
 pub(crate) fn truncated_before(metadata: &[u8], revision: u64) -> Option<Vec<u8>> {
     let mut object: Map<String, Value> = serde_json::from_slice(metadata).ok()?;

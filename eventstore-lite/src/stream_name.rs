@@ -54,6 +54,13 @@ impl StreamName {
         &self.0
     }
 
+    /// Whether the server writes it for itself; the metadata of a stream (`$$name`) is as the stream is.
+    pub(crate) fn is_system(&self) -> bool {
+        let name = self.as_str();
+        let original = name.strip_prefix(METASTREAM_PREFIX);
+        original.unwrap_or(name).starts_with('$')
+    }
+
     pub(crate) fn is_metastream(&self) -> bool {
         self.0.starts_with(METASTREAM_PREFIX)
     }

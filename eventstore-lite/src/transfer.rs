@@ -17,6 +17,3 @@ pub(crate) struct Moved {
     pub(crate) events: u64,
     pub(crate) streams: usize,
 }
-
-/// The type of the event that a tombstone is.
-const TOMBSTONE: &str = "$streamDeleted";

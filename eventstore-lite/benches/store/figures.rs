@@ -6,7 +6,7 @@ use anyhow::Result;
 use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
 
-use crate::machine::{cores, processor_time};
+use bench_machine::{cores, processor_time};
 
 /// What one row measured.
 #[derive(Debug)]

@@ -9,7 +9,6 @@ mod appends;
 mod disk;
 mod fan_out;
 mod figures;
-mod machine;
 mod many_streams;
 mod reads;
 mod report;
@@ -93,7 +92,7 @@ async fn main() -> ExitCode {
 }
 
 async fn measure(arguments: &Arguments) -> Result<Report> {
-    let mut report = Report::new(machine::describe()?);
+    let mut report = Report::new(bench_machine::describe()?);
     let folder = tempfile::tempdir_in(&arguments.folder)?;
     let length = arguments.length();
     if arguments.has(Part::Disk) {

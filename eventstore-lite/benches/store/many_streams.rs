@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::figures::{Figures, Watch, histogram};
-use crate::machine::peak_memory;
 use crate::reads::{self, IN_STREAM};
 use crate::report::Report;
 use crate::store::Store;
+use bench_machine::peak_memory;
 
 /// How often the server is started.
 const STARTS: usize = 5;

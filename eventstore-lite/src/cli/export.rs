@@ -8,6 +8,7 @@ use clap::Args;
 use tempfile::NamedTempFile;
 
 use super::Address;
+use crate::stream_name::{InvalidStreamName, StreamName};
 use crate::transfer::{self, Moved, Remote};
 
 /// Write events of a running server, this one or a real EventStoreDB, as JSON lines: one event a line.
@@ -19,10 +20,14 @@ pub(super) struct Options {
     /// The file to write, which must not exist; without it the lines go to stdout
     file: Option<PathBuf>,
     /// A stream to export, with its metadata; it can be said more than once
-    #[arg(long = "stream", value_name = "NAME")]
-    streams: Vec<String>,
+    #[arg(long = "stream", value_name = "NAME", value_parser = stream_name)]
+    streams: Vec<StreamName>,
     #[command(flatten)]
     address: Address,
+}
+
+fn stream_name(text: &str) -> Result<StreamName, InvalidStreamName> {
+    StreamName::parse(text.as_bytes())
 }
 
 pub(super) async fn run(options: &Options) -> Result<()> {
@@ -38,7 +43,7 @@ pub(super) async fn run(options: &Options) -> Result<()> {
 }
 
 /// The file is there, whole and on disk, or it is not there.
-async fn to_file(remote: &mut Remote, streams: &[String], file: &Path) -> Result<Moved> {
+async fn to_file(remote: &mut Remote, streams: &[StreamName], file: &Path) -> Result<Moved> {
     let target = std::path::absolute(file)?;
     let parent = target.parent().context("the export must be a file")?;
     let writing = || format!("writing {}", file.display());

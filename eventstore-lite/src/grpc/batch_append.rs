@@ -15,11 +15,12 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use uuid::Uuid;
 
-use super::proposed::{Events, Refused, parse_id};
+use super::proposed::{Events, Refused};
 use super::status;
 use crate::access::Caller;
 use crate::append_rules::Expected;
 use crate::clock::{self, TICKS_PER_SECOND};
+use crate::event_id;
 use crate::storage::{Change, Storage, Write};
 use crate::stream_name::StreamName;
 use crate::wire::streams::batch_append_req::{Options, options::DeadlineOption};
@@ -124,7 +125,7 @@ impl Session {
 
     fn accept(&mut self, message: BatchAppendReq) -> Result<Option<Unfinished>, Status> {
         let correlation_id = message.correlation_id;
-        let id = correlation_id.as_ref().and_then(parse_id);
+        let id = correlation_id.as_ref().and_then(event_id::parse);
         let id = id.ok_or_else(|| status::invalid("`correlation_id` is missing or no UUID"))?;
         let known = self.unfinished.remove(&id);
         let begun = || {

@@ -2,8 +2,8 @@
 
 use tonic::{Request, Response, Status, async_trait};
 
-use super::proposed::wire_id;
 use crate::clock;
+use crate::event_id;
 use crate::node::Node;
 use crate::wire::gossip::gossip_server::Gossip;
 use crate::wire::gossip::member_info::VNodeState;
@@ -16,7 +16,7 @@ pub(super) struct Service(pub(super) Node);
 impl Gossip for Service {
     async fn read(&self, _: Request<Empty>) -> Result<Response<ClusterInfo>, Status> {
         let member = MemberInfo {
-            instance_id: Some(wire_id(self.0.instance, false)),
+            instance_id: Some(event_id::write(self.0.instance, false)),
             time_stamp: clock::now(),
             state: VNodeState::Leader.into(),
             is_alive: true,

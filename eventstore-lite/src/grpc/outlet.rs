@@ -11,10 +11,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::proposed::wire_id;
 use super::read_request::{ReadRequest, What};
 use super::{read, status, subscribe};
-use crate::event::{RecordedEvent, ResolvedEvent};
+use crate::event::{RecordedEvent, ResolvedEvent, content_type};
+use crate::event_id;
 use crate::metrics::Metrics;
 use crate::storage::{Storage, StorageFailed};
 use crate::wire::shared::StreamIdentifier;
@@ -143,13 +143,9 @@ impl Outlet {
     }
 
     fn recorded(&self, event: RecordedEvent) -> read_event::RecordedEvent {
-        let content_type = if event.is_json {
-            "application/json"
-        } else {
-            "application/octet-stream"
-        };
+        let content_type = content_type(event.is_json);
         read_event::RecordedEvent {
-            id: Some(wire_id(event.id, self.structured_ids)),
+            id: Some(event_id::write(event.id, self.structured_ids)),
             stream_identifier: Some(StreamIdentifier {
                 stream_name: event.stream.as_str().to_owned().into(),
             }),

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use tonic::Status;
-use uuid::Uuid;
 
 use super::status;
 use crate::append_rules::Expected;
-use crate::event::NewEvent;
-use crate::wire::shared::{self, uuid as wire_uuid};
+use crate::event::{JSON, NewEvent};
+use crate::event_id;
+use crate::wire::shared;
 use crate::wire::streams::{append_req, batch_append_req, delete_req, tombstone_req};
 
 /// The most data bytes of one append.
@@ -87,11 +87,15 @@ impl Proposed {
                 .ok_or(Refused::MissingProperty(name))
         };
         let event_type = property("type")?;
-        let is_json = property("content-type")? == "application/json";
+        let is_json = property("content-type")? == JSON;
         if event_type.is_empty() || event_type.len() > LONGEST_TYPE {
             return Err(Refused::Type);
         }
-        let id = self.id.as_ref().and_then(parse_id).ok_or(Refused::Id)?;
+        let id = self
+            .id
+            .as_ref()
+            .and_then(event_id::parse)
+            .ok_or(Refused::Id)?;
         Ok(NewEvent {
             id,
             event_type,
@@ -122,32 +126,6 @@ impl From<batch_append_req::ProposedMessage> for Proposed {
             data: message.data,
         }
     }
-}
-
-pub(super) fn parse_id(id: &shared::Uuid) -> Option<Uuid> {
-    match id.value.as_ref()? {
-        wire_uuid::Value::String(text) => Uuid::parse_str(text).ok(),
-        wire_uuid::Value::Structured(halves) => {
-            let (most, least) = (halves.most_significant_bits, halves.least_significant_bits);
-            Some(Uuid::from_u64_pair(
-                most.cast_unsigned(),
-                least.cast_unsigned(),
-            ))
-        }
-    }
-}
-
-pub(super) fn wire_id(id: Uuid, structured: bool) -> shared::Uuid {
-    let (most, least) = id.as_u64_pair();
-    let value = if structured {
-        wire_uuid::Value::Structured(wire_uuid::Structured {
-            most_significant_bits: most.cast_signed(),
-            least_significant_bits: least.cast_signed(),
-        })
-    } else {
-        wire_uuid::Value::String(id.to_string())
-    };
-    shared::Uuid { value: Some(value) }
 }
 
 /// The same four expectations stand in four messages.

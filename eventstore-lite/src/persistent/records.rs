@@ -3,11 +3,10 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use super::settings::{GroupKey, Settings, Source};
+use crate::clock;
 use crate::event::{LINK, METADATA, NewEvent, RecordedEvent, ResolvedEvent};
 use crate::stream_name::StreamName;
 
@@ -132,7 +131,7 @@ pub(super) fn parked(
     };
     let read: Option<&RecordedEvent> = event.link.as_ref().or(event.event.as_ref());
     let parked = Parked {
-        added: iso(now),
+        added: clock::rfc3339(now).unwrap_or_default(),
         reason,
         subscription_event_number: read.map_or(0, |read| read.revision),
     };
@@ -143,12 +142,6 @@ pub(super) fn parked(
         data,
         metadata: serde_json::to_vec_pretty(&parked)?.into(),
     })
-}
-
-fn iso(ticks: i64) -> String {
-    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ticks) * 100);
-    let text = time.ok().and_then(|time| time.format(&Rfc3339).ok());
-    text.unwrap_or_default()
 }
 
 fn json(event_type: &str, data: Vec<u8>) -> NewEvent {

@@ -64,8 +64,7 @@ impl Checkpoints {
     pub(super) fn after_commit(&mut self, writer: &Connection) {
         let pages = PAGES.get();
         if pages >= LONGEST {
-            let _alone = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
-            merge(writer);
+            self.merge(writer);
         }
         if pages < self.merged {
             // It has begun anew.
@@ -77,6 +76,12 @@ impl Checkpoints {
         }
     }
 
+    /// Merges what the thread has not, as far as readers allow.
+    pub(super) fn merge(&self, writer: &Connection) {
+        let _alone = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
+        merge(writer);
+    }
+
     pub(super) fn stop(self) {
         drop(self.wake);
         if self.thread.join().is_err() {
@@ -86,7 +91,7 @@ impl Checkpoints {
 }
 
 /// As far as readers allow, and unless another connection is at it.
-pub(super) fn merge(connection: &Connection) {
+fn merge(connection: &Connection) {
     let merged = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
     if let Err(error) = merged {
         tracing::warn!(%error, "the write-ahead log was not merged into the database");

@@ -10,7 +10,7 @@ use rusqlite::ErrorCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::checkpoints::{self, Checkpoints};
+use super::checkpoints::Checkpoints;
 use super::ledger::Ledger;
 use super::recent::Recent;
 use super::{Outcome, StorageFailed, Write};
@@ -234,7 +234,7 @@ impl Worker {
                 self.undo(&error);
                 let answer = if is_disk_full(&error) {
                     // Then the write-ahead log begins anew, which may make room enough.
-                    checkpoints::merge(self.ledger.connection());
+                    self.checkpoints.merge(self.ledger.connection());
                     Ok(Outcome::DiskFull)
                 } else {
                     Err(StorageFailed)

@@ -3,15 +3,16 @@
 //!
 //! Invariant: no event is appended to a stream that has other events than the lines.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io::{BufRead, Read as _};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use super::Moved;
 use super::line::Line;
 use super::remote::{Answer, Remote};
-use super::{Moved, TOMBSTONE};
-use crate::wire::shared::{Uuid, uuid};
+use crate::event::STREAM_DELETED;
+use crate::event_id;
 use crate::wire::streams::append_req::ProposedMessage;
 
 /// The longest line, in bytes: the largest event that a server takes is well below.
@@ -28,16 +29,14 @@ pub(crate) async fn import(remote: &mut Remote, mut lines: impl BufRead) -> Resu
     let mut import = Import {
         remote,
         lengths: HashMap::new(),
-        tombstoned: HashSet::new(),
         pending: Pending::default(),
         events: 0,
     };
     let mut text = Vec::new();
     for number in 1.. {
         text.clear();
-        let limited = (&mut lines).take(LONGEST_LINE);
-        let length = { limited }.read_until(b'\n', &mut text)?;
-        if length == 0 {
+        let mut line = (&mut lines).take(LONGEST_LINE);
+        if line.read_until(b'\n', &mut text)? == 0 {
             break;
         }
         if !text.trim_ascii().is_empty() {
@@ -65,7 +64,6 @@ struct Import<'a> {
     remote: &'a mut Remote,
     /// How many events of each stream were appended.
     lengths: HashMap<String, u64>,
-    tombstoned: HashSet<String>,
     pending: Pending,
     events: u64,
 }
@@ -77,7 +75,7 @@ impl Import<'_> {
             "it is longer than {LONGEST_LINE} bytes"
         );
         let line = Line::parse(std::str::from_utf8(text).context("it is not UTF-8")?)?;
-        if line.event_type == TOMBSTONE {
+        if line.event_type == STREAM_DELETED {
             return self.tombstone(&line.stream).await;
         }
         let event = proposed(&line)?;
@@ -118,7 +116,7 @@ impl Import<'_> {
         let what = || format!("tombstoning `{stream}`");
         let answer = self.remote.tombstone(stream).await.with_context(what)?;
         check(answer).with_context(what)?;
-        self.events += u64::from(self.tombstoned.insert(stream.to_owned()));
+        self.events += 1;
         Ok(())
     }
 }
@@ -149,9 +147,7 @@ fn proposed(line: &Line) -> Result<ProposedMessage> {
         ("content-type", &line.content_type),
     ];
     Ok(ProposedMessage {
-        id: Some(Uuid {
-            value: Some(uuid::Value::String(line.id.to_string())),
-        }),
+        id: Some(event_id::write(line.id, false)),
         metadata: headers
             .map(|(name, value)| (name.to_owned(), value.clone()))
             .into(),

@@ -6,13 +6,11 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use super::remote::Recorded;
-
-const JSON: &str = "application/json";
+use crate::clock;
+use crate::event::JSON;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -47,11 +45,11 @@ impl Line {
         };
         let (metadata, metadata_base64) = written(&event.metadata);
         Self {
-            stream: event.stream,
+            stream: event.stream.as_str().to_owned(),
             revision: Some(event.revision),
             id: event.id,
             event_type: event.event_type,
-            created: event.created.and_then(rfc3339),
+            created: event.created.and_then(clock::rfc3339),
             content_type: event.content_type,
             data,
             data_base64,
@@ -117,20 +115,16 @@ fn read(json: Option<&RawValue>, base64: Option<&str>) -> Result<Bytes, base64::
     }
 }
 
-fn rfc3339(ticks: i64) -> Option<String> {
-    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ticks) * 100);
-    time.ok()?.format(&Rfc3339).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::stream_name::StreamName;
 
     fn event(content_type: &str, data: Vec<u8>, metadata: Vec<u8>) -> Recorded {
         Recorded {
-            stream: "s".to_owned(),
+            stream: StreamName::stored("s"),
             revision: 7,
             id: Uuid::from_u128(1),
             event_type: "happened".to_owned(),

@@ -1,6 +1,6 @@
 //! A server as its clients see it.
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
@@ -8,7 +8,9 @@ use tonic::{Code, Status, Streaming};
 use uuid::Uuid;
 
 use super::address::{self, Headers};
-use crate::wire::shared::{self, Empty, StreamIdentifier};
+use crate::event_id;
+use crate::stream_name::StreamName;
+use crate::wire::shared::{Empty, StreamIdentifier};
 use crate::wire::streams::append_req::options::ExpectedStreamRevision;
 use crate::wire::streams::append_req::{self, ProposedMessage};
 use crate::wire::streams::append_resp;
@@ -30,7 +32,7 @@ const LARGEST_MESSAGE: usize = 17 * 1024 * 1024;
 
 /// An event as it was read.
 pub(super) struct Recorded {
-    pub(super) stream: String,
+    pub(super) stream: StreamName,
     pub(super) revision: u64,
     pub(super) id: Uuid,
     pub(super) event_type: String,
@@ -88,13 +90,13 @@ impl Remote {
             .await
     }
 
-    pub(super) async fn stream(&mut self, name: &str) -> Result<Streaming<ReadResp>> {
+    pub(super) async fn stream(&mut self, name: &StreamName) -> Result<Streaming<ReadResp>> {
         self.read(from_start(name), u64::MAX, ReadDirection::Forwards)
             .await
     }
 
     /// The first revision of a stream that can be read, if any can.
-    pub(super) async fn first_revision(&mut self, name: &str) -> Result<Option<u64>> {
+    pub(super) async fn first_revision(&mut self, name: &StreamName) -> Result<Option<u64>> {
         let answers = self
             .read(from_start(name), 1, ReadDirection::Forwards)
             .await?;
@@ -213,18 +215,12 @@ async fn only(mut answers: Streaming<ReadResp>) -> Result<Option<Recorded>> {
 fn recorded(event: ReadEvent) -> Result<Recorded> {
     let event = event.event.or(event.link);
     let mut event = event.context("the server's answer to a read has no event")?;
-    let id = match event.id.and_then(|id| id.value) {
-        Some(shared::uuid::Value::String(text)) => text.parse()?,
-        Some(shared::uuid::Value::Structured(halves)) => Uuid::from_u64_pair(
-            halves.most_significant_bits.cast_unsigned(),
-            halves.least_significant_bits.cast_unsigned(),
-        ),
-        None => bail!("the server's answer to a read has no event id"),
-    };
+    let id = event.id.as_ref().and_then(event_id::parse);
+    let id = id.context("the server's answer to a read has no event id")?;
     let stream = event.stream_identifier.unwrap_or_default().stream_name;
     let mut header = |name| event.metadata.remove(name).unwrap_or_default();
     Ok(Recorded {
-        stream: String::from_utf8(stream.into()).context("a stream's name is not UTF-8")?,
+        stream: StreamName::parse(&stream)?,
         revision: event.stream_revision,
         id,
         event_type: header("type"),
@@ -242,9 +238,9 @@ fn all(place: all_options::AllOption) -> StreamOption {
     })
 }
 
-fn from_start(stream: &str) -> StreamOption {
+fn from_start(stream: &StreamName) -> StreamOption {
     StreamOption::Stream(StreamOptions {
-        stream_identifier: Some(identifier(stream)),
+        stream_identifier: Some(identifier(stream.as_str())),
         revision_option: Some(stream_options::RevisionOption::Start(Empty {})),
     })
 }
@@ -305,9 +301,12 @@ mod tests {
 
     /// An event with the length before it.
     fn framed() -> Vec<u8> {
-        let id = shared::uuid::Value::String(Uuid::nil().to_string());
+        let name = StreamIdentifier {
+            stream_name: "s".into(),
+        };
         let event = RecordedEvent {
-            id: Some(shared::Uuid { value: Some(id) }),
+            id: Some(event_id::write(Uuid::nil(), false)),
+            stream_identifier: Some(name),
             ..RecordedEvent::default()
         };
         let event = ReadEvent {

@@ -56,6 +56,11 @@ async fn the_server_presents_itself_as_recorded() {
     replay("server").await;
 }
 
+#[tokio::test]
+async fn odd_orders_and_limits_are_answered_as_recorded() {
+    replay("second").await;
+}
+
 /// Replays one file on a server of its own; and, so that a comparer that has gone blind is noticed, checks that every
 /// difference planted into the recording is reported.
 async fn replay(file: &str) {

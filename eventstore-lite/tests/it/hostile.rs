@@ -20,8 +20,8 @@ use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 
 use crate::support::{
-    Client, all_from_start, any, append, connect, event, from_start, id, identifier, new_id,
-    proposed, read, read_request, read_stream, soon, start, target,
+    Client, all_from_start, any, append, connect, event, from_start, http_1, id, identifier,
+    new_id, proposed, read, read_request, read_stream, soon, start, target,
 };
 
 const COUNT: CountOption = CountOption::Count(10);
@@ -349,22 +349,6 @@ async fn garbage_on_the_port_does_no_harm() {
         drop(soon("the end", socket.read_to_end(&mut Vec::new())).await);
     }
     still_works(&mut connect(server.address()).await).await;
-}
-
-/// The answer to an HTTP/1.1 request with these lines and this body.
-async fn http_1(server: &Server, lines: &str, body: &[u8]) -> String {
-    let mut socket = tokio::net::TcpStream::connect(server.address())
-        .await
-        .unwrap();
-    let length = body.len();
-    let head = format!("{lines}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
-    socket.write_all(head.as_bytes()).await.unwrap();
-    socket.write_all(body).await.unwrap();
-    let mut answer = Vec::new();
-    soon("the answer", socket.read_to_end(&mut answer))
-        .await
-        .unwrap();
-    String::from_utf8_lossy(&answer).into_owned()
 }
 
 #[tokio::test]

@@ -5,13 +5,11 @@ use eventstore_lite::wire::streams::read_req::options::StreamOption;
 use eventstore_lite::wire::streams::read_resp::Content;
 use eventstore_lite::{Config, Server};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tonic::Streaming;
 
 use crate::support::{
-    Client, all_from_start, any, append, connect, event, for_ever, from_start, id_of, new_id,
-    next_event, open, read_request, soon,
+    Client, all_from_start, any, append, connect, event, for_ever, from_start, http_1, id_of,
+    new_id, next_event, open, read_request, soon,
 };
 
 const STREAM: &str = "live-1";
@@ -41,12 +39,7 @@ async fn live(client: &mut Client, stream: StreamOption) -> Streaming<ReadResp> 
 
 /// How often the database was read so far.
 async fn database_reads(server: &Server) -> u64 {
-    let mut connection = TcpStream::connect(server.address()).await.unwrap();
-    let request = b"GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n";
-    connection.write_all(request).await.unwrap();
-    let mut answer = String::new();
-    let read = connection.read_to_string(&mut answer);
-    soon("the metrics", read).await.unwrap();
+    let answer = http_1(server, "GET /metrics HTTP/1.1\r\nHost: test", b"").await;
     let mut lines = answer.lines();
     let reads = lines.find_map(|line| line.strip_prefix("eventstore_db_reads "));
     reads.unwrap().parse().unwrap()

@@ -24,6 +24,8 @@ use eventstore_lite::wire::streams::streams_client::StreamsClient;
 use eventstore_lite::wire::streams::{AppendReq, ReadReq, ReadResp};
 use eventstore_lite::{Config, Server};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
@@ -107,6 +109,20 @@ pub(crate) fn identifier(stream: impl Into<Vec<u8>>) -> StreamIdentifier {
 pub(crate) struct Appended {
     pub(crate) revision: Option<u64>,
     pub(crate) position: u64,
+}
+
+/// The answer to an HTTP/1.1 request with these lines and this body.
+pub(crate) async fn http_1(server: &Server, lines: &str, body: &[u8]) -> String {
+    let mut socket = TcpStream::connect(server.address()).await.unwrap();
+    let length = body.len();
+    let head = format!("{lines}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+    socket.write_all(head.as_bytes()).await.unwrap();
+    socket.write_all(body).await.unwrap();
+    let mut answer = Vec::new();
+    soon("the answer", socket.read_to_end(&mut answer))
+        .await
+        .unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 pub(crate) async fn append(

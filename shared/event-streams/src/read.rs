@@ -1,6 +1,6 @@
 //! Reads, each of a bounded number of events.
 
-use eventstore::{Client, Error, ReadStreamOptions, StreamPosition};
+use eventstore::{Client, Error, ReadAllOptions, ReadStreamOptions, StreamPosition};
 use tokio::time::{Instant, timeout_at};
 
 use crate::EventStreams;
@@ -48,6 +48,20 @@ impl EventStreams {
     pub async fn read_last(&self, stream: &str) -> Result<Option<RecordedEvent>, ReadError> {
         let last = self.read(stream, Direction::BackwardFromEnd, 1).await?;
         Ok(last.into_iter().next())
+    }
+
+    /// The position of the last event in the log of all streams; `None` for an empty log. A position beyond it is no
+    /// position of this log.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`] after 10 s.
+    pub async fn log_end(&self) -> Result<Option<Position>, Unavailable> {
+        let end = self.call(last_position).await;
+        end.map_err(|error| match error {
+            ReadError::Unavailable(reason) => reason,
+            ReadError::StreamDeleted => Unavailable::new("the log of all streams is refused"),
+        })
     }
 
     /// Reads the log of all streams forward, after `after` (exclusive; `None`: from the beginning), and returns at most
@@ -104,6 +118,16 @@ fn options(direction: Direction) -> ReadStreamOptions {
             .forwards(),
         Direction::BackwardFromEnd => options.position(StreamPosition::End).backwards(),
     }
+}
+
+async fn last_position(client: Client) -> Result<Option<Position>, Error> {
+    let options = ReadAllOptions::default()
+        .position(StreamPosition::End)
+        .backwards()
+        .max_count(1);
+    let mut answer = client.read_all(&options).await?;
+    let last = answer.next().await?.and_then(RecordedEvent::from_answer);
+    Ok(last.map(|event| event.position))
 }
 
 async fn events_of(

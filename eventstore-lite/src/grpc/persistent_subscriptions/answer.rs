@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::event::{Position, RecordedEvent};
-use crate::grpc::proposed::wire_id;
+use crate::event::{Position, RecordedEvent, content_type};
+use crate::event_id;
 use crate::persistent::{Client, GroupKey, Info, Message};
 use crate::wire::persistent_subscriptions as wire;
 use crate::wire::persistent_subscriptions::read_resp::{
@@ -43,13 +43,9 @@ fn recorded(
     Position(position): Position,
     structured_ids: bool,
 ) -> read_event::RecordedEvent {
-    let content_type = if event.is_json {
-        "application/json"
-    } else {
-        "application/octet-stream"
-    };
+    let content_type = content_type(event.is_json);
     read_event::RecordedEvent {
-        id: Some(wire_id(event.id, structured_ids)),
+        id: Some(event_id::write(event.id, structured_ids)),
         stream_identifier: Some(StreamIdentifier {
             stream_name: event.stream.as_str().to_owned().into(),
         }),

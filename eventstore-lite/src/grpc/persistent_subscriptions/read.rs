@@ -13,8 +13,8 @@ use super::Service;
 use super::answer;
 use super::refused::{dropped, full};
 use super::request::{Join, join};
+use crate::event_id;
 use crate::grpc::permission::caller;
-use crate::grpc::proposed::parse_id;
 use crate::grpc::status::{invalid, unavailable};
 use crate::persistent::{Connection, GroupKey, Handle, NackAction, Peer};
 use crate::wire::persistent_subscriptions::read_req::{Content, nack};
@@ -156,6 +156,6 @@ impl Joined {
 }
 
 fn ids(ids: &[shared::Uuid]) -> Result<Vec<Uuid>, Status> {
-    let ids: Option<Vec<Uuid>> = ids.iter().map(parse_id).collect();
+    let ids: Option<Vec<Uuid>> = ids.iter().map(event_id::parse).collect();
     ids.ok_or_else(|| invalid("one of `ids` is no UUID"))
 }

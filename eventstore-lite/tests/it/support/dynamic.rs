@@ -23,7 +23,7 @@ const FILES: [&str; 8] = [
 ];
 
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
-    let files = protox::compile(FILES, [env!("EVENTSTORE_PROTOS")]).unwrap();
+    let files = protox::compile(FILES, [eventstore_lite::wire::PROTOS]).unwrap();
     DescriptorPool::from_file_descriptor_set(files).unwrap()
 });
 

@@ -127,3 +127,16 @@ async fn the_log_is_read_in_pages_of_the_asked_for_streams() {
     let wanted: Vec<_> = (0..30).step_by(3).map(|n| format!("wanted-{n}")).collect();
     assert_eq!(read, wanted);
 }
+
+#[tokio::test]
+async fn the_end_of_the_log_is_the_position_of_its_last_event() {
+    let store = Store::start().await;
+    let streams = store.connect();
+    assert_eq!(soon(streams.log_end()).await.unwrap(), None);
+    for stream in ["a", "b"] {
+        let appended = streams.append(stream, Expected::NoStream, vec![event("A.v1")]);
+        let appended = appended.await.unwrap();
+        let end = soon(streams.log_end()).await.unwrap();
+        assert_eq!(end, Some(appended.position));
+    }
+}

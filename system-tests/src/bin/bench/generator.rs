@@ -1,6 +1,5 @@
 //! A closed-loop generator: each connection sends its next request when the last one is answered.
 
-use crate::machine;
 use crate::work::Work;
 use anyhow::{Result, ensure};
 use hdrhistogram::Histogram;
@@ -35,7 +34,7 @@ pub(crate) async fn run(work: &Work, connections: usize, length: Duration) -> Re
     for _ in 0..connections {
         senders.push(connect(work).await?);
     }
-    let busy = machine::own_processor_time()?;
+    let busy = bench_machine::own_processor_time()?;
     let began = Instant::now();
     let mut loops = JoinSet::new();
     for sender in senders {
@@ -46,11 +45,11 @@ pub(crate) async fn run(work: &Work, connections: usize, length: Duration) -> Re
         latency.add(done??)?;
     }
     let took = began.elapsed();
-    let busy = machine::own_processor_time()?.saturating_sub(busy);
+    let busy = bench_machine::own_processor_time()?.saturating_sub(busy);
     Ok(Figures {
         rate: count(&latency) / took.as_secs_f64(),
         latency,
-        generator: busy.as_secs_f64() / took.as_secs_f64() / machine::cores()?,
+        generator: busy.as_secs_f64() / took.as_secs_f64() / bench_machine::cores()?,
     })
 }
 

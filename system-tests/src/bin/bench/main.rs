@@ -5,7 +5,6 @@
 
 mod empty_handler;
 mod generator;
-mod machine;
 mod report;
 mod visible;
 mod work;
@@ -86,7 +85,7 @@ async fn measure(arguments: &Arguments) -> Result<()> {
             report.add(work.name(), *connections, figures)?;
         }
     }
-    println!("{}\n{report}", machine::describe()?);
+    println!("{}\n{report}", bench_machine::describe()?);
     system.end();
     Ok(())
 }

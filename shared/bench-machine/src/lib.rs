@@ -1,4 +1,4 @@
-//! What the figures were measured on.
+//! What the figures of a bench were measured on, and what its processes took of it. On Linux.
 
 use std::fs;
 use std::process::Command;
@@ -10,7 +10,11 @@ use anyhow::{Context, Result};
 const TICKS: u64 = 100;
 
 /// Machine, build, commit and command, one a line.
-pub(crate) fn describe() -> Result<String> {
+///
+/// # Errors
+///
+/// If `/proc` does not say.
+pub fn describe() -> Result<String> {
     let lines = [
         format!(
             "machine: {} cores, {}, {} memory, load {}",
@@ -23,14 +27,18 @@ pub(crate) fn describe() -> Result<String> {
         format!("build: {}", build()),
         format!(
             "command: {}",
-            std::env::args().skip(1).collect::<Vec<_>>().join(" ")
+            std::env::args().collect::<Vec<_>>().join(" ")
         ),
     ];
     Ok(lines.join("\n"))
 }
 
 /// The number of cores that this process may use.
-pub(crate) fn cores() -> Result<f64> {
+///
+/// # Errors
+///
+/// If the system does not say.
+pub fn cores() -> Result<f64> {
     let cores = std::thread::available_parallelism()?.get();
     Ok(f64::from(u32::try_from(cores)?))
 }
@@ -65,8 +73,12 @@ fn field(file: &str, name: &str) -> Result<String> {
     Ok(value.trim().to_owned())
 }
 
-/// The processor time of a process so far, user and system, all threads, also those that have ended.
-pub(crate) fn processor_time(process: u32) -> Result<Duration> {
+/// The processor time of a process so far, user and system, all threads, also those that have ended; in hundredths of a second.
+///
+/// # Errors
+///
+/// If `/proc` does not say.
+pub fn processor_time(process: u32) -> Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
     let (_, fields) = stat.rsplit_once(") ").context("a process has a name")?;
     let fields: Vec<_> = fields.split(' ').collect();
@@ -74,8 +86,28 @@ pub(crate) fn processor_time(process: u32) -> Result<Duration> {
     Ok(Duration::from_millis(ticks * 1000 / TICKS))
 }
 
+/// The processor time of this process so far, user and system, of all threads that are there; in nanoseconds.
+///
+/// # Errors
+///
+/// If `/proc` does not say.
+pub fn own_processor_time() -> Result<Duration> {
+    let mut taken = Duration::ZERO;
+    for thread in fs::read_dir("/proc/self/task")? {
+        // The first figure is the time on a processor in nanoseconds.
+        let times = fs::read_to_string(thread?.path().join("schedstat"))?;
+        let nanoseconds = times.split_whitespace().next().context("a figure")?;
+        taken += Duration::from_nanos(nanoseconds.parse()?);
+    }
+    Ok(taken)
+}
+
 /// The most memory a process has had, in MiB.
-pub(crate) fn peak_memory(process: u32) -> Result<u64> {
+///
+/// # Errors
+///
+/// If `/proc` does not say.
+pub fn peak_memory(process: u32) -> Result<u64> {
     let peak = field(&format!("/proc/{process}/status"), "VmHWM")?;
     let kilobytes = peak.split(' ').next().context("a figure")?;
     Ok(kilobytes.parse::<u64>()? / 1024)
