@@ -17,7 +17,6 @@ mod clock;
 mod config;
 mod connection;
 mod event;
-mod event_id;
 mod filter;
 mod grpc;
 mod heads;
@@ -39,6 +38,7 @@ mod web;
 pub use access::{Role, Users, hash_password};
 pub use config::{Advertised, Config, Limits, Security};
 pub use eventstore_protocol as wire;
+pub(crate) use eventstore_protocol::event_id;
 pub use server::Server;
 
 /// The example of the README, which is compiled and run.

@@ -1,22 +1,23 @@
 //! Appends: exactly once with an exact expectation, whatever becomes of the connection meanwhile.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use eventstore::{BatchWriteResult, Error, EventData};
-use tokio::time::{Instant, timeout_at};
+use eventstore_protocol::shared::StreamIdentifier;
+use eventstore_protocol::streams::BatchAppendReq;
+use eventstore_protocol::streams::batch_append_req::options::{
+    DeadlineOption, ExpectedStreamPosition,
+};
+use eventstore_protocol::streams::batch_append_req::{Options, ProposedMessage};
 use uuid::Uuid;
 
 use crate::EventStreams;
-use crate::call::{CALL_WITHIN, attempt};
-use crate::error::{AppendError, is_outage};
+use crate::error::AppendError;
 use crate::event::{Appended, Expected, NewEvent};
-use crate::sessions::Session;
-use jittered_backoff::Backoff;
 
-struct Append {
-    stream: String,
-    expected: Expected,
-    events: Vec<EventData>,
-}
+/// A server takes no larger message, and ends the session of all appends over one. It refuses a far smaller append
+/// (1 MiB of data by default), one by one.
+const LARGEST_APPEND: usize = 15 * 1024 * 1024;
 
 impl EventStreams {
     /// Appends the events, all or none, and returns when they are durable; takes 10 s at most.
@@ -37,16 +38,16 @@ impl EventStreams {
         if events.is_empty() {
             return Err(AppendError::NotWritten);
         }
-        let append = Append {
-            stream: stream.to_owned(),
-            expected,
-            events: events.into_iter().map(EventData::from).collect(),
-        };
-        let deadline = Instant::now() + CALL_WITHIN;
-        match timeout_at(deadline, self.append_until_known(append)).await {
-            Ok(answer) => written(&answer?),
-            Err(_) => Err(self.connection.why().into()),
+        if events.iter().map(size).sum::<usize>() > LARGEST_APPEND {
+            return Err(AppendError::TooLarge);
         }
+        let request = self.request(stream, expected, events);
+        let written = self.call(&self.permits.appends, |generation| {
+            let request = request.clone();
+            async move { generation.session().append(request).await }
+        });
+        let written: Result<_, AppendError> = written.await;
+        written?.ok_or(AppendError::NotWritten)
     }
 
     /// Lets the stream keep its last `count` events only, at least 1 (`$maxCount`; its `$$` stream takes one event more,
@@ -63,47 +64,42 @@ impl EventStreams {
             metadata: Bytes::new(),
         };
         let stream = format!("$${stream}");
-        self.append(&stream, Expected::Any, vec![event])
-            .await
-            .map(|_| ())
+        let appended = self.append(&stream, Expected::Any, vec![event]).await;
+        appended.map(|_| ())
     }
 
-    async fn append_until_known(&self, append: Append) -> Result<BatchWriteResult, Error> {
-        let _permit = self.sessions.permit().await;
-        let mut backoff = Backoff::default();
-        loop {
-            match self.append_once(&append).await {
-                Err(error) if is_outage(&error) => backoff.pause().await,
-                answer => return answer,
-            }
+    fn request(&self, stream: &str, expected: Expected, events: Vec<NewEvent>) -> BatchAppendReq {
+        let options = Options {
+            stream_identifier: Some(identifier(stream)),
+            expected_stream_position: Some(match expected {
+                Expected::NoStream => ExpectedStreamPosition::NoStream(()),
+                Expected::Revision(revision) => ExpectedStreamPosition::StreamPosition(revision),
+                Expected::Any => ExpectedStreamPosition::Any(()),
+            }),
+            deadline_option: Some(deadline(self.attempt_within)),
+        };
+        BatchAppendReq {
+            correlation_id: None,
+            options: Some(options),
+            proposed_messages: events.into_iter().map(ProposedMessage::from).collect(),
+            is_final: true,
         }
     }
+}
 
-    async fn append_once(&self, append: &Append) -> Result<BatchWriteResult, Error> {
-        let generation = self.connection.generation().await;
-        let session = self.sessions.take(generation.clone());
-        let session = attempt(&generation, session).await?;
-        let answer = attempt(&generation, send(&session, append)).await?;
-        self.sessions.give_back(session);
-        Ok(answer)
+pub(crate) fn identifier(stream: &str) -> StreamIdentifier {
+    StreamIdentifier {
+        stream_name: Bytes::copy_from_slice(stream.as_bytes()),
     }
 }
 
-async fn send(session: &Session, append: &Append) -> Result<BatchWriteResult, Error> {
-    let events = append.events.clone();
-    session
-        .client
-        .append_to_stream(&append.stream, append.expected.into(), events)
-        .await
+fn deadline(within: Duration) -> DeadlineOption {
+    DeadlineOption::Deadline(prost_types::Duration {
+        seconds: within.as_secs().try_into().unwrap_or(i64::MAX),
+        nanos: within.subsec_nanos().cast_signed(),
+    })
 }
 
-/// A success without a position wrote nothing.
-fn written(answer: &BatchWriteResult) -> Result<Appended, AppendError> {
-    match (answer.current_revision(), answer.current_position()) {
-        (Some(revision), Some(position)) => Ok(Appended {
-            revision,
-            position: position.into(),
-        }),
-        (_, None) | (None, _) => Err(AppendError::NotWritten),
-    }
+fn size(event: &NewEvent) -> usize {
+    event.data.len() + event.metadata.len()
 }

@@ -3,21 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use eventstore::ClientSettings;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use crate::error::Unavailable;
 use crate::generation::Generation;
+use crate::settings::Settings;
 use jittered_backoff::Backoff;
 
-/// How long an attempt to connect may take.
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// How long an attempt to connect may take, discovery included.
+const CONNECT_WITHIN: Duration = Duration::from_secs(4);
 /// A connection that lasted so long was a good one: the next attempt need not wait long.
 const LASTED: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone)]
 enum State {
+    /// The first attempt is under way.
+    Unknown,
     Up(Arc<Generation>),
     Down(Unavailable),
 }
@@ -30,8 +32,8 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Starts the supervisor, which ends when the last clone is dropped.
-    pub(crate) fn supervise(settings: ClientSettings) -> Self {
-        let (sender, state) = watch::channel(State::Down(Unavailable::new("not connected yet")));
+    pub(crate) fn supervise(settings: Arc<Settings>) -> Self {
+        let (sender, state) = watch::channel(State::Unknown);
         tokio::spawn(supervise(settings, sender));
         Self { state }
     }
@@ -41,7 +43,7 @@ impl Connection {
         let mut state = self.state.clone();
         loop {
             if let State::Up(generation) = &*state.borrow_and_update()
-                && generation.is_usable()
+                && !generation.is_broken()
             {
                 return Arc::clone(generation);
             }
@@ -52,16 +54,25 @@ impl Connection {
         }
     }
 
+    /// The reason, if the last attempt to connect failed: whoever asks now need not wait for the next.
+    pub(crate) fn known_to_be_down(&self) -> Result<(), Unavailable> {
+        match &*self.state.borrow() {
+            State::Unknown | State::Up(_) => Ok(()),
+            State::Down(reason) => Err(reason.clone()),
+        }
+    }
+
     /// Why there is no answer: no connection, or a connection without an answer.
     pub(crate) fn why(&self) -> Unavailable {
         match &*self.state.borrow() {
+            State::Unknown => Unavailable::new("not connected yet"),
             State::Up(_) => Unavailable::new("no answer in time"),
             State::Down(reason) => reason.clone(),
         }
     }
 }
 
-async fn supervise(settings: ClientSettings, state: watch::Sender<State>) {
+async fn supervise(settings: Arc<Settings>, state: watch::Sender<State>) {
     let abandoned = state.clone();
     tokio::select! {
         () = abandoned.closed() => {}
@@ -69,7 +80,7 @@ async fn supervise(settings: ClientSettings, state: watch::Sender<State>) {
     }
 }
 
-async fn renew_for_ever(settings: ClientSettings, state: watch::Sender<State>) {
+async fn renew_for_ever(settings: Arc<Settings>, state: watch::Sender<State>) {
     let mut backoff = Backoff::default();
     let mut was_up = false;
     loop {
@@ -78,10 +89,8 @@ async fn renew_for_ever(settings: ClientSettings, state: watch::Sender<State>) {
                 if !std::mem::replace(&mut was_up, true) {
                     tracing::info!("connected to the event store");
                 }
-                match serve_until_spent(generation, &state).await {
-                    Spent::WornOut => continue,
-                    Spent::Lasted => backoff.reset(),
-                    Spent::Short => {}
+                if serve_until_broken(generation, &state).await > LASTED {
+                    backoff.reset();
                 }
             }
             Err(reason) => {
@@ -102,33 +111,18 @@ fn report_down(state: &watch::Sender<State>, reason: Unavailable) {
     state.send_replace(State::Down(reason));
 }
 
-/// How a generation ended.
-enum Spent {
-    /// It still works, as long as it takes to build another.
-    WornOut,
-    /// It broke after a good while.
-    Lasted,
-    /// It broke at once: a server that answers the first question and nothing else is not asked in a tight loop.
-    Short,
-}
-
-/// Hands the generation to the callers until it must be replaced.
-async fn serve_until_spent(generation: Generation, state: &watch::Sender<State>) -> Spent {
+/// Hands the generation to the callers until it must be replaced, and tells how long it lasted. A server that answers
+/// the first question and nothing else is not asked in a tight loop.
+async fn serve_until_broken(generation: Generation, state: &watch::Sender<State>) -> Duration {
     let since = Instant::now();
     let generation = Arc::new(generation);
     state.send_replace(State::Up(Arc::clone(&generation)));
-    generation.spent().await;
-    if !generation.is_broken() {
-        Spent::WornOut
-    } else if since.elapsed() > LASTED {
-        Spent::Lasted
-    } else {
-        Spent::Short
-    }
+    generation.broken().await;
+    since.elapsed()
 }
 
-async fn connect(settings: &ClientSettings) -> Result<Generation, Unavailable> {
-    match timeout(CONNECT_WITHIN, Generation::connect(settings.clone())).await {
+async fn connect(settings: &Arc<Settings>) -> Result<Generation, Unavailable> {
+    match timeout(CONNECT_WITHIN, Generation::connect(settings)).await {
         Ok(outcome) => outcome.map_err(|error| Unavailable::new(error.to_string())),
         Err(_) => Err(Unavailable::new("no answer while connecting")),
     }

@@ -1,8 +1,6 @@
-//! The errors that a caller branches on, and how the vendor's errors become them.
+//! The errors that a caller branches on.
 
-use eventstore::Error;
-
-use crate::event::revision_of;
+use crate::failure::Failure;
 
 /// Why [`EventStreams::connect`](crate::EventStreams::connect) refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -10,11 +8,6 @@ pub enum ConnectError {
     /// The connection string cannot be used; the text says why and does not repeat its credentials.
     #[error("the event store's connection string is invalid: {0}")]
     InvalidUrl(String),
-    /// The program installed a rustls provider before the vendor's client could; that client would never work.
-    #[error(
-        "a TLS provider was installed before the first connection to the event store: connect to the event store first"
-    )]
-    TlsProvider,
 }
 
 /// The event store gave no answer in time, or none that helps: try again later, or tell the operator.
@@ -39,8 +32,7 @@ pub enum AppendError {
     /// The stream is not at the expected revision.
     #[error("the stream is not at the expected revision")]
     Conflict {
-        /// The stream's revision where the server's answer carries it. Appends travel in sessions whose errors do not,
-        /// so it is `None` there: whoever must know reads the stream, as one does to decide again.
+        /// The stream's last revision; `None` if it has no event.
         actual: Option<u64>,
     },
     /// The stream is tombstoned: it takes no event, ever again.
@@ -69,75 +61,29 @@ pub enum ReadError {
     Unavailable(#[from] Unavailable),
 }
 
-/// The numbers of the gRPC status codes that are told apart here.
-mod code {
-    pub(super) const CANCELLED: i32 = 1;
-    pub(super) const DEADLINE_EXCEEDED: i32 = 4;
-    pub(super) const NOT_FOUND: i32 = 5;
-    pub(super) const ALREADY_EXISTS: i32 = 6;
-    pub(super) const RESOURCE_EXHAUSTED: i32 = 8;
-    pub(super) const FAILED_PRECONDITION: i32 = 9;
-    pub(super) const ABORTED: i32 = 10;
-    pub(super) const UNAVAILABLE: i32 = 14;
-}
-
-/// Whether the outcome of the call is unknown, or the server could not do it now: trying again can help.
-pub(crate) fn is_outage(error: &Error) -> bool {
-    match error {
-        Error::ServerError(_)
-        | Error::NotLeaderException(_)
-        | Error::ConnectionClosed
-        | Error::GrpcConnectionError(_)
-        | Error::InternalClientError
-        | Error::DeadlineExceeded => true,
-        Error::Grpc { code, .. } => matches!(
-            *code as i32,
-            code::CANCELLED
-                | code::DEADLINE_EXCEEDED
-                | code::RESOURCE_EXHAUSTED
-                | code::ABORTED
-                | code::UNAVAILABLE
-        ),
-        Error::InternalParsingError(_)
-        | Error::AccessDenied
-        | Error::ResourceAlreadyExists
-        | Error::ResourceNotFound
-        | Error::ResourceDeleted
-        | Error::UnsupportedFeature
-        | Error::InitializationError(_)
-        | Error::IllegalStateError(_)
-        | Error::WrongExpectedVersion { .. } => false,
-    }
-}
-
-impl From<Error> for AppendError {
-    fn from(error: Error) -> Self {
-        if let Error::WrongExpectedVersion { current, .. } = error {
-            let actual = revision_of(current);
-            return Self::Conflict { actual };
-        }
-        if let Error::Grpc { code, message } = &error {
-            match *code as i32 {
-                code::ALREADY_EXISTS | code::FAILED_PRECONDITION => {
-                    return Self::Conflict { actual: None };
-                }
-                code::NOT_FOUND => return Self::StreamDeleted,
-                _ if message == "MaximumAppendSizeExceeded" => return Self::TooLarge,
-                _ => {}
+impl From<Failure> for AppendError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::WrongRevision(actual) => Self::Conflict { actual },
+            Failure::StreamDeleted => Self::StreamDeleted,
+            Failure::TooLarge => Self::TooLarge,
+            Failure::Lost(_) | Failure::Busy(_) | Failure::NotLeader(_) | Failure::Refused(_) => {
+                Self::Unavailable(Unavailable::new(failure.to_string()))
             }
         }
-        if matches!(error, Error::ResourceDeleted) {
-            return Self::StreamDeleted;
-        }
-        Self::Unavailable(Unavailable::new(error.to_string()))
     }
 }
 
-impl From<Error> for ReadError {
-    fn from(error: Error) -> Self {
-        if matches!(error, Error::ResourceDeleted) {
-            return Self::StreamDeleted;
+impl From<Failure> for ReadError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::StreamDeleted => Self::StreamDeleted,
+            Failure::Lost(_)
+            | Failure::Busy(_)
+            | Failure::NotLeader(_)
+            | Failure::WrongRevision(_)
+            | Failure::TooLarge
+            | Failure::Refused(_) => Self::Unavailable(Unavailable::new(failure.to_string())),
         }
-        Self::Unavailable(Unavailable::new(error.to_string()))
     }
 }

@@ -3,9 +3,13 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use eventstore::{CurrentRevision, EventData, ExpectedRevision, ResolvedEvent};
-use serde_json::value::RawValue;
+use eventstore_protocol::event_id;
+use eventstore_protocol::streams::batch_append_req::ProposedMessage;
+use eventstore_protocol::streams::read_resp::{ReadEvent, read_event};
+use serde::de::IgnoredAny;
 use uuid::Uuid;
+
+use crate::failure::Failure;
 
 /// What an append expects of the stream. With [`NoStream`](Self::NoStream) and [`Revision`](Self::Revision) a repeated
 /// append is recognised exactly, by its event ids, also after a restart of the server.
@@ -18,23 +22,6 @@ pub enum Expected {
     /// Nothing. A repeated append (this crate repeats one whose outcome is unknown) may then be stored twice, so only
     /// where readers do not mind a repeated event.
     Any,
-}
-
-impl From<Expected> for ExpectedRevision {
-    fn from(expected: Expected) -> Self {
-        match expected {
-            Expected::NoStream => Self::NoStream,
-            Expected::Revision(revision) => Self::Exact(revision),
-            Expected::Any => Self::Any,
-        }
-    }
-}
-
-pub(crate) fn revision_of(current: CurrentRevision) -> Option<u64> {
-    match current {
-        CurrentRevision::Current(revision) => Some(revision),
-        CurrentRevision::NoStream => None,
-    }
 }
 
 /// Where a read begins and which way it goes.
@@ -55,21 +42,12 @@ pub struct Position {
     pub prepare: u64,
 }
 
-impl From<eventstore::Position> for Position {
-    fn from(position: eventstore::Position) -> Self {
-        Self {
-            commit: position.commit,
-            prepare: position.prepare,
-        }
-    }
-}
-
-impl From<Position> for eventstore::Position {
-    fn from(position: Position) -> Self {
-        Self {
-            commit: position.commit,
-            prepare: position.prepare,
-        }
+impl Position {
+    /// A position that a log can have. A filtered subscription that reaches the end of the log early is sent a checkpoint
+    /// of 2⁶⁴ − 1 by the real server: a position beyond every log.
+    pub(crate) fn checked(commit: u64, prepare: u64) -> Option<Self> {
+        let is_possible = i64::try_from(commit).is_ok() && i64::try_from(prepare).is_ok();
+        is_possible.then_some(Self { commit, prepare })
     }
 }
 
@@ -86,16 +64,23 @@ pub struct NewEvent {
     pub metadata: Bytes,
 }
 
-impl From<NewEvent> for EventData {
+impl From<NewEvent> for ProposedMessage {
     fn from(event: NewEvent) -> Self {
-        let json = serde_json::from_slice::<&RawValue>(&event.data)
-            .and_then(|json| Self::json(&event.event_type, &json));
-        let data = json.unwrap_or_else(|_| Self::binary(&event.event_type, event.data));
-        let data = data.id(event.id);
-        if event.metadata.is_empty() {
-            data
+        let is_json = serde_json::from_slice::<IgnoredAny>(&event.data).is_ok();
+        let content_type = if is_json {
+            "application/json"
         } else {
-            data.metadata(event.metadata)
+            "application/octet-stream"
+        };
+        let metadata = [
+            ("type".to_owned(), event.event_type.into_owned()),
+            ("content-type".to_owned(), content_type.to_owned()),
+        ];
+        Self {
+            id: Some(event_id::write(event.id, true)),
+            metadata: metadata.into(),
+            custom_metadata: event.metadata,
+            data: event.data,
         }
     }
 }
@@ -122,28 +107,29 @@ pub struct RecordedEvent {
 }
 
 impl RecordedEvent {
-    /// The event, or the link itself where a link's target is gone; `None` for an answer that holds neither.
-    pub(crate) fn from_answer(answer: ResolvedEvent) -> Option<Self> {
-        answer.event.or(answer.link).map(Self::from)
+    /// The event of an answer, or the link itself where a link's target is gone.
+    pub(crate) fn from_answer(answer: ReadEvent) -> Result<Self, Failure> {
+        let malformed = || Failure::Refused("the server's answer holds no event".to_owned());
+        let event = answer.event.or(answer.link).ok_or_else(malformed)?;
+        Self::from_wire(event).ok_or_else(malformed)
     }
-}
 
-impl From<eventstore::RecordedEvent> for RecordedEvent {
-    fn from(event: eventstore::RecordedEvent) -> Self {
-        Self {
-            id: event.id,
-            stream: event.stream_id,
-            revision: event.revision,
-            position: event.position.into(),
+    fn from_wire(mut event: read_event::RecordedEvent) -> Option<Self> {
+        let stream = Vec::from(event.stream_identifier?.stream_name);
+        Some(Self {
+            id: event_id::parse(&event.id?)?,
+            stream: String::from_utf8(stream).ok()?,
+            revision: event.stream_revision,
+            position: Position::checked(event.commit_position, event.prepare_position)?,
             created: created(event.metadata.get("created")),
-            event_type: event.event_type,
+            event_type: event.metadata.remove("type").unwrap_or_default(),
             data: event.data,
             metadata: event.custom_metadata,
-        }
+        })
     }
 }
 
-/// The client rounds the time down to seconds; the server's own text has ticks of 100 ns since the Unix epoch.
+/// The server's text has ticks of 100 ns since the Unix epoch.
 fn created(ticks: Option<&String>) -> u64 {
     ticks
         .and_then(|ticks| ticks.parse::<u64>().ok())

@@ -1,29 +1,37 @@
 //! A supervised client of `EventStoreDB`: idempotent appends, bounded reads, resumable subscriptions.
 //!
-//! It is the only crate that names the vendor's `eventstore`, and it hides what that client cannot survive by itself:
+//! Calls go over clients generated from the protocol's `.proto` files, on connections with `TCP_NODELAY`; the vendor's
+//! `eventstore` parses the connection string. What a caller need not know:
 //!
-//! - a connection that fails is built anew in the background, with backoff and jitter, for ever ([`EventStreams::connect`]);
+//! - a connection that fails is built anew in the background, with backoff and jitter, for ever; a call to a server that is known to be down is answered at once ([`EventStreams::connect`]);
 //! - every call is bounded in time and in number, and an append whose outcome is unknown is repeated with the same event ids ([`EventStreams::append`]);
+//! - appends share one session, many in flight, and a refusal fails only itself;
 //! - a success that wrote nothing is an error ([`AppendError::NotWritten`]);
-//! - a subscription resumes after the last event it delivered, and neither loses nor repeats one ([`Subscription::next`]).
+//! - a subscription resumes after the last event it delivered, and neither loses nor repeats one ([`Subscription::next`]);
+//! - a position beyond every log is never delivered.
 //!
 //! It knows no event of any service.
 
 mod append;
+mod batch;
 mod call;
 mod connection;
+mod discovery;
 mod error;
 mod event;
+mod failure;
 mod generation;
-mod provider;
+mod headers;
+mod node;
 mod read;
 mod remove;
-mod runaway;
-mod sessions;
 mod settings;
 mod subscription;
+mod tls;
+mod transport;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
@@ -32,41 +40,53 @@ pub use crate::event::{Appended, Direction, Expected, NewEvent, Position, Record
 pub use crate::read::Page;
 pub use crate::subscription::{Delivery, Subscription};
 
-use crate::call::CALLS;
+use crate::batch::APPENDS;
+use crate::call::{ATTEMPT_WITHIN, CALLS};
 use crate::connection::Connection;
-use crate::sessions::Sessions;
 
 /// A connection to an event store that comes back by itself. Cheap to clone; the last clone (and the last
 /// [`Subscription`]) to be dropped closes it.
 #[derive(Clone, Debug)]
 pub struct EventStreams {
     connection: Connection,
-    sessions: Arc<Sessions>,
-    calls: Arc<Semaphore>,
+    permits: Arc<Permits>,
+    attempt_within: Duration,
+}
+
+/// How much may be in flight at once.
+#[derive(Debug)]
+struct Permits {
+    appends: Semaphore,
+    calls: Semaphore,
 }
 
 impl EventStreams {
     /// Parses the connection string (`esdb://host:port?tls=false`) and begins to connect in the background; returns
-    /// before there is a connection. Calls wait for one, up to their deadline.
-    ///
-    /// The first call in a process also lets the vendor's client install the process's TLS provider, so make it before
-    /// anything else that speaks TLS.
+    /// before there is a connection. Calls wait for the first attempt, up to their deadline.
     ///
     /// # Errors
     ///
-    /// [`ConnectError::InvalidUrl`] if the connection string is wrong, [`ConnectError::TlsProvider`] if the program
-    /// installed a TLS provider before.
+    /// [`ConnectError::InvalidUrl`] if the connection string is wrong.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime.
     pub fn connect(url: &str) -> Result<Self, ConnectError> {
-        let settings = settings::parse(url)?;
-        provider::install()?;
+        let settings = Arc::new(settings::parse(url)?);
         Ok(Self {
+            attempt_within: settings.deadline.unwrap_or(ATTEMPT_WITHIN),
             connection: Connection::supervise(settings),
-            sessions: Arc::new(Sessions::new()),
-            calls: Arc::new(Semaphore::new(CALLS)),
+            permits: Arc::new(Permits {
+                appends: Semaphore::new(APPENDS),
+                calls: Semaphore::new(CALLS),
+            }),
         })
+    }
+
+    /// The server, too, gives up after the time of one attempt.
+    fn timed<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        request.set_timeout(self.attempt_within);
+        request
     }
 }

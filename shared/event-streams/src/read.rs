@@ -1,12 +1,24 @@
 //! Reads, each of a bounded number of events.
 
-use eventstore::{Client, Error, ReadAllOptions, ReadStreamOptions, StreamPosition};
+use eventstore_protocol::shared::Empty;
+use eventstore_protocol::streams::read_req::Options;
+use eventstore_protocol::streams::read_req::options::stream_options::RevisionOption;
+use eventstore_protocol::streams::read_req::options::{
+    AllOptions, CountOption, FilterOption, ReadDirection, StreamOption, StreamOptions, UuidOption,
+    all_options, uuid_option,
+};
+use eventstore_protocol::streams::read_resp::Content;
+use eventstore_protocol::streams::{ReadReq, ReadResp};
 use tokio::time::{Instant, timeout_at};
+use tonic::IntoRequest;
 
 use crate::EventStreams;
+use crate::append::identifier;
 use crate::call::CALL_WITHIN;
 use crate::error::{ReadError, Unavailable};
 use crate::event::{Direction, Position, RecordedEvent};
+use crate::failure::Failure;
+use crate::generation::Client;
 use crate::subscription::Delivery;
 
 /// A part of the log of all streams.
@@ -35,9 +47,7 @@ impl EventStreams {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let options = options(direction).max_count(limit);
-        self.call(|client| events_of(client, stream.to_owned(), options.clone()))
-            .await
+        self.read_events(of_stream(stream, direction, limit)).await
     }
 
     /// Reads the last event of one stream, if there is one.
@@ -57,11 +67,12 @@ impl EventStreams {
     ///
     /// [`Unavailable`] after 10 s.
     pub async fn log_end(&self) -> Result<Option<Position>, Unavailable> {
-        let end = self.call(last_position).await;
-        end.map_err(|error| match error {
+        let last = self.read_events(last_of_all()).await;
+        let last = last.map_err(|error| match error {
             ReadError::Unavailable(reason) => reason,
             ReadError::StreamDeleted => Unavailable::new("the log of all streams is refused"),
-        })
+        })?;
+        Ok(last.first().map(|event| event.position))
     }
 
     /// Reads the log of all streams forward, after `after` (exclusive; `None`: from the beginning), and returns at most
@@ -70,13 +81,14 @@ impl EventStreams {
     ///
     /// # Errors
     ///
-    /// [`Unavailable`] if nothing was read in 10 s.
+    /// [`Unavailable`] if nothing was read in 10 s, or at once if the server is known to be down.
     pub async fn read_all(
         &self,
         stream_prefixes: &[&str],
         after: Option<Position>,
         limit: usize,
     ) -> Result<Page, Unavailable> {
+        self.connection.known_to_be_down()?;
         let deadline = Instant::now() + CALL_WITHIN;
         let mut log = self.subscribe_all(stream_prefixes, after);
         let mut page = Page {
@@ -92,6 +104,13 @@ impl EventStreams {
             }
         }
         Ok(page)
+    }
+
+    async fn read_events(&self, request: ReadReq) -> Result<Vec<RecordedEvent>, ReadError> {
+        self.call(&self.permits.calls, |generation| {
+            events(generation.client(), self.timed(request.clone()))
+        })
+        .await
     }
 }
 
@@ -110,46 +129,61 @@ impl Page {
     }
 }
 
-fn options(direction: Direction) -> ReadStreamOptions {
-    let options = ReadStreamOptions::default();
-    match direction {
-        Direction::ForwardFrom(revision) => options
-            .position(StreamPosition::Position(revision))
-            .forwards(),
-        Direction::BackwardFromEnd => options.position(StreamPosition::End).backwards(),
+/// The request for some events of one stream.
+pub(crate) fn of_stream(stream: &str, direction: Direction, limit: usize) -> ReadReq {
+    let (revision, direction) = match direction {
+        Direction::ForwardFrom(revision) => {
+            (RevisionOption::Revision(revision), ReadDirection::Forwards)
+        }
+        Direction::BackwardFromEnd => (RevisionOption::End(Empty {}), ReadDirection::Backwards),
+    };
+    let stream = StreamOption::Stream(StreamOptions {
+        stream_identifier: Some(identifier(stream)),
+        revision_option: Some(revision),
+    });
+    let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+    request(stream, direction, CountOption::Count(limit), None)
+}
+
+fn last_of_all() -> ReadReq {
+    let end = StreamOption::All(AllOptions {
+        all_option: Some(all_options::AllOption::End(Empty {})),
+    });
+    request(end, ReadDirection::Backwards, CountOption::Count(1), None)
+}
+
+/// A read, or a subscription, with links resolved nowhere.
+pub(crate) fn request(
+    what: StreamOption,
+    direction: ReadDirection,
+    count: CountOption,
+    filter: Option<FilterOption>,
+) -> ReadReq {
+    ReadReq {
+        options: Some(Options {
+            stream_option: Some(what),
+            read_direction: direction.into(),
+            count_option: Some(count),
+            filter_option: Some(filter.unwrap_or(FilterOption::NoFilter(Empty {}))),
+            uuid_option: Some(UuidOption {
+                content: Some(uuid_option::Content::Structured(Empty {})),
+            }),
+            ..Options::default()
+        }),
     }
 }
 
-async fn last_position(client: Client) -> Result<Option<Position>, Error> {
-    let options = ReadAllOptions::default()
-        .position(StreamPosition::End)
-        .backwards()
-        .max_count(1);
-    let mut answer = client.read_all(&options).await?;
-    let last = answer.next().await?.and_then(RecordedEvent::from_answer);
-    Ok(last.map(|event| event.position))
-}
-
-async fn events_of(
-    client: Client,
-    stream: String,
-    options: ReadStreamOptions,
-) -> Result<Vec<RecordedEvent>, Error> {
-    match collect(client, stream, options).await {
-        Err(Error::ResourceNotFound) => Ok(Vec::new()),
-        answer => answer,
-    }
-}
-
-async fn collect(
-    client: Client,
-    stream: String,
-    options: ReadStreamOptions,
-) -> Result<Vec<RecordedEvent>, Error> {
-    let mut answer = client.read_stream(stream, &options).await?;
+/// The events that a read is answered, to its end.
+pub(crate) async fn events(
+    mut client: Client,
+    request: impl IntoRequest<ReadReq>,
+) -> Result<Vec<RecordedEvent>, Failure> {
+    let mut answer = client.read(request).await?.into_inner();
     let mut events = Vec::new();
-    while let Some(event) = answer.next().await? {
-        events.extend(RecordedEvent::from_answer(event));
+    while let Some(ReadResp { content }) = answer.message().await? {
+        if let Some(Content::Event(event)) = content {
+            events.push(RecordedEvent::from_answer(event)?);
+        }
     }
     Ok(events)
 }

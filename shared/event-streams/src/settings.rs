@@ -1,78 +1,210 @@
-//! The connection string: what the wrapper needs is added where the operator said nothing.
+//! The connection string, parsed by the vendor's crate; what the wrapper needs is added where the operator said nothing.
 
-use eventstore::ClientSettings;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use eventstore::{ClientSettings, NodePreference};
+use percent_encoding::percent_decode;
+use rustls::ClientConfig;
+use serde::Deserialize;
 
 use crate::error::ConnectError;
+use crate::headers::Headers;
+use crate::node::Node;
+use crate::tls;
+use crate::transport::KeepAlive;
 
-/// What is added to a connection string that does not say otherwise.
+/// A read must see what was just appended, so calls go to the leader unless the operator says otherwise.
+const PREFERENCE: (&str, &str) = ("nodePreference", "leader");
+
+/// What `-1` (never) is parsed to.
+const NEVER: Duration = Duration::from_millis(u64::MAX);
+
+/// What a connection string says.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// The node to connect to, or those to ask for the members of the cluster.
+    pub(crate) nodes: Vec<Node>,
+    /// Whether the nodes are asked for the members of the cluster first.
+    pub(crate) discover: bool,
+    pub(crate) preference: NodePreference,
+    pub(crate) gossip_timeout: Duration,
+    pub(crate) keep_alive: Option<KeepAlive>,
+    /// How long one attempt of a call may take, where the operator says.
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) tls: Option<Arc<ClientConfig>>,
+    pub(crate) headers: Headers,
+}
+
+/// What the parsed string has no accessor for is read from its serialized form.
+#[derive(Deserialize)]
+struct Hidden {
+    default_user_name: Option<Credentials>,
+    keep_alive_interval: u64,
+    keep_alive_timeout: u64,
+    default_deadline: Option<u64>,
+    connection_name: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Credentials {
+    login: Vec<u8>,
+    password: Vec<u8>,
+}
+
+/// # Errors
 ///
-/// The client sleeps `discoveryInterval` before its very first call (500 ms by default); the waits between attempts are
-/// the supervisor's. And a read must see what was just appended, so it goes to the leader.
-const DEFAULTS: [(&str, &str); 2] = [("discoveryInterval", "1"), ("nodePreference", "leader")];
-
-/// A client that may try only once never connects.
-const FEWEST_ATTEMPTS: usize = 2;
-
-pub(crate) fn parse(url: &str) -> Result<ClientSettings, ConnectError> {
-    let settings: ClientSettings = with_defaults(url)
+/// Why the string cannot be used, without its credentials.
+pub(crate) fn parse(url: &str) -> Result<Settings, ConnectError> {
+    let parsed: ClientSettings = with_preference(url)
         .parse()
-        .map_err(|_| ConnectError::InvalidUrl("expected esdb://host:port?tls=false".to_owned()))?;
-    if settings.max_discover_attempts() < FEWEST_ATTEMPTS {
-        return Err(ConnectError::InvalidUrl(format!(
-            "maxDiscoverAttempts must be at least {FEWEST_ATTEMPTS}"
-        )));
-    }
-    readable(settings.tls_ca_file())?;
-    if let Some((certificate, key)) = settings.user_certificate() {
-        readable(Some(certificate))?;
-        readable(Some(key))?;
-    }
-    Ok(settings)
+        .map_err(|_| invalid("expected esdb://host:port?tls=false"))?;
+    let hidden = serde_json::to_value(&parsed).and_then(serde_json::from_value::<Hidden>);
+    let hidden = hidden.map_err(|_| invalid("its settings cannot be read"))?;
+    let nodes = parsed
+        .hosts()
+        .iter()
+        .map(|host| Node::new(&host.host, host.port));
+    let nodes: Vec<_> = nodes
+        .collect::<Option<_>>()
+        .ok_or_else(|| invalid("a host is empty, or a port too large"))?;
+    Ok(Settings {
+        discover: parsed.is_dns_discovery_enabled() || nodes.len() > 1,
+        nodes,
+        preference: parsed.node_preference(),
+        gossip_timeout: parsed.gossip_timeout(),
+        keep_alive: keep_alive(&hidden),
+        deadline: hidden.default_deadline.and_then(bounded),
+        tls: tls(&parsed)?.map(Arc::new),
+        headers: headers(&hidden, parsed.node_preference())?,
+    })
 }
 
-fn with_defaults(url: &str) -> String {
-    let lower = url.to_lowercase();
-    let mut url = url.to_owned();
-    for (name, value) in DEFAULTS {
-        if !lower.contains(&format!("{}=", name.to_lowercase())) {
-            let separator = if url.contains('?') { '&' } else { '?' };
-            url = format!("{url}{separator}{name}={value}");
-        }
-    }
-    url
+fn invalid(why: impl Into<String>) -> ConnectError {
+    ConnectError::InvalidUrl(why.into())
 }
 
-/// The client panics over a certificate file that it cannot read.
-fn readable(file: Option<&String>) -> Result<(), ConnectError> {
-    let Some(file) = file else { return Ok(()) };
-    std::fs::metadata(file)
-        .map(|_| ())
-        .map_err(|error| ConnectError::InvalidUrl(format!("{file}: {error}")))
+fn with_preference(url: &str) -> String {
+    let (name, value) = PREFERENCE;
+    if url
+        .to_lowercase()
+        .contains(&format!("{}=", name.to_lowercase()))
+    {
+        return url.to_owned();
+    }
+    let separator = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{separator}{name}={value}")
+}
+
+fn bounded(milliseconds: u64) -> Option<Duration> {
+    Some(Duration::from_millis(milliseconds)).filter(|time| *time < NEVER)
+}
+
+fn keep_alive(hidden: &Hidden) -> Option<KeepAlive> {
+    Some(KeepAlive {
+        interval: bounded(hidden.keep_alive_interval)?,
+        timeout: bounded(hidden.keep_alive_timeout)?,
+    })
+}
+
+fn tls(parsed: &ClientSettings) -> Result<Option<ClientConfig>, ConnectError> {
+    if !parsed.is_secure_mode_enabled() {
+        return Ok(None);
+    }
+    let user = parsed.user_certificate();
+    let options = tls::Options {
+        verify: parsed.is_tls_certificate_verification_enabled(),
+        authorities: parsed.tls_ca_file().map(Path::new),
+        user: user.map(|(certificate, key)| (Path::new(certificate), Path::new(key))),
+    };
+    tls::client(&options).map(Some).map_err(invalid)
+}
+
+/// The vendor's parser leaves name and password percent-encoded.
+fn headers(hidden: &Hidden, preference: NodePreference) -> Result<Headers, ConnectError> {
+    let decoded = |text: &[u8]| percent_decode(text).decode_utf8_lossy().into_owned();
+    let credentials = hidden.default_user_name.as_ref();
+    let credentials = credentials.map(|user| (decoded(&user.login), decoded(&user.password)));
+    Headers::new(
+        credentials
+            .as_ref()
+            .map(|(name, password)| (name.as_str(), password.as_str())),
+        hidden.connection_name.as_deref(),
+        preference == NodePreference::Leader,
+    )
+    .map_err(|_| invalid("connectionName has characters that no header can have"))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use eventstore::NodePreference;
+    use tonic::service::Interceptor as _;
 
     use super::*;
 
-    #[test]
-    fn the_first_call_does_not_sleep_and_reads_go_to_the_leader() {
-        let settings = parse("esdb://127.0.0.1:2113?tls=false").unwrap();
-        assert_eq!(settings.discovery_interval(), Duration::from_millis(1));
-        assert_eq!(settings.node_preference(), NodePreference::Leader);
-        assert!(!settings.is_secure_mode_enabled());
+    fn sent(url: &str, header: &str) -> Option<String> {
+        let mut headers = parse(url).unwrap().headers;
+        let request = headers.call(tonic::Request::new(())).unwrap();
+        let value = request.metadata().get(header)?;
+        Some(value.to_str().unwrap().to_owned())
     }
 
     #[test]
-    fn what_the_operator_says_stands() {
-        let settings =
-            parse("esdb://a:1,b:2,c:3?discoveryinterval=70&NodePreference=follower").unwrap();
-        assert_eq!(settings.discovery_interval(), Duration::from_millis(70));
-        assert_eq!(settings.node_preference(), NodePreference::Follower);
-        assert_eq!(settings.hosts().len(), 3);
+    fn calls_go_to_the_leader_unless_the_operator_says_otherwise() {
+        let settings = parse("esdb://127.0.0.1:2113?tls=false").unwrap();
+        assert_eq!(settings.preference, NodePreference::Leader);
+        assert!(!settings.discover && settings.tls.is_none());
+        let leader = sent("esdb://a?tls=false", "requires-leader");
+        assert_eq!(leader.as_deref(), Some("true"));
+        let follower = "esdb://a?tls=false&NodePreference=follower";
+        assert_eq!(
+            parse(follower).unwrap().preference,
+            NodePreference::Follower
+        );
+        let leader = sent(follower, "requires-leader");
+        assert_eq!(leader.as_deref(), Some("false"));
+    }
+
+    #[test]
+    fn several_hosts_or_the_scheme_ask_for_discovery() {
+        let several = parse("esdb://a:1,b:2,c?tls=false").unwrap();
+        assert!(several.discover);
+        let names: Vec<_> = several.nodes.iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["a:1", "b:2", "c:2113"]);
+        assert!(parse("esdb+discover://a?tls=false").unwrap().discover);
+    }
+
+    #[test]
+    fn an_address_of_ipv6_is_a_host() {
+        let settings = parse("esdb://[2001:db8::1]:2113?tls=false").unwrap();
+        let node = settings.nodes.first().unwrap();
+        assert_eq!((node.host.as_str(), node.port), ("2001:db8::1", 2113));
+        assert_eq!(node.to_string(), "[2001:db8::1]:2113");
+    }
+
+    #[test]
+    fn name_and_password_are_decoded_and_sent_with_the_connection_name() {
+        let url = "esdb://ad%40min:s%3Acret%25@a?tls=false&connectionName=users";
+        let basic = sent(url, "authorization").unwrap();
+        assert_eq!(basic, "Basic YWRAbWluOnM6Y3JldCU=");
+        assert_eq!(sent(url, "connection-name").as_deref(), Some("users"));
+        assert_eq!(sent("esdb://a?tls=false", "authorization"), None);
+    }
+
+    #[test]
+    fn keep_alive_and_deadline_are_what_the_string_says() {
+        let seconds = Duration::from_secs;
+        let by_default = parse("esdb://a?tls=false").unwrap();
+        let pings = |interval, timeout| Some(KeepAlive { interval, timeout });
+        assert_eq!(by_default.keep_alive, pings(seconds(10), seconds(10)));
+        assert_eq!(by_default.deadline, None);
+        let url =
+            "esdb://a?tls=false&keepAliveInterval=20000&keepAliveTimeout=15000&defaultDeadline=700";
+        let said = parse(url).unwrap();
+        assert_eq!(said.keep_alive, pings(seconds(20), seconds(15)));
+        assert_eq!(said.deadline, Some(Duration::from_millis(700)));
+        let never = parse("esdb://a?tls=false&keepAliveInterval=-1&defaultDeadline=-1").unwrap();
+        assert_eq!((never.keep_alive, never.deadline), (None, None));
     }
 
     #[test]
@@ -81,13 +213,11 @@ mod tests {
             "",
             "http://127.0.0.1:2113",
             "esdb://127.0.0.1:2113?tls=maybe",
-            "esdb://127.0.0.1:2113?maxDiscoverAttempts=1",
             "esdb://127.0.0.1:2113?tlsCaFile=/nowhere/ca.pem",
+            "esdb://a?tls=false&connectionName=%0A",
         ] {
-            assert!(
-                matches!(parse(url), Err(ConnectError::InvalidUrl(_))),
-                "{url}"
-            );
+            let refused = parse(url);
+            assert!(matches!(refused, Err(ConnectError::InvalidUrl(_))), "{url}");
         }
     }
 

@@ -1,29 +1,31 @@
 //! A catch-up subscription to the log of all streams that outlives every loss of the connection.
 //!
-//! The vendor's subscription runs as a task on the connection's own runtime and fills a short queue; when it ends, for
-//! whatever reason (the server went away or ended it, the client panicked or spins), another one is opened after the last
-//! position that was delivered.
+//! When a subscription ends, for whatever reason (the server went away or ended it), another one is opened after the last
+//! position that was delivered. What is not read stays with the server, as far as the window of the call is full.
 
 use std::sync::Arc;
 
-use eventstore::{
-    Client, Error, StreamPosition, SubscribeToAllOptions, SubscriptionEvent, SubscriptionFilter,
+use eventstore_protocol::shared::Empty;
+use eventstore_protocol::streams::read_req::options::filter_options::{Expression, Filter, Window};
+use eventstore_protocol::streams::read_req::options::{
+    self, AllOptions, CountOption, FilterOption, FilterOptions, ReadDirection, StreamOption,
+    SubscriptionOptions, all_options,
 };
-use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use eventstore_protocol::streams::read_resp::Content;
+use eventstore_protocol::streams::{ReadReq, ReadResp};
+use jittered_backoff::Backoff;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
-use tracing::instrument::WithSubscriber;
+use tonic::Streaming;
 
 use crate::EventStreams;
+use crate::call::ATTEMPT_WITHIN;
 use crate::connection::Connection;
-use crate::error::{Unavailable, is_outage};
+use crate::error::Unavailable;
 use crate::event::{Position, RecordedEvent};
+use crate::failure::Failure;
 use crate::generation::Generation;
-use crate::runaway::Turns;
-use jittered_backoff::Backoff;
-
-/// How many deliveries wait for a slow reader; the server then waits too.
-const QUEUE: usize = 64;
+use crate::read;
 
 /// How many events the server looks at for the filter between two checkpoints.
 const WINDOW: u32 = 256;
@@ -48,6 +50,8 @@ pub struct Subscription {
     connection: Connection,
     prefixes: Vec<String>,
     after: Option<Position>,
+    /// A task, so that a reader who turns away does not begin the opening anew each time.
+    opening: Option<AbortOnDropHandle<Result<Feed, Failure>>>,
     feed: Option<Feed>,
     backoff: Backoff,
     /// When the next feed may be opened: an instant and not a wait, so that a reader who turns away does not shorten it.
@@ -56,9 +60,8 @@ pub struct Subscription {
 
 #[derive(Debug)]
 struct Feed {
-    deliveries: mpsc::Receiver<Result<Delivery, Error>>,
+    messages: Streaming<ReadResp>,
     generation: Arc<Generation>,
-    _task: AbortOnDropHandle<()>,
 }
 
 impl EventStreams {
@@ -70,6 +73,7 @@ impl EventStreams {
             connection: self.connection.clone(),
             prefixes: stream_prefixes.iter().map(ToString::to_string).collect(),
             after,
+            opening: None,
             feed: None,
             backoff: Backoff::default(),
             resume_at: Instant::now(),
@@ -82,39 +86,53 @@ impl Subscription {
     /// event is lost or comes twice. May be dropped half-way (in a `select!`) without losing anything.
     pub async fn next(&mut self) -> Delivery {
         loop {
-            match self.feed().await.deliveries.recv().await {
-                Some(Ok(delivery)) if self.is_new(&delivery) => return self.delivered(delivery),
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return self.lost(&error),
-                None => return self.lost(&Error::InternalClientError),
+            match self.message().await {
+                Ok(Some(delivery)) if self.is_new(&delivery) => return self.delivered(delivery),
+                Ok(_) => {}
+                Err(failure) => return self.lost(&failure),
             }
         }
     }
 
-    async fn feed(&mut self) -> &mut Feed {
-        if self.feed.is_none() {
-            sleep_until(self.resume_at).await;
-            let generation = self.connection.generation().await;
-            self.feed = Some(Feed::open(generation, self.options()));
-        }
-        self.feed.as_mut().expect("opened above")
+    async fn message(&mut self) -> Result<Option<Delivery>, Failure> {
+        let message = self.feed().await?.messages.message().await?;
+        let ended = || Failure::Lost("the server ended the subscription".to_owned());
+        delivery(message.ok_or_else(ended)?)
     }
 
-    fn options(&self) -> SubscribeToAllOptions {
-        let position = match self.after {
-            Some(position) => StreamPosition::Position(position.into()),
-            None => StreamPosition::Start,
-        };
-        let options = SubscribeToAllOptions::default().position(position);
-        if self.prefixes.is_empty() {
-            return options;
+    async fn feed(&mut self) -> Result<&mut Feed, Failure> {
+        if self.feed.is_none() {
+            self.feed = Some(self.opened().await?);
         }
-        let filter = SubscriptionFilter::on_stream_name().max(WINDOW);
-        options.filter(
-            self.prefixes
-                .iter()
-                .fold(filter, SubscriptionFilter::add_prefix),
-        )
+        Ok(self.feed.as_mut().expect("opened above"))
+    }
+
+    async fn opened(&mut self) -> Result<Feed, Failure> {
+        if self.opening.is_none() {
+            sleep_until(self.resume_at).await;
+            let generation = self.connection.generation().await;
+            let opening = tokio::spawn(Feed::open(generation, self.request()));
+            self.opening = Some(AbortOnDropHandle::new(opening));
+        }
+        let opened = self.opening.as_mut().expect("begun above").await;
+        self.opening = None;
+        opened.unwrap_or_else(|_| Err(Failure::Lost("the runtime is ending".to_owned())))
+    }
+
+    fn request(&self) -> ReadReq {
+        let after = match self.after {
+            Some(position) => all_options::AllOption::Position(options::Position {
+                commit_position: position.commit,
+                prepare_position: position.prepare,
+            }),
+            None => all_options::AllOption::Start(Empty {}),
+        };
+        let all = StreamOption::All(AllOptions {
+            all_option: Some(after),
+        });
+        let filter = (!self.prefixes.is_empty()).then(|| filter(&self.prefixes));
+        let subscription = CountOption::Subscription(SubscriptionOptions {});
+        read::request(all, ReadDirection::Forwards, subscription, filter)
     }
 
     fn is_new(&self, delivery: &Delivery) -> bool {
@@ -135,63 +153,65 @@ impl Subscription {
         delivery
     }
 
-    fn lost(&mut self, error: &Error) -> Delivery {
-        tracing::warn!(%error, "subscription lost, resuming");
-        let feed = self.feed.take();
-        if let Some(feed) = feed.filter(|_| is_outage(error)) {
-            feed.generation.report_broken();
+    fn lost(&mut self, failure: &Failure) -> Delivery {
+        tracing::warn!(%failure, "subscription lost, resuming");
+        if let Some(feed) = self.feed.take() {
+            feed.generation.judge(failure);
         }
         self.resume_at = Instant::now() + self.backoff.step();
-        Delivery::Interrupted(Unavailable::new(error.to_string()))
+        Delivery::Interrupted(Unavailable::new(failure.to_string()))
     }
 }
 
 impl Feed {
-    fn open(generation: Arc<Generation>, options: SubscribeToAllOptions) -> Self {
-        let (sender, deliveries) = mpsc::channel(QUEUE);
-        let turns = Turns::default();
-        let task = generation
-            .spawn(|client| pump(client, options, sender, turns.clone()).with_subscriber(turns));
-        Self {
-            deliveries,
-            generation,
-            _task: task,
-        }
-    }
-}
-
-/// Passes on what the server sends until it fails or nobody listens.
-async fn pump(
-    client: Client,
-    options: SubscribeToAllOptions,
-    sender: mpsc::Sender<Result<Delivery, Error>>,
-    turns: Turns,
-) {
-    let mut subscription = client.subscribe_to_all(&options).await;
-    loop {
-        let message = subscription.next_subscription_event().await;
-        turns.reset();
-        let failed = message.is_err();
-        let Some(delivery) = message.map(delivery).transpose() else {
-            continue;
+    async fn open(generation: Arc<Generation>, request: ReadReq) -> Result<Self, Failure> {
+        let mut client = generation.client();
+        let answer = timeout(ATTEMPT_WITHIN, client.read(request)).await;
+        let opened = match answer {
+            Ok(answer) => answer.map_err(Failure::from),
+            Err(_) => Err(Failure::Lost("the subscription is not answered".to_owned())),
         };
-        if sender.send(delivery).await.is_err() || failed {
-            return;
+        if let Err(failure) = &opened {
+            generation.judge(failure);
         }
+        Ok(Self {
+            messages: opened?.into_inner(),
+            generation,
+        })
     }
 }
 
-fn delivery(message: SubscriptionEvent) -> Option<Delivery> {
-    match message {
-        SubscriptionEvent::EventAppeared(event) => {
-            RecordedEvent::from_answer(event).map(Delivery::Event)
+fn filter(prefixes: &[String]) -> FilterOption {
+    FilterOption::Filter(FilterOptions {
+        filter: Some(Filter::StreamIdentifier(Expression {
+            prefix: prefixes.to_vec(),
+            ..Expression::default()
+        })),
+        window: Some(Window::Max(WINDOW)),
+        checkpoint_interval_multiplier: 1,
+    })
+}
+
+fn delivery(message: ReadResp) -> Result<Option<Delivery>, Failure> {
+    match message.content {
+        Some(Content::Event(event)) => {
+            RecordedEvent::from_answer(event).map(|event| Some(Delivery::Event(event)))
         }
-        SubscriptionEvent::Checkpoint(position) => Some(Delivery::Checkpoint(position.into())),
-        SubscriptionEvent::CaughtUp => Some(Delivery::CaughtUp),
-        SubscriptionEvent::Confirmed(_)
-        | SubscriptionEvent::FirstStreamPosition(_)
-        | SubscriptionEvent::LastStreamPosition(_)
-        | SubscriptionEvent::LastAllPosition(_)
-        | SubscriptionEvent::FellBehind => None,
+        Some(Content::Checkpoint(at)) => {
+            let position = Position::checked(at.commit_position, at.prepare_position);
+            Ok(position.map(Delivery::Checkpoint))
+        }
+        Some(Content::CaughtUp(_)) => Ok(Some(Delivery::CaughtUp)),
+        Some(Content::StreamNotFound(_)) => Err(Failure::Refused(
+            "the server says that the log of all streams is not there".to_owned(),
+        )),
+        Some(
+            Content::Confirmation(_)
+            | Content::FirstStreamPosition(_)
+            | Content::LastStreamPosition(_)
+            | Content::LastAllStreamPosition(_)
+            | Content::FellBehind(_),
+        )
+        | None => Ok(None),
     }
 }

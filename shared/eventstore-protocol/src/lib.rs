@@ -9,6 +9,8 @@
     reason = "generated from .proto files"
 )]
 
+pub mod event_id;
+
 /// The folder of the `.proto` files that this was generated from.
 pub const PROTOS: &str = env!("EVENTSTORE_PROTOS");
 

@@ -3,9 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
 
 mod append;
-mod lingering_sessions;
+mod cluster;
 mod misbehaving_server;
 mod read;
 mod reconnect;
+mod secure;
+mod session;
+mod stand_in;
 mod subscription;
 mod support;

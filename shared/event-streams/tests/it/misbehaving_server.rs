@@ -1,4 +1,4 @@
-//! Answers that no good server gives, and that make the vendor's client panic or spin.
+//! Answers that no good server gives.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,15 +7,22 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response};
 use event_streams::{Delivery, EventStreams};
+use eventstore_protocol::event_id;
+use eventstore_protocol::shared::StreamIdentifier;
+use eventstore_protocol::streams::read_req::options::CountOption;
+use eventstore_protocol::streams::read_resp::read_event::RecordedEvent;
+use eventstore_protocol::streams::read_resp::{
+    CaughtUp, Checkpoint, Content, ReadEvent, StreamNotFound,
+};
+use eventstore_protocol::streams::{ReadReq, ReadResp};
 use tokio::net::TcpListener;
+use tonic::Status;
 
+use crate::stand_in::{Script, StandIn};
 use crate::support::{connect_to, soon, until};
 
 /// No message, and the status OK at once.
 const ENDED: (&[u8], Option<&str>) = (b"", Some("0"));
-
-/// One message, `ReadResp { stream_not_found: {} }`, which has no place in a subscription.
-const NOT_FOUND: (&[u8], Option<&str>) = (b"\x00\x00\x00\x00\x02\x22\x00", None);
 
 /// Not authenticated, and not permitted.
 const REFUSALS: [&str; 2] = ["16", "7"];
@@ -43,15 +50,6 @@ async fn a_server_that_refuses_the_credentials_is_not_available_and_the_reason_r
 
 #[tokio::test]
 async fn a_subscription_that_the_server_ended_with_success_is_opened_again() {
-    is_opened_again(ENDED).await;
-}
-
-#[tokio::test]
-async fn a_subscription_over_which_the_client_panicked_is_opened_again() {
-    is_opened_again(NOT_FOUND).await;
-}
-
-async fn is_opened_again(answer: (&'static [u8], Option<&'static str>)) {
     let reads = Arc::new(AtomicUsize::new(0));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -59,23 +57,44 @@ async fn is_opened_again(answer: (&'static [u8], Option<&'static str>)) {
     let router = Router::new().fallback(async move |request: Request<Body>| {
         if request.uri().path().ends_with("/Read") {
             count.fetch_add(1, Ordering::SeqCst);
-            grpc(answer)
+            grpc(ENDED)
         } else {
-            grpc((b"", Some("12")))
+            // The batch session: it stays open.
+            std::future::pending().await
         }
     });
     tokio::spawn(async move { axum::serve(listener, router).await });
-
     let streams = connect_to(address);
-    until(async || streams.check().await.is_ok()).await;
-    let before = reads.load(Ordering::SeqCst);
+    soon(streams.check()).await.unwrap();
+    is_opened_again(&streams, || reads.load(Ordering::SeqCst)).await;
+}
+
+/// Says of every log and stream that it is not there.
+struct NotFound;
+
+impl Script for NotFound {
+    fn read(&self, _: &ReadReq) -> Result<Vec<ReadResp>, Status> {
+        let content = Some(Content::StreamNotFound(StreamNotFound::default()));
+        Ok(vec![ReadResp { content }])
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_to_a_log_that_is_not_found_is_opened_again() {
+    let server = StandIn::start(NotFound).await;
+    let streams = server.connect();
+    is_opened_again(&streams, || server.count("subscribe")).await;
+}
+
+async fn is_opened_again(streams: &EventStreams, opened: impl Fn() -> usize) {
+    let before = opened();
     let mut subscription = streams.subscribe_all(&["user-"], None);
     for _ in 0..3 {
         let delivery = soon(subscription.next()).await;
         assert!(matches!(delivery, Delivery::Interrupted(_)), "{delivery:?}");
     }
-    assert!(reads.load(Ordering::SeqCst) >= before + 3);
-    streams.check().await.unwrap();
+    assert!(opened() >= before + 3);
+    until(async || streams.check().await.is_ok()).await;
 }
 
 fn grpc((body, status): (&'static [u8], Option<&'static str>)) -> Response<Body> {
@@ -84,4 +103,54 @@ fn grpc((body, status): (&'static [u8], Option<&'static str>)) -> Response<Body>
         response = response.header("grpc-status", status);
     }
     response.body(Body::from(body)).unwrap()
+}
+
+/// Sends a checkpoint beyond every log before the first event, as the real server does where a filtered subscription
+/// reaches the end of a short log.
+struct ShortLog;
+
+impl Script for ShortLog {
+    fn read(&self, request: &ReadReq) -> Result<Vec<ReadResp>, Status> {
+        let options = request.options.as_ref().unwrap();
+        if !matches!(options.count_option, Some(CountOption::Subscription(_))) {
+            return Ok(Vec::new());
+        }
+        let beyond = Content::Checkpoint(Checkpoint {
+            commit_position: u64::MAX,
+            prepare_position: u64::MAX,
+        });
+        let event = RecordedEvent {
+            id: Some(event_id::write(uuid::Uuid::from_u128(1), true)),
+            stream_identifier: Some(StreamIdentifier {
+                stream_name: "user-1".into(),
+            }),
+            commit_position: 64,
+            prepare_position: 64,
+            ..RecordedEvent::default()
+        };
+        let event = Content::Event(ReadEvent {
+            event: Some(event),
+            ..ReadEvent::default()
+        });
+        let contents = [beyond, Content::CaughtUp(CaughtUp {}), event];
+        Ok(contents
+            .map(|content| ReadResp {
+                content: Some(content),
+            })
+            .into())
+    }
+}
+
+#[tokio::test]
+async fn a_position_beyond_every_log_is_not_delivered_and_hides_no_event() {
+    let server = StandIn::start(ShortLog).await;
+    let streams = server.connect();
+    let mut all = streams.subscribe_all(&["user-"], None);
+    assert_eq!(soon(all.next()).await, Delivery::CaughtUp);
+    let Delivery::Event(event) = soon(all.next()).await else {
+        panic!("the event is hidden");
+    };
+    assert_eq!(event.stream, "user-1");
+    let page = soon(streams.read_all(&["user-"], None, 10)).await.unwrap();
+    assert_eq!((page.position, page.end), (None, true));
 }

@@ -1,26 +1,41 @@
 //! The connection comes back by itself, whatever became of the server.
 
-use event_streams::{Direction, Expected};
+use event_streams::{AppendError, Direction, Expected};
+use futures::FutureExt as _;
 
 use crate::support::{Store, event, soon, until};
 
 #[tokio::test]
-async fn a_call_waits_for_a_server_that_comes_up_later() {
-    let mut store = Store::not_yet().await;
+async fn a_server_that_is_known_to_be_down_is_told_at_once_and_found_again_when_it_is_back() {
+    let mut store = Store::start().await;
     let streams = store.connect();
-    until(async || streams.check().await.is_err()).await;
-    let early = tokio::spawn({
-        let streams = streams.clone();
-        async move {
-            streams
-                .append("s", Expected::NoStream, vec![event("Happened.v1")])
-                .await
-        }
-    });
-    store.start_again().await;
-    let appended = soon(early).await.unwrap().unwrap();
-    assert_eq!(appended.revision, 0);
     soon(streams.check()).await.unwrap();
+    store.stop().await;
+    until(async || streams.check().await.is_err()).await;
+    let unavailable = |reason: &str| assert!(reason.contains("connect"), "{reason}");
+    // A call that has its answer when it is first polled has waited for nothing.
+    for _ in 0..1_000 {
+        let append = streams.append("s", Expected::NoStream, vec![event("A.v1")]);
+        let Some(Err(AppendError::Unavailable(reason))) = append.now_or_never() else {
+            panic!("it waits");
+        };
+        unavailable(&reason.reason);
+        let read = streams.read("s", Direction::ForwardFrom(0), 1);
+        read.now_or_never().expect("it waits").unwrap_err();
+        let tombstone = streams.tombstone("s", Expected::Any);
+        tombstone.now_or_never().expect("it waits").unwrap_err();
+        let page = streams.read_all(&["s"], None, 1);
+        page.now_or_never().expect("it waits").unwrap_err();
+        streams
+            .check()
+            .now_or_never()
+            .expect("it waits")
+            .unwrap_err();
+    }
+    store.start_again().await;
+    until(async || streams.check().await.is_ok()).await;
+    let append = streams.append("s", Expected::NoStream, vec![event("A.v1")]);
+    assert_eq!(soon(append).await.unwrap().revision, 0);
 }
 
 #[tokio::test]
@@ -38,6 +53,7 @@ async fn calls_work_again_after_the_server_restarted() {
         assert_eq!(read.unwrap().len() as u64, revision + 1);
         store.stop().await;
         store.start_again().await;
+        until(async || streams.check().await.is_ok()).await;
     }
 }
 

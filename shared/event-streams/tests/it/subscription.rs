@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use event_streams::{Delivery, EventStreams, Expected, Position, RecordedEvent, Subscription};
+use event_streams::{
+    Delivery, EventStreams, Expected, NewEvent, Position, RecordedEvent, Subscription,
+};
 
 use crate::support::{LossyProxy, Store, connect_to, event, soon};
 
@@ -173,4 +175,33 @@ async fn a_wait_that_is_given_up_half_way_loses_nothing() {
         }
     }
     soon(writer).await.unwrap();
+}
+
+#[tokio::test]
+async fn subscriptions_that_are_not_read_hold_up_no_call() {
+    let store = Store::start().await;
+    let streams = store.connect();
+    for n in 0..8 {
+        let large = NewEvent {
+            data: format!("\"{}\"", "x".repeat(900_000)).into(),
+            ..event("A.v1")
+        };
+        let stream = format!("user-{n}");
+        let append = streams.append(&stream, Expected::NoStream, vec![large]);
+        soon(append).await.unwrap();
+    }
+    let mut unread = Vec::new();
+    for _ in 0..20 {
+        let mut all = streams.subscribe_all(&["user-"], None);
+        assert_eq!(next_event(&mut all).await.stream, "user-0");
+        unread.push(all);
+    }
+    append(&streams, "other-1").await;
+    let read = soon(streams.read_last("user-7")).await.unwrap();
+    assert_eq!(read.unwrap().data.len(), 900_002);
+    for mut all in unread {
+        for n in 1..8 {
+            assert_eq!(next_event(&mut all).await.stream, format!("user-{n}"));
+        }
+    }
 }

@@ -34,13 +34,6 @@ impl Store {
         store
     }
 
-    /// A store that is not there yet, but has an address.
-    pub(crate) async fn not_yet() -> Self {
-        let mut store = Self::start().await;
-        store.stop().await;
-        store
-    }
-
     pub(crate) async fn start_again(&mut self) {
         let mut config = Config::new(self.folder.path());
         config.address = self.address;

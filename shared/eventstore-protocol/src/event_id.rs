@@ -2,10 +2,11 @@
 
 use ::uuid::Uuid;
 
-use crate::wire::shared::{self, uuid};
+use crate::shared::{self, uuid};
 
-/// The id, if it is there and is one.
-pub(crate) fn parse(id: &shared::Uuid) -> Option<Uuid> {
+/// The id; `None` if there is none, or its text is no UUID.
+#[must_use]
+pub fn parse(id: &shared::Uuid) -> Option<Uuid> {
     match id.value.as_ref()? {
         uuid::Value::String(text) => Uuid::parse_str(text).ok(),
         uuid::Value::Structured(halves) => {
@@ -18,8 +19,9 @@ pub(crate) fn parse(id: &shared::Uuid) -> Option<Uuid> {
     }
 }
 
-/// As a client wants it: as two halves, or as text.
-pub(crate) fn write(id: Uuid, structured: bool) -> shared::Uuid {
+/// As two halves, or as text.
+#[must_use]
+pub fn write(id: Uuid, structured: bool) -> shared::Uuid {
     let (most, least) = id.as_u64_pair();
     let value = if structured {
         uuid::Value::Structured(uuid::Structured {

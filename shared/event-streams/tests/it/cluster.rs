@@ -1,0 +1,217 @@
+//! A cluster: members are asked for, the leader is preferred, and followed when it moves. And what every call says.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use event_streams::{AppendError, EventStreams, Expected};
+use eventstore_protocol::gossip::MemberInfo;
+use eventstore_protocol::gossip::member_info::VNodeState;
+use eventstore_protocol::streams::batch_append_req::options::DeadlineOption;
+use eventstore_protocol::streams::{ReadReq, ReadResp, TombstoneResp};
+use tokio::net::TcpListener;
+use tonic::Status;
+
+use crate::stand_in::{Script, StandIn, member, not_leader};
+use crate::support::{event, soon};
+
+/// Knows the members; does not lead.
+struct Follower {
+    leader: SocketAddr,
+    members: Vec<MemberInfo>,
+}
+
+impl Script for Follower {
+    fn read(&self, _: &ReadReq) -> Result<Vec<ReadResp>, Status> {
+        Err(not_leader(self.leader))
+    }
+
+    fn members(&self) -> Vec<MemberInfo> {
+        self.members.clone()
+    }
+}
+
+/// A healthy node that leads.
+struct Leader;
+
+impl Script for Leader {}
+
+async fn append(streams: &EventStreams) {
+    let append = streams.append("s", Expected::NoStream, vec![event("A.v1")]);
+    soon(append).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_members_are_asked_for_the_leader_although_a_named_node_hangs() {
+    let leader = StandIn::start(Leader).await;
+    let follower = StandIn::start(Follower {
+        leader: leader.address(),
+        members: vec![member(leader.address(), VNodeState::Leader)],
+    })
+    .await;
+    // It accepts connections, and says nothing.
+    let hung = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let hung_address = hung.local_addr().unwrap();
+    let url = format!("esdb://{hung_address},{}?tls=false", follower.address());
+    append(&EventStreams::connect(&url).unwrap()).await;
+    assert_eq!(leader.heard().items.len(), 1);
+    assert_eq!(follower.count("gossip"), 1);
+    assert_eq!(follower.count("session"), 0);
+}
+
+#[tokio::test]
+async fn one_name_for_all_members_is_asked_too() {
+    let leader = StandIn::start(Leader).await;
+    let follower = StandIn::start(Follower {
+        leader: leader.address(),
+        members: vec![member(leader.address(), VNodeState::Leader)],
+    })
+    .await;
+    let port = follower.address().port();
+    let url = format!("esdb+discover://localhost:{port}?tls=false");
+    append(&EventStreams::connect(&url).unwrap()).await;
+    assert_eq!(leader.heard().items.len(), 1);
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_lead_is_left_for_the_leader_it_names() {
+    let leader = StandIn::start(Leader).await;
+    let follower = StandIn::start(Follower {
+        leader: leader.address(),
+        members: Vec::new(),
+    })
+    .await;
+    append(&follower.connect()).await;
+    assert_eq!(leader.heard().items.len(), 1);
+}
+
+#[tokio::test]
+async fn a_cluster_without_a_leader_is_unavailable() {
+    let follower = StandIn::start(Follower {
+        leader: "127.0.0.1:1".parse().unwrap(),
+        members: vec![member("127.0.0.1:1".parse().unwrap(), VNodeState::Follower)],
+    })
+    .await;
+    let url = format!("esdb+discover://{}?tls=false", follower.address());
+    let streams = EventStreams::connect(&url).unwrap();
+    let refused = soon(streams.read_last("s")).await.unwrap_err();
+    assert!(refused.to_string().contains("knows no member"), "{refused}");
+}
+
+/// Leads until it is told otherwise.
+struct Deposed {
+    successor: SocketAddr,
+    is_deposed: Arc<AtomicBool>,
+}
+
+impl Script for Deposed {
+    fn read(&self, _: &ReadReq) -> Result<Vec<ReadResp>, Status> {
+        if self.is_deposed.load(Ordering::SeqCst) {
+            return Err(not_leader(self.successor));
+        }
+        Ok(Vec::new())
+    }
+
+    fn tombstone(&self) -> Result<TombstoneResp, Status> {
+        self.read(&ReadReq::default())?;
+        Ok(TombstoneResp::default())
+    }
+}
+
+#[tokio::test]
+async fn calls_follow_the_leader_when_it_changes() {
+    let successor = StandIn::start(Leader).await;
+    let is_deposed = Arc::<AtomicBool>::default();
+    let first = StandIn::start(Deposed {
+        successor: successor.address(),
+        is_deposed: Arc::clone(&is_deposed),
+    })
+    .await;
+    let streams = first.connect();
+    append(&streams).await;
+    soon(streams.tombstone("a", Expected::Any)).await.unwrap();
+    is_deposed.store(true, Ordering::SeqCst);
+    soon(streams.tombstone("b", Expected::Any)).await.unwrap();
+    append(&streams).await;
+    assert_eq!(
+        (first.count("tombstone"), successor.count("tombstone")),
+        (2, 1)
+    );
+    assert_eq!(
+        (first.heard().items.len(), successor.heard().items.len()),
+        (1, 1)
+    );
+}
+
+#[tokio::test]
+async fn every_call_says_who_calls_how_long_it_waits_and_that_the_leader_must_answer() {
+    let server = StandIn::start(Leader).await;
+    let address = server.address();
+    let url =
+        format!("esdb://admin:secret@{address}?tls=false&connectionName=users&defaultDeadline=700");
+    let streams = EventStreams::connect(&url).unwrap();
+    append(&streams).await;
+    soon(streams.read_last("s")).await.unwrap();
+    soon(streams.delete("s", Expected::Any)).await.unwrap();
+    soon(streams.tombstone("s", Expected::Any)).await.unwrap();
+    soon(streams.read_all(&["s"], None, 0)).await.unwrap();
+    for method in ["session", "read", "delete", "tombstone"] {
+        for (header, value) in [
+            ("authorization", "Basic YWRtaW46c2VjcmV0"),
+            ("connection-name", "users"),
+            ("requires-leader", "true"),
+        ] {
+            assert_eq!(
+                server.header(method, header).as_deref(),
+                Some(value),
+                "{method}"
+            );
+        }
+        let timeout = server.header(method, "grpc-timeout");
+        // A session lives as long as the connection; its items have a deadline each.
+        let expected = (method != "session").then_some("700000u");
+        assert_eq!(timeout.as_deref(), expected, "{method}");
+    }
+    let heard = server.heard();
+    let options = heard.items[0].options.as_ref().unwrap();
+    let Some(DeadlineOption::Deadline(deadline)) = &options.deadline_option else {
+        panic!("{options:?}");
+    };
+    assert_eq!((deadline.seconds, deadline.nanos), (0, 700_000_000));
+}
+
+/// Never answers an append; counts.
+#[derive(Default)]
+struct Silent(Mutex<usize>);
+
+impl Script for Silent {
+    fn append(
+        &self,
+        _: eventstore_protocol::streams::BatchAppendReq,
+    ) -> Vec<eventstore_protocol::streams::BatchAppendResp> {
+        *self.0.lock().unwrap() += 1;
+        Vec::new()
+    }
+}
+
+#[tokio::test]
+async fn an_append_that_is_never_answered_is_repeated_and_then_given_up() {
+    let server = StandIn::start(Silent::default()).await;
+    let url = format!("esdb://{}?tls=false&defaultDeadline=300", server.address());
+    let streams = EventStreams::connect(&url).unwrap();
+    let append = streams.append("s", Expected::NoStream, vec![event("A.v1")]);
+    let given_up = soon(append).await;
+    assert!(
+        matches!(given_up, Err(AppendError::Unavailable(_))),
+        "{given_up:?}"
+    );
+    let heard = server.heard();
+    assert!(heard.items.len() > 1);
+    let first = &heard.items[0].proposed_messages;
+    assert!(
+        heard
+            .items
+            .iter()
+            .all(|item| item.proposed_messages == *first)
+    );
+}
