@@ -12,7 +12,7 @@ use base64::prelude::BASE64_STANDARD;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 
-use super::verifier::Verifier;
+use super::verifier::{Unverified, Verifier};
 use super::{Caller, Role, Users, elsewhere, is_for_anybody};
 use crate::metrics::Metrics;
 
@@ -45,6 +45,17 @@ enum Refusal {
     Unknown,
     /// The user may not do this.
     Forbidden,
+    /// Too many guess passwords.
+    Busy,
+}
+
+impl From<Unverified> for Refusal {
+    fn from(unverified: Unverified) -> Self {
+        match unverified {
+            Unverified::Wrong => Self::Unknown,
+            Unverified::Busy => Self::Busy,
+        }
+    }
 }
 
 impl Door {
@@ -76,8 +87,8 @@ impl Gate {
             };
         };
         let (name, password) = parse(credentials).ok_or(Refusal::Unknown)?;
-        let role = verifier.role(&name, &password).await;
-        let caller = Caller::User(role.ok_or(Refusal::Unknown)?);
+        let role = verifier.role(&name, &password).await?;
+        let caller = Caller::User(role);
         if caller.may_call(path) {
             Ok(caller)
         } else {
@@ -135,6 +146,7 @@ impl Refusal {
                 (StatusCode::UNAUTHORIZED, challenge, self.text()).into_response()
             }
             Self::Forbidden => (StatusCode::FORBIDDEN, self.text()).into_response(),
+            Self::Busy => (StatusCode::TOO_MANY_REQUESTS, self.text()).into_response(),
         }
     }
 
@@ -142,6 +154,7 @@ impl Refusal {
         match self {
             Self::Unknown => Status::unauthenticated(self.text()),
             Self::Anonymous | Self::Forbidden => access_denied(self.text()),
+            Self::Busy => Status::resource_exhausted(self.text()),
         }
     }
 
@@ -150,6 +163,7 @@ impl Refusal {
             Self::Anonymous => "Access denied: this needs the name and password of a user.",
             Self::Unknown => "The name or the password is wrong.",
             Self::Forbidden => "Access denied: this needs a user with the role ops or admin.",
+            Self::Busy => "Too many passwords are being looked at: try again.",
         }
     }
 }

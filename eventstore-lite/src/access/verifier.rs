@@ -3,21 +3,31 @@
 //! A password is hashed once: afterwards its digest under a key of this process is remembered, and compared in constant
 //! time. What is wrong is always hashed, of unknown users too, so that an answer tells nobody which part was wrong, and
 //! guessing is slow.
+//!
+//! Invariant: however many guess, one core hashes for a part of the time, and a bounded number wait.
 
 use std::collections::HashMap;
+use std::hint::black_box;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use argon2::Argon2;
 use argon2::password_hash::PasswordVerifier;
 use argon2::password_hash::phc::PasswordHash;
 use ring::hmac;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use uuid::Uuid;
 
 use super::users::{Role, Secret, User, Users};
 
 /// How many passwords are hashed at once: each takes 19 MiB and a core for a while.
 const HASHING: usize = 1;
+/// How many more wait for that.
+const WAITING: usize = 256;
+/// For so long nothing is hashed after a wrong password.
+const PAUSE: Duration = Duration::from_millis(100);
+/// What is hashed with a wrong password where no user has a hash of their own.
+const SALT: &[u8] = b"the salt of nobody";
 
 pub(super) struct Verifier {
     key: hmac::Key,
@@ -26,6 +36,7 @@ pub(super) struct Verifier {
     nobody: hmac::Tag,
     decoy: Option<PasswordHash>,
     hashing: Arc<Semaphore>,
+    waiting: Semaphore,
 }
 
 struct Known {
@@ -33,6 +44,15 @@ struct Known {
     hash: Option<PasswordHash>,
     /// Of the right password, once it is known.
     digest: OnceLock<hmac::Tag>,
+}
+
+/// Why a caller has no role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unverified {
+    /// The name or the password is wrong.
+    Wrong,
+    /// Too many passwords wait to be hashed.
+    Busy,
 }
 
 impl Verifier {
@@ -47,42 +67,75 @@ impl Verifier {
             nobody: hmac::sign(&key, Uuid::new_v4().as_bytes()),
             decoy: users.values().find_map(|known| known.hash.clone()),
             hashing: Arc::new(Semaphore::new(HASHING)),
+            waiting: Semaphore::new(WAITING),
             key,
             users,
         }
     }
 
     /// The role of the user, if the password is theirs.
-    pub(super) async fn role(&self, name: &str, password: &str) -> Option<Role> {
+    pub(super) async fn role(&self, name: &str, password: &str) -> Result<Role, Unverified> {
         let known = self.users.get(name);
-        let digest = known.and_then(|known| known.digest.get());
-        let expected = digest.unwrap_or(&self.nobody);
-        if hmac::verify(&self.key, password.as_bytes(), expected.as_ref()).is_ok() {
-            return known.map(|known| known.role);
+        if let Some(role) = self.remembered(known, password) {
+            return Ok(role);
         }
-        let hash = known.and_then(|known| known.hash.as_ref());
-        let is_right = self.hashes_to(hash.or(self.decoy.as_ref()), password).await;
-        let known = known.filter(|known| is_right && known.hash.is_some())?;
+        let waiting = self.waiting.try_acquire().map_err(|_| Unverified::Busy)?;
+        let hashing = Arc::clone(&self.hashing).acquire_owned().await;
+        let hashing = hashing.map_err(|_| Unverified::Busy)?;
+        drop(waiting);
+        // Of many who come at once with the same password, one has it hashed.
+        if let Some(role) = self.remembered(known, password) {
+            return Ok(role);
+        }
+        let own = known.and_then(|known| known.hash.as_ref());
+        let is_right = hashes_to(own.or(self.decoy.as_ref()), password, hashing).await;
+        let known = known.filter(|_| is_right && own.is_some());
+        let known = known.ok_or(Unverified::Wrong)?;
         let digest = hmac::sign(&self.key, password.as_bytes());
         known.digest.get_or_init(|| digest);
-        Some(known.role)
+        Ok(known.role)
     }
 
-    async fn hashes_to(&self, hash: Option<&PasswordHash>, password: &str) -> bool {
-        let (Some(hash), Ok(permit)) = (
-            hash.cloned(),
-            Arc::clone(&self.hashing).acquire_owned().await,
-        ) else {
-            return false;
-        };
-        let password = password.to_owned();
-        let verified = tokio::task::spawn_blocking(move || {
-            // Of the work and not of its caller, who may be gone while it goes on.
-            let _permit = permit;
-            Argon2::default().verify_password(password.as_bytes(), &hash)
-        });
-        matches!(verified.await, Ok(Ok(())))
+    /// The role, if it is known already that the password is right.
+    fn remembered(&self, known: Option<&Known>, password: &str) -> Option<Role> {
+        let digest = known.and_then(|known| known.digest.get());
+        let expected = digest.unwrap_or(&self.nobody);
+        let is_right = hmac::verify(&self.key, password.as_bytes(), expected.as_ref()).is_ok();
+        known.filter(|_| is_right).map(|known| known.role)
     }
+}
+
+/// Hashes the password, and after a wrong one makes the next wait, whether the caller is still there or not.
+async fn hashes_to(
+    hash: Option<&PasswordHash>,
+    password: &str,
+    hashing: OwnedSemaphorePermit,
+) -> bool {
+    let (hash, password) = (hash.cloned(), password.to_owned());
+    let (answer, answered) = oneshot::channel();
+    tokio::spawn(async move {
+        let verified = tokio::task::spawn_blocking(move || is_right(hash.as_ref(), &password));
+        let is_right = verified.await.unwrap_or(false);
+        // A caller that has gone away needs no answer.
+        answer.send(is_right).unwrap_or_default();
+        if !is_right {
+            tokio::time::sleep(PAUSE).await;
+        }
+        drop(hashing);
+    });
+    answered.await.unwrap_or(false)
+}
+
+/// Takes as long without a hash, where nothing is right.
+fn is_right(hash: Option<&PasswordHash>, password: &str) -> bool {
+    let argon2 = Argon2::default();
+    let Some(hash) = hash else {
+        let mut hashed = [0; 32];
+        let done = argon2.hash_password_into(password.as_bytes(), SALT, &mut hashed);
+        black_box((done.is_ok(), hashed));
+        return false;
+    };
+    argon2.verify_password(password.as_bytes(), hash).is_ok()
 }
 
 impl Known {
@@ -119,8 +172,8 @@ mod tests {
     async fn only_the_right_password_has_a_role_the_first_time_and_later() {
         let verifier = verifier();
         for _ in 0..2 {
-            assert_eq!(verifier.role("ada", "of ada").await, Some(Role::User));
-            assert_eq!(verifier.role("admin", "of admin").await, Some(Role::Admin));
+            assert_eq!(verifier.role("ada", "of ada").await, Ok(Role::User));
+            assert_eq!(verifier.role("admin", "of admin").await, Ok(Role::Admin));
             for (name, password) in [
                 ("ada", "of admin"),
                 ("admin", "of ada"),
@@ -130,7 +183,7 @@ mod tests {
             ] {
                 assert_eq!(
                     verifier.role(name, password).await,
-                    None,
+                    Err(Unverified::Wrong),
                     "{name} {password}"
                 );
             }
@@ -138,15 +191,59 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_wrong_guess_is_hashed_where_all_passwords_come_from_the_environment() {
+        let mut users = Users::default();
+        users.add("admin", Role::Admin, "of admin").unwrap();
+        let verifier = Verifier::new(users);
+        for name in ["admin", "eve"] {
+            let mut guess = std::pin::pin!(verifier.role(name, "wrong"));
+            assert!(futures::poll!(&mut guess).is_pending(), "{name}: cheap");
+        }
+        let mut right = std::pin::pin!(verifier.role("admin", "of admin"));
+        assert!(futures::poll!(&mut right).is_ready(), "it is not cheap");
+    }
+
+    #[tokio::test]
     async fn a_right_password_is_hashed_once() {
         let verifier = verifier();
-        verifier.role("ada", "of ada").await;
+        verifier.role("ada", "of ada").await.unwrap();
         // From here on nothing can be hashed: who needs it waits for ever.
         let _all = verifier.hashing.acquire().await.unwrap();
-        assert_eq!(verifier.role("ada", "of ada").await, Some(Role::User));
+        assert_eq!(verifier.role("ada", "of ada").await, Ok(Role::User));
         for name in ["ada", "eve", "admin"] {
             let wrong = std::pin::pin!(verifier.role(name, "wrong"));
             assert!(futures::poll!(wrong).is_pending(), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_so_many_guesses_wait_and_others_are_told_to_come_again() {
+        let verifier = verifier();
+        let all = verifier.hashing.acquire().await.unwrap();
+        let guess = |_| Box::pin(verifier.role("eve", "wrong"));
+        let mut waiting: Vec<_> = (0..WAITING).map(guess).collect();
+        for guess in &mut waiting {
+            assert!(futures::poll!(guess).is_pending());
+        }
+        assert_eq!(verifier.role("eve", "wrong").await, Err(Unverified::Busy));
+        assert_eq!(verifier.role("admin", "of admin").await, Ok(Role::Admin));
+        drop((waiting, all));
+        assert_eq!(verifier.role("ada", "of ada").await, Ok(Role::User));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_wrong_guess_nothing_is_hashed_for_a_while_whether_its_caller_waits_or_not() {
+        let verifier = verifier();
+        for waits in [true, false] {
+            let began = tokio::time::Instant::now();
+            if waits {
+                assert_eq!(verifier.role("eve", "wrong").await, Err(Unverified::Wrong));
+            } else {
+                let mut guess = std::pin::pin!(verifier.role("eve", "wrong"));
+                assert!(futures::poll!(&mut guess).is_pending());
+            }
+            drop(verifier.hashing.acquire().await);
+            assert_eq!(began.elapsed(), PAUSE);
         }
     }
 }
