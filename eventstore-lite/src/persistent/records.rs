@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::settings::{GroupKey, Settings, Source};
@@ -39,45 +40,73 @@ fn stream(key: &GroupKey, what: &str) -> StreamName {
 #[derive(Serialize, Deserialize)]
 struct Configuration {
     version: String,
-    entries: Vec<Entry>,
+    entries: Vec<Box<RawValue>>,
+}
+
+/// A group in the configuration. Its text is kept: there may be more in it than this version knows.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) key: GroupKey,
+    /// None if this version does not understand them.
+    pub(super) settings: Option<Settings>,
+    text: Box<RawValue>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Entry {
+struct EntryKey {
     stream: String,
     group: String,
-    #[serde(flatten)]
-    settings: Settings,
 }
 
-pub(super) fn configured<'a>(
-    groups: impl Iterator<Item = (&'a GroupKey, &'a Settings)>,
-) -> Result<NewEvent, serde_json::Error> {
-    let entry = |(key, settings): (&GroupKey, &Settings)| Entry {
-        stream: key.source.as_str().to_owned(),
-        group: key.group.clone(),
-        settings: settings.clone(),
-    };
+#[derive(Serialize)]
+struct EntryText<'a> {
+    #[serde(flatten)]
+    key: EntryKey,
+    #[serde(flatten)]
+    settings: &'a Settings,
+}
+
+impl Entry {
+    pub(super) fn new(key: GroupKey, settings: Settings) -> Result<Self, serde_json::Error> {
+        let text = EntryText {
+            key: EntryKey {
+                stream: key.source.as_str().to_owned(),
+                group: key.group.clone(),
+            },
+            settings: &settings,
+        };
+        Ok(Self {
+            text: serde_json::value::to_raw_value(&text)?,
+            key,
+            settings: Some(settings),
+        })
+    }
+
+    fn parse(text: Box<RawValue>) -> Result<Self, serde_json::Error> {
+        let EntryKey { stream, group } = serde_json::from_str(text.get())?;
+        let source = Source::named(&stream);
+        Ok(Self {
+            key: GroupKey { source, group },
+            settings: serde_json::from_str(text.get()).ok(),
+            text,
+        })
+    }
+}
+
+pub(super) fn configured(entries: &[Entry]) -> Result<NewEvent, serde_json::Error> {
     let configuration = Configuration {
         version: VERSION.to_owned(),
-        entries: groups.map(entry).collect(),
+        entries: entries.iter().map(|entry| entry.text.clone()).collect(),
     };
     Ok(json(CONFIGURED, serde_json::to_vec(&configuration)?))
 }
 
-pub(super) fn parse_configuration(
-    data: &[u8],
-) -> Result<Vec<(GroupKey, Settings)>, serde_json::Error> {
-    let configuration: Configuration = serde_json::from_slice(data)?;
-    let group = |entry: Entry| {
-        let source = Source::named(&entry.stream);
-        let key = GroupKey {
-            source,
-            group: entry.group,
-        };
-        (key, entry.settings)
-    };
-    Ok(configuration.entries.into_iter().map(group).collect())
+/// The groups; none if this is no configuration, or one of another version.
+pub(super) fn parse_configuration(data: &[u8]) -> Option<Vec<Entry>> {
+    let configuration: Configuration = serde_json::from_slice(data).ok()?;
+    let entries = configuration.entries.into_iter().map(Entry::parse);
+    let entries = entries.collect::<Result<_, _>>().ok();
+    entries.filter(|_| configuration.version == VERSION)
 }
 
 pub(super) fn checkpointed(source: &Source, place: u64) -> NewEvent {

@@ -15,7 +15,7 @@ use super::actor::Actor;
 use super::handle::{Count, Handle};
 use super::journal;
 use super::reader::ReadFailed;
-use super::records;
+use super::records::{self, Entry};
 use super::settings::{GroupKey, Settings};
 use crate::metrics::Page;
 use crate::storage::{Storage, StorageFailed};
@@ -39,6 +39,12 @@ impl From<StorageFailed> for Refused {
     }
 }
 
+impl From<serde_json::Error> for Refused {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
 impl From<ReadFailed> for Refused {
     fn from(failed: ReadFailed) -> Self {
         match failed {
@@ -58,7 +64,6 @@ pub(crate) enum Start {
 
 struct Running {
     key: GroupKey,
-    settings: Settings,
     handle: Handle,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -78,9 +83,28 @@ pub(crate) struct PersistentSubscriptions {
     storage: Arc<Storage>,
     shutdown: CancellationToken,
     groups: RwLock<Vec<Running>>,
-    /// Held while groups are made, changed or deleted.
-    changes: Mutex<()>,
+    /// What is stored of all groups, also of those that could not start. Held while groups are made, changed or deleted.
+    stored: Mutex<Stored>,
 }
+
+/// The stored configuration.
+enum Stored {
+    Entries(Vec<Entry>),
+    /// This version does not understand it, and so must not write over it.
+    Unreadable,
+}
+
+impl Stored {
+    fn entries(&self) -> Result<Vec<Entry>, Refused> {
+        match self {
+            Self::Entries(entries) => Ok(entries.clone()),
+            Self::Unreadable => Err(Refused::Failed(UNREADABLE.to_owned())),
+        }
+    }
+}
+
+const UNREADABLE: &str = "this version cannot read the configuration of persistent subscriptions, and leaves it as it \
+                          is: see the last event of the stream $persistentSubscriptionConfig";
 
 impl PersistentSubscriptions {
     /// Takes up the work of all groups.
@@ -92,24 +116,34 @@ impl PersistentSubscriptions {
             storage,
             shutdown,
             groups: RwLock::default(),
-            changes: Mutex::new(()),
+            stored: Mutex::new(Stored::Entries(Vec::new())),
         };
-        subscriptions.load().await?;
+        subscriptions
+            .load(&mut *subscriptions.stored.lock().await)
+            .await?;
         Ok(subscriptions)
     }
 
-    async fn load(&self) -> Result<(), StorageFailed> {
+    /// Reads what is stored, and starts what can be started of it.
+    async fn load(&self, stored: &mut Stored) -> Result<(), StorageFailed> {
         let stream = records::configuration_stream();
         let last = journal::last_event(&self.storage, stream).await?;
         let Some(last) = last.and_then(|last| last.event) else {
+            *stored = Stored::Entries(Vec::new());
             return Ok(());
         };
-        let groups = records::parse_configuration(&last.data).unwrap_or_else(|error| {
-            tracing::error!(%error, "the configuration of persistent subscriptions cannot be read");
-            Vec::new()
-        });
-        for (key, settings) in groups {
-            match self.run(key, settings).await {
+        let Some(entries) = records::parse_configuration(&last.data) else {
+            tracing::error!("{UNREADABLE}");
+            *stored = Stored::Unreadable;
+            return Ok(());
+        };
+        *stored = Stored::Entries(entries.clone());
+        for Entry { key, settings, .. } in entries {
+            let started = match settings {
+                Some(settings) => self.run(key, settings).await,
+                None => Err(Refused::Failed("its settings cannot be read".to_owned())),
+            };
+            match started {
                 Ok(()) => {}
                 Err(Refused::Unavailable) => return Err(StorageFailed),
                 Err(refused) => tracing::error!(%refused, "a persistent subscription cannot start"),
@@ -123,7 +157,7 @@ impl PersistentSubscriptions {
         if let Some(handle) = self.running(key) {
             return Some(handle);
         }
-        let _changed = self.changes.lock().await;
+        let _changed = self.stored.lock().await;
         self.running(key)
     }
 
@@ -177,12 +211,11 @@ impl PersistentSubscriptions {
     async fn run(&self, key: GroupKey, settings: Settings) -> Result<(), Refused> {
         let (handle, inbox, counts) = Handle::new();
         let storage = Arc::clone(&self.storage);
-        let actor = Actor::start((key.clone(), settings.clone()), storage, inbox, counts).await?;
+        let actor = Actor::start((key.clone(), settings), storage, inbox, counts).await?;
         let stop = self.shutdown.child_token();
         let task = tokio::spawn(actor.run(stop.clone()));
         self.write().push(Running {
             key,
-            settings,
             handle,
             stop,
             task,

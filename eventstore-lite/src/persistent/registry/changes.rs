@@ -1,9 +1,10 @@
 //! Groups are made, changed and deleted: one change after the other, each to its end.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
-use super::{PersistentSubscriptions, Refused, Running, Start};
+use super::{PersistentSubscriptions, Refused, Start, Stored, UNREADABLE};
 use crate::event::{Position, TOMBSTONE_REVISION};
+use crate::persistent::records::Entry;
 use crate::persistent::settings::{FilterSettings, GroupKey, Settings, Source, StartFrom};
 use crate::persistent::{journal, records};
 
@@ -23,16 +24,16 @@ impl PersistentSubscriptions {
         mut settings: Settings,
         start: Start,
     ) -> Result<(), Refused> {
-        let _changing = self.changes.lock().await;
-        if self.running(&key).is_some() {
+        let mut stored = self.stored.lock().await;
+        let mut entries = stored.entries()?;
+        if entries.iter().any(|entry| entry.key == key) {
             return Err(Refused::Exists);
         }
         check(&settings)?;
         settings.start_from = self.start_from(&key.source, start).await?;
         journal::clear(&self.storage, &key).await?;
-        let mut configured = self.configured();
-        configured.push((key.clone(), settings.clone()));
-        self.save(&configured).await?;
+        entries.push(Entry::new(key.clone(), settings.clone())?);
+        self.save(&mut stored, entries).await?;
         self.run(key, settings).await
     }
 
@@ -52,15 +53,17 @@ impl PersistentSubscriptions {
         mut settings: Settings,
         start: Start,
     ) -> Result<(), Refused> {
-        let _changing = self.changes.lock().await;
-        let mut configured = self.configured();
-        let entry = configured.iter_mut().find(|(known, _)| *known == key);
-        let (_, configured_settings) = entry.ok_or(Refused::Missing)?;
+        let mut stored = self.stored.lock().await;
+        let mut entries = stored.entries()?;
+        let known = entries.iter_mut().find(|entry| entry.key == key);
+        let known = known.ok_or(Refused::Missing)?;
         check(&settings)?;
         settings.start_from = self.start_from(&key.source, start).await?;
-        settings.filter = configured_settings.filter.take();
-        *configured_settings = settings.clone();
-        self.save(&configured).await?;
+        let before = known.settings.take();
+        let before = before.ok_or_else(|| Refused::Failed(UNREADABLE.to_owned()))?;
+        settings.filter = before.filter;
+        *known = Entry::new(key.clone(), settings.clone())?;
+        self.save(&mut stored, entries).await?;
         self.end(&key).await;
         self.run(key, settings).await
     }
@@ -71,14 +74,14 @@ impl PersistentSubscriptions {
     }
 
     async fn delete_now(&self, key: &GroupKey) -> Result<(), Refused> {
-        let _changing = self.changes.lock().await;
-        let mut configured = self.configured();
-        let before = configured.len();
-        configured.retain(|(known, _)| known != key);
-        if configured.len() == before {
+        let mut stored = self.stored.lock().await;
+        let mut entries = stored.entries()?;
+        let before = entries.len();
+        entries.retain(|entry| entry.key != *key);
+        if entries.len() == before {
             return Err(Refused::Missing);
         }
-        self.save(&configured).await?;
+        self.save(&mut stored, entries).await?;
         self.end(key).await;
         Ok(journal::clear(&self.storage, key).await?)
     }
@@ -89,23 +92,17 @@ impl PersistentSubscriptions {
     }
 
     async fn restart_now(&self) -> Result<(), Refused> {
-        let _changing = self.changes.lock().await;
+        let mut stored = self.stored.lock().await;
         let groups = std::mem::take(&mut *self.write());
         for running in groups {
             running.stop().await;
         }
-        Ok(self.load().await?)
+        Ok(self.load(&mut stored).await?)
     }
 
-    fn configured(&self) -> Vec<(GroupKey, Settings)> {
-        let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
-        let configured = |running: &Running| (running.key.clone(), running.settings.clone());
-        groups.iter().map(configured).collect()
-    }
-
-    async fn save(&self, groups: &[(GroupKey, Settings)]) -> Result<(), Refused> {
-        let groups = groups.iter().map(|(key, settings)| (key, settings));
-        let event = records::configured(groups).map_err(|e| Refused::Failed(e.to_string()))?;
+    /// Stores the groups that there are to be. What runs plays no part: a group that could not start stays.
+    async fn save(&self, stored: &mut Stored, entries: Vec<Entry>) -> Result<(), Refused> {
+        let event = records::configured(&entries)?;
         let stream = records::configuration_stream();
         if journal::last_event(&self.storage, stream.clone())
             .await?
@@ -115,6 +112,7 @@ impl PersistentSubscriptions {
             journal::append(&self.storage, stream.metastream(), metadata).await?;
         }
         journal::append(&self.storage, stream, vec![event]).await?;
+        *stored = Stored::Entries(entries);
         Ok(())
     }
 
@@ -139,6 +137,9 @@ impl PersistentSubscriptions {
             (Start::At(place), _) => Ok(StartFrom::At(place)),
             (Start::End, Source::All) => Ok(StartFrom::End(head.following().0)),
             (Start::End, Source::Stream(stream)) => {
+                if self.storage.is_behind(stream).is_some() {
+                    return Err(Refused::Unavailable);
+                }
                 let last = self.storage.end_of(stream.clone()).await?;
                 let last = last.unwrap_or(Some(TOMBSTONE_REVISION));
                 Ok(StartFrom::End(last.map_or(0, |last| last + 1)))

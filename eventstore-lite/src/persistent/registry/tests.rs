@@ -68,3 +68,78 @@ async fn who_asks_a_group_at_the_moment_when_it_ends_is_told_so() {
     answered.expect("not to wait for ever").unwrap_err();
     deleted.await.unwrap().unwrap();
 }
+
+/// Entries that this version cannot use: one whose filter is refused, and one of a strategy that it does not know.
+const OF_ANOTHER_VERSION: [&str; 2] = [
+    r#"{"stream":"$all","group":"filtered","resolveLinkTos":false,"extraStatistics":false,"startFrom":"Start","messageTimeout":0,"maxRetryCount":10,"liveBufferSize":10,"historyBufferSize":10,"readBatchSize":1,"checkPointAfter":0,"minCheckPointCount":1,"maxCheckPointCount":10,"maxSubscriberCount":0,"namedConsumerStrategy":"RoundRobin","filter":{"byEventType":true,"regex":"(","prefixes":[],"interval":1}}"#,
+    r#"{"stream":"s","group":"newer","namedConsumerStrategy":"Cleverest"}"#,
+];
+
+/// Groups of a server whose stored configuration has this text.
+async fn configured(folder: &TempDir, text: &str) -> Arc<PersistentSubscriptions> {
+    let storage = Arc::new(Storage::open(&Config::new(folder.path())).unwrap());
+    let event = crate::event::NewEvent {
+        id: uuid::Uuid::new_v4(),
+        event_type: "$PersistentConfig".to_owned(),
+        is_json: true,
+        data: text.to_owned().into(),
+        metadata: "".into(),
+    };
+    let stream = records::configuration_stream();
+    journal::append(&storage, stream, vec![event])
+        .await
+        .unwrap();
+    let started = PersistentSubscriptions::start(storage, CancellationToken::new()).await;
+    Arc::new(started.unwrap())
+}
+
+async fn configuration(groups: &PersistentSubscriptions) -> String {
+    let stream = records::configuration_stream();
+    let last = journal::last_event(&groups.storage, stream).await.unwrap();
+    let data = last.unwrap().event.unwrap().data;
+    String::from_utf8(data.to_vec()).unwrap()
+}
+
+fn named(group: &str) -> GroupKey {
+    GroupKey {
+        source: Source::All,
+        group: group.to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn a_group_that_cannot_start_stays_configured_until_it_is_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let entries = OF_ANOTHER_VERSION.join(",");
+    let groups = configured(
+        &folder,
+        &format!(r#"{{"version":"2","entries":[{entries}]}}"#),
+    )
+    .await;
+    let change = Arc::clone(&groups).create(named("group"), settings(), Start::Beginning);
+    change.await.unwrap();
+    let kept = configuration(&groups).await;
+    for entry in OF_ANOTHER_VERSION {
+        assert!(kept.contains(entry), "{entry} is not in {kept}");
+    }
+    Arc::clone(&groups).restart().await.unwrap();
+    let again = Arc::clone(&groups).create(named("filtered"), settings(), Start::Beginning);
+    assert_eq!(again.await, Err(Refused::Exists));
+    Arc::clone(&groups).delete(named("filtered")).await.unwrap();
+    let kept = configuration(&groups).await;
+    assert!(!kept.contains("filtered") && kept.contains(OF_ANOTHER_VERSION[1]));
+    assert!(groups.find(&named("group")).await.is_some());
+}
+
+#[tokio::test]
+async fn a_configuration_that_cannot_be_read_is_not_overwritten() {
+    for text in ["{", r#"{"version":"3","entries":{}}"#] {
+        let folder = tempfile::tempdir().unwrap();
+        let groups = configured(&folder, text).await;
+        let change = Arc::clone(&groups).create(named("group"), settings(), Start::Beginning);
+        assert!(matches!(change.await, Err(Refused::Failed(_))));
+        let change = Arc::clone(&groups).delete(named("group"));
+        assert!(matches!(change.await, Err(Refused::Failed(_))));
+        assert_eq!(configuration(&groups).await, text);
+    }
+}
