@@ -19,7 +19,7 @@ pub struct Config {
     /// What memory and file descriptors depend on.
     pub limits: Limits,
     /// Whether system streams (`$streams`, `$ce-…`, `$et-…`, `$bc-…`, `$category-…`) link to what is written, and,
-    /// from the first start with this on, to what is there already.
+    /// soon after the first start with this on, to what is there already.
     pub system_projections: bool,
     /// Answers before the data is on disk: a power cut then loses acknowledged events. It exists so that
     /// the test of durability can be seen to fail.
@@ -71,7 +71,8 @@ pub enum Security {
 pub struct Limits {
     /// The most connections at once; others wait to be accepted.
     pub connections: usize,
-    /// The most bytes of events that wait to be written or are being written.
+    /// The most bytes of events that wait to be written or are being written; and the most of batch appends whose last
+    /// piece has not come.
     pub queued_bytes: usize,
     /// The most reads of the database at once; others wait.
     pub readers: usize,

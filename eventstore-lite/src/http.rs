@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
 
@@ -45,11 +45,13 @@ pub(crate) fn routes(site: Site) -> Router {
         .with_state(site)
 }
 
-async fn live(State(site): State<Site>) -> StatusCode {
-    if site.storage.is_alive() {
-        StatusCode::NO_CONTENT
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
+async fn live(State(site): State<Site>) -> Response {
+    if !site.storage.is_alive() {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    match site.storage.behind() {
+        Some(behind) => behind.to_string().into_response(),
+        None => StatusCode::NO_CONTENT.into_response(),
     }
 }
 

@@ -145,7 +145,8 @@ struct Bounds {
     #[arg(long, env = "EVENTSTORE_MAX_CONNECTIONS", value_name = "COUNT", default_value_t = Limits::default().connections,
         value_parser = at_least::<1>)]
     max_connections: usize,
-    /// The most bytes of events that wait to be written; callers wait beyond that
+    /// The most bytes of events that wait to be written, callers wait beyond that; and the most of batch appends whose
+    /// last piece has not come, sessions are ended beyond that
     #[arg(long, env = "EVENTSTORE_MAX_QUEUED_BYTES", value_name = "BYTES", default_value_t = Limits::default().queued_bytes,
         value_parser = at_least::<{ 1024 * 1024 }>)]
     max_queued_bytes: usize,

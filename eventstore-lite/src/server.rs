@@ -41,12 +41,21 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the database and listens.
+    /// Opens the database and listens. With [`Config::system_projections`] the system streams have all that was
+    /// written before.
     ///
     /// # Errors
     /// If another server uses the folder, the folder or the port cannot be had, the database is damaged, or the
     /// certificate or its key cannot be used.
     pub async fn start(config: Config) -> Result<Self> {
+        let server = Self::serve(config).await?;
+        server.storage.caught_up().await;
+        Ok(server)
+    }
+
+    /// Opens the database and listens. System streams may be brought up to date only later; until then reads of them
+    /// are answered UNAVAILABLE.
+    pub(crate) async fn serve(config: Config) -> Result<Self> {
         let (gate, acceptor) = secure(&config.security)?;
         let listener = TcpListener::bind(config.address).await;
         let listener = listener.with_context(|| format!("listening on {}", config.address))?;
@@ -66,6 +75,8 @@ impl Server {
             node: Node::new(address, advertised),
             is_guarded: acceptor.is_some(),
         };
+        let (storage, stop) = (Arc::clone(&site.storage), shutdown.clone());
+        tokio::spawn(async move { storage.make_links(&stop).await });
         let metrics = Arc::clone(site.storage.metrics());
         let connections = connection::incoming(listener, limits.connections, metrics);
         let incoming = tls::incoming(connections, acceptor, limits.connections);

@@ -6,12 +6,14 @@
 
 mod catalog;
 mod checkpoints;
+mod copies;
 mod copy;
 #[cfg(test)]
 mod cost;
 mod folder;
 mod integrity;
 mod ledger;
+mod linking;
 mod links;
 mod migrations;
 mod read_all;
@@ -33,7 +35,7 @@ mod writer;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -45,11 +47,11 @@ use crate::metrics::{Metrics, Page, wide};
 use crate::stream_name::StreamName;
 
 pub(crate) use catalog::Listed;
-use checkpoints::Checkpoints;
 pub(crate) use copy::{backup, restore};
 use folder::Folder;
 pub(crate) use integrity::verify;
 use ledger::Ledger;
+use linking::Behind;
 pub(crate) use read_all::{AllPage, AllRead, Scanned};
 pub(crate) use read_stream::{Followed, StreamFollow, StreamPage, StreamRead};
 use readers::Readers;
@@ -127,6 +129,8 @@ pub(crate) struct Storage {
     writer: Writer,
     readers: Readers,
     scavenges: Scavenges,
+    /// What is missing of the links of system streams.
+    behind: watch::Sender<Option<Behind>>,
     /// Reads of what comes next of a stream, and of the log.
     follows: Shared<StreamFollow, Followed>,
     ends: Shared<(Position, usize), Result<AllPage, InvalidFilter>>,
@@ -137,6 +141,8 @@ impl Storage {
     pub(crate) fn open(config: &Config) -> Result<Self> {
         let path = &config.db;
         let folder = Folder::take(path)?;
+        copy::finish_restore(&folder, path)?;
+        copies::remove_leftovers(path);
         let connection = schema::open_writer(path, !config.unsafe_disable_flush_to_disk)
             .and_then(|connection| integrity::check_end(&connection).map(|()| connection))
             .with_context(|| format!("opening the database {}", schema::file(path).display()))?;
@@ -145,20 +151,23 @@ impl Storage {
         let of_writer = page_cache.saturating_mul(WRITER_CACHE);
         schema::bound_cache(&connection, of_writer).context("opening the database")?;
         let mut ledger = Ledger::open(connection).context("reading the state of the log")?;
-        if config.system_projections {
-            ledger.make_links().context("making system streams")?;
-        }
-        Checkpoints::watch(ledger.connection());
-        let checkpointing = schema::open_to_merge(path, !config.unsafe_disable_flush_to_disk)
+        let behind = if config.system_projections {
+            let linked = ledger.linked().context("reading the state of the log")?;
+            Behind::new(linked, ledger.committed())
+        } else {
+            None
+        };
+        let merging = schema::open_to_merge(path, !config.unsafe_disable_flush_to_disk)
             .context("opening the database to merge its log")?;
-        let checkpoints = Checkpoints::start(checkpointing)?;
-        let writer = Writer::start(ledger, checkpoints, folder.lock, &config.limits)?;
         let readers = Readers::open(path, config.limits.readers, page_cache)
             .context("opening the database to read")?;
+        let merging = (merging, readers.places().clone());
+        let writer = Writer::start(ledger, merging, folder.lock, &config.limits)?;
         Ok(Self {
             writer,
             readers,
             scavenges: Scavenges::default(),
+            behind: watch::Sender::new(behind),
             follows: Shared::new(),
             ends: Shared::new(),
         })
@@ -168,6 +177,12 @@ impl Storage {
     /// is queued.
     pub(crate) async fn submit(&self, write: Write) -> Result<Receipt, StorageFailed> {
         self.writer.submit(write).await
+    }
+
+    /// Room in memory for so many bytes of an append whose last piece has not come, if there is some; those of all
+    /// sessions together have as much as what waits to be written.
+    pub(crate) fn room_for_unfinished(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.writer.room_for_unfinished(bytes)
     }
 
     /// Makes a change and answers when it is on disk.
@@ -215,6 +230,13 @@ impl Storage {
             "Reads of the database; what is still in memory is not read there.",
         )
         .sample("", self.readers.count());
+        let missing = self.behind().map_or(0, Behind::missing);
+        page.family(
+            "eventstore_system_streams_missing",
+            "gauge",
+            "Places of the log whose links system streams do not have yet.",
+        )
+        .sample("", missing);
         self.scavenges.write_to(page);
     }
 

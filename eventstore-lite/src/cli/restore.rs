@@ -10,7 +10,7 @@ use crate::storage;
 
 /// Verify a backup and make it the database of a folder that no server uses.
 ///
-/// If it is interrupted, run it again before a server is started.
+/// If it is interrupted, the folder has what it had or the backup, and nothing of both. Run it again to be sure.
 #[derive(Args)]
 pub(super) struct Options {
     /// What `backup` wrote

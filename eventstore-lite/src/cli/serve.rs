@@ -24,7 +24,7 @@ pub(super) async fn run(options: Options) -> Result<()> {
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
     );
-    let server = Server::start(config).await?;
+    let server = Server::serve(config).await?;
     tracing::info!(address = %server.address(), "listening");
     tokio::select! {
         _ = terminate.recv() => {}

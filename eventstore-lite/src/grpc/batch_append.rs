@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,7 @@ use crate::clock::{self, TICKS_PER_SECOND};
 use crate::event_id;
 use crate::storage::{Change, Storage, Write};
 use crate::stream_name::StreamName;
-use crate::wire::streams::batch_append_req::{Options, options::DeadlineOption};
+use crate::wire::streams::batch_append_req::{Options, ProposedMessage, options::DeadlineOption};
 use crate::wire::streams::{BatchAppendReq, BatchAppendResp};
 use answer::{Answering, Failure, Recipient};
 
@@ -32,6 +32,8 @@ const IN_FLIGHT: usize = 1024;
 /// How many appends of one session may be unfinished, and how many bytes.
 const UNFINISHED: usize = 64;
 const UNFINISHED_BYTES: usize = 32 * 1024 * 1024;
+/// What an unfinished append takes in memory at least: two names of its stream.
+const LEAST_SIZE: usize = 2 * StreamName::LONGEST;
 /// The longest deadline; a longer one is this one.
 const LONGEST_DEADLINE: Duration = Duration::from_hours(24);
 
@@ -86,6 +88,8 @@ struct Unfinished {
     recipient: Recipient,
     target: Result<Target, Failure>,
     events: Result<Events, Refused>,
+    /// Room in memory for what has come, unless that is all.
+    room: Option<OwnedSemaphorePermit>,
 }
 
 struct Target {
@@ -124,23 +128,17 @@ impl Session {
     }
 
     fn accept(&mut self, message: BatchAppendReq) -> Result<Option<Unfinished>, Status> {
-        let correlation_id = message.correlation_id;
-        let id = correlation_id.as_ref().and_then(event_id::parse);
+        let id = message.correlation_id.as_ref().and_then(event_id::parse);
         let id = id.ok_or_else(|| status::invalid("`correlation_id` is missing or no UUID"))?;
-        let known = self.unfinished.remove(&id);
-        let begun = || {
-            Unfinished::begin(
-                Recipient::new(correlation_id, message.options.as_ref()),
-                message.options,
-            )
+        let is_final = message.is_final;
+        let mut append = match self.unfinished.remove(&id) {
+            Some(append) => append.go_on(message.proposed_messages),
+            None => Unfinished::of(message),
         };
-        let mut append = known.unwrap_or_else(begun);
-        for proposed in message.proposed_messages {
-            append.push(proposed);
-        }
-        if message.is_final {
+        if is_final {
             return Ok(Some(append));
         }
+        append.take_room(&self.storage)?;
         self.unfinished.insert(id, append);
         let bytes: usize = self.unfinished.values().map(Unfinished::size).sum();
         if self.unfinished.len() > UNFINISHED || bytes > UNFINISHED_BYTES {
@@ -153,26 +151,56 @@ impl Session {
 }
 
 impl Unfinished {
-    fn begin(recipient: Recipient, options: Option<Options>) -> Self {
+    /// What the first piece begins.
+    fn of(message: BatchAppendReq) -> Self {
+        let options = message.options.as_ref();
+        let recipient = Recipient::new(message.correlation_id, options);
+        let options = message.options;
         let options =
             options.ok_or_else(|| Failure::bad("the first piece of an append must have `options`"));
-        Self {
+        let begun = Self {
             recipient,
             target: options.and_then(Target::parse),
             events: Ok(Events::default()),
-        }
+            room: None,
+        };
+        begun.go_on(message.proposed_messages)
     }
 
-    /// After the first event that is refused the others are not kept.
-    fn push(&mut self, proposed: crate::wire::streams::batch_append_req::ProposedMessage) {
-        let refused = self.events.as_mut().map(|events| events.push(proposed));
-        if let Ok(Err(refused)) = refused {
-            self.events = Err(refused);
+    /// Adds events. If the append or one of its events is refused, the others are not kept.
+    fn go_on(mut self, proposed: Vec<ProposedMessage>) -> Self {
+        if self.target.is_err() {
+            return self;
         }
+        for proposed in proposed {
+            let refused = self.events.as_mut().map(|events| events.push(proposed));
+            if let Ok(Err(refused)) = refused {
+                self.events = Err(refused);
+            }
+        }
+        self
     }
 
+    /// The bytes it keeps in memory, about.
     fn size(&self) -> usize {
-        self.events.as_ref().map_or(0, Events::size)
+        LEAST_SIZE + self.events.as_ref().map_or(0, Events::size)
+    }
+
+    /// Takes room for what has come since the last time.
+    fn take_room(&mut self, storage: &Storage) -> Result<(), Status> {
+        let taken = self
+            .room
+            .as_ref()
+            .map_or(0, OwnedSemaphorePermit::num_permits);
+        let more = storage.room_for_unfinished(self.size().saturating_sub(taken));
+        let more = more.ok_or_else(|| {
+            Status::resource_exhausted("too much is unfinished in all sessions together")
+        })?;
+        match &mut self.room {
+            Some(room) => room.merge(more),
+            none => *none = Some(more),
+        }
+        Ok(())
     }
 
     async fn submit(self, storage: &Storage, caller: Caller) -> Answering {
@@ -180,6 +208,7 @@ impl Unfinished {
             recipient,
             target,
             events,
+            room: _until_it_is_queued,
         } = self;
         let write = target.and_then(|target| {
             let change = Change::Append(events?.into_vec());
@@ -242,4 +271,58 @@ fn until(deadline: DeadlineOption) -> Duration {
         }
     };
     left.min(LONGEST_DEADLINE)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use prost::Message as _;
+
+    use super::*;
+    use crate::wire::shared::StreamIdentifier;
+    use crate::wire::streams::batch_append_req::options::ExpectedStreamPosition;
+
+    /// A message with an event of a few bytes, and what else makes it large.
+    fn message(stream_name: Vec<u8>, unused: usize) -> BatchAppendReq {
+        let properties = [
+            ("type", "happened".to_owned()),
+            ("content-type", "application/json".to_owned()),
+            ("unused", "x".repeat(unused)),
+        ];
+        let id = Some(event_id::write(Uuid::new_v4(), false));
+        BatchAppendReq {
+            correlation_id: id.clone(),
+            options: Some(Options {
+                stream_identifier: Some(StreamIdentifier {
+                    stream_name: stream_name.into(),
+                }),
+                expected_stream_position: Some(ExpectedStreamPosition::Any(())),
+                deadline_option: None,
+            }),
+            proposed_messages: vec![ProposedMessage {
+                id,
+                metadata: properties
+                    .map(|(name, value)| (name.to_owned(), value))
+                    .into(),
+                custom_metadata: "{}".into(),
+                data: "{}".into(),
+            }],
+            is_final: true,
+        }
+    }
+
+    #[test]
+    fn what_a_session_keeps_of_a_message_does_not_keep_all_of_the_message() {
+        const LARGE: usize = 1024 * 1024;
+        for (message, kept) in [
+            (message(vec![b'x'; LARGE], 1), "a name that is refused"),
+            (message("s".into(), LARGE), "an event with a large property"),
+            (message("$$".into(), LARGE), "an append that is refused"),
+        ] {
+            let bytes = Bytes::from(message.encode_to_vec());
+            let append = Unfinished::of(BatchAppendReq::decode(bytes.clone()).unwrap());
+            assert!(bytes.is_unique(), "{kept}");
+            drop(append);
+        }
+    }
 }

@@ -80,6 +80,7 @@ pub(super) struct Proposed {
 }
 
 impl Proposed {
+    /// Bytes are copied: a slice of a message keeps all of it in memory, and what came with it.
     fn parse(mut self) -> Result<NewEvent, Refused> {
         let mut property = |name| {
             self.properties
@@ -100,8 +101,8 @@ impl Proposed {
             id,
             event_type,
             is_json,
-            data: self.data,
-            metadata: self.metadata,
+            data: Bytes::copy_from_slice(&self.data),
+            metadata: Bytes::copy_from_slice(&self.metadata),
         })
     }
 }

@@ -31,6 +31,13 @@ impl Streams for Service {
         let caller = permission::caller(&request)?;
         let request = ReadRequest::parse(request.into_inner())?;
         caller.read(request.what.stream())?;
+        let behind = request
+            .what
+            .stream()
+            .and_then(|stream| self.storage.is_behind(stream));
+        behind.map_or(Ok(()), |behind| {
+            Err(Status::unavailable(behind.to_string()))
+        })?;
         let answers = outlet::serve(&self.storage, request, self.shutdown.clone());
         Ok(Response::new(answers))
     }

@@ -1,15 +1,24 @@
 //! Merging the write-ahead log into the database. A thread does most of it beside the commits; the writer, between
 //! two commits, does what is left when the log is long, so that the log begins anew.
 //!
-//! Invariant: without readers of a past state the log has at most [`LONGEST`] pages and those of one group.
+//! A log cannot begin anew while somebody reads a state of the past from it. If reads of this process are in the way,
+//! the thread waits for their end and lets no other begin until the writer has had its turn.
+//!
+//! Invariant: unless another process reads a state of the past, the log has at most [`LONGEST`] pages and those that
+//! are committed until the reads that run have ended.
 
 use std::cell::Cell;
 use std::io;
 use std::sync::mpsc::{self, SyncSender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use futures::executor::block_on;
 use rusqlite::Connection;
+
+use super::readers::{Places, Quiet};
+use super::schema;
 
 /// With so many pages, 48 MiB, the log begins anew. The fewer pages, the more often one is merged that changes
 /// again soon; the file stays below the size to which it would be cut.
@@ -22,33 +31,64 @@ thread_local! {
     static PAGES: Cell<i32> = const { Cell::new(0) };
 }
 
+/// What the thread is to do.
+enum Work {
+    Merge,
+    /// Merge when no read runs, and keep it so until the writer has had its turn.
+    MergeInQuiet,
+}
+
 pub(super) struct Checkpoints {
-    wake: SyncSender<()>,
-    /// Held by who merges: SQLite has a second one go away with nothing done.
+    work: SyncSender<Work>,
+    /// The connection that merges holds this lock: SQLite lets only one merge at a time.
     merging: Arc<Mutex<()>>,
     thread: JoinHandle<()>,
     /// The length of the log when the thread was last woken.
     merged: i32,
+    /// With so many pages the log is to begin anew.
+    due: i32,
+    /// Whether the thread was asked for quiet and has not made it yet.
+    awaits_quiet: bool,
+    quiet: Arc<Mutex<Option<Quiet>>>,
 }
 
 impl Checkpoints {
-    /// Starts the thread with a connection of its own.
-    pub(super) fn start(connection: Connection) -> io::Result<Self> {
-        let (wake, woken) = mpsc::sync_channel(1);
+    /// Starts the thread with a connection of its own. It calls `wake` when the writer has something to do without a
+    /// commit: [`Checkpoints::after_commit`].
+    pub(super) fn start(
+        connection: Connection,
+        places: Places,
+        wake: impl Fn() + Send + 'static,
+    ) -> io::Result<Self> {
+        let (work, todo) = mpsc::sync_channel(1);
         let merging = Arc::<Mutex<()>>::default();
-        let alone = Arc::clone(&merging);
+        let quiet = Arc::<Mutex<Option<Quiet>>>::default();
+        let (alone, made) = (Arc::clone(&merging), Arc::clone(&quiet));
         let thread = std::thread::Builder::new().name("checkpoints".to_owned());
         let thread = thread.spawn(move || {
-            while woken.recv().is_ok() {
-                let _alone = alone.lock().unwrap_or_else(PoisonError::into_inner);
-                merge(&connection);
+            for work in todo {
+                let in_quiet = match work {
+                    Work::Merge => None,
+                    Work::MergeInQuiet => block_on(places.quiet()).ok(),
+                };
+                {
+                    let _alone = lock(&alone);
+                    merge(&connection);
+                }
+                if in_quiet.is_some() {
+                    *lock(&made) = in_quiet;
+                    wake();
+                }
             }
         })?;
         Ok(Self {
-            wake,
+            work,
             merging,
             thread,
             merged: 0,
+            due: LONGEST,
+            awaits_quiet: false,
+            quiet,
         })
     }
 
@@ -62,35 +102,59 @@ impl Checkpoints {
 
     /// Merges what is due, after a commit of this thread.
     pub(super) fn after_commit(&mut self, writer: &Connection) {
-        let pages = PAGES.get();
-        if pages >= LONGEST {
-            self.merge(writer);
+        let quiet = lock(&self.quiet).take();
+        if quiet.is_some() {
+            self.awaits_quiet = false;
         }
+        if PAGES.get() >= self.due && !self.awaits_quiet {
+            self.begin_anew(writer, quiet.is_some());
+        }
+        drop(quiet);
+        let pages = PAGES.get();
         if pages < self.merged {
-            // It has begun anew.
+            // The log has begun anew.
             self.merged = 0;
         }
-        // A thread that is still at work is woken later.
-        if pages >= self.merged + STEP && self.wake.try_send(()).is_ok() {
+        // If the thread is still at work, it is woken later.
+        if pages >= self.merged + STEP && self.work.try_send(Work::Merge).is_ok() {
             self.merged = pages;
         }
     }
 
-    /// Merges what the thread has not, as far as readers allow.
-    pub(super) fn merge(&self, writer: &Connection) {
-        let _alone = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
-        merge(writer);
+    /// Has the log begin anew with the next commit, or asks for quiet if reads are in the way.
+    fn begin_anew(&mut self, writer: &Connection, is_quiet: bool) {
+        let begins_anew = {
+            let _alone = lock(&self.merging);
+            merge_all(writer)
+        };
+        if begins_anew {
+            PAGES.set(0);
+            self.due = LONGEST;
+        } else if is_quiet {
+            tracing::warn!(
+                "another process reads a state of the past: the write-ahead log grows meanwhile"
+            );
+            self.due = PAGES.get() + STEP;
+        } else {
+            // If the thread is still at work, it is asked after the next commit.
+            self.awaits_quiet = self.work.try_send(Work::MergeInQuiet).is_ok();
+        }
+    }
+
+    /// Has the log begin anew as soon as possible, to make room on the disk.
+    pub(super) fn hurry(&mut self) {
+        self.due = 0;
     }
 
     pub(super) fn stop(self) {
-        drop(self.wake);
+        drop(self.work);
         if self.thread.join().is_err() {
             tracing::error!("the thread of checkpoints ended by a panic");
         }
     }
 }
 
-/// As far as readers allow, and unless another connection is at it.
+/// Merges as far as readers allow.
 fn merge(connection: &Connection) {
     let merged = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
     if let Err(error) = merged {
@@ -98,10 +162,39 @@ fn merge(connection: &Connection) {
     }
 }
 
+/// Merges everything; `false` if somebody reads a state of the past, which is not waited for.
+fn merge_all(writer: &Connection) -> bool {
+    let merge = |()| {
+        writer.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| {
+            row.get::<_, i64>(0)
+        })
+    };
+    let busy = writer.busy_timeout(Duration::ZERO).and_then(merge);
+    let busy = writer.busy_timeout(schema::PATIENCE).and(busy);
+    busy.map_or_else(
+        |error| {
+            tracing::warn!(%error, "the write-ahead log was not merged into the database");
+            false
+        },
+        |busy| busy == 0,
+    )
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
-    use crate::storage::schema;
+    use crate::append_rules::Expected;
+    use crate::config::Config;
+    use crate::event::NewEvent;
+    use crate::storage::readers::Readers;
+    use crate::storage::{Change, Storage, Write};
+    use crate::stream_name::StreamName;
 
     /// More pages than a group has below.
     const GROUP: i32 = 64;
@@ -128,7 +221,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let writer = schema::open_writer(folder.path(), false).unwrap();
         let merging = schema::open_to_merge(folder.path(), false).unwrap();
-        let mut checkpoints = Checkpoints::start(merging).unwrap();
+        let readers = Readers::open(folder.path(), 1, 1024 * 1024).unwrap();
+        let places = readers.places().clone();
+        let mut checkpoints = Checkpoints::start(merging, places, || ()).unwrap();
         let longest = longest_log(GROUPS, |writer| checkpoints.after_commit(writer), &writer);
         checkpoints.stop();
         assert!(longest < LONGEST + GROUP, "{longest} pages");
@@ -136,5 +231,53 @@ mod tests {
         let unbounded = tempfile::tempdir().unwrap();
         let writer = schema::open_writer(unbounded.path(), false).unwrap();
         assert!(longest_log(GROUPS, |_| (), &writer) > 3 * LONGEST);
+    }
+
+    async fn append_a_mebibyte(storage: &Storage) {
+        let event = NewEvent {
+            id: Uuid::new_v4(),
+            event_type: "happened".to_owned(),
+            is_json: false,
+            data: vec![0; 1024 * 1024].into(),
+            metadata: "".into(),
+        };
+        let write = Write {
+            stream: StreamName::stored("s"),
+            expected: Expected::Any,
+            change: Change::Append(vec![event]),
+            deadline: None,
+        };
+        storage.write(write).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn reads_go_on_when_the_log_is_merged_although_nothing_more_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config::new(folder.path());
+        config.unsafe_disable_flush_to_disk = true;
+        let storage = Storage::open(&config).unwrap();
+        let (reading, is_read) = tokio::sync::oneshot::channel();
+        let (end, ended) = mpsc::channel::<()>();
+        let past = storage.readers.run(move |past| {
+            past.query_row("SELECT head FROM log", [], |_| Ok(()))?;
+            reading.send(()).unwrap();
+            assert!(ended.recv().is_err());
+            Ok(())
+        });
+        let course = async {
+            is_read.await.unwrap();
+            while !storage.readers.places().are_taken() {
+                append_a_mebibyte(&storage).await;
+            }
+            let mut next = Box::pin(storage.readers.run(|_| Ok(())));
+            assert!(futures::poll!(&mut next).is_pending());
+            drop(end);
+            next.await.unwrap();
+        };
+        let both = async { tokio::join!(past, course) };
+        let (past, ()) = tokio::time::timeout(Duration::from_mins(1), both)
+            .await
+            .unwrap();
+        past.unwrap();
     }
 }

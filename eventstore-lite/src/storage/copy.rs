@@ -5,8 +5,9 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
-use tempfile::{Builder, NamedTempFile};
+use tempfile::NamedTempFile;
 
+use super::copies::CopyFolder;
 use super::folder::{Folder, flush_entries};
 use super::migrations::{MIGRATIONS, Unusable};
 use super::{integrity, migrations, schema};
@@ -16,11 +17,12 @@ use super::{integrity, migrations, schema};
 /// # Errors
 /// If `file` exists and is not to be replaced; then, as after every other error, it is as it was.
 pub(crate) fn backup(folder: &Path, file: &Path, replace: bool) -> Result<()> {
-    let source = schema::inspect(&schema::file(folder))
+    let source = schema::inspect_folder(folder)
         .with_context(|| format!("opening the database in {}", folder.display()))?;
     let target = std::path::absolute(file)?;
     let parent = target.parent().context("the backup must be a file")?;
-    let copy = copy_into(&source, parent)?;
+    let place = CopyFolder::make(parent)?;
+    let copy = copy_into(&source, &place)?;
     if replace {
         copy.persist(&target)?;
     } else {
@@ -39,17 +41,30 @@ pub(crate) fn restore(file: &Path, folder: &Path, replace: bool) -> Result<()> {
     let source = schema::inspect(file);
     let source = source.with_context(|| format!("opening the backup {}", file.display()))?;
     let taken = Folder::take(folder)?;
-    let database = schema::file(folder);
-    if database.exists() && !replace {
+    let (database, restored) = (schema::file(folder), schema::restored_file(folder));
+    if database.exists() && !restored.exists() && !replace {
         bail!(
             "{} exists: take another folder, or `--replace`, which deletes it",
             database.display()
         );
     }
-    let copy = copy_into(&source, folder)?;
+    let place = CopyFolder::make(folder)?;
+    let copy = copy_into(&source, &place)?;
     bring_up_to_date(copy.path())
         .with_context(|| format!("checking the backup {}", file.display()))?;
     copy.as_file().sync_all().context("flushing the copy")?;
+    // From here on the folder has the new database: if this is cut, the next restore or start finishes it.
+    copy.persist(&restored)?;
+    taken.flush_entries()?;
+    finish_restore(&taken, folder)
+}
+
+/// Gives the database that a restore has put into `folder` its name, if that is still to be done.
+pub(super) fn finish_restore(taken: &Folder, folder: &Path) -> Result<()> {
+    let (database, restored) = (schema::file(folder), schema::restored_file(folder));
+    if !restored.exists() {
+        return Ok(());
+    }
     // A log of the database that goes must never be applied to the one that comes.
     for beside in ["-wal", "-shm"] {
         let mut name = database.clone().into_os_string();
@@ -57,7 +72,7 @@ pub(crate) fn restore(file: &Path, folder: &Path, replace: bool) -> Result<()> {
         remove(Path::new(&name))?;
     }
     taken.flush_entries()?;
-    copy.persist(&database)?;
+    std::fs::rename(&restored, &database).context("naming the restored database")?;
     taken.flush_entries()
 }
 
@@ -77,9 +92,8 @@ fn remove(file: &Path) -> Result<()> {
 }
 
 /// A copy that is on disk, and needs no other file to be read.
-fn copy_into(source: &Connection, folder: &Path) -> Result<NamedTempFile> {
-    let file = Builder::new().prefix(".copy-").tempfile_in(folder);
-    let file = file.with_context(|| format!("making a file in {}", folder.display()))?;
+fn copy_into(source: &Connection, place: &CopyFolder) -> Result<NamedTempFile> {
+    let file = place.file().context("making a file for the copy")?;
     let mut copy = Connection::open(file.path())?;
     // It is flushed as a whole below.
     copy.pragma_update(None, "synchronous", "OFF")?;

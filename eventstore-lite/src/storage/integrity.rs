@@ -145,7 +145,7 @@ pub(super) fn check_everything(connection: &Connection) -> Result<(), Unusable> 
 /// All that is wrong with the database in `folder`; a server may run beside it.
 pub(crate) fn verify(folder: &Path) -> Result<Vec<String>> {
     let file = schema::file(folder);
-    let checked = match schema::inspect_newest(&file) {
+    let checked = match schema::inspect_newest(folder) {
         Err(Unusable::Damaged(damage)) => return Ok(damage.0),
         inspected => inspected.and_then(|connection| {
             let one_state = connection.unchecked_transaction()?;

@@ -86,6 +86,11 @@ pub(crate) enum Unusable {
         application_id: i32,
         user_version: i32,
     },
+    #[error(
+        "a restore is putting another database here, or was cut while it did. If none runs, run it again or start \
+         the server: both finish it"
+    )]
+    Restoring,
     #[error(transparent)]
     Damaged(Damage),
     #[error(transparent)]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, Result};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{StorageFailed, schema};
 
@@ -14,8 +14,49 @@ pub(super) struct Readers {
     folder: PathBuf,
     page_cache: usize,
     idle: Arc<Mutex<Vec<Connection>>>,
-    permits: Arc<Semaphore>,
+    places: Places,
     count: AtomicU64,
+}
+
+/// Places for the reads that run at once.
+#[derive(Clone)]
+pub(super) struct Places {
+    permits: Arc<Semaphore>,
+    count: u32,
+}
+
+/// While it is there, no read runs.
+pub(super) struct Quiet {
+    _all: OwnedSemaphorePermit,
+}
+
+impl Places {
+    fn new(count: usize) -> Self {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        Self {
+            permits: Arc::new(Semaphore::new(count as usize)),
+            count,
+        }
+    }
+
+    async fn one(&self) -> std::result::Result<OwnedSemaphorePermit, StorageFailed> {
+        let one = Arc::clone(&self.permits).acquire_owned();
+        one.await.map_err(|_| StorageFailed)
+    }
+
+    /// Whether no read can begin: all places are taken, or somebody waits for [`Places::quiet`].
+    #[cfg(test)]
+    pub(super) fn are_taken(&self) -> bool {
+        self.permits.available_permits() == 0
+    }
+
+    /// Waits for the end of the reads that run; those that come later wait until what this returns is dropped. Reads
+    /// are short, so that others wait for a moment only, and however many take turns, this is its turn too.
+    pub(super) async fn quiet(&self) -> std::result::Result<Quiet, StorageFailed> {
+        let all = Arc::clone(&self.permits).acquire_many_owned(self.count);
+        let all = all.await.map_err(|_| StorageFailed)?;
+        Ok(Quiet { _all: all })
+    }
 }
 
 impl Readers {
@@ -26,7 +67,7 @@ impl Readers {
             folder: folder.to_owned(),
             page_cache,
             idle: Arc::new(Mutex::new(vec![first])),
-            permits: Arc::new(Semaphore::new(connections)),
+            places: Places::new(connections),
             count: AtomicU64::new(0),
         })
     }
@@ -37,8 +78,7 @@ impl Readers {
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
     {
         self.count.fetch_add(1, Relaxed);
-        let permit = Arc::clone(&self.permits).acquire_owned().await;
-        let permit = permit.map_err(|_| StorageFailed)?;
+        let permit = self.places.one().await?;
         let (idle, folder) = (Arc::clone(&self.idle), self.folder.clone());
         let page_cache = self.page_cache;
         let done = tokio::task::spawn_blocking(move || {
@@ -57,6 +97,10 @@ impl Readers {
             tracing::error!(%error, "a read failed");
             StorageFailed
         })
+    }
+
+    pub(super) fn places(&self) -> &Places {
+        &self.places
     }
 
     /// How often it was read.
@@ -86,10 +130,14 @@ fn lock(idle: &Mutex<Vec<Connection>>) -> std::sync::MutexGuard<'_, Vec<Connecti
 }
 
 #[cfg(test)]
+pub(super) mod turns;
+
+#[cfg(test)]
 mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::storage::checkpoints::Checkpoints;
 
     const CONNECTIONS: usize = 8;
 
@@ -118,9 +166,42 @@ mod tests {
         }
         let mut next = std::pin::pin!(readers.run(|_| Ok(())));
         assert!(futures::poll!(&mut next).is_pending());
-        assert_eq!(readers.permits.available_permits(), 0);
+        assert_eq!(readers.places.permits.available_permits(), 0);
         drop(blocked);
         next.await.unwrap();
         assert!(lock(&readers.idle).len() <= CONNECTIONS);
+    }
+
+    /// Groups of about 32 pages, of which 384 are as long as the log may be.
+    const GROUPS: u64 = 1200;
+    const GROUP: &str = "INSERT INTO filler VALUES (zeroblob(32 * 4096))";
+    const MOST_BYTES: u64 = 2 * 48 * 1024 * 1024;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_log_begins_anew_although_readers_take_turns() {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = schema::open_writer(folder.path(), false).unwrap();
+        let readers = Arc::new(Readers::open(folder.path(), CONNECTIONS, 1024 * 1024).unwrap());
+        let merging = schema::open_to_merge(folder.path(), false).unwrap();
+        let mut checkpoints = Checkpoints::start(merging, readers.places().clone(), || ()).unwrap();
+        Checkpoints::watch(&writer);
+        writer
+            .execute_batch("CREATE TABLE filler (data BLOB)")
+            .unwrap();
+        let turns = turns::take(&readers).await;
+        let [_, (_, log)] = schema::files(folder.path());
+        let written = tokio::task::spawn_blocking(move || {
+            let mut longest = 0;
+            for _ in 0..GROUPS {
+                writer.execute_batch(GROUP).unwrap();
+                checkpoints.after_commit(&writer);
+                longest = longest.max(log.metadata().unwrap().len());
+            }
+            checkpoints.stop();
+            longest
+        });
+        let longest = written.await.unwrap();
+        assert!(turns.end().await > 10, "the readers went on");
+        assert!(longest < MOST_BYTES, "{longest} bytes");
     }
 }

@@ -10,6 +10,8 @@ use rusqlite::{Connection, OpenFlags, Result};
 use super::migrations::{self, MIGRATIONS, Unusable};
 
 const FILE: &str = "events.db";
+/// A database that a restore has made, until it has taken the place of the other. If there is one, it is the database.
+const RESTORED: &str = "events.db.restored";
 
 /// To this many bytes the write-ahead log is cut when it begins anew.
 const LARGEST_IDLE_JOURNAL: i64 = 64 * 1024 * 1024;
@@ -24,6 +26,10 @@ pub(super) const MOST_PAGES: u32 = (2 << 24) - 1;
 /// The database of a folder; SQLite puts `-wal` and `-shm` after its name for those beside it.
 pub(crate) fn file(folder: &Path) -> PathBuf {
     folder.join(FILE)
+}
+
+pub(super) fn restored_file(folder: &Path) -> PathBuf {
+    folder.join(RESTORED)
 }
 
 /// Opens the one connection that writes, and makes what is missing. Deleted content is overwritten, so
@@ -55,7 +61,10 @@ pub(crate) fn open_to_merge(folder: &Path, flush_to_disk: bool) -> Result<Connec
     Ok(connection)
 }
 
+/// How far a flush goes. Where a plain one ends in the cache of the disk, as on macOS, SQLite is to ask for a full one.
 fn flush(connection: &Connection, flush_to_disk: bool) -> Result<()> {
+    connection.pragma_update(None, "fullfsync", "ON")?;
+    connection.pragma_update(None, "checkpoint_fullfsync", "ON")?;
     let synchronous = if flush_to_disk { "FULL" } else { "OFF" };
     connection.pragma_update(None, "synchronous", synchronous)
 }
@@ -87,6 +96,20 @@ pub(super) fn files(folder: &Path) -> [(&'static str, PathBuf); 2] {
     ]
 }
 
+/// Opens the database of a folder to look at it, beside a server or not.
+pub(super) fn inspect_folder(folder: &Path) -> std::result::Result<Connection, Unusable> {
+    whole(folder)?;
+    inspect(&file(folder))
+}
+
+/// While a restore is at work, or after it was cut, the folder may have half of one database and half of another.
+fn whole(folder: &Path) -> std::result::Result<(), Unusable> {
+    if restored_file(folder).exists() {
+        return Err(Unusable::Restoring);
+    }
+    Ok(())
+}
+
 /// Opens a database file to look at it, beside a server or not.
 pub(crate) fn inspect(file: &Path) -> std::result::Result<Connection, Unusable> {
     let connection = open_to_read(file)?;
@@ -94,9 +117,10 @@ pub(crate) fn inspect(file: &Path) -> std::result::Result<Connection, Unusable> 
     Ok(connection)
 }
 
-/// Opens a database file that has the newest layout.
-pub(crate) fn inspect_newest(file: &Path) -> std::result::Result<Connection, Unusable> {
-    let connection = open_to_read(file)?;
+/// Opens the database of a folder that has the newest layout.
+pub(super) fn inspect_newest(folder: &Path) -> std::result::Result<Connection, Unusable> {
+    whole(folder)?;
+    let connection = open_to_read(&file(folder))?;
     let known = MIGRATIONS.len();
     let found = migrations::version(&connection, known)?;
     if found < known {
@@ -111,4 +135,27 @@ fn prepare(connection: &Connection) -> Result<()> {
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flush_goes_through_the_cache_of_the_disk_where_that_must_be_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let pragma = |connection: &Connection, name| {
+            let value = connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+            value.unwrap()
+        };
+        for (flush_to_disk, synchronous) in [(true, 2), (false, 0)] {
+            let writer = open_writer(folder.path(), flush_to_disk).unwrap();
+            let merging = open_to_merge(folder.path(), flush_to_disk).unwrap();
+            for connection in [writer, merging] {
+                assert_eq!(pragma(&connection, "synchronous"), synchronous);
+                assert_eq!(pragma(&connection, "fullfsync"), 1);
+                assert_eq!(pragma(&connection, "checkpoint_fullfsync"), 1);
+            }
+        }
+    }
 }

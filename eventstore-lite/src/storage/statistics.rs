@@ -33,7 +33,7 @@ pub(crate) struct Statistics {
 /// Counts, beside a server or not.
 pub(crate) fn statistics(folder: &Path) -> Result<Statistics> {
     let file = schema::file(folder);
-    let connection = schema::inspect_newest(&file)
+    let connection = schema::inspect_newest(folder)
         .with_context(|| format!("opening the database {}", file.display()))?;
     let transaction = connection.unchecked_transaction()?;
     Ok(count(&transaction, &file)?)

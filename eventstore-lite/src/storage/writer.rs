@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use anyhow::Result;
-use rusqlite::ErrorCode;
+use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::checkpoints::Checkpoints;
 use super::ledger::Ledger;
+use super::linking::Behind;
+use super::readers::Places;
 use super::recent::Recent;
 use super::{Outcome, StorageFailed, Write};
 use crate::config::Limits;
@@ -35,11 +37,13 @@ struct Queued {
 }
 
 /// Work of the store itself.
-type Job = Box<dyn FnOnce(&mut Ledger) + Send>;
+type Job = Box<dyn FnOnce(&mut Worker) + Send>;
 
 enum Message {
     Write(Queued),
     Job(Job),
+    /// The write-ahead log can be merged now.
+    Merge,
     Stop,
 }
 
@@ -57,6 +61,8 @@ pub(super) struct Writer {
     /// One for each byte that may wait or be written.
     weights: Arc<Semaphore>,
     queued_bytes: usize,
+    /// One for each byte that unfinished appends may have.
+    unfinished: Arc<Semaphore>,
     metrics: Arc<Metrics>,
     heads: Arc<Heads>,
     recent: Arc<Recent>,
@@ -67,7 +73,7 @@ impl Writer {
     /// Starts the thread, which keeps `lock` for as long as it can still write.
     pub(super) fn start(
         ledger: Ledger,
-        checkpoints: Checkpoints,
+        (merging, places): (Connection, Places),
         lock: File,
         limits: &Limits,
     ) -> Result<Self> {
@@ -76,6 +82,16 @@ impl Writer {
         let recent = Arc::new(Recent::new(ledger.committed(), limits.recent_bytes));
         let metrics = Arc::new(Metrics::default());
         let (queue, queued) = mpsc::channel(LONGEST_QUEUE);
+        Checkpoints::watch(ledger.connection());
+        let waiting = queue.downgrade();
+        let checkpoints = Checkpoints::start(merging, places, move || {
+            // If the queue is full, what is in it leads to a look at the log too.
+            drop(
+                waiting
+                    .upgrade()
+                    .map(|queue| queue.try_send(Message::Merge)),
+            );
+        })?;
         let worker = Worker {
             ledger,
             heads: Arc::clone(&heads),
@@ -89,6 +105,7 @@ impl Writer {
             queue,
             weights: Arc::new(Semaphore::new(queued_bytes)),
             queued_bytes,
+            unfinished: Arc::new(Semaphore::new(queued_bytes)),
             metrics,
             heads,
             recent,
@@ -137,6 +154,13 @@ impl Writer {
         Ok(Receipt(receipt))
     }
 
+    /// Room for so many bytes of an append whose last piece has not come, if there is some.
+    pub(super) fn room_for_unfinished(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let bytes = u32::try_from(bytes).ok()?;
+        let room = Arc::clone(&self.unfinished).try_acquire_many_owned(bytes);
+        room.ok()
+    }
+
     /// Runs `job` on the thread, after the changes that are queued; those that come meanwhile wait for it. What
     /// was in memory of the log is forgotten after it.
     pub(super) async fn between_groups<T, F>(&self, job: F) -> std::result::Result<T, StorageFailed>
@@ -144,9 +168,27 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&mut Ledger) -> rusqlite::Result<T> + Send + 'static,
     {
+        self.run(|worker| {
+            let done = job(&mut worker.ledger);
+            worker.recent.forget();
+            done
+        })
+        .await
+    }
+
+    /// Makes some of the links that are missing, between two groups of changes; returns how many are still.
+    pub(super) async fn make_links(&self) -> std::result::Result<Option<Behind>, StorageFailed> {
+        self.run(Worker::make_links).await
+    }
+
+    async fn run<T, F>(&self, job: F) -> std::result::Result<T, StorageFailed>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Worker) -> rusqlite::Result<T> + Send + 'static,
+    {
         let (answer, done) = oneshot::channel();
         // A caller that has gone away needs no answer.
-        let job: Job = Box::new(move |ledger| drop(answer.send(job(ledger))));
+        let job: Job = Box::new(move |worker| drop(answer.send(job(worker))));
         let queued = self.queue.send(Message::Job(job)).await;
         queued.map_err(|_| StorageFailed)?;
         let done = done.await.map_err(|_| StorageFailed)?;
@@ -202,6 +244,7 @@ impl Worker {
                 match message {
                     Message::Write(queued) => group.push(queued),
                     Message::Job(next) => job = Some(next),
+                    Message::Merge => {}
                     Message::Stop => stopped = true,
                 }
                 let more = !stopped && job.is_none() && group.len() < LARGEST_GROUP;
@@ -211,8 +254,7 @@ impl Worker {
                 self.settle(group);
             }
             if let Some(job) = job {
-                job(&mut self.ledger);
-                self.recent.forget();
+                job(&mut self);
             }
             self.checkpoints.after_commit(self.ledger.connection());
         }
@@ -233,8 +275,8 @@ impl Worker {
             Err(error) => {
                 self.undo(&error);
                 let answer = if is_disk_full(&error) {
-                    // Then the write-ahead log begins anew, which may make room enough.
-                    self.checkpoints.merge(self.ledger.connection());
+                    // A write-ahead log that begins anew may make room enough.
+                    self.checkpoints.hurry();
                     Ok(Outcome::DiskFull)
                 } else {
                     Err(StorageFailed)
@@ -266,6 +308,22 @@ impl Worker {
         self.recent.committed(written, self.ledger.committed());
         self.heads.moved(self.ledger.committed(), changed.iter());
         Ok(outcomes)
+    }
+
+    fn make_links(&mut self) -> rusqlite::Result<Option<Behind>> {
+        let linked = self.ledger.linked()?;
+        if Behind::new(linked, self.ledger.committed()).is_none() {
+            return Ok(None);
+        }
+        match self.ledger.catch_up(linked) {
+            Ok(changed) => self.heads.moved(self.ledger.committed(), changed.iter()),
+            Err(error) => {
+                self.undo(&error);
+                return Err(error);
+            }
+        }
+        let linked = self.ledger.linked()?;
+        Ok(Behind::new(linked, self.ledger.committed()))
     }
 
     /// Counts what was written now: what was written before has a position of before.

@@ -2,10 +2,12 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
 use rusqlite::Connection;
+use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::support::process::{EXECUTABLE, Process};
@@ -215,6 +217,136 @@ async fn a_backup_and_a_restore_are_on_disk_when_they_end() {
             .any(|call| call.contains("fsync(") && !call.contains(".copy-"));
         assert!(content.unwrap() < name.unwrap() && entry, "{calls}");
     }
+}
+
+/// System calls that change names or wait for the disk; some there are not on every machine.
+const STEPS: [&str; 7] = [
+    "?mkdir",
+    "?unlink",
+    "unlinkat",
+    "?rmdir",
+    "?rename",
+    "renameat2",
+    "fsync",
+];
+
+/// Runs a subcommand and kills it when it is about to make this system call for the `number`th time; `false` if it
+/// ended before that.
+async fn is_cut<const N: usize>(step: &str, number: usize, arguments: [&OsStr; N]) -> bool {
+    let mut strace = Command::new("strace");
+    let inject = format!("inject={step}:signal=SIGKILL:when={number}");
+    strace.args([
+        "-f",
+        "-o",
+        "/dev/null",
+        "-e",
+        &format!("trace={step}"),
+        "-e",
+    ]);
+    strace.arg(inject).arg(EXECUTABLE).args(arguments);
+    let output = finish(&mut strace).await;
+    let is_cut = output.status.signal() == Some(9);
+    assert!(is_cut || output.status.success(), "{}", told(&output));
+    is_cut
+}
+
+/// What is left of copies that were begun.
+fn copies(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with(".copy-")).collect()
+}
+
+/// A folder with three events, of which the last are in the write-ahead log only, and the backup of another one.
+async fn database_and_backup(folder: &Path) -> (PathBuf, PathBuf) {
+    let at = |name: &str| folder.join(name);
+    let (db, other, file) = (at("db"), at("other"), at("backup.db"));
+    serve(&other, 1).await.kill().await;
+    succeeds(arguments!("backup", file; other)).await;
+    serve(&db, 3).await.kill().await;
+    assert!(db.join("events.db-wal").metadata().unwrap().len() > 0);
+    (db, file)
+}
+
+fn copy_of(db: &Path) -> TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for name in ["events.db", "events.db-wal"] {
+        fs::copy(db.join(name), copy.path().join(name)).unwrap();
+    }
+    copy
+}
+
+#[tokio::test]
+async fn a_restore_that_is_cut_leaves_a_whole_database_and_can_be_run_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, file) = database_and_backup(folder.path()).await;
+    let (old, new) = ([&b"0"[..], b"1", b"2"], [&b"0"[..]]);
+    let mut cuts = 0;
+    for step in STEPS {
+        for number in 1.. {
+            let started = copy_of(&db);
+            let again = copy_of(&db);
+            let [started, again] = [started.path(), again.path()];
+            if !is_cut(
+                step,
+                number,
+                arguments!("restore", file, "--replace"; started),
+            )
+            .await
+            {
+                break;
+            }
+            cuts += 1;
+            let found = data(started).await;
+            assert!(found == old || found == new, "{step} {number}: {found:?}");
+            succeeds(arguments!("verify"; started)).await;
+            assert_eq!(copies(started), [""; 0], "after a start");
+
+            assert!(
+                is_cut(
+                    step,
+                    number,
+                    arguments!("restore", file, "--replace"; again)
+                )
+                .await
+            );
+            succeeds(arguments!("restore", file, "--replace"; again)).await;
+            assert_eq!(copies(again), [""; 0], "after another restore");
+            assert_eq!(data(again).await, new, "{step} {number}");
+        }
+    }
+    assert!(cuts > STEPS.len(), "{cuts}");
+}
+
+#[tokio::test]
+async fn a_restore_into_a_new_folder_that_is_cut_leaves_a_whole_database_or_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, file) = database_and_backup(folder.path()).await;
+    for step in STEPS {
+        for number in 1.. {
+            let folder = tempfile::tempdir().unwrap();
+            let db = folder.path();
+            if !is_cut(step, number, arguments!("restore", file; db)).await {
+                break;
+            }
+            if !db.join("events.db").exists() {
+                succeeds(arguments!("restore", file; db)).await;
+            }
+            assert_eq!(data(db).await, [b"0"], "{step} {number}");
+            assert_eq!(copies(db), [""; 0]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_backup_that_was_cut_leaves_is_removed_by_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, file) = (folder.path().join("db"), folder.path().join("backup.db"));
+    serve(&db, 3).await.kill().await;
+    assert!(is_cut("fsync", 1, arguments!("backup", file; db)).await);
+    assert!(!copies(folder.path()).is_empty() && !file.exists());
+    succeeds(arguments!("backup", file; db)).await;
+    assert_eq!(copies(folder.path()), [""; 0]);
 }
 
 #[tokio::test]

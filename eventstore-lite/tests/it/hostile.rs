@@ -16,6 +16,7 @@ use eventstore_lite::wire::streams::{
 };
 use eventstore_lite::{Config, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 
@@ -300,6 +301,51 @@ async fn a_session_whose_answers_are_not_read_holds_back_only_itself() {
         unchanged = if now == last { unchanged + 1 } else { 0 };
         last = now;
     }
+}
+
+/// Pieces of appends whose last piece does not come, each of 100 kB.
+fn unfinished() -> impl Iterator<Item = BatchAppendReq> {
+    std::iter::repeat_with(|| {
+        let mut piece = large_append("s");
+        piece.proposed_messages[0].custom_metadata = vec![b'x'; 100_000].into();
+        piece.is_final = false;
+        piece
+    })
+}
+
+#[tokio::test]
+async fn unfinished_appends_of_all_sessions_together_are_bounded() {
+    const PIECES: usize = 4;
+    let db = tempfile::tempdir().unwrap();
+    let mut config = Config::new(db.path());
+    config.limits.queued_bytes = 1024 * 1024;
+    let server = Server::start(config).await.unwrap();
+    let mut client = connect(server.address()).await;
+    let mut session = async |pieces: usize| {
+        let (sender, receiver) = tokio::sync::mpsc::channel(16);
+        let answers = client.batch_append(ReceiverStream::new(receiver)).await;
+        let mut answers = answers.unwrap().into_inner();
+        for piece in unfinished().take(pieces) {
+            drop(sender.send(piece).await);
+        }
+        // What is complete is written all the same, and answered when all before it is taken.
+        drop(sender.send(large_append("s")).await);
+        let answer = soon("an answer", answers.message()).await;
+        (sender, answer.map(|answer| (answers, answer.unwrap())))
+    };
+    let first = session(PIECES).await;
+    let second = session(PIECES).await;
+    assert!(first.1.is_ok() && second.1.is_ok());
+    let refused = session(PIECES).await.1.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(session(0).await.1.is_ok(), "whole appends go on");
+    drop(first);
+    soon("room", async {
+        while session(PIECES).await.1.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 fn large_append(stream: &str) -> BatchAppendReq {

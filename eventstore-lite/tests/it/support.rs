@@ -25,7 +25,7 @@ use eventstore_lite::wire::streams::{AppendReq, ReadReq, ReadResp};
 use eventstore_lite::{Config, Server};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, ToSocketAddrs};
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
@@ -113,7 +113,12 @@ pub(crate) struct Appended {
 
 /// The answer to an HTTP/1.1 request with these lines and this body.
 pub(crate) async fn http_1(server: &Server, lines: &str, body: &[u8]) -> String {
-    let mut socket = TcpStream::connect(server.address()).await.unwrap();
+    http_1_at(server.address(), lines, body).await
+}
+
+/// The same for the server at this address.
+pub(crate) async fn http_1_at(address: impl ToSocketAddrs, lines: &str, body: &[u8]) -> String {
+    let mut socket = TcpStream::connect(address).await.unwrap();
     let length = body.len();
     let head = format!("{lines}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
     socket.write_all(head.as_bytes()).await.unwrap();

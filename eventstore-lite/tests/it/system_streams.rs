@@ -1,5 +1,6 @@
 //! System streams from outside: how they are switched on, for old events and new ones, and live.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use eventstore_lite::wire::persistent_subscriptions::create_req::stream_options::RevisionOption;
@@ -13,18 +14,21 @@ use eventstore_lite::wire::persistent_subscriptions::{
 };
 use eventstore_lite::wire::shared::Empty;
 use eventstore_lite::wire::streams::ReadResp;
+use eventstore_lite::wire::streams::read_req::options::CountOption;
 use eventstore_lite::wire::streams::read_resp::Content;
 use eventstore_lite::wire::streams::read_resp::ReadEvent;
+use eventstore_lite::wire::streams::read_resp::read_event::RecordedEvent;
 use eventstore_lite::{Config, Server};
+use rusqlite::Connection;
 use tokio::process::Command;
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt;
-use tonic::Streaming;
+use tonic::{Code, Streaming};
 
 use crate::support::process::{EXECUTABLE, Process};
 use crate::support::{
-    any, append, connect, event, for_ever, from_start, identifier, new_id, open, read_request,
-    read_stream, soon,
+    Client, any, append, connect, event, for_ever, from_start, http_1_at, identifier, new_id, open,
+    read, read_request, read_stream, soon,
 };
 
 /// Of the environment.
@@ -46,10 +50,21 @@ async fn by_category(db: &Path, arguments: &[&str], variables: Variables<'_>) ->
         .envs(variables.iter().copied());
     let process = Process::listening(command).await;
     let mut client = connect(&process.address).await;
-    let records = read_stream(&mut client, "$ce-cat").await;
+    let records = soon("up to date", up_to_date(&mut client)).await;
     process.kill().await;
     let text = |data: &[u8]| String::from_utf8(data.to_vec()).unwrap();
     records.iter().map(|record| text(&record.data)).collect()
+}
+
+/// The records of `$ce-cat` when it has links to all that was written before.
+async fn up_to_date(client: &mut Client) -> Vec<RecordedEvent> {
+    loop {
+        let request = read_request(from_start("$ce-cat"), CountOption::Count(10));
+        match read(client, request).await {
+            Err(status) if status.code() == Code::Unavailable => tokio::task::yield_now().await,
+            records => return records.unwrap(),
+        }
+    }
 }
 
 #[tokio::test]
@@ -209,3 +224,54 @@ async fn a_persistent_subscription_to_a_category_gets_old_and_new_events() {
     }
     server.shutdown().await;
 }
+
+/// The database, with a lock that lets nobody else write.
+fn locked(db: &Path) -> Connection {
+    let lock = Connection::open(db.join("events.db")).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    lock
+}
+
+#[tokio::test]
+async fn a_server_answers_while_it_makes_the_links_of_what_was_written_before() {
+    let db = tempfile::tempdir().unwrap();
+    let process = Process::start(db.path()).await;
+    let mut client = connect(&process.address).await;
+    let events = vec![event(&new_id(), "one"), event(&new_id(), "two")];
+    append(&mut client, "cat-1", any(), events).await.unwrap();
+    process.kill().await;
+
+    let lock = locked(db.path());
+    let links = OsStr::new("--system-projections");
+    let process = Process::start_under(Command::new(EXECUTABLE), db.path(), &[links]).await;
+    let health = http_1_at(&process.address, LIVE, b"").await;
+    assert!(health.starts_with("HTTP/1.1 200 "), "{health}");
+    assert!(health.contains("0 of 2"), "{health}");
+    let mut client = connect(&process.address).await;
+    assert_eq!(read_stream(&mut client, "cat-1").await.len(), 2);
+    for count in [CountOption::Count(10), for_ever()] {
+        let request = read_request(from_start("$ce-cat"), count);
+        let status = soon("the refusal", read(&mut client, request)).await;
+        let status = status.unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable);
+        assert!(status.message().contains("0 of 2"), "{status:?}");
+    }
+    drop(lock);
+    soon("the links", async {
+        while !http_1_at(&process.address, LIVE, b"")
+            .await
+            .starts_with("HTTP/1.1 204 ")
+        {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let three = vec![event(&new_id(), "three")];
+    append(&mut client, "cat-1", any(), three).await.unwrap();
+    let links = read_stream(&mut client, "$ce-cat").await;
+    let links: Vec<_> = links.iter().map(|link| &link.data[..]).collect();
+    assert_eq!(links, [b"0@cat-1", b"1@cat-1", b"2@cat-1"]);
+    process.kill().await;
+}
+
+const LIVE: &str = "GET /health/live HTTP/1.1\r\nHost: x";

@@ -1,5 +1,6 @@
 //! The answers of a session: each names the append that it is for.
 
+use bytes::Bytes;
 use prost::Message;
 
 use super::super::proposed::{MOST_DATA, Refused};
@@ -8,6 +9,7 @@ use crate::access::Denied;
 use crate::append_rules::Expected;
 use crate::event::Position;
 use crate::storage::{Outcome, Receipt, StorageFailed};
+use crate::stream_name::StreamName;
 use crate::wire::google::rpc::{Code, Status};
 use crate::wire::shared::wrong_expected_version::{
     CurrentStreamRevisionOption, ExpectedStreamPositionOption,
@@ -25,11 +27,16 @@ pub(super) struct Recipient {
 }
 
 impl Recipient {
+    /// The name is copied: a slice of a message keeps all of it in memory. One that is too long is not kept.
     pub(super) fn new(correlation_id: Option<shared::Uuid>, options: Option<&Options>) -> Self {
-        let stream_identifier = options.and_then(|options| options.stream_identifier.clone());
+        let identifier = options.and_then(|options| options.stream_identifier.as_ref());
+        let name = identifier.map(|identifier| &identifier.stream_name);
+        let name = name.filter(|name| name.len() <= StreamName::LONGEST);
         Self {
             correlation_id,
-            stream_identifier,
+            stream_identifier: name.map(|name| StreamIdentifier {
+                stream_name: Bytes::copy_from_slice(name),
+            }),
         }
     }
 }

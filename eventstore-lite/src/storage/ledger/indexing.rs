@@ -1,10 +1,12 @@
 //! The links of system streams: made in the transaction of the event that they link to, or, for events of
-//! before, when a server starts that is to make them.
+//! before, step by step after the start of a server that is to make them.
 //!
 //! Invariant: events up to `log.linked` have all their links, each once; later ones have none.
 
 #[cfg(test)]
 mod tests;
+
+use std::collections::HashSet;
 
 use rusqlite::Result;
 
@@ -19,24 +21,18 @@ const MOST_EVENTS: usize = 1024;
 const MOST_BYTES: usize = 1024 * 1024;
 
 impl Ledger {
-    /// Makes links from now on, after those of the events that have none yet.
-    pub(in crate::storage) fn make_links(&mut self) -> Result<()> {
+    /// Up to where links are made. If that is the end, they are from now on made with their events.
+    pub(in crate::storage) fn linked(&mut self) -> Result<Position> {
         let linked = self
             .connection
             .query_row("SELECT linked FROM log", [], |row| row.get(0))?;
-        let mut linked = Position::from_sql(linked);
-        if linked < self.head {
-            tracing::info!("system streams are brought up to date");
-        }
-        while linked < self.head {
-            linked = self.catch_up(linked)?;
-        }
-        self.makes_links = true;
-        Ok(())
+        let linked = Position::from_sql(linked);
+        self.makes_links = linked >= self.head;
+        Ok(linked)
     }
 
-    /// Makes the links of events after `linked`; returns up to where all are made.
-    fn catch_up(&mut self, linked: Position) -> Result<Position> {
+    /// Makes the links of some events after `linked`, and returns the streams that have more now.
+    pub(in crate::storage) fn catch_up(&mut self, linked: Position) -> Result<HashSet<StreamName>> {
         self.begin()?;
         let head = self.head;
         let events = self.events_after(linked)?;
@@ -59,8 +55,7 @@ impl Ledger {
         }
         self.connection
             .execute("UPDATE log SET linked = ?1", [linked.to_sql()])?;
-        self.commit()?;
-        Ok(linked)
+        Ok(self.commit()?.0)
     }
 
     fn events_after(&self, position: Position) -> Result<Vec<RecordedEvent>> {

@@ -125,7 +125,10 @@ impl Course<'_> {
     async fn cut_journal(&self) -> std::result::Result<(), Cut> {
         let mut pause = SHORTEST_PAUSE;
         let cut = || async {
-            let writer = &self.storage.writer;
+            let Storage {
+                readers, writer, ..
+            } = self.storage;
+            let _quiet = readers.places().quiet().await?;
             let cut = writer.between_groups(|ledger| pages::cut_journal(ledger.connection()));
             cut.await
         };

@@ -1,6 +1,7 @@
 //! Random streams, read before and after a scavenge; and what is left in the files.
 
 use std::path::Path;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -519,6 +520,39 @@ async fn a_read_of_the_past_delays_the_end_of_a_scavenge_and_no_write() {
     assert!(scavenge.is_running() && found(folder.path(), "canary") > 0);
     drop(past);
     assert_eq!(scavenge.ended().await.ended, Some(Ended::Completed));
+    assert_eq!(found(folder.path(), "canary"), 0);
+}
+
+#[tokio::test]
+async fn a_read_that_comes_while_a_scavenge_waits_for_others_does_not_delay_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = open(&folder);
+    let event = new_event("happened", b"canary".to_vec());
+    append(&storage, "s", vec![event]).await;
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let mut past = Box::pin(storage.readers.run(move |past| {
+        past.query_row("SELECT 1 FROM events", [], |_| Ok(()))?;
+        assert!(ended.recv().is_err());
+        Ok(())
+    }));
+    assert!(futures::poll!(&mut past).is_pending());
+    write(&storage, "s", Expected::Any, Change::Tombstone).await;
+    let deadline = Duration::from_mins(1);
+    let course = async {
+        let mut scavenge = Box::pin(scavenge(&storage));
+        while !storage.readers.places().are_taken() {
+            assert!(futures::poll!(&mut scavenge).is_pending());
+            tokio::task::yield_now().await;
+        }
+        let mut next = Box::pin(storage.readers.run(|_| Ok(())));
+        assert!(futures::poll!(&mut next).is_pending());
+        drop(end);
+        past.await.unwrap();
+        let (scavenge, next) = tokio::join!(scavenge, next);
+        assert_eq!(scavenge.ended, Some(Ended::Completed));
+        next.unwrap();
+    };
+    tokio::time::timeout(deadline, course).await.unwrap();
     assert_eq!(found(folder.path(), "canary"), 0);
 }
 

@@ -50,11 +50,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..40)
 }
 
-fn open(folder: &TempDir, system_projections: bool) -> Arc<Storage> {
+async fn open(folder: &TempDir, system_projections: bool) -> Arc<Storage> {
     let mut config = Config::new(folder.path());
     config.unsafe_disable_flush_to_disk = true;
     config.system_projections = system_projections;
-    Arc::new(Storage::open(&config).unwrap())
+    let storage = Arc::new(Storage::open(&config).unwrap());
+    storage.make_links(&CancellationToken::new()).await;
+    storage
 }
 
 fn event(event_type: &str, data: &str, metadata: String) -> NewEvent {
@@ -212,13 +214,13 @@ async fn is_resolved(storage: &Storage, resolved: &ResolvedEvent) -> Result<(), 
 
 async fn check(steps: &[Step]) -> Result<(), TestCaseError> {
     let folder = tempfile::tempdir().unwrap();
-    let (mut storage, mut on) = (open(&folder, false), false);
+    let (mut storage, mut on) = (open(&folder, false).await, false);
     let mut ever = BTreeMap::new();
     for step in steps {
         if let Step::Restart(next) = step {
             storage.close().await;
             on = *next;
-            storage = open(&folder, on);
+            storage = open(&folder, on).await;
         } else if on || !matches!(step, Step::Scavenge) {
             // What is removed while there are no links never gets any.
             make(&storage, step).await;
@@ -226,7 +228,7 @@ async fn check(steps: &[Step]) -> Result<(), TestCaseError> {
         ever.extend(log(&storage).await.into_iter().map(|e| (e.position.0, e)));
     }
     storage.close().await;
-    storage = open(&folder, true);
+    storage = open(&folder, true).await;
     let model = model(ever.into_values());
     for name in ["$streams", "$ce-cat", "$ce-dog", "$category-cat"]
         .into_iter()
@@ -266,7 +268,7 @@ fn revisions(events: &[ResolvedEvent]) -> Vec<u64> {
 #[tokio::test]
 async fn without_system_projections_nothing_is_linked() {
     let folder = tempfile::tempdir().unwrap();
-    let storage = open(&folder, false);
+    let storage = open(&folder, false).await;
     append(&storage, "cat-1", 3).await;
     storage.close().await;
     let connection = Connection::open(schema::file(folder.path())).unwrap();
@@ -279,7 +281,7 @@ async fn without_system_projections_nothing_is_linked() {
 #[tokio::test]
 async fn a_system_stream_can_be_limited_deleted_and_written_to() {
     let folder = tempfile::tempdir().unwrap();
-    let storage = open(&folder, true);
+    let storage = open(&folder, true).await;
     let all = async || revisions(&read(&storage, "$ce-cat", Direction::Forwards).await);
     append(&storage, "cat-1", 3).await;
     append(&storage, "$ce-cat", 1).await;
@@ -308,7 +310,7 @@ async fn a_system_stream_can_be_limited_deleted_and_written_to() {
 #[tokio::test]
 async fn an_event_of_its_own_type_in_the_stream_of_the_type_is_linked_after_itself() {
     let folder = tempfile::tempdir().unwrap();
-    let storage = open(&folder, true);
+    let storage = open(&folder, true).await;
     append(&storage, "$et-happened", 2).await;
     let records = read(&storage, "$et-happened", Direction::Forwards).await;
     assert_eq!(revisions(&records), [0, 1, 2, 3]);
@@ -319,7 +321,7 @@ async fn an_event_of_its_own_type_in_the_stream_of_the_type_is_linked_after_itse
 #[tokio::test]
 async fn a_link_stays_when_a_scavenge_removes_its_target() {
     let folder = tempfile::tempdir().unwrap();
-    let storage = open(&folder, true);
+    let storage = open(&folder, true).await;
     append(&storage, "cat-1", 2).await;
     change(&storage, "cat-1", Change::Tombstone).await;
     let before = read(&storage, "$ce-cat", Direction::Forwards).await;
@@ -333,7 +335,7 @@ async fn a_link_stays_when_a_scavenge_removes_its_target() {
 #[tokio::test]
 async fn a_link_to_a_link_resolves_to_it() {
     let folder = tempfile::tempdir().unwrap();
-    let storage = open(&folder, true);
+    let storage = open(&folder, true).await;
     append(&storage, "cat-1", 2).await;
     let link = event(LINK, "1@$ce-cat", String::new());
     change(&storage, "links", Change::Append(vec![link])).await;
@@ -355,7 +357,7 @@ async fn damaged_links_are_found() {
     ];
     for (damage, told) in damages {
         let folder = tempfile::tempdir().unwrap();
-        let storage = open(&folder, true);
+        let storage = open(&folder, true).await;
         append(&storage, "cat-1", 3).await;
         storage.close().await;
         let connection = Connection::open(schema::file(folder.path())).unwrap();
@@ -368,7 +370,7 @@ async fn damaged_links_are_found() {
 /// How many instructions SQLite executes for pages of `$ce-cat` in the middle of so many links.
 async fn steps_to_read(links: u64) -> [u64; 3] {
     let folder = tempfile::tempdir().unwrap();
-    let storage = open(&folder, true);
+    let storage = open(&folder, true).await;
     for _ in 0..links / 64 {
         append(&storage, "cat-1", 32).await;
         append(&storage, "cat-2", 32).await;
@@ -420,17 +422,18 @@ async fn a_page_of_a_system_stream_costs_no_more_where_there_are_more_links() {
 #[tokio::test]
 async fn links_whose_making_is_cut_are_made_once() {
     let folder = tempfile::tempdir().unwrap();
-    let storage = open(&folder, false);
+    let storage = open(&folder, false).await;
     for _ in 0..5 {
         append(&storage, "cat-1", MOST_EVENTS / 2).await;
     }
     let head = *storage.head().borrow();
     storage.close().await;
     let mut ledger = Ledger::open(schema::open_writer(folder.path(), false).unwrap()).unwrap();
-    let linked = ledger.catch_up(Position::START).unwrap();
+    ledger.catch_up(Position::START).unwrap();
+    let linked = ledger.linked().unwrap();
     assert!(Position::START < linked && linked < head);
     drop(ledger);
-    let storage = open(&folder, true);
+    let storage = open(&folder, true).await;
     append(&storage, "cat-1", 1).await;
     storage.close().await;
     let connection = Connection::open(schema::file(folder.path())).unwrap();

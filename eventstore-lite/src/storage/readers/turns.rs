@@ -1,0 +1,73 @@
+//! Two readers that take turns, so that one of them always reads a state of the past.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+
+use tokio::task::JoinSet;
+
+use super::Readers;
+
+#[derive(Default)]
+struct State {
+    ended: AtomicBool,
+    /// How many reads each of the two has begun.
+    begun: [AtomicU64; 2],
+}
+
+pub(in crate::storage) struct Turns {
+    state: Arc<State>,
+    readers: JoinSet<()>,
+}
+
+impl Turns {
+    /// Ends the reads, and returns how many there were.
+    pub(in crate::storage) async fn end(mut self) -> u64 {
+        self.state.ended.store(true, SeqCst);
+        while let Some(ended) = self.readers.join_next().await {
+            ended.unwrap();
+        }
+        self.state
+            .begun
+            .iter()
+            .map(|begun| begun.load(SeqCst))
+            .sum()
+    }
+}
+
+/// Starts them; when this returns the first has begun to read.
+pub(in crate::storage) async fn take(readers: &Arc<Readers>) -> Turns {
+    let state = Arc::<State>::default();
+    let mut tasks = JoinSet::new();
+    for number in [0, 1] {
+        let (readers, shared) = (Arc::clone(readers), Arc::clone(&state));
+        tasks.spawn(async move {
+            while !shared.ended.load(SeqCst) {
+                read(&readers, number, &shared).await;
+            }
+        });
+        while state.begun[number].load(SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    Turns {
+        state,
+        readers: tasks,
+    }
+}
+
+/// A read that ends when the other reader has begun its next, or must wait to begin.
+async fn read(readers: &Arc<Readers>, number: usize, state: &Arc<State>) {
+    let (places, state) = (readers.places.clone(), Arc::clone(state));
+    let read = readers.run(move |connection| {
+        connection.query_row("SELECT head FROM log", [], |_| Ok(()))?;
+        let other = &state.begun[1 - number];
+        let before = other.load(SeqCst);
+        state.begun[number].fetch_add(1, SeqCst);
+        let others_may_begin = || !places.are_taken() && !state.ended.load(SeqCst);
+        while other.load(SeqCst) == before && others_may_begin() {
+            std::thread::yield_now();
+        }
+        Ok(())
+    });
+    read.await.unwrap();
+}
