@@ -30,12 +30,13 @@ pub(crate) fn backup(folder: &Path, file: &Path, replace: bool) -> Result<()> {
     flush_entries(&[parent.to_owned()])
 }
 
-/// Puts a backup, of this layout or an older one, in the place of the database in `folder`.
+/// Puts a backup, of this layout or an older one, in the place of the database in `folder`. Returns what did not agree
+/// with the events of the backup, of what is derived from them.
 ///
 /// # Errors
 /// If the backup is damaged; if a server uses the folder; if it has a database that is not to be replaced.
 /// After all of these the folder has what it had.
-pub(crate) fn restore(file: &Path, folder: &Path, replace: bool) -> Result<()> {
+pub(crate) fn restore(file: &Path, folder: &Path, replace: bool) -> Result<Vec<String>> {
     let source = schema::inspect(file);
     let source = source.with_context(|| format!("opening the backup {}", file.display()))?;
     let taken = Folder::take(folder)?;
@@ -47,7 +48,7 @@ pub(crate) fn restore(file: &Path, folder: &Path, replace: bool) -> Result<()> {
         );
     }
     let copy = copy_into(&source, folder)?;
-    bring_up_to_date(copy.path())
+    let findings = bring_up_to_date(copy.path())
         .with_context(|| format!("checking the backup {}", file.display()))?;
     copy.as_file().sync_all().context("flushing the copy")?;
     // A log of the database that goes must never be applied to the one that comes.
@@ -58,13 +59,14 @@ pub(crate) fn restore(file: &Path, folder: &Path, replace: bool) -> Result<()> {
     }
     taken.flush_entries()?;
     copy.persist(&database)?;
-    taken.flush_entries()
+    taken.flush_entries()?;
+    Ok(findings)
 }
 
-fn bring_up_to_date(copy: &Path) -> Result<(), Unusable> {
+fn bring_up_to_date(copy: &Path) -> Result<Vec<String>, Unusable> {
     let mut connection = Connection::open(copy)?;
     migrations::migrate(&mut connection, MIGRATIONS)?;
-    integrity::check_everything(&connection)
+    integrity::check_and_mend(&connection)
 }
 
 fn remove(file: &Path) -> Result<()> {
