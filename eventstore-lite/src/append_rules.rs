@@ -30,6 +30,8 @@ pub(crate) trait History {
     fn revision_of(&self, id: Uuid) -> Result<Option<u64>, Self::Error>;
     /// The id of the event at a revision.
     fn id_at(&self, revision: u64) -> Result<Option<Uuid>, Self::Error>;
+    /// Whether the event at a revision can still be read.
+    fn is_visible(&self, revision: u64) -> Result<bool, Self::Error>;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,17 +67,32 @@ pub(crate) fn decide<H: History>(
     }
 }
 
-/// Without an expected revision only the ids tell a retry from a new append.
+/// Without an expected revision only the ids tell a retry from a new append. Events that cannot be read any more are
+/// written again, so that what is answered with success can be read.
 fn decide_by_ids<H: History>(ids: &[Uuid], history: &H) -> Result<Decision, H::Error> {
-    let mut decision = Decision::Write;
-    for id in ids {
-        match (history.revision_of(*id)?, decision) {
-            (Some(revision), _) => decision = Decision::AlreadyWritten(revision),
-            (None, Decision::Write) => return Ok(Decision::Write),
-            (None, _) => return Ok(Decision::WrongRevision),
-        }
+    let Some((first, others)) = ids.split_first() else {
+        return Ok(Decision::Write);
+    };
+    let Some(mut last) = history.revision_of(*first)? else {
+        return Ok(Decision::Write);
+    };
+    let otherwise = if history.is_visible(last)? {
+        Decision::WrongRevision
+    } else {
+        Decision::Write
+    };
+    for id in others {
+        let Some(revision) = history.revision_of(*id)? else {
+            return Ok(otherwise);
+        };
+        last = revision;
     }
-    Ok(decision)
+    let is_there = history.is_visible(last)?;
+    Ok(if is_there {
+        Decision::AlreadyWritten(last)
+    } else {
+        otherwise
+    })
 }
 
 /// The events are to be numbered from `first` on. Where that is not the stream's end, they are either what

@@ -83,9 +83,13 @@ impl Model {
             .iter()
             .map(|id| self.ids.iter().rposition(|other| other == id))
             .collect();
+        let is_there = |number: usize| !self.deleted && number >= self.hidden;
         match known[..] {
             [] | [None, ..] => Verdict::New,
-            [.., Some(last)] if known.iter().all(Option::is_some) => Verdict::Again(last),
+            [.., Some(last)] if known.iter().all(Option::is_some) && is_there(last) => {
+                Verdict::Again(last)
+            }
+            [Some(first), ..] if !is_there(first) => Verdict::New,
             _ => Verdict::Wrong,
         }
     }
