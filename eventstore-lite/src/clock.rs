@@ -8,6 +8,26 @@ use time::format_description::well_known::Rfc3339;
 /// Ticks in a second.
 pub(crate) const TICKS_PER_SECOND: i64 = 10_000_000;
 
+/// What a writer has its time from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Clock {
+    System,
+    /// It stands.
+    #[cfg(test)]
+    At(i64),
+}
+
+impl Clock {
+    /// The time now, in ticks.
+    pub(crate) fn now(self) -> i64 {
+        match self {
+            Self::System => now(),
+            #[cfg(test)]
+            Self::At(ticks) => ticks,
+        }
+    }
+}
+
 /// The time now, in ticks; 0 before 1970.
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
 pub(crate) fn now() -> i64 {

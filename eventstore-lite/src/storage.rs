@@ -6,6 +6,8 @@
 
 mod catalog;
 mod checkpoints;
+#[cfg(test)]
+mod clocks;
 mod copy;
 #[cfg(test)]
 mod cost;

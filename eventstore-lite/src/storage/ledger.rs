@@ -14,15 +14,29 @@ use rusqlite::{Connection, Result};
 use uuid::Uuid;
 
 use super::rows::{self, Place, Stream, Written};
-use super::{Change, Outcome, Write};
+use super::{Change, Outcome, Write, records};
 use crate::append_rules::{Decision, decide};
-use crate::clock;
+use crate::clock::{self, Clock, TICKS_PER_SECOND};
 use crate::event::{NewEvent, Position, RecordedEvent, STREAM_DELETED, TOMBSTONE_REVISION};
 use crate::retention;
 use crate::stream_name::StreamName;
 
 /// How many streams are remembered between transactions.
 const REMEMBERED_STREAMS: usize = 50_000;
+
+/// An event that was created later than now, by more than this, shows that the clock was wrong, or is.
+const FAR_AHEAD: i64 = 60 * TICKS_PER_SECOND;
+
+fn warn_if_ahead(last: i64, now: i64) {
+    let ahead = last.saturating_sub(now);
+    if ahead > FAR_AHEAD {
+        let seconds = ahead / TICKS_PER_SECOND;
+        tracing::warn!(
+            seconds,
+            "the last event was created ahead of the clock: the clock was wrong then, or is now"
+        );
+    }
+}
 
 pub(super) struct Ledger {
     connection: Connection,
@@ -34,8 +48,11 @@ pub(super) struct Ledger {
     /// The last position given out, and the last one that is committed.
     head: Position,
     committed: Position,
-    /// `created` never goes back, whatever the clock does: `$maxAge` relies on it.
+    clock: Clock,
+    /// The time of this transaction, of the last event, and the latest of all events.
     created: i64,
+    last: i64,
+    latest: i64,
     /// Whether system streams link to what is written.
     makes_links: bool,
 }
@@ -45,8 +62,10 @@ impl Ledger {
         let one = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
         let head = Position::from_sql(one("SELECT head FROM log")?);
         let next_stream = one("SELECT coalesce(max(id), 0) + 1 FROM streams")?;
-        let created =
+        let last =
             one("SELECT coalesce((SELECT created FROM events ORDER BY position DESC LIMIT 1), 0)")?;
+        let latest = last.max(one("SELECT latest FROM log")?);
+        warn_if_ahead(last, clock::now());
         Ok(Self {
             connection,
             streams: HashMap::new(),
@@ -55,7 +74,10 @@ impl Ledger {
             next_stream,
             head,
             committed: head,
-            created,
+            clock: Clock::System,
+            created: 0,
+            last,
+            latest,
             makes_links: false,
         })
     }
@@ -65,7 +87,7 @@ impl Ledger {
     }
 
     pub(super) fn begin(&mut self) -> Result<()> {
-        self.created = self.created.max(clock::now());
+        self.created = self.clock.now();
         self.connection.execute_batch("BEGIN IMMEDIATE")
     }
 
@@ -76,9 +98,9 @@ impl Ledger {
         }
         if self.head != self.committed {
             let mut statement = self.connection.prepare_cached(
-                "UPDATE log SET head = ?1, linked = CASE WHEN ?2 THEN ?1 ELSE linked END",
+                "UPDATE log SET head = ?1, linked = CASE WHEN ?2 THEN ?1 ELSE linked END, latest = ?3",
             )?;
-            statement.execute((self.head.to_sql(), self.makes_links))?;
+            statement.execute((self.head.to_sql(), self.makes_links, self.latest))?;
         }
         self.connection.execute_batch("COMMIT")?;
         self.committed = self.head;
@@ -101,6 +123,11 @@ impl Ledger {
         self.connection.execute_batch("ROLLBACK")
     }
 
+    #[cfg(test)]
+    pub(super) fn set_clock(&mut self, clock: Clock) {
+        self.clock = clock;
+    }
+
     /// For work between transactions that touches neither streams nor the last position.
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
@@ -118,19 +145,25 @@ impl Ledger {
         let stream = self.stream(&write.stream)?;
         let ids: Vec<Uuid> = write.change.ids().collect();
         let mut state = stream.state(&write.stream);
-        state.tombstoned |= self.is_metastream_of_tombstoned(&write.stream)?;
+        // As in the real server, metadata of a tombstoned stream is still taken where there was metadata before.
+        let is_more = matches!(write.change, Change::Append(_)) && stream.last.is_some();
+        state.tombstoned |= !is_more && self.is_metastream_of_tombstoned(&write.stream)?;
+        let retention = stream.retention(&write.stream);
         let history = Written {
             connection: &self.connection,
             stream: stream.id,
+            first: retention.first_visible(stream.last.unwrap_or(0)),
+            oldest: retention.oldest_visible(self.created).unwrap_or(i64::MIN),
         };
         match decide(write.expected, &state, &ids, &history)? {
             Decision::StreamDeleted => Ok(Outcome::StreamDeleted(write.stream.clone())),
             Decision::WrongRevision => Ok(Outcome::WrongRevision {
                 current: stream.last,
             }),
-            Decision::AlreadyWritten(revision) => {
-                self.already_written(&write.stream, &stream, revision)
-            }
+            Decision::AlreadyWritten(revision) => Ok(Outcome::Written {
+                revision: Some(revision),
+                position: history.visible_at(revision)?,
+            }),
             Decision::Write => self.write(write),
         }
     }
@@ -141,24 +174,6 @@ impl Ledger {
             Change::SoftDelete => self.soft_delete(&write.stream),
             Change::Tombstone => self.tombstone(&write.stream),
         }
-    }
-
-    /// The place of what was written before, if it can still be seen.
-    fn already_written(
-        &self,
-        name: &StreamName,
-        stream: &Stream,
-        revision: u64,
-    ) -> Result<Outcome> {
-        let retention = stream.retention(name);
-        let event = rows::event_at_revision(&self.connection, stream.id, revision)?;
-        let oldest = retention.oldest_visible(self.created).unwrap_or(i64::MIN);
-        let first = retention.first_visible(stream.last.unwrap_or(0));
-        let visible = event.filter(|event| revision >= first && event.created >= oldest);
-        Ok(Outcome::Written {
-            revision: Some(revision),
-            position: visible.map(|event| event.position),
-        })
     }
 
     /// Appends, and undeletes the stream, or the stream that this one is the metadata of. An append of
@@ -185,7 +200,8 @@ impl Ledger {
     }
 
     fn soft_delete(&mut self, name: &StreamName) -> Result<Outcome> {
-        if self.stream(name)?.last.is_none() {
+        let stream = self.stream(name)?;
+        if stream.last.is_none() && !stream.has_metadata {
             return Ok(Outcome::WrongRevision { current: None });
         }
         let metastream = name.metastream();
@@ -224,6 +240,7 @@ impl Ledger {
     fn append_event(&mut self, name: &StreamName, event: &NewEvent) -> Result<()> {
         let mut stream = self.stream(name)?;
         let revision = stream.last.map_or(0, |last| last + 1);
+        stream.disordered = self.is_disordered(name, &stream, self.created)?;
         let place = self.insert(name, (stream.id, revision), event)?;
         stream.last = Some(revision);
         self.change(name, stream);
@@ -237,6 +254,9 @@ impl Ledger {
         event: &NewEvent,
     ) -> Result<Place> {
         self.head = self.head.next();
+        warn_if_ahead(self.last, self.created);
+        self.last = self.created;
+        self.latest = self.latest.max(self.created);
         let place = Place {
             position: self.head,
             stream,
@@ -246,6 +266,18 @@ impl Ledger {
         rows::insert_event(&self.connection, place, event)?;
         self.written.push(rows::recorded(name, place, event));
         Ok(place)
+    }
+
+    /// Whether the records of the stream are not in the order of their times, with a next one of this time.
+    fn is_disordered(&self, name: &StreamName, stream: &Stream, created: i64) -> Result<bool> {
+        let Some(last) = stream
+            .last
+            .filter(|_| created < self.latest && !stream.disordered)
+        else {
+            return Ok(stream.disordered);
+        };
+        let before = records::created_at(&self.connection, (name, stream.id), last)?;
+        Ok(before.is_some_and(|before| before > created))
     }
 
     fn change(&mut self, name: &StreamName, stream: Stream) {
