@@ -30,8 +30,9 @@ pub(crate) trait History {
     fn revision_of(&self, id: Uuid) -> Result<Option<u64>, Self::Error>;
     /// The id of the event at a revision.
     fn id_at(&self, revision: u64) -> Result<Option<Uuid>, Self::Error>;
-    /// Whether the event at a revision can still be read.
-    fn is_visible(&self, revision: u64) -> Result<bool, Self::Error>;
+    /// Whether an append of this id, which was written at this revision, is a retry of that: the event can still be
+    /// read, or the stream was soft-deleted so lately that its append is remembered.
+    fn is_retry(&self, id: Uuid, revision: u64) -> Result<bool, Self::Error>;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,29 +68,31 @@ pub(crate) fn decide<H: History>(
     }
 }
 
-/// Without an expected revision only the ids tell a retry from a new append. Events that cannot be read any more are
-/// written again, so that what is answered with success can be read.
+/// Without an expected revision only the ids tell a retry from a new append. Where nothing else is remembered, events
+/// that cannot be read any more are written again.
 fn decide_by_ids<H: History>(ids: &[Uuid], history: &H) -> Result<Decision, H::Error> {
     let Some((first, others)) = ids.split_first() else {
         return Ok(Decision::Write);
     };
-    let Some(mut last) = history.revision_of(*first)? else {
+    let Some(revision) = history.revision_of(*first)? else {
         return Ok(Decision::Write);
     };
-    let otherwise = if history.is_visible(last)? {
+    let otherwise = if history.is_retry(*first, revision)? {
         Decision::WrongRevision
     } else {
         Decision::Write
     };
+    let mut last = (*first, revision);
     for id in others {
         let Some(revision) = history.revision_of(*id)? else {
             return Ok(otherwise);
         };
-        last = revision;
+        last = (*id, revision);
     }
-    let is_there = history.is_visible(last)?;
-    Ok(if is_there {
-        Decision::AlreadyWritten(last)
+    let (id, revision) = last;
+    let is_retry = history.is_retry(id, revision)?;
+    Ok(if is_retry {
+        Decision::AlreadyWritten(revision)
     } else {
         otherwise
     })

@@ -5,6 +5,7 @@
 
 mod indexing;
 mod metadata;
+mod recent_ids;
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -13,30 +14,18 @@ use bytes::Bytes;
 use rusqlite::{Connection, Result};
 use uuid::Uuid;
 
+pub(super) use recent_ids::RecentIds;
+
 use super::rows::{self, Place, Stream, Written};
 use super::{Change, Outcome, Write, records};
 use crate::append_rules::{Decision, decide};
-use crate::clock::{self, Clock, TICKS_PER_SECOND};
+use crate::clock::{self, Clock};
 use crate::event::{NewEvent, Position, RecordedEvent, STREAM_DELETED, TOMBSTONE_REVISION};
 use crate::retention;
 use crate::stream_name::StreamName;
 
 /// How many streams are remembered between transactions.
 const REMEMBERED_STREAMS: usize = 50_000;
-
-/// An event that was created later than now, by more than this, shows that the clock was wrong, or is.
-const FAR_AHEAD: i64 = 60 * TICKS_PER_SECOND;
-
-fn warn_if_ahead(last: i64, now: i64) {
-    let ahead = last.saturating_sub(now);
-    if ahead > FAR_AHEAD {
-        let seconds = ahead / TICKS_PER_SECOND;
-        tracing::warn!(
-            seconds,
-            "the last event was created ahead of the clock: the clock was wrong then, or is now"
-        );
-    }
-}
 
 pub(super) struct Ledger {
     connection: Connection,
@@ -53,6 +42,7 @@ pub(super) struct Ledger {
     created: i64,
     last: i64,
     latest: i64,
+    recent_ids: RecentIds,
     /// Whether system streams link to what is written.
     makes_links: bool,
 }
@@ -65,7 +55,7 @@ impl Ledger {
         let last =
             one("SELECT coalesce((SELECT created FROM events ORDER BY position DESC LIMIT 1), 0)")?;
         let latest = last.max(one("SELECT latest FROM log")?);
-        warn_if_ahead(last, clock::now());
+        clock::warn_if_ahead(last, clock::now());
         Ok(Self {
             connection,
             streams: HashMap::new(),
@@ -78,6 +68,7 @@ impl Ledger {
             created: 0,
             last,
             latest,
+            recent_ids: RecentIds::default(),
             makes_links: false,
         })
     }
@@ -116,6 +107,7 @@ impl Ledger {
         self.streams.clear();
         self.changed.clear();
         self.written.clear();
+        self.recent_ids.forget();
         self.head = self.committed;
         if self.connection.is_autocommit() {
             return Ok(());
@@ -154,6 +146,7 @@ impl Ledger {
             stream: stream.id,
             first: retention.first_visible(stream.last.unwrap_or(0)),
             oldest: retention.oldest_visible(self.created).unwrap_or(i64::MIN),
+            remembered: state.soft_deleted.then_some(&self.recent_ids),
         };
         match decide(write.expected, &state, &ids, &history)? {
             Decision::StreamDeleted => Ok(Outcome::StreamDeleted(write.stream.clone())),
@@ -243,6 +236,7 @@ impl Ledger {
         stream.disordered = self.is_disordered(name, &stream, self.created)?;
         let place = self.insert(name, (stream.id, revision), event)?;
         stream.last = Some(revision);
+        self.recent_ids.note(event.id, stream.id);
         self.change(name, stream);
         self.link(name, place, event)
     }
@@ -254,7 +248,7 @@ impl Ledger {
         event: &NewEvent,
     ) -> Result<Place> {
         self.head = self.head.next();
-        warn_if_ahead(self.last, self.created);
+        clock::warn_if_ahead(self.last, self.created);
         self.last = self.created;
         self.latest = self.latest.max(self.created);
         let place = Place {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Result, Row};
 use uuid::Uuid;
 
+use super::ledger::RecentIds;
 use crate::append_rules::{History, StreamState};
 use crate::event::{NewEvent, Position, RecordedEvent, revision_to_sql};
 use crate::retention::Retention;
@@ -238,6 +239,8 @@ pub(super) struct Written<'a> {
     /// Events before this revision cannot be read any more, nor those that were created before `oldest`.
     pub(super) first: u64,
     pub(super) oldest: i64,
+    /// Of a soft-deleted stream.
+    pub(super) remembered: Option<&'a RecentIds>,
 }
 
 impl Written<'_> {
@@ -275,7 +278,10 @@ impl History for Written<'_> {
         Ok(id.optional()?.map(Uuid::from_bytes))
     }
 
-    fn is_visible(&self, revision: u64) -> Result<bool> {
-        Ok(self.visible_at(revision)?.is_some())
+    fn is_retry(&self, id: Uuid, revision: u64) -> Result<bool> {
+        match self.remembered {
+            Some(ids) => Ok(ids.is_of(id, self.stream)),
+            None => Ok(self.visible_at(revision)?.is_some()),
+        }
     }
 }
