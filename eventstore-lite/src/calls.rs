@@ -99,3 +99,47 @@ impl Drop for Lasting {
         self.0.lasting.fetch_sub(1, Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Page;
+
+    fn calls() -> (Arc<Metrics>, Arc<Calls>) {
+        let metrics = Arc::new(Metrics::default());
+        let calls = Arc::new(Calls::new(Arc::clone(&metrics)));
+        (metrics, calls)
+    }
+
+    fn shows(metrics: &Metrics, line: &str) -> bool {
+        let mut page = Page::default();
+        metrics.write_to(&mut page);
+        page.into_text().lines().any(|found| found == line)
+    }
+
+    #[test]
+    fn a_connection_with_all_the_calls_that_it_may_have_is_counted() {
+        let (metrics, calls) = calls();
+        let open = || Arc::clone(&calls).open();
+        let mut all: Vec<_> = (1..MOST_CALLS).map(|_| open()).collect();
+        assert!(shows(&metrics, "eventstore_full_connections 0"));
+        all.push(open());
+        assert!(shows(&metrics, "eventstore_full_connections 1"));
+        all.pop();
+        assert!(shows(&metrics, "eventstore_full_connections 0"));
+        assert!(shows(
+            &metrics,
+            "eventstore_current_incoming_grpc_calls 1023"
+        ));
+    }
+
+    #[test]
+    fn a_place_that_is_left_can_be_taken_again() {
+        let (metrics, calls) = calls();
+        let mut all: Vec<_> = (0..MOST_LASTING).map(|_| calls.last().unwrap()).collect();
+        assert!(calls.last().is_none());
+        assert!(shows(&metrics, "eventstore_refused_subscriptions 1"));
+        all.pop();
+        assert!(calls.last().is_some());
+    }
+}

@@ -71,10 +71,11 @@ async fn page(storage: &Storage, stream: &str, direction: Direction) -> Vec<Reso
         limit: 100,
         resolve_links: true,
     };
-    match storage.read_stream(read).await.unwrap() {
-        StreamPage::Events { events, .. } => events,
-        page => panic!("{page:?}"),
-    }
+    let page = storage.read_stream(read).await.unwrap();
+    let StreamPage::Events { events, .. } = page else {
+        panic!("{page:?}");
+    };
+    events
 }
 
 /// What each kind of reader sees of the stream: forwards and backwards, as a new subscriber, and through links.
