@@ -30,6 +30,9 @@ pub(crate) trait History {
     fn revision_of(&self, id: Uuid) -> Result<Option<u64>, Self::Error>;
     /// The id of the event at a revision.
     fn id_at(&self, revision: u64) -> Result<Option<Uuid>, Self::Error>;
+    /// Whether an append of this id, which was written at this revision, is a retry of that: the event can still be
+    /// read, or the stream was soft-deleted so lately that its append is remembered.
+    fn is_retry(&self, id: Uuid, revision: u64) -> Result<bool, Self::Error>;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,17 +68,34 @@ pub(crate) fn decide<H: History>(
     }
 }
 
-/// Without an expected revision only the ids tell a retry from a new append.
+/// Without an expected revision only the ids tell a retry from a new append. Where nothing else is remembered, events
+/// that cannot be read any more are written again.
 fn decide_by_ids<H: History>(ids: &[Uuid], history: &H) -> Result<Decision, H::Error> {
-    let mut decision = Decision::Write;
-    for id in ids {
-        match (history.revision_of(*id)?, decision) {
-            (Some(revision), _) => decision = Decision::AlreadyWritten(revision),
-            (None, Decision::Write) => return Ok(Decision::Write),
-            (None, _) => return Ok(Decision::WrongRevision),
-        }
+    let Some((first, others)) = ids.split_first() else {
+        return Ok(Decision::Write);
+    };
+    let Some(revision) = history.revision_of(*first)? else {
+        return Ok(Decision::Write);
+    };
+    let otherwise = if history.is_retry(*first, revision)? {
+        Decision::WrongRevision
+    } else {
+        Decision::Write
+    };
+    let mut last = (*first, revision);
+    for id in others {
+        let Some(revision) = history.revision_of(*id)? else {
+            return Ok(otherwise);
+        };
+        last = (*id, revision);
     }
-    Ok(decision)
+    let (id, revision) = last;
+    let is_retry = history.is_retry(id, revision)?;
+    Ok(if is_retry {
+        Decision::AlreadyWritten(revision)
+    } else {
+        otherwise
+    })
 }
 
 /// The events are to be numbered from `first` on. Where that is not the stream's end, they are either what

@@ -8,6 +8,41 @@ use time::format_description::well_known::Rfc3339;
 /// Ticks in a second.
 pub(crate) const TICKS_PER_SECOND: i64 = 10_000_000;
 
+/// An event that was created later than now, by more than this, shows that the clock was wrong, or is.
+const FAR_AHEAD: i64 = 60 * TICKS_PER_SECOND;
+
+/// Logs it if the last event was created far ahead of the time now.
+pub(crate) fn warn_if_ahead(last: i64, now: i64) {
+    let ahead = last.saturating_sub(now);
+    if ahead > FAR_AHEAD {
+        let seconds = ahead / TICKS_PER_SECOND;
+        tracing::warn!(
+            seconds,
+            "the last event was created ahead of the clock: the clock was wrong then, or is now"
+        );
+    }
+}
+
+/// What a writer has its time from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Clock {
+    System,
+    /// It stands.
+    #[cfg(test)]
+    At(i64),
+}
+
+impl Clock {
+    /// The time now, in ticks.
+    pub(crate) fn now(self) -> i64 {
+        match self {
+            Self::System => now(),
+            #[cfg(test)]
+            Self::At(ticks) => ticks,
+        }
+    }
+}
+
 /// The time now, in ticks; 0 before 1970.
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
 pub(crate) fn now() -> i64 {

@@ -14,8 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 
+use crate::calls::{Calls, Peer};
 use crate::metrics::{Metrics, Open};
 
 /// How long to wait when a connection cannot be accepted, for want of file descriptors for example.
@@ -30,6 +31,7 @@ const MOST_SILENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Connection {
     stream: TcpStream,
     silence: Pin<Box<Sleep>>,
+    calls: Arc<Calls>,
     _permit: OwnedSemaphorePermit,
     _counted: Open,
 }
@@ -50,6 +52,7 @@ pub(crate) fn incoming(
                 Ok(Connection {
                     stream,
                     silence: Box::pin(tokio::time::sleep(MOST_SILENCE)),
+                    calls: Arc::new(Calls::new(Arc::clone(&metrics))),
                     _permit: permit,
                     _counted: Arc::clone(&metrics).connected(),
                 }),
@@ -137,10 +140,13 @@ impl AsyncWrite for Connection {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> Peer {
+        Peer {
+            tcp: self.stream.connect_info(),
+            calls: Arc::clone(&self.calls),
+        }
     }
 }
 

@@ -11,6 +11,7 @@
 
 mod access;
 mod append_rules;
+mod calls;
 mod checkpoints;
 pub mod cli;
 mod clock;

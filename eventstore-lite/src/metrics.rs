@@ -19,6 +19,9 @@ pub(crate) struct Metrics {
     refused_calls: AtomicU64,
     connections: AtomicU64,
     subscriptions: AtomicU64,
+    open_calls: AtomicU64,
+    full_connections: AtomicU64,
+    refused_subscriptions: AtomicU64,
     group_size: Histogram<SIZES>,
     flush_micros: Histogram<MICROS>,
 }
@@ -71,6 +74,24 @@ impl Metrics {
         Open::count(self, |metrics| &metrics.subscriptions)
     }
 
+    /// Counts a call until the guard is dropped.
+    pub(crate) fn call_opened(self: Arc<Self>) -> Open {
+        Open::count(self, |metrics| &metrics.open_calls)
+    }
+
+    /// A connection has as many calls open as it may, or no longer.
+    pub(crate) fn connection_is_full(&self, is_full: bool) {
+        if is_full {
+            self.full_connections.fetch_add(1, Relaxed);
+        } else {
+            self.full_connections.fetch_sub(1, Relaxed);
+        }
+    }
+
+    pub(crate) fn refused_subscription(&self) {
+        self.refused_subscriptions.fetch_add(1, Relaxed);
+    }
+
     pub(crate) fn write_to(&self, page: &mut Page) {
         let (read, written) = (&self.read, &self.written);
         page.family(
@@ -106,6 +127,7 @@ impl Metrics {
             "Catch-up subscriptions that are open.",
         )
         .sample("", self.subscriptions.load(Relaxed));
+        self.write_limits_to(page);
         page.family(
             "eventstore_writer_group_size",
             "histogram",
@@ -119,6 +141,28 @@ impl Metrics {
         );
         self.flush_micros
             .write_to(page, &MICRO_BOUNDS, MICROS_PER_SECOND);
+    }
+
+    /// How near connections are to what they may have.
+    fn write_limits_to(&self, page: &mut Page) {
+        page.family(
+            "eventstore_current_incoming_grpc_calls",
+            "gauge",
+            "Calls and HTTP requests that are open.",
+        )
+        .sample("", self.open_calls.load(Relaxed));
+        page.family(
+            "eventstore_full_connections",
+            "gauge",
+            "Connections with as many calls as one may have: their clients let the next ones wait.",
+        )
+        .sample("", self.full_connections.load(Relaxed));
+        page.family(
+            "eventstore_refused_subscriptions",
+            "counter",
+            "Subscriptions and sessions refused because their connection has as many as one may have.",
+        )
+        .sample("", self.refused_subscriptions.load(Relaxed));
     }
 }
 

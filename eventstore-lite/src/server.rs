@@ -13,6 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::service::Routes;
 
 use crate::access::{Door, Gate, guard};
+use crate::calls::{Bounded, MOST_CALLS};
 use crate::config::{Config, Security};
 use crate::http::{self, Site};
 use crate::node::Node;
@@ -24,8 +25,6 @@ use crate::{connection, grpc, tls, web};
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// How long open calls may take to end when the server stops.
 const GRACE: Duration = Duration::from_secs(3);
-/// How many calls one connection may have open.
-const MOST_CALLS: u32 = 512;
 /// How much a client may send ahead, per call and per connection.
 const CALL_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
@@ -82,8 +81,8 @@ impl Server {
         let incoming = tls::incoming(connections, acceptor, limits.connections);
         let routes = routes(&site, gate, &shutdown);
         let stopping = shutdown.clone().cancelled_owned();
-        let serving = builder().add_routes(routes);
-        let serving = serving.serve_with_incoming_shutdown(incoming, stopping);
+        let service = Bounded(routes.prepare());
+        let serving = builder().serve_with_incoming_shutdown(service, incoming, stopping);
         Ok(Self {
             address,
             is_guarded: site.is_guarded,

@@ -6,6 +6,8 @@
 
 mod catalog;
 mod checkpoints;
+#[cfg(test)]
+mod clocks;
 mod copies;
 mod copy;
 #[cfg(test)]

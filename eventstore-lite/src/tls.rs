@@ -18,8 +18,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 
+use crate::calls::Peer;
 use crate::connection::Connection;
 use crate::private_file;
 
@@ -141,9 +142,9 @@ impl AsyncWrite for Transport {
 }
 
 impl Connected for Transport {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> TcpConnectInfo {
+    fn connect_info(&self) -> Peer {
         match self {
             Self::Plain(stream) => stream.connect_info(),
             Self::Encrypted(stream) => stream.get_ref().0.connect_info(),

@@ -10,6 +10,9 @@ use crate::storage;
 
 /// Verify a backup and make it the database of a folder that no server uses.
 ///
+/// Damaged events are refused. What is derived from the events (limits, links, indexes) is told where it does not agree
+/// with them; limits and indexes are put right.
+///
 /// If it is interrupted, the folder has what it had or the backup, and nothing of both. Run it again to be sure.
 #[derive(Args)]
 pub(super) struct Options {
@@ -23,5 +26,9 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(options: &Options) -> Result<()> {
-    storage::restore(&options.file, &options.database.db, options.replace)
+    let findings = storage::restore(&options.file, &options.database.db, options.replace)?;
+    for finding in findings {
+        eprintln!("not as the events say: {finding}");
+    }
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! Append: options first, then events; all of them are written, or none.
 
+use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
 use super::proposed::Events;
@@ -22,7 +23,7 @@ use crate::wire::streams::{AppendReq, AppendResp};
 
 pub(super) async fn append(
     storage: &Storage,
-    caller: Caller,
+    (caller, deadline): (Caller, Option<Instant>),
     mut messages: Streaming<AppendReq>,
 ) -> Result<AppendResp, Status> {
     let first = messages
@@ -47,7 +48,7 @@ pub(super) async fn append(
         stream,
         expected,
         change,
-        deadline: None,
+        deadline,
     };
     caller.write(&write)?;
     let outcome = storage.write(write).await?;

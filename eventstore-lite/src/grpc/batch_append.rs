@@ -19,6 +19,7 @@ use super::proposed::{Events, Refused};
 use super::status;
 use crate::access::Caller;
 use crate::append_rules::Expected;
+use crate::calls::Lasting;
 use crate::clock::{self, TICKS_PER_SECOND};
 use crate::event_id;
 use crate::storage::{Change, Storage, Write};
@@ -39,46 +40,12 @@ const LONGEST_DEADLINE: Duration = Duration::from_hours(24);
 
 type Answer = Result<BatchAppendResp, Status>;
 
-/// Serves a session in two tasks of its own: one takes appends, the other answers them. So a client that does not read
-/// its answers holds back its own appends, and none that has begun to queue waits for it. When the server stops, the
-/// client is told so.
-pub(super) fn serve(
-    storage: &Arc<Storage>,
-    caller: Caller,
-    messages: Streaming<BatchAppendReq>,
-    shutdown: CancellationToken,
-) -> ReceiverStream<Answer> {
-    let (sender, receiver) = mpsc::channel(IN_FLIGHT);
-    let session = Session {
-        storage: Arc::clone(storage),
-        caller,
-        messages,
-        unfinished: HashMap::new(),
-    };
-    let (queue, queued) = mpsc::channel(1);
-    tokio::spawn(session.take(queue));
-    let answers = ReceiverStream::new(queued).map(|taken| async { Ok(taken?.answer().await) });
-    let mut answers = answers.buffer_unordered(IN_FLIGHT);
-    tokio::spawn(async move {
-        loop {
-            let answer = tokio::select! {
-                answer = answers.next() => answer,
-                () = sender.closed() => None,
-                () = shutdown.cancelled() => Some(Err(status::unavailable())),
-            };
-            let Some(answer) = answer else { return };
-            let is_last = answer.is_err();
-            if sender.send(answer).await.is_err() || is_last {
-                return;
-            }
-        }
-    });
-    ReceiverStream::new(receiver)
-}
-
-struct Session {
+/// A session of one client.
+pub(super) struct Session {
     storage: Arc<Storage>,
     caller: Caller,
+    /// Of the session, and so of each of its appends.
+    deadline: Option<Instant>,
     messages: Streaming<BatchAppendReq>,
     unfinished: HashMap<Uuid, Unfinished>,
 }
@@ -99,6 +66,51 @@ struct Target {
 }
 
 impl Session {
+    pub(super) fn new(
+        storage: &Arc<Storage>,
+        (caller, deadline): (Caller, Option<Instant>),
+        messages: Streaming<BatchAppendReq>,
+    ) -> Self {
+        Self {
+            storage: Arc::clone(storage),
+            caller,
+            deadline,
+            messages,
+            unfinished: HashMap::new(),
+        }
+    }
+
+    /// Serves a session in two tasks of its own: one takes appends, the other answers them. So a client that does not
+    /// read its answers holds back its own appends, and none that has begun to queue waits for it. When the server
+    /// stops, the client is told so.
+    pub(super) fn serve(
+        self,
+        lasting: Lasting,
+        shutdown: CancellationToken,
+    ) -> ReceiverStream<Answer> {
+        let (sender, receiver) = mpsc::channel(IN_FLIGHT);
+        let (queue, queued) = mpsc::channel(1);
+        tokio::spawn(self.take(queue));
+        let answers = ReceiverStream::new(queued).map(|taken| async { Ok(taken?.answer().await) });
+        let mut answers = answers.buffer_unordered(IN_FLIGHT);
+        tokio::spawn(async move {
+            let _lasting = lasting;
+            loop {
+                let answer = tokio::select! {
+                    answer = answers.next() => answer,
+                    () = sender.closed() => None,
+                    () = shutdown.cancelled() => Some(Err(status::unavailable())),
+                };
+                let Some(answer) = answer else { return };
+                let is_last = answer.is_err();
+                if sender.send(answer).await.is_err() || is_last {
+                    return;
+                }
+            }
+        });
+        ReceiverStream::new(receiver)
+    }
+
     /// Takes appends in the order in which they come; they are answered in any.
     async fn take(mut self, queue: mpsc::Sender<Result<Answering, Status>>) {
         loop {
@@ -120,7 +132,8 @@ impl Session {
             match message.and_then(|message| self.accept(message)) {
                 Ok(None) => {}
                 Ok(Some(complete)) => {
-                    return Some(Ok(complete.submit(&self.storage, self.caller).await));
+                    let call = (self.caller, self.deadline);
+                    return Some(Ok(complete.submit(&self.storage, call).await));
                 }
                 Err(status) => return Some(Err(status)),
             }
@@ -203,7 +216,11 @@ impl Unfinished {
         Ok(())
     }
 
-    async fn submit(self, storage: &Storage, caller: Caller) -> Answering {
+    async fn submit(
+        self,
+        storage: &Storage,
+        (caller, session): (Caller, Option<Instant>),
+    ) -> Answering {
         let Self {
             recipient,
             target,
@@ -221,7 +238,7 @@ impl Unfinished {
                 stream,
                 expected,
                 change,
-                deadline,
+                deadline: [deadline, session].into_iter().flatten().min(),
             };
             caller.write(&write)?;
             Ok(write)

@@ -1,5 +1,6 @@
 //! Delete (the stream can be begun again) and Tombstone (never again): one removal, in two sets of messages.
 
+use tokio::time::Instant;
 use tonic::Status;
 
 use super::status;
@@ -65,7 +66,11 @@ messages!(
 );
 
 impl Removal {
-    pub(super) async fn make(self, storage: &Storage, caller: Caller) -> Result<Removed, Status> {
+    pub(super) async fn make(
+        self,
+        storage: &Storage,
+        (caller, deadline): (Caller, Option<Instant>),
+    ) -> Result<Removed, Status> {
         let identifier = self.stream;
         let identifier =
             identifier.ok_or_else(|| status::invalid("`stream_identifier` is missing"))?;
@@ -77,7 +82,7 @@ impl Removal {
             stream: stream.clone(),
             expected,
             change: self.change,
-            deadline: None,
+            deadline,
         };
         caller.write(&write)?;
         match storage.write(write).await? {

@@ -9,7 +9,7 @@ use tokio_stream::wrappers::IntervalStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, async_trait};
 
-use super::status;
+use super::{permission, status};
 use crate::http::Site;
 use crate::wire::monitoring::monitoring_server::Monitoring;
 use crate::wire::monitoring::{StatsReq, StatsResp};
@@ -31,12 +31,13 @@ impl Monitoring for Service {
         &self,
         request: Request<StatsReq>,
     ) -> Result<Response<Self::StatsStream>, Status> {
+        let lasting = permission::lasting(&permission::calls(&request)?)?;
         let period = Duration::from_millis(request.into_inner().refresh_time_period_in_ms);
         let mut ticks = interval(period.max(SHORTEST_PERIOD));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let site = self.site.clone();
         let answers = IntervalStream::new(ticks).then(move |_| {
-            let site = site.clone();
+            let (site, _lasting) = (site.clone(), &lasting);
             async move { Ok(stats(&site.figures().await)) }
         });
         let answers = answers.take_until(self.shutdown.clone().cancelled_owned());

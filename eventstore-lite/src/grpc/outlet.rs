@@ -13,6 +13,7 @@ use tonic::Status;
 
 use super::read_request::{ReadRequest, What};
 use super::{read, status, subscribe};
+use crate::calls::Lasting;
 use crate::event::{RecordedEvent, ResolvedEvent, content_type};
 use crate::event_id;
 use crate::metrics::Metrics;
@@ -51,11 +52,13 @@ impl From<Status> for Ended {
 pub(super) fn serve(
     storage: &Arc<Storage>,
     request: ReadRequest,
+    lasting: Option<Lasting>,
     shutdown: CancellationToken,
 ) -> Answers {
     let (sender, receiver) = mpsc::channel(WAITING);
     let storage = Arc::clone(storage);
     tokio::spawn(async move {
+        let _lasting = lasting;
         let outlet = Outlet {
             sender,
             structured_ids: request.structured_ids,

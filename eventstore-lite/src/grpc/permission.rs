@@ -1,13 +1,28 @@
-//! What callers may do, in the words of the protocol.
+//! What callers and connections may do, in the words of the protocol.
+
+use std::sync::Arc;
 
 use tonic::{Request, Status};
 
+use super::status;
 use crate::access::{Caller, Denied, access_denied};
+use crate::calls::{Calls, Lasting, Peer};
 
 /// Who makes the request, as the gate found out.
 pub(super) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     let caller = request.extensions().get().copied();
     caller.ok_or_else(|| access_denied("Access denied."))
+}
+
+/// The calls of the connection that the request came on.
+pub(super) fn calls<T>(request: &Request<T>) -> Result<Arc<Calls>, Status> {
+    let peer: Option<&Peer> = request.extensions().get();
+    Ok(Arc::clone(&peer.ok_or_else(status::unavailable)?.calls))
+}
+
+/// A place among these calls for a subscription or a session, which lasts.
+pub(super) fn lasting(calls: &Arc<Calls>) -> Result<Lasting, Status> {
+    calls.last().ok_or_else(status::too_many_lasting)
 }
 
 impl From<Denied> for Status {

@@ -27,14 +27,17 @@ pub(super) enum Refused {
     MissingProperty(&'static str),
     #[error("an event type is empty or longer than {LONGEST_TYPE} bytes")]
     Type,
-    #[error("the append is larger than {MOST_DATA} bytes")]
+    #[error("the data of the append is larger than {MOST_DATA} bytes")]
     TooBig,
+    #[error("the append, with metadata, is larger than {MOST_BYTES} bytes")]
+    TooMuch,
 }
 
 impl From<Refused> for Status {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::TooBig => status::too_big(MOST_DATA),
+            Refused::TooMuch => Self::resource_exhausted(refused.to_string()),
             Refused::MissingProperty(property) => status::missing_property(property),
             Refused::Id | Refused::Type => status::invalid(refused),
         }
@@ -54,8 +57,11 @@ impl Events {
         let event = proposed.into().parse()?;
         self.data += event.data.len();
         self.bytes += event.size();
-        if self.data > MOST_DATA || self.bytes > MOST_BYTES {
+        if self.data > MOST_DATA {
             return Err(Refused::TooBig);
+        }
+        if self.bytes > MOST_BYTES {
+            return Err(Refused::TooMuch);
         }
         self.list.push(event);
         Ok(())

@@ -101,6 +101,11 @@ impl What {
         }
     }
 
+    /// Whether it is a subscription.
+    pub(super) fn lasts(&self) -> bool {
+        matches!(self, Self::FollowStream { .. } | Self::FollowAll { .. })
+    }
+
     fn parse(options: Options) -> Result<Self, Status> {
         let direction = match ReadDirection::try_from(options.read_direction) {
             Ok(ReadDirection::Forwards) => Direction::Forwards,

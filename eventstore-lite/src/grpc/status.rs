@@ -4,6 +4,7 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 
 use crate::append_rules::Expected;
+use crate::calls::MOST_LASTING;
 use crate::storage::StorageFailed;
 use crate::stream_name::{InvalidStreamName, StreamName};
 
@@ -23,6 +24,14 @@ pub(super) const DISK_FULL: &str =
 
 pub(super) fn disk_full() -> Status {
     Status::resource_exhausted(DISK_FULL)
+}
+
+/// The connection has as many subscriptions and sessions as it may have.
+pub(super) fn too_many_lasting() -> Status {
+    Status::resource_exhausted(format!(
+        "this connection has {MOST_LASTING} subscriptions and sessions, the most that one may have: use another \
+         connection"
+    ))
 }
 
 pub(super) fn stream_deleted(stream: &StreamName) -> Status {

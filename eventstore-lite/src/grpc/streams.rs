@@ -6,10 +6,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
+use super::batch_append::Session;
 use super::delete::Removal;
 use super::outlet::{self, Answers};
 use super::read_request::ReadRequest;
-use super::{append, batch_append, permission};
+use super::{append, permission};
+use crate::calls::deadline;
 use crate::storage::Storage;
 use crate::wire::streams::streams_server::Streams;
 use crate::wire::streams::{
@@ -29,16 +31,19 @@ impl Streams for Service {
 
     async fn read(&self, request: Request<ReadReq>) -> Result<Response<Self::ReadStream>, Status> {
         let caller = permission::caller(&request)?;
-        let request = ReadRequest::parse(request.into_inner())?;
-        caller.read(request.what.stream())?;
-        let behind = request
+        let calls = permission::calls(&request)?;
+        let read = ReadRequest::parse(request.into_inner())?;
+        caller.read(read.what.stream())?;
+        let behind = read
             .what
             .stream()
             .and_then(|stream| self.storage.is_behind(stream));
         behind.map_or(Ok(()), |behind| {
             Err(Status::unavailable(behind.to_string()))
         })?;
-        let answers = outlet::serve(&self.storage, request, self.shutdown.clone());
+        let lasting = read.what.lasts().then(|| permission::lasting(&calls));
+        let lasting = lasting.transpose()?;
+        let answers = outlet::serve(&self.storage, read, lasting, self.shutdown.clone());
         Ok(Response::new(answers))
     }
 
@@ -47,7 +52,8 @@ impl Streams for Service {
         request: Request<Streaming<AppendReq>>,
     ) -> Result<Response<AppendResp>, Status> {
         let caller = permission::caller(&request)?;
-        let answer = append::append(&self.storage, caller, request.into_inner()).await;
+        let deadline = deadline(request.extensions());
+        let answer = append::append(&self.storage, (caller, deadline), request.into_inner()).await;
         answer.map(Response::new)
     }
 
@@ -56,15 +62,18 @@ impl Streams for Service {
         request: Request<Streaming<BatchAppendReq>>,
     ) -> Result<Response<Self::BatchAppendStream>, Status> {
         let caller = permission::caller(&request)?;
-        let (messages, shutdown) = (request.into_inner(), self.shutdown.clone());
-        let answers = batch_append::serve(&self.storage, caller, messages, shutdown);
+        let lasting = permission::lasting(&permission::calls(&request)?)?;
+        let deadline = deadline(request.extensions());
+        let session = Session::new(&self.storage, (caller, deadline), request.into_inner());
+        let answers = session.serve(lasting, self.shutdown.clone());
         Ok(Response::new(answers))
     }
 
     async fn delete(&self, request: Request<DeleteReq>) -> Result<Response<DeleteResp>, Status> {
         let caller = permission::caller(&request)?;
+        let deadline = deadline(request.extensions());
         let removal = Removal::from(request.into_inner());
-        let position = removal.make(&self.storage, caller).await?;
+        let position = removal.make(&self.storage, (caller, deadline)).await?;
         Ok(Response::new(position.into()))
     }
 
@@ -73,8 +82,9 @@ impl Streams for Service {
         request: Request<TombstoneReq>,
     ) -> Result<Response<TombstoneResp>, Status> {
         let caller = permission::caller(&request)?;
+        let deadline = deadline(request.extensions());
         let removal = Removal::from(request.into_inner());
-        let position = removal.make(&self.storage, caller).await?;
+        let position = removal.make(&self.storage, (caller, deadline)).await?;
         Ok(Response::new(position.into()))
     }
 }

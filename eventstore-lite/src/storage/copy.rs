@@ -32,12 +32,13 @@ pub(crate) fn backup(folder: &Path, file: &Path, replace: bool) -> Result<()> {
     flush_entries(&[parent.to_owned()])
 }
 
-/// Puts a backup, of this layout or an older one, in the place of the database in `folder`.
+/// Puts a backup, of this layout or an older one, in the place of the database in `folder`. Returns what did not agree
+/// with the events of the backup, of what is derived from them.
 ///
 /// # Errors
 /// If the backup is damaged; if a server uses the folder; if it has a database that is not to be replaced.
 /// After all of these the folder has what it had.
-pub(crate) fn restore(file: &Path, folder: &Path, replace: bool) -> Result<()> {
+pub(crate) fn restore(file: &Path, folder: &Path, replace: bool) -> Result<Vec<String>> {
     let source = schema::inspect(file);
     let source = source.with_context(|| format!("opening the backup {}", file.display()))?;
     let taken = Folder::take(folder)?;
@@ -50,13 +51,14 @@ pub(crate) fn restore(file: &Path, folder: &Path, replace: bool) -> Result<()> {
     }
     let place = CopyFolder::make(folder)?;
     let copy = copy_into(&source, &place)?;
-    bring_up_to_date(copy.path())
+    let findings = bring_up_to_date(copy.path())
         .with_context(|| format!("checking the backup {}", file.display()))?;
     copy.as_file().sync_all().context("flushing the copy")?;
     // From here on the folder has the new database: if this is cut, the next restore or start finishes it.
     copy.persist(&restored)?;
     taken.flush_entries()?;
-    finish_restore(&taken, folder)
+    finish_restore(&taken, folder)?;
+    Ok(findings)
 }
 
 /// Gives the database that a restore has put into `folder` its name, if that is still to be done.
@@ -76,10 +78,10 @@ pub(super) fn finish_restore(taken: &Folder, folder: &Path) -> Result<()> {
     taken.flush_entries()
 }
 
-fn bring_up_to_date(copy: &Path) -> Result<(), Unusable> {
+fn bring_up_to_date(copy: &Path) -> Result<Vec<String>, Unusable> {
     let mut connection = Connection::open(copy)?;
     migrations::migrate(&mut connection, MIGRATIONS)?;
-    integrity::check_everything(&connection)
+    integrity::check_and_mend(&connection)
 }
 
 fn remove(file: &Path) -> Result<()> {

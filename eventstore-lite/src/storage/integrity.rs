@@ -4,9 +4,14 @@
 //! how much is stored, or at all of it. After a crash damage is to be expected at the end, if anywhere: all
 //! else was on disk before.
 //!
-//! Scavenges and retention remove the oldest events of a stream. So a gap between two events is always
-//! damage, and a missing beginning is unless the stream has, or had, metadata or a tombstone to explain it.
+//! Scavenges and retention remove the oldest events of a stream. So a gap between two events is damage, unless the
+//! stream has a `$maxAge` and events that were not created in their order; and a missing beginning is unless the
+//! stream has, or had, metadata or a tombstone to explain it.
+//!
+//! What is derived from the events (limits, links, indexes) may disagree with them. That is told and, as far as
+//! possible, put right; it is no reason to keep a database from being used.
 
+mod mend;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +41,9 @@ enum Scope {
     Everything,
 }
 
+/// The name of the stream that `s` is the metadata of. For most functions of SQLite a text ends with its first NUL.
+const ORIGINAL: &str = "CAST(substr(CAST(s.name AS BLOB), 3) AS TEXT)";
+
 impl Scope {
     fn tables(self) -> String {
         let (events, streams, links) = match self {
@@ -47,16 +55,25 @@ impl Scope {
             Self::Everything => (String::new(), "", ""),
         };
         format!(
-            "WITH some_events AS (SELECT position, stream, revision, id, created FROM events {events}),
+            "WITH some_events AS (SELECT position, stream, revision, id FROM events {events}),
              some_streams AS (SELECT *, tombstoned OR EXISTS (SELECT 1 FROM streams o
-                     WHERE s.name GLOB '$$*' AND o.name = substr(s.name, 3) AND o.tombstoned) AS gone
+                     WHERE s.name GLOB '$$*' AND o.name = {ORIGINAL} AND o.tombstoned) AS gone
                  FROM streams s {streams}),
              some_links AS (SELECT * FROM links {links}) "
         )
     }
 }
 
-/// Each yields one text a finding.
+/// What is wrong, each in a sentence.
+#[derive(Debug, Default)]
+struct Findings {
+    /// Of the events.
+    log: Vec<String>,
+    /// Of what is derived from them.
+    derived: Vec<String>,
+}
+
+/// Each yields one text a finding, of the events.
 const CHECKS: &[&str] = &[
     "SELECT 'the log has ' || count(*) || ' heads, not one' FROM log HAVING count(*) <> 1",
     "SELECT 'the last event is at ' || max(position) || ', beyond the head at ' || head
@@ -73,12 +90,9 @@ const CHECKS: &[&str] = &[
          WHERE i.stream = e.stream AND i.revision = e.revision AND i.position = e.position)
      OR NOT EXISTS (SELECT 1 FROM events i INDEXED BY events_by_id
          WHERE i.stream = e.stream AND i.id = e.id AND i.position = e.position)",
-    "SELECT 'the event at ' || position || ' is older than the one before it' FROM some_events e
-     WHERE created <
-         (SELECT p.created FROM events p WHERE p.position < e.position ORDER BY p.position DESC LIMIT 1)",
     "SELECT 'revision ' || revision || ' of stream ' || name || ' is not preceded by its neighbour'
      FROM some_events e JOIN streams s ON s.id = e.stream
-     WHERE revision BETWEEN 1 AND {tombstone} - 1
+     WHERE revision BETWEEN 1 AND {tombstone} - 1 AND NOT (disordered AND has_metadata)
      AND NOT EXISTS (SELECT 1 FROM events p WHERE p.stream = e.stream AND p.revision = e.revision - 1)
      AND NOT EXISTS (SELECT 1 FROM links p WHERE p.stream = e.stream AND p.revision = e.revision - 1)
      AND EXISTS (SELECT 1 FROM events p WHERE p.stream = e.stream AND p.revision < e.revision)",
@@ -97,6 +111,12 @@ const CHECKS: &[&str] = &[
           ORDER BY l.revision DESC LIMIT 1)
      WHERE NOT EXISTS (SELECT 1 FROM links l WHERE l.stream = s.id)
      GROUP BY s.id HAVING max(e.revision) IS NOT last AND (max(e.revision) IS NOT NULL OR NOT gone)",
+    "SELECT 'the tombstone of stream ' || name || ' and its mark do not agree' FROM some_streams s
+     WHERE tombstoned <> EXISTS (SELECT 1 FROM events e WHERE e.stream = s.id AND e.revision = {tombstone})",
+];
+
+/// As [`CHECKS`], of what is derived from the events.
+const DERIVED: &[&str] = &[
     "SELECT 'stream ' || name || ' ends with a link or revision ' || found || ', and is said to end with ' ||
          coalesce(last, 'none')
      FROM (SELECT name, last, max(
@@ -113,8 +133,6 @@ const CHECKS: &[&str] = &[
      WHERE revision > 0 AND NOT has_metadata
      AND NOT EXISTS (SELECT 1 FROM links p WHERE p.stream = l.stream AND p.revision = l.revision - 1)
      AND NOT EXISTS (SELECT 1 FROM events p WHERE p.stream = l.stream AND p.revision = l.revision - 1)",
-    "SELECT 'the tombstone of stream ' || name || ' and its mark do not agree' FROM some_streams s
-     WHERE tombstoned <> EXISTS (SELECT 1 FROM events e WHERE e.stream = s.id AND e.revision = {tombstone})",
 ];
 
 /// What is wrong, each in a sentence; nothing if the database is sound.
@@ -132,14 +150,32 @@ impl fmt::Display for Damage {
     }
 }
 
-/// Looks at the end of the log, before a server uses it.
+/// Looks at the end of the log before a server uses it, and puts right what is derived from it.
 pub(super) fn check_end(connection: &Connection) -> Result<(), Unusable> {
-    sound(check(connection, Scope::End)?)
+    let Findings { log, derived } = check(connection, Scope::End)?;
+    sound(log)?;
+    for finding in &derived {
+        tracing::error!(
+            finding,
+            "what is derived from the log does not agree with it"
+        );
+    }
+    if !derived.is_empty() {
+        mend::limits(connection, Scope::End)?;
+    }
+    Ok(())
 }
 
-/// Looks at everything.
-pub(super) fn check_everything(connection: &Connection) -> Result<(), Unusable> {
-    sound(find_all(connection)?)
+/// Looks at everything, puts right what is derived from the events, as far as possible, and returns what was wrong
+/// with that.
+pub(super) fn check_and_mend(connection: &Connection) -> Result<Vec<String>, Unusable> {
+    let mut findings = find_all(connection)?;
+    if !findings.log.is_empty() {
+        findings = mend::indexes(connection, findings)?;
+    }
+    sound(findings.log)?;
+    mend::limits(connection, Scope::Everything)?;
+    Ok(findings.derived)
 }
 
 /// All that is wrong with the database in `folder`; a server may run beside it.
@@ -149,7 +185,8 @@ pub(crate) fn verify(folder: &Path) -> Result<Vec<String>> {
         Err(Unusable::Damaged(damage)) => return Ok(damage.0),
         inspected => inspected.and_then(|connection| {
             let one_state = connection.unchecked_transaction()?;
-            Ok(find_all(&one_state)?)
+            let Findings { log, derived } = find_all(&one_state)?;
+            Ok([log, derived].concat())
         }),
     };
     checked.with_context(|| format!("checking the database {}", file.display()))
@@ -163,27 +200,34 @@ fn sound(findings: Vec<String>) -> Result<(), Unusable> {
 }
 
 /// What SQLite can say of its file, and whether the content makes sense.
-fn find_all(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+fn find_all(connection: &Connection) -> rusqlite::Result<Findings> {
     let pragma = format!("PRAGMA integrity_check({MOST_FINDINGS})");
-    let mut findings = or_finding(texts(connection, &pragma))?;
-    findings.retain(|finding| finding != "ok");
-    findings.extend(check(connection, Scope::Everything)?);
-    Ok(findings)
+    let mut log = or_finding(texts(connection, &pragma))?;
+    log.retain(|finding| finding != "ok");
+    let found = check(connection, Scope::Everything)?;
+    log.extend(found.log);
+    Ok(Findings { log, ..found })
 }
 
-fn check(connection: &Connection, scope: Scope) -> rusqlite::Result<Vec<String>> {
-    let mut findings = Vec::new();
+fn check(connection: &Connection, scope: Scope) -> rusqlite::Result<Findings> {
     let tables = scope.tables();
+    let log = look(connection, &tables, CHECKS)?;
+    let mut derived = look(connection, &tables, DERIVED)?;
+    derived.extend(or_finding(wrong_metadata(connection, &tables))?);
+    Ok(Findings { log, derived })
+}
+
+fn look(connection: &Connection, tables: &str, checks: &[&str]) -> rusqlite::Result<Vec<String>> {
+    let mut findings = Vec::new();
     let tombstone = TOMBSTONE_REVISION.to_string();
     let stride = Position::START.next().to_sql().to_string();
-    for check in CHECKS {
+    for check in checks {
         let check = check
             .replace("{tombstone}", &tombstone)
             .replace("{stride}", &stride);
         let query = format!("{tables} {check} LIMIT {MOST_FINDINGS}");
         findings.extend(or_finding(texts(connection, &query))?);
     }
-    findings.extend(or_finding(wrong_metadata(connection, &tables))?);
     Ok(findings)
 }
 
@@ -209,27 +253,41 @@ fn texts(connection: &Connection, query: &str) -> rusqlite::Result<Vec<String>> 
     texts.collect()
 }
 
-/// The limits in a stream's row are those of its metastream's last event.
 fn wrong_metadata(connection: &Connection, tables: &str) -> rusqlite::Result<Vec<String>> {
+    let wrong = wrongly_limited(connection, tables, MOST_FINDINGS)?.into_iter();
+    let finding = |(name, _): (StreamName, _)| {
+        let name = name.as_str();
+        format!("stream {name} is not limited as its metadata says")
+    };
+    Ok(wrong.map(finding).collect())
+}
+
+/// The limits in a stream's row are those of its metastream's last event: streams of which that is not true, and what
+/// their metadata says.
+fn wrongly_limited(
+    connection: &Connection,
+    tables: &str,
+    most: usize,
+) -> rusqlite::Result<Vec<(StreamName, Option<Retention>)>> {
     let mut statement = connection.prepare(&format!(
         "{tables} SELECT name FROM some_streams WHERE has_metadata AND NOT gone
-         UNION ALL SELECT substr(name, 3) FROM some_streams
+         UNION SELECT {ORIGINAL} FROM some_streams s
          WHERE name GLOB '$$*' AND (last IS NOT NULL OR tombstoned)
-         AND NOT EXISTS (SELECT 1 FROM streams o WHERE o.name = substr(some_streams.name, 3) AND o.tombstoned)"
+         AND NOT EXISTS (SELECT 1 FROM streams o WHERE o.name = {ORIGINAL} AND o.tombstoned)"
     ))?;
     let mut rows = statement.query([])?;
-    let mut findings = Vec::new();
-    while findings.len() < MOST_FINDINGS
+    let mut wrong = Vec::new();
+    while wrong.len() < most
         && let Some(row) = rows.next()?
     {
         let name = StreamName::stored(row.get_ref(0)?.as_str()?);
         let kept = rows::find_stream(connection, &name)?.filter(|stream| stream.has_metadata);
-        if kept.map(|stream| stream.metadata) != metadata_of(connection, &name)? {
-            let name = name.as_str();
-            findings.push(format!("stream {name} is not limited as its metadata says"));
+        let metadata = metadata_of(connection, &name)?;
+        if kept.map(|stream| stream.metadata) != metadata {
+            wrong.push((name, metadata));
         }
     }
-    Ok(findings)
+    Ok(wrong)
 }
 
 fn metadata_of(connection: &Connection, name: &StreamName) -> rusqlite::Result<Option<Retention>> {

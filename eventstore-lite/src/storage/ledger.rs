@@ -5,6 +5,7 @@
 
 mod indexing;
 mod metadata;
+mod recent_ids;
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -13,10 +14,12 @@ use bytes::Bytes;
 use rusqlite::{Connection, Result};
 use uuid::Uuid;
 
+pub(super) use recent_ids::RecentIds;
+
 use super::rows::{self, Place, Stream, Written};
-use super::{Change, Outcome, Write};
+use super::{Change, Outcome, Write, records};
 use crate::append_rules::{Decision, decide};
-use crate::clock;
+use crate::clock::{self, Clock};
 use crate::event::{NewEvent, Position, RecordedEvent, STREAM_DELETED, TOMBSTONE_REVISION};
 use crate::retention;
 use crate::stream_name::StreamName;
@@ -34,8 +37,12 @@ pub(super) struct Ledger {
     /// The last position given out, and the last one that is committed.
     head: Position,
     committed: Position,
-    /// `created` never goes back, whatever the clock does: `$maxAge` relies on it.
+    clock: Clock,
+    /// The time of this transaction, of the last event, and the latest of all events.
     created: i64,
+    last: i64,
+    latest: i64,
+    recent_ids: RecentIds,
     /// Whether system streams link to what is written.
     makes_links: bool,
 }
@@ -45,8 +52,10 @@ impl Ledger {
         let one = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
         let head = Position::from_sql(one("SELECT head FROM log")?);
         let next_stream = one("SELECT coalesce(max(id), 0) + 1 FROM streams")?;
-        let created =
+        let last =
             one("SELECT coalesce((SELECT created FROM events ORDER BY position DESC LIMIT 1), 0)")?;
+        let latest = last.max(one("SELECT latest FROM log")?);
+        clock::warn_if_ahead(last, clock::now());
         Ok(Self {
             connection,
             streams: HashMap::new(),
@@ -55,7 +64,11 @@ impl Ledger {
             next_stream,
             head,
             committed: head,
-            created,
+            clock: Clock::System,
+            created: 0,
+            last,
+            latest,
+            recent_ids: RecentIds::default(),
             makes_links: false,
         })
     }
@@ -65,7 +78,7 @@ impl Ledger {
     }
 
     pub(super) fn begin(&mut self) -> Result<()> {
-        self.created = self.created.max(clock::now());
+        self.created = self.clock.now();
         self.connection.execute_batch("BEGIN IMMEDIATE")
     }
 
@@ -76,9 +89,9 @@ impl Ledger {
         }
         if self.head != self.committed {
             let mut statement = self.connection.prepare_cached(
-                "UPDATE log SET head = ?1, linked = CASE WHEN ?2 THEN ?1 ELSE linked END",
+                "UPDATE log SET head = ?1, linked = CASE WHEN ?2 THEN ?1 ELSE linked END, latest = ?3",
             )?;
-            statement.execute((self.head.to_sql(), self.makes_links))?;
+            statement.execute((self.head.to_sql(), self.makes_links, self.latest))?;
         }
         self.connection.execute_batch("COMMIT")?;
         self.committed = self.head;
@@ -94,11 +107,17 @@ impl Ledger {
         self.streams.clear();
         self.changed.clear();
         self.written.clear();
+        self.recent_ids.forget();
         self.head = self.committed;
         if self.connection.is_autocommit() {
             return Ok(());
         }
         self.connection.execute_batch("ROLLBACK")
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_clock(&mut self, clock: Clock) {
+        self.clock = clock;
     }
 
     /// For work between transactions that touches neither streams nor the last position.
@@ -118,19 +137,26 @@ impl Ledger {
         let stream = self.stream(&write.stream)?;
         let ids: Vec<Uuid> = write.change.ids().collect();
         let mut state = stream.state(&write.stream);
-        state.tombstoned |= self.is_metastream_of_tombstoned(&write.stream)?;
+        // As in the real server, metadata of a tombstoned stream is still taken where there was metadata before.
+        let is_more = matches!(write.change, Change::Append(_)) && stream.last.is_some();
+        state.tombstoned |= !is_more && self.is_metastream_of_tombstoned(&write.stream)?;
+        let retention = stream.retention(&write.stream);
         let history = Written {
             connection: &self.connection,
             stream: stream.id,
+            first: retention.first_visible(stream.last.unwrap_or(0)),
+            oldest: retention.oldest_visible(self.created).unwrap_or(i64::MIN),
+            remembered: state.soft_deleted.then_some(&self.recent_ids),
         };
         match decide(write.expected, &state, &ids, &history)? {
             Decision::StreamDeleted => Ok(Outcome::StreamDeleted(write.stream.clone())),
             Decision::WrongRevision => Ok(Outcome::WrongRevision {
                 current: stream.last,
             }),
-            Decision::AlreadyWritten(revision) => {
-                self.already_written(&write.stream, &stream, revision)
-            }
+            Decision::AlreadyWritten(revision) => Ok(Outcome::Written {
+                revision: Some(revision),
+                position: history.visible_at(revision)?,
+            }),
             Decision::Write => self.write(write),
         }
     }
@@ -141,24 +167,6 @@ impl Ledger {
             Change::SoftDelete => self.soft_delete(&write.stream),
             Change::Tombstone => self.tombstone(&write.stream),
         }
-    }
-
-    /// The place of what was written before, if it can still be seen.
-    fn already_written(
-        &self,
-        name: &StreamName,
-        stream: &Stream,
-        revision: u64,
-    ) -> Result<Outcome> {
-        let retention = stream.retention(name);
-        let event = rows::event_at_revision(&self.connection, stream.id, revision)?;
-        let oldest = retention.oldest_visible(self.created).unwrap_or(i64::MIN);
-        let first = retention.first_visible(stream.last.unwrap_or(0));
-        let visible = event.filter(|event| revision >= first && event.created >= oldest);
-        Ok(Outcome::Written {
-            revision: Some(revision),
-            position: visible.map(|event| event.position),
-        })
     }
 
     /// Appends, and undeletes the stream, or the stream that this one is the metadata of. An append of
@@ -185,7 +193,8 @@ impl Ledger {
     }
 
     fn soft_delete(&mut self, name: &StreamName) -> Result<Outcome> {
-        if self.stream(name)?.last.is_none() {
+        let stream = self.stream(name)?;
+        if stream.last.is_none() && !stream.has_metadata {
             return Ok(Outcome::WrongRevision { current: None });
         }
         let metastream = name.metastream();
@@ -224,8 +233,10 @@ impl Ledger {
     fn append_event(&mut self, name: &StreamName, event: &NewEvent) -> Result<()> {
         let mut stream = self.stream(name)?;
         let revision = stream.last.map_or(0, |last| last + 1);
+        stream.disordered = self.is_disordered(name, &stream, self.created)?;
         let place = self.insert(name, (stream.id, revision), event)?;
         stream.last = Some(revision);
+        self.recent_ids.note(event.id, stream.id);
         self.change(name, stream);
         self.link(name, place, event)
     }
@@ -237,6 +248,9 @@ impl Ledger {
         event: &NewEvent,
     ) -> Result<Place> {
         self.head = self.head.next();
+        clock::warn_if_ahead(self.last, self.created);
+        self.last = self.created;
+        self.latest = self.latest.max(self.created);
         let place = Place {
             position: self.head,
             stream,
@@ -246,6 +260,18 @@ impl Ledger {
         rows::insert_event(&self.connection, place, event)?;
         self.written.push(rows::recorded(name, place, event));
         Ok(place)
+    }
+
+    /// Whether the records of the stream are not in the order of their times, with a next one of this time.
+    fn is_disordered(&self, name: &StreamName, stream: &Stream, created: i64) -> Result<bool> {
+        let Some(last) = stream
+            .last
+            .filter(|_| created < self.latest && !stream.disordered)
+        else {
+            return Ok(stream.disordered);
+        };
+        let before = records::created_at(&self.connection, (name, stream.id), last)?;
+        Ok(before.is_some_and(|before| before > created))
     }
 
     fn change(&mut self, name: &StreamName, stream: Stream) {

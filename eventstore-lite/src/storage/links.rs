@@ -43,7 +43,8 @@ impl Resolver<'_> {
     fn visible(&self, name: &StreamName, revision: u64) -> Result<Option<RecordedEvent>> {
         match find(self.connection, name, self.now)? {
             Found::Stream(stream) if revision >= stream.first => {
-                records::at(self.connection, (name, stream.id), revision)
+                let record = records::at(self.connection, (name, stream.id), revision)?;
+                Ok(record.filter(|record| record.created >= stream.oldest))
             }
             Found::Stream(_) | Found::Missing | Found::Tombstoned => Ok(None),
         }

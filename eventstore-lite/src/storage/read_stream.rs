@@ -12,7 +12,7 @@ use crate::stream_name::StreamName;
 /// After this many bytes a page ends early.
 pub(super) const PAGE_BYTES: usize = 1024 * 1024;
 
-const BETWEEN: &str = "e.stream = ?1 AND e.revision BETWEEN ?2 AND ?3";
+const BETWEEN: &str = "e.stream = ?1 AND e.revision BETWEEN ?2 AND ?3 AND e.created >= ?4";
 
 /// A page of a read with a count.
 #[derive(Clone, Debug)]
@@ -79,6 +79,7 @@ fn forwards(resolver: Resolver<'_>, stream: Visible, read: &StreamRead) -> Resul
         stream.id,
         revision_to_sql(read.from.max(stream.first)),
         revision_to_sql(end.min(stream.last)),
+        stream.oldest,
     );
     let sql = records::query(&read.stream, BETWEEN, "");
     let (events, cut_after) = collect(resolver, &sql, bounds)?;
@@ -87,9 +88,11 @@ fn forwards(resolver: Resolver<'_>, stream: Visible, read: &StreamRead) -> Resul
         // A scavenge has removed these revisions, and then the metadata has changed.
         let table = records::table(&read.stream);
         let sql = format!(
-            "SELECT revision FROM {table} WHERE stream = ?1 AND revision >= ?2 ORDER BY revision LIMIT 1"
+            "SELECT revision FROM {table} WHERE stream = ?1 AND revision >= ?2 AND created >= ?3
+             ORDER BY revision LIMIT 1"
         );
-        next = revision(resolver.connection, &sql, stream.id, next)?.unwrap_or(stream.last + 1);
+        let found = revision(resolver.connection, &sql, stream, next)?;
+        next = found.unwrap_or(stream.last + 1);
     }
     Ok(page(events, next, next > stream.last))
 }
@@ -97,7 +100,12 @@ fn forwards(resolver: Resolver<'_>, stream: Visible, read: &StreamRead) -> Resul
 fn backwards(resolver: Resolver<'_>, stream: Visible, read: &StreamRead) -> Result<StreamPage> {
     let from = read.from.min(stream.last);
     let end = from.saturating_sub(read.limit - 1).max(stream.first);
-    let bounds = (stream.id, revision_to_sql(end), revision_to_sql(from));
+    let bounds = (
+        stream.id,
+        revision_to_sql(end),
+        revision_to_sql(from),
+        stream.oldest,
+    );
     let sql = records::query(&read.stream, BETWEEN, "DESC");
     let (events, cut_after) = collect(resolver, &sql, bounds)?;
     let least = cut_after.unwrap_or(end.min(from));
@@ -105,9 +113,10 @@ fn backwards(resolver: Resolver<'_>, stream: Visible, read: &StreamRead) -> Resu
     if let (true, Some(below)) = (events.is_empty(), next) {
         let table = records::table(&read.stream);
         let sql = format!(
-            "SELECT revision FROM {table} WHERE stream = ?1 AND revision <= ?2 ORDER BY revision DESC LIMIT 1"
+            "SELECT revision FROM {table} WHERE stream = ?1 AND revision <= ?2 AND created >= ?3
+             ORDER BY revision DESC LIMIT 1"
         );
-        let found = revision(resolver.connection, &sql, stream.id, below)?;
+        let found = revision(resolver.connection, &sql, stream, below)?;
         next = found.filter(|found| *found >= stream.first);
     }
     Ok(StreamPage::Events {
@@ -119,11 +128,15 @@ fn backwards(resolver: Resolver<'_>, stream: Visible, read: &StreamRead) -> Resu
 }
 
 /// A revision beside a hole that is a page long: readers need not go through it page by page.
-fn revision(connection: &Connection, sql: &str, stream: i64, beside: u64) -> Result<Option<u64>> {
+fn revision(
+    connection: &Connection,
+    sql: &str,
+    stream: Visible,
+    beside: u64,
+) -> Result<Option<u64>> {
     let mut statement = connection.prepare_cached(sql)?;
-    let found = statement.query_row((stream, revision_to_sql(beside)), |row| {
-        row.get::<_, i64>(0)
-    });
+    let bounds = (stream.id, revision_to_sql(beside), stream.oldest);
+    let found = statement.query_row(bounds, |row| row.get::<_, i64>(0));
     Ok(found.optional()?.map(i64::unsigned_abs))
 }
 
@@ -188,9 +201,11 @@ pub(super) fn follow(connection: &Connection, follow: &StreamFollow) -> Result<F
     let Some(stream) = rows::find_stream(connection, &follow.stream)? else {
         return Ok(nothing);
     };
-    let first = match find(connection, &follow.stream, now)? {
-        Found::Stream(visible) if follow.only_visible => visible.first.max(follow.from),
-        Found::Stream(_) | Found::Missing | Found::Tombstoned => follow.from,
+    let (first, oldest) = match find(connection, &follow.stream, now)? {
+        Found::Stream(visible) if follow.only_visible => {
+            (visible.first.max(follow.from), visible.oldest)
+        }
+        Found::Stream(_) | Found::Missing | Found::Tombstoned => (follow.from, i64::MIN),
     };
     let resolver = Resolver {
         connection,
@@ -198,13 +213,14 @@ pub(super) fn follow(connection: &Connection, follow: &StreamFollow) -> Result<F
         now,
     };
     let limit = follow.limit.min(StreamFollow::MOST);
-    let condition = "e.stream = ?1 AND e.revision >= ?2";
+    let condition = "e.stream = ?1 AND e.revision >= ?2 AND e.created >= ?4";
     let sql = records::query(&follow.stream, condition, "LIMIT ?3");
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query((
         stream.id,
         revision_to_sql(first),
         revision_to_sql(limit as u64),
+        oldest,
     ))?;
     let mut followed = nothing;
     let mut bytes = 0;

@@ -45,6 +45,19 @@ pub(super) fn at(
     record.optional()
 }
 
+/// When one record of the stream with this name and number was created.
+pub(super) fn created_at(
+    connection: &Connection,
+    (stream, id): (&StreamName, i64),
+    revision: u64,
+) -> Result<Option<i64>> {
+    let table = table(stream);
+    let sql = format!("SELECT created FROM {table} WHERE stream = ?1 AND revision = ?2");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let created = statement.query_row((id, revision_to_sql(revision)), |row| row.get(0));
+    created.optional()
+}
+
 /// What stands after FROM in a query for the columns `stream`, `revision` and `created`.
 pub(super) fn table(stream: &StreamName) -> &'static str {
     if is_index(stream.as_str()) {

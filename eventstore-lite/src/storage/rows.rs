@@ -4,6 +4,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Result, Row};
 use uuid::Uuid;
 
+use super::ledger::RecentIds;
 use crate::append_rules::{History, StreamState};
 use crate::event::{NewEvent, Position, RecordedEvent, revision_to_sql};
 use crate::retention::Retention;
@@ -20,6 +21,8 @@ pub(super) struct Stream {
     pub(super) last: Option<u64>,
     pub(super) tombstoned: bool,
     pub(super) has_metadata: bool,
+    /// Whether its records were not all created in their order, because the clock went back.
+    pub(super) disordered: bool,
     /// As the metastream has it; see [`Stream::retention`].
     pub(super) metadata: Retention,
 }
@@ -31,6 +34,7 @@ impl Stream {
             last: None,
             tombstoned: false,
             has_metadata: false,
+            disordered: false,
             metadata: Retention::default(),
         }
     }
@@ -56,7 +60,7 @@ impl Stream {
 
 pub(super) fn find_stream(connection: &Connection, name: &StreamName) -> Result<Option<Stream>> {
     let mut statement = connection.prepare_cached(
-        "SELECT id, last, tombstoned, has_metadata, max_count, max_age, truncate_before
+        "SELECT id, last, tombstoned, has_metadata, max_count, max_age, truncate_before, disordered
          FROM streams WHERE name = ?1",
     )?;
     statement.query_row([name.as_str()], stream).optional()
@@ -68,6 +72,7 @@ fn stream(row: &Row<'_>) -> Result<Stream> {
         last: number(row, 1)?,
         tombstoned: row.get(2)?,
         has_metadata: row.get(3)?,
+        disordered: row.get(7)?,
         metadata: Retention {
             max_count: number(row, 4)?,
             max_age: number(row, 5)?,
@@ -84,12 +89,12 @@ pub(super) fn limited_streams(
     to: i64,
 ) -> Result<Vec<(StreamName, Stream)>> {
     let mut statement = connection.prepare_cached(
-        "SELECT id, last, tombstoned, has_metadata, max_count, max_age, truncate_before, name
+        "SELECT id, last, tombstoned, has_metadata, max_count, max_age, truncate_before, disordered, name
          FROM streams WHERE id >= ?1 AND id < ?2 AND (tombstoned OR name GLOB '$$*'
              OR coalesce(max_count, max_age, truncate_before) IS NOT NULL)",
     )?;
     let streams = statement.query_map((from, to), |row| {
-        let name: &str = row.get_ref(7)?.as_str()?;
+        let name: &str = row.get_ref(8)?.as_str()?;
         Ok((StreamName::stored(name), stream(row)?))
     })?;
     streams.collect()
@@ -101,10 +106,11 @@ pub(super) fn save_stream(
     stream: &Stream,
 ) -> Result<()> {
     let mut statement = connection.prepare_cached(
-        "INSERT INTO streams (id, name, last, tombstoned, has_metadata, max_count, max_age, truncate_before)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+        "INSERT INTO streams (id, name, last, tombstoned, has_metadata, max_count, max_age, truncate_before,
+             disordered)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
          ON CONFLICT (id) DO UPDATE SET last = ?3, tombstoned = ?4, has_metadata = ?5, max_count = ?6,
-             max_age = ?7, truncate_before = ?8",
+             max_age = ?7, truncate_before = ?8, disordered = ?9",
     )?;
     statement.execute((
         stream.id,
@@ -115,6 +121,7 @@ pub(super) fn save_stream(
         stream.metadata.max_count.map(revision_to_sql),
         stream.metadata.max_age.map(revision_to_sql),
         stream.metadata.truncate_before.map(revision_to_sql),
+        stream.disordered,
     ))?;
     Ok(())
 }
@@ -229,6 +236,26 @@ pub(super) fn number(row: &Row<'_>, column: usize) -> Result<Option<u64>> {
 pub(super) struct Written<'a> {
     pub(super) connection: &'a Connection,
     pub(super) stream: i64,
+    /// Events before this revision cannot be read any more, nor those that were created before `oldest`.
+    pub(super) first: u64,
+    pub(super) oldest: i64,
+    /// Of a soft-deleted stream.
+    pub(super) remembered: Option<&'a RecentIds>,
+}
+
+impl Written<'_> {
+    /// Where the event of this revision is, if it can be read.
+    pub(super) fn visible_at(&self, revision: u64) -> Result<Option<Position>> {
+        if revision < self.first {
+            return Ok(None);
+        }
+        let mut statement = self.connection.prepare_cached(
+            "SELECT position FROM events WHERE stream = ?1 AND revision = ?2 AND created >= ?3",
+        )?;
+        let place = (self.stream, revision_to_sql(revision), self.oldest);
+        let position = statement.query_row(place, |row| row.get(0)).optional()?;
+        Ok(position.map(Position::from_sql))
+    }
 }
 
 impl History for Written<'_> {
@@ -249,5 +276,12 @@ impl History for Written<'_> {
             .prepare_cached("SELECT id FROM events WHERE stream = ?1 AND revision = ?2")?;
         let id = statement.query_row((self.stream, revision_to_sql(revision)), |row| row.get(0));
         Ok(id.optional()?.map(Uuid::from_bytes))
+    }
+
+    fn is_retry(&self, id: Uuid, revision: u64) -> Result<bool> {
+        match self.remembered {
+            Some(ids) => Ok(ids.is_of(id, self.stream)),
+            None => Ok(self.visible_at(revision)?.is_some()),
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Random changes of a few streams, and restarts between them, against a model that is nothing but lists.
 
+use std::collections::HashMap;
+
 use proptest::prelude::*;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -56,12 +58,19 @@ enum Verdict {
 }
 
 impl Model {
-    fn verdict(&self, expected: Expected, ids: &[u8]) -> Verdict {
+    fn verdict(
+        &self,
+        expected: Expected,
+        ids: &[u8],
+        is_remembered: impl Fn(u8) -> bool,
+    ) -> Verdict {
         let start = match expected {
             _ if self.tombstoned => return Verdict::Gone,
             Expected::StreamExists if self.deleted => return Verdict::Gone,
             Expected::StreamExists if self.ids.is_empty() => return Verdict::Wrong,
-            Expected::Any | Expected::StreamExists => return self.verdict_by_ids(ids),
+            Expected::Any | Expected::StreamExists => {
+                return self.verdict_by_ids(ids, is_remembered);
+            }
             Expected::NoStream => 0,
             Expected::Revision(revision) => usize::try_from(revision).unwrap() + 1,
         };
@@ -78,26 +87,37 @@ impl Model {
         }
     }
 
-    fn verdict_by_ids(&self, ids: &[u8]) -> Verdict {
+    /// `is_remembered`: whether, since the last restart, an id was written to this stream first.
+    fn verdict_by_ids(&self, ids: &[u8], is_remembered: impl Fn(u8) -> bool) -> Verdict {
         let known: Vec<_> = ids
             .iter()
             .map(|id| self.ids.iter().rposition(|other| other == id))
             .collect();
+        let is_retry = |number: usize| {
+            if self.deleted {
+                is_remembered(self.ids[number])
+            } else {
+                number >= self.hidden
+            }
+        };
         match known[..] {
             [] | [None, ..] => Verdict::New,
-            [.., Some(last)] if known.iter().all(Option::is_some) => Verdict::Again(last),
+            [.., Some(last)] if known.iter().all(Option::is_some) && is_retry(last) => {
+                Verdict::Again(last)
+            }
+            [Some(first), ..] if !is_retry(first) => Verdict::New,
             _ => Verdict::Wrong,
         }
     }
 
     /// What a step comes to, and the outcome that the storage must give; the position is checked elsewhere.
-    fn apply(&mut self, step: &Step) -> Verdict {
+    fn apply(&mut self, step: &Step, is_remembered: impl Fn(u8) -> bool) -> Verdict {
         let (expected, ids) = match step {
             Step::Append(_, expected, ids) => (*expected, &ids[..]),
             Step::Delete(_, expected) | Step::Tombstone(_, expected) => (*expected, &[][..]),
             Step::Restart => unreachable!("a restart is of no stream"),
         };
-        let verdict = self.verdict(expected, ids);
+        let verdict = self.verdict(expected, ids, is_remembered);
         match step {
             _ if verdict != Verdict::New => return verdict,
             Step::Append(..) => {
@@ -195,6 +215,7 @@ async fn run(steps: &[Step]) -> Result<(), TestCaseError> {
     let mut storage = open(&folder);
     let mut models: [Model; STREAMS] = Default::default();
     let mut head = Position::START;
+    let mut firsts = HashMap::<u8, usize>::new();
     for step in steps {
         let stream = match step {
             Step::Append(stream, ..) | Step::Delete(stream, _) | Step::Tombstone(stream, _) => {
@@ -203,11 +224,17 @@ async fn run(steps: &[Step]) -> Result<(), TestCaseError> {
             Step::Restart => {
                 storage.close().await;
                 storage = open(&folder);
+                firsts.clear();
                 continue;
             }
         };
         let before = models[stream].clone();
-        let verdict = models[stream].apply(step);
+        let verdict = models[stream].apply(step, |id| firsts.get(&id) == Some(&stream));
+        if let (Verdict::New, Step::Append(_, _, ids)) = (verdict, step) {
+            for id in ids {
+                firsts.entry(*id).or_insert(stream);
+            }
+        }
         let outcome = storage.write(write_of(step)).await.unwrap();
         check(
             step,

@@ -4,7 +4,6 @@ use rusqlite::{Connection, OptionalExtension, Result};
 
 use super::{records, rows};
 use crate::event::revision_to_sql;
-use crate::retention::Retention;
 use crate::stream_name::StreamName;
 
 /// A stream as a reader finds it.
@@ -23,6 +22,8 @@ pub(super) struct Visible {
     pub(super) last: u64,
     /// Earlier revisions cannot be seen; it may be beyond the last.
     pub(super) first: u64,
+    /// Records that were created earlier cannot be seen.
+    pub(super) oldest: i64,
     pub(super) soft_deleted: bool,
 }
 
@@ -37,17 +38,21 @@ pub(super) fn find(connection: &Connection, name: &StreamName, now: i64) -> Resu
         return Ok(Found::Missing);
     };
     let retention = stream.retention(name);
+    let oldest = retention.oldest_visible(now);
     let by_number = retention.first_visible(last);
-    let first = first_young_enough(
-        (connection, records::table(name)),
-        (stream.id, by_number, last),
-        retention,
-        now,
-    )?;
+    let table = (connection, records::table(name));
+    let first = match oldest {
+        None => by_number,
+        Some(oldest) if stream.disordered => {
+            first_in_disorder(table, (stream.id, by_number, last), oldest)?
+        }
+        Some(oldest) => first_young_enough(table, (stream.id, by_number, last), oldest)?,
+    };
     Ok(Found::Stream(Visible {
         id: stream.id,
         last,
         first,
+        oldest: oldest.unwrap_or(i64::MIN),
         soft_deleted: retention.is_soft_deleted(),
     }))
 }
@@ -59,17 +64,34 @@ fn is_tombstoned(connection: &Connection, name: &StreamName) -> Result<bool> {
     statement.exists((name.as_str(), original.as_ref().unwrap_or(name).as_str()))
 }
 
-/// Looks for the first revision from `first` on whose event is young enough, by bisection: `created` never
-/// goes back. Revisions that a scavenge has removed are passed over.
+/// Looks for the first revision from `first` on whose record is young enough, one by one.
+fn first_in_disorder(
+    (connection, table): (&Connection, &str),
+    (stream, first, last): (i64, u64, u64),
+    oldest: i64,
+) -> Result<u64> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT revision FROM {table} WHERE stream = ?1 AND revision BETWEEN ?2 AND ?3 AND created >= ?4
+         ORDER BY revision LIMIT 1"
+    ))?;
+    let bounds = (
+        stream,
+        revision_to_sql(first),
+        revision_to_sql(last),
+        oldest,
+    );
+    let found = statement.query_row(bounds, |row| row.get::<_, i64>(0));
+    let found = found.optional()?.map(i64::unsigned_abs);
+    Ok(found.unwrap_or((last + 1).max(first)))
+}
+
+/// The same by bisection, in a stream whose records are in the order of their times. Revisions that a scavenge has
+/// removed are passed over.
 fn first_young_enough(
     (connection, table): (&Connection, &str),
     (stream, first, last): (i64, u64, u64),
-    retention: Retention,
-    now: i64,
+    oldest: i64,
 ) -> Result<u64> {
-    let Some(oldest) = retention.oldest_visible(now) else {
-        return Ok(first);
-    };
     let mut statement = connection.prepare_cached(&format!(
         "SELECT revision, created FROM {table} WHERE stream = ?1 AND revision BETWEEN ?2 AND ?3
          ORDER BY revision LIMIT 1"

@@ -17,7 +17,8 @@ use crate::wire::streams::append_req::ProposedMessage;
 
 /// The longest line, in bytes: the largest event that a server takes is well below.
 const LONGEST_LINE: u64 = 64 * 1024 * 1024;
-/// One append has at most so many events, and no further one with so many bytes of data; servers take 1 MiB.
+/// One append has at most so many events, and no further one with so many bytes of data and metadata; servers take
+/// 1 MiB of data, and this one 16 MiB of all.
 const MOST_EVENTS: usize = 500;
 const MOST_BYTES: usize = 512 * 1024;
 
@@ -80,13 +81,13 @@ impl Import<'_> {
         }
         let event = proposed(&line)?;
         let is_full = self.pending.events.len() == MOST_EVENTS
-            || self.pending.bytes + event.data.len() > MOST_BYTES;
+            || self.pending.bytes + size(&event) > MOST_BYTES;
         if is_full || self.pending.stream != line.stream {
             self.flush().await?;
             self.pending.stream = line.stream;
             self.pending.first_line = number;
         }
-        self.pending.bytes += event.data.len();
+        self.pending.bytes += size(&event);
         self.pending.events.push(event);
         Ok(())
     }
@@ -141,13 +142,17 @@ fn check(answer: Answer) -> Result<()> {
     }
 }
 
+fn size(event: &ProposedMessage) -> usize {
+    event.data.len() + event.custom_metadata.len()
+}
+
 fn proposed(line: &Line) -> Result<ProposedMessage> {
     let headers = [
         ("type", &line.event_type),
         ("content-type", &line.content_type),
     ];
     Ok(ProposedMessage {
-        id: Some(event_id::write(line.id, false)),
+        id: Some(event_id::write(line.id, true)),
         metadata: headers
             .map(|(name, value)| (name.to_owned(), value.clone()))
             .into(),

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::support::process::{EXECUTABLE, Process};
-use crate::support::{any, append, connect, event, new_id, read_all, soon};
+use crate::support::{any, append, connect, event, new_id, read_all, read_stream, soon};
 
 /// Runs a subcommand to its end.
 async fn run<const N: usize>(arguments: [&OsStr; N]) -> Output {
@@ -169,6 +169,30 @@ async fn restore_takes_no_damaged_backup() {
     fs::write(&file, "no database").unwrap();
     fails(restore, 1, "the database is damaged").await;
     assert_eq!(data(&db).await.len(), 3);
+}
+
+#[tokio::test]
+async fn what_is_derived_from_the_log_stops_no_restore() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, file) = (folder.path().join("db"), folder.path().join("backup.db"));
+    serve(&db, 3).await.kill().await;
+    succeeds(arguments!("backup", file; db)).await;
+    let damage = "UPDATE streams SET has_metadata = 1, max_count = 1;
+        INSERT INTO links (stream, revision, position, target, target_revision, created)
+            VALUES (1, 9, 6400, 7, 0, 0)";
+    Connection::open(&file)
+        .unwrap()
+        .execute_batch(damage)
+        .unwrap();
+    let restored = succeeds(arguments!("restore", file, "--replace"; db)).await;
+    for told in ["stream s is not limited", "link 9 of stream 1"] {
+        assert!(restored.contains(told), "{restored}");
+    }
+    assert_eq!(data(&db).await, [b"0", b"1", b"2"]);
+    let server = Process::start(&db).await;
+    let seen = read_stream(&mut connect(&server.address).await, "s").await;
+    assert_eq!(seen.len(), 3, "it is limited as its metadata says: not");
+    server.kill().await;
 }
 
 #[tokio::test]

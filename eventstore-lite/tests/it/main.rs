@@ -5,6 +5,7 @@
     reason = "a test stops where something is not as it says"
 )]
 
+mod calls;
 mod cli;
 mod disk_full;
 mod durability;

@@ -1,10 +1,16 @@
 //! What is written stays, and the log goes on where it ended.
 
 use std::collections::HashSet;
+use std::path::Path;
+use std::process::Stdio;
 
 use eventstore_lite::{Config, Server};
+use rusqlite::Connection;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{ChildStdout, Command};
 use tokio::task::JoinSet;
 
+use crate::support::process::EXECUTABLE;
 use crate::support::{
     any, append, connect, event, id_of, new_id, read_all, read_stream, soon, start,
 };
@@ -99,4 +105,88 @@ async fn what_is_acknowledged_while_the_server_stops_is_there() {
         ids.iter().all(|id| stored.contains(id)),
         "an acknowledged event is missing"
     );
+}
+
+/// Ten thousand thousand ticks are a second.
+const TICKS_PER_YEAR: i64 = 365 * 24 * 3_600 * 10_000_000;
+
+/// A stream whose only event says that it was created in a year.
+async fn a_year_ahead(db: &Path) {
+    let server = Server::start(Config::new(db)).await.unwrap();
+    let mut client = connect(server.address()).await;
+    let event = event(&new_id(), "ahead");
+    append(&mut client, "s", any(), vec![event]).await.unwrap();
+    server.shutdown().await;
+    let database = Connection::open(db.join("events.db")).unwrap();
+    let later = format!("UPDATE events SET created = created + {TICKS_PER_YEAR}");
+    database.execute_batch(&later).unwrap();
+}
+
+#[tokio::test]
+async fn after_a_clock_that_was_ahead_events_expire() {
+    let db = tempfile::tempdir().unwrap();
+    a_year_ahead(db.path()).await;
+    let server = Server::start(Config::new(db.path())).await.unwrap();
+    let mut client = connect(server.address()).await;
+    let mut limit = event(&new_id(), r#"{"$maxAge":1}"#);
+    let json = "application/json".to_owned();
+    limit.metadata.insert("content-type".to_owned(), json);
+    append(&mut client, "$$s", any(), vec![limit])
+        .await
+        .unwrap();
+    let next = vec![event(&new_id(), "of now")];
+    append(&mut client, "s", any(), next).await.unwrap();
+    soon("the end of its second", async {
+        while read_stream(&mut client, "s").await.len() > 1 {}
+    })
+    .await;
+    assert_eq!(read_stream(&mut client, "s").await[0].data, &b"ahead"[..]);
+}
+
+/// Waits for a line that says so.
+async fn logged(lines: &mut Lines<BufReader<ChildStdout>>, said: &str) -> String {
+    let wait = async {
+        loop {
+            let line = lines.next_line().await.unwrap().expect("a line");
+            if line.contains(said) {
+                return line;
+            }
+        }
+    };
+    soon(said, wait).await
+}
+
+#[tokio::test]
+async fn a_last_event_ahead_of_the_clock_is_logged() {
+    let db = tempfile::tempdir().unwrap();
+    a_year_ahead(db.path()).await;
+    let mut command = Command::new(EXECUTABLE);
+    command.args(["--insecure", "--node-port", "0", "--db"]);
+    command
+        .arg(db.path())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let ahead = "ahead of the clock";
+    logged(&mut lines, ahead).await;
+    let line: serde_json::Value =
+        serde_json::from_str(&logged(&mut lines, "\"address\"").await).unwrap();
+    let address = line["fields"]["address"].as_str().unwrap();
+    // It is said again when the next event is created before it, and then no more.
+    let mut client = connect(address).await;
+    for data in ["now", "later"] {
+        let event = event(&new_id(), data);
+        append(&mut client, "s", any(), vec![event]).await.unwrap();
+    }
+    logged(&mut lines, ahead).await;
+    append(&mut client, "s", any(), vec![event(&new_id(), "x")])
+        .await
+        .unwrap();
+    child.kill().await.unwrap();
+    let mut rest = String::new();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        rest.push_str(&line);
+    }
+    assert!(!rest.contains(ahead), "{rest}");
 }

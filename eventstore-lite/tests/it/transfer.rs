@@ -215,6 +215,25 @@ async fn what_is_exported_and_imported_reads_the_same() {
 }
 
 #[tokio::test]
+async fn what_has_much_metadata_can_be_imported() {
+    let mut source = Place::new().await;
+    for number in 0..40 {
+        let mut event = event(&new_id(), number.to_string());
+        event.custom_metadata = vec![b'x'; 500_000].into();
+        source.append("much", vec![event]).await;
+    }
+    // As large as an append can be: 1 MiB of data, and 16 MiB with all the rest.
+    let mut largest = event(&new_id(), vec![b'x'; 1024 * 1024]);
+    largest.custom_metadata = vec![0; 15 * 1024 * 1024 - 1024].into();
+    source.append("much", vec![largest]).await;
+    let lines = source.export(&[]).await;
+    let mut target = Place::new().await;
+    target.take(&lines).await;
+    let before = source.content(&["much"]).await;
+    assert!(target.content(&["much"]).await == before, "they differ");
+}
+
+#[tokio::test]
 async fn an_import_that_was_cut_can_be_run_again() {
     let mut source = Place::new().await;
     for number in 0..30_u32 {

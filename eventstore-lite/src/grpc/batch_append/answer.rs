@@ -46,6 +46,7 @@ impl Recipient {
 pub(super) enum Failure {
     Bad(String),
     TooBig,
+    TooMuch(String),
     Denied(Denied),
     Storage,
 }
@@ -60,6 +61,7 @@ impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::TooBig => Self::TooBig,
+            Refused::TooMuch => Self::TooMuch(refused.to_string()),
             // The real server's words, which are part of the message.
             Refused::MissingProperty(_) => {
                 Self::bad("The given key was not present in the dictionary.")
@@ -146,6 +148,7 @@ fn failed_before(failure: Failure) -> Status {
             let details = shared::MaximumAppendSizeExceeded { max_append_size };
             error(Code::InvalidArgument, "MaximumAppendSizeExceeded", &details)
         }
+        Failure::TooMuch(message) => error(Code::ResourceExhausted, &message, &shared::Unknown {}),
         Failure::Denied(Denied::Role) => error(
             Code::PermissionDenied,
             "AccessDenied",

@@ -13,8 +13,9 @@ use super::Service;
 use super::answer;
 use super::refused::{dropped, full};
 use super::request::{Join, join};
+use crate::calls::Lasting;
 use crate::event_id;
-use crate::grpc::permission::caller;
+use crate::grpc::permission::{caller, calls, lasting};
 use crate::grpc::status::{invalid, unavailable};
 use crate::persistent::{Connection, GroupKey, Handle, NackAction, Peer};
 use crate::wire::persistent_subscriptions::read_req::{Content, nack};
@@ -31,7 +32,7 @@ pub(super) async fn serve(
     request: Request<Streaming<ReadReq>>,
 ) -> Result<Answers, Status> {
     let caller = caller(&request)?;
-    let peer = peer(&request);
+    let (peer, lasting) = (peer(&request), lasting(&calls(&request)?)?);
     let mut requests = request.into_inner();
     let first = requests.message().await?.and_then(|first| first.content);
     let Some(Content::Options(options)) = first else {
@@ -53,6 +54,7 @@ pub(super) async fn serve(
         answers,
         structured_ids,
         shutdown: service.shutdown.clone(),
+        _lasting: lasting,
     };
     tokio::spawn(client.serve(connection, requests));
     Ok(ReceiverStream::new(receiver))
@@ -78,6 +80,7 @@ struct Joined {
     answers: mpsc::Sender<Result<ReadResp, Status>>,
     structured_ids: bool,
     shutdown: CancellationToken,
+    _lasting: Lasting,
 }
 
 impl Joined {

@@ -98,6 +98,7 @@ impl Ledger {
             let mut stream = before;
             let revision = before.last.map_or(0, |last| last + 1);
             rows::insert_link(&self.connection, (before.id, revision), place, target)?;
+            stream.disordered = self.is_disordered(&link.stream, &before, place.created)?;
             stream.last = Some(revision);
             self.change(&link.stream, stream);
             if before.retention(&link.stream).is_soft_deleted() {

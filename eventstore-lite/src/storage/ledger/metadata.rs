@@ -17,6 +17,9 @@ impl Ledger {
         events: &[NewEvent],
     ) -> Result<()> {
         let stream = self.stream(original)?;
+        if stream.tombstoned {
+            return Ok(());
+        }
         if let Some(event) = events.last() {
             self.set_retention(original, event)?;
         }

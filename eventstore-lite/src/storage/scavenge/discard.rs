@@ -12,8 +12,8 @@ const MOST_BYTES: u64 = 1024 * 1024;
 /// The most streams that one step looks at.
 pub(super) const MOST_STREAMS: i64 = 256;
 
-/// Which events of one stream go: a stretch from its beginning. The last event stays, as in the real server;
-/// of a tombstoned stream only what stands for its tombstone does.
+/// Which events of one stream go: a stretch from its beginning, unless its events are not in the order of their times.
+/// The last event stays, as in the real server; of a tombstoned stream only what stands for its tombstone does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Discard {
     /// This revision and later ones stay whatever their age.
@@ -22,6 +22,8 @@ pub(super) struct Discard {
     first: u64,
     /// Events of before this time go, in ticks.
     oldest: i64,
+    /// Whether events that go may follow one that stays.
+    disordered: bool,
 }
 
 impl Discard {
@@ -37,6 +39,7 @@ impl Discard {
                 before: TOMBSTONE_REVISION,
                 first: TOMBSTONE_REVISION,
                 oldest: i64::MIN,
+                disordered: false,
             }));
         }
         let retention = stream.retention(name);
@@ -44,11 +47,33 @@ impl Discard {
             before: last,
             first: retention.first_visible(last),
             oldest: retention.oldest_visible(now).unwrap_or(i64::MIN),
+            disordered: stream.disordered && retention.max_age.is_some(),
         }))
     }
 
-    fn takes(&self, revision: u64, created: i64) -> bool {
-        revision < self.before && (revision < self.first || created < self.oldest)
+    /// The first events that go, at most so many.
+    fn events(&self, connection: &Connection, stream: i64, limit: usize) -> Result<Vec<Candidate>> {
+        let goes = "revision < ?3 AND (revision < ?4 OR created < ?5)";
+        let condition = if self.disordered { goes } else { "true" };
+        let mut statement = connection.prepare_cached(&format!(
+            "SELECT position, length(data) + length(metadata), {goes} FROM events
+             WHERE stream = ?1 AND {condition} ORDER BY revision LIMIT ?2"
+        ))?;
+        let bounds = (
+            stream,
+            revision_to_sql(limit as u64),
+            revision_to_sql(self.before),
+            revision_to_sql(self.first),
+            self.oldest,
+        );
+        let rows = statement.query_map(bounds, |row| {
+            let candidate = Candidate {
+                position: row.get(0)?,
+                bytes: row.get::<_, i64>(1)?.unsigned_abs(),
+            };
+            Ok(row.get::<_, bool>(2)?.then_some(candidate))
+        })?;
+        rows.map_while(Result::transpose).collect()
     }
 }
 
@@ -58,28 +83,10 @@ fn is_tombstoned(connection: &Connection, name: Option<StreamName>) -> Result<bo
     Ok(stream.is_some_and(|stream| stream.tombstoned))
 }
 
-/// An event that could go.
+/// An event that goes.
 struct Candidate {
     position: i64,
-    revision: u64,
-    created: i64,
     bytes: u64,
-}
-
-fn oldest_events(connection: &Connection, stream: i64, limit: usize) -> Result<Vec<Candidate>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT position, revision, created, length(data) + length(metadata) FROM events
-         WHERE stream = ?1 ORDER BY revision LIMIT ?2",
-    )?;
-    let rows = statement.query_map((stream, revision_to_sql(limit as u64)), |row| {
-        Ok(Candidate {
-            position: row.get(0)?,
-            revision: row.get::<_, i64>(1)?.unsigned_abs(),
-            created: row.get(2)?,
-            bytes: row.get::<_, i64>(3)?.unsigned_abs(),
-        })
-    })?;
-    rows.collect()
 }
 
 /// The streams of a range of ids that have events that go, and where the next range begins.
@@ -97,11 +104,7 @@ pub(super) fn find(connection: &Connection, from: i64, now: i64) -> Result<Found
         let Some(discard) = Discard::of(connection, &name, &stream, now)? else {
             continue;
         };
-        let oldest = oldest_events(connection, stream.id, 1)?;
-        if oldest
-            .iter()
-            .any(|event| discard.takes(event.revision, event.created))
-        {
+        if !discard.events(connection, stream.id, 1)?.is_empty() {
             streams.push(name);
         }
     }
@@ -133,13 +136,13 @@ pub(super) fn remove(connection: &Connection, streams: &[StreamName], now: i64) 
         let Some(stream) = rows::find_stream(connection, name)? else {
             continue;
         };
-        let discard = Discard::of(connection, name, &stream, now)?;
-        let room = MOST_EVENTS - removed.events;
-        let events = oldest_events(connection, stream.id, room + 1)?;
-        for event in events {
-            if !discard.is_some_and(|discard| discard.takes(event.revision, event.created)) {
-                break;
+        let events = match Discard::of(connection, name, &stream, now)? {
+            Some(discard) => {
+                discard.events(connection, stream.id, MOST_EVENTS - removed.events + 1)?
             }
+            None => vec![],
+        };
+        for event in events {
             if removed.events == MOST_EVENTS || bytes > MOST_BYTES {
                 return Ok(removed);
             }

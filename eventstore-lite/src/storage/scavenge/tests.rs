@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::append_rules::Expected;
+use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::event::{Direction, LINK, METADATA, NewEvent, Position, RecordedEvent, STREAM_DELETED};
 use crate::storage::{
@@ -64,6 +65,8 @@ enum Step {
     Tombstone(usize),
     /// All events there are become an hour older.
     Age,
+    /// The clock stands so many hours from now.
+    Clock(i64),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -83,6 +86,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => stream.clone().prop_map(Step::Delete),
         1 => stream.prop_map(Step::Tombstone),
         1 => Just(Step::Age),
+        1 => (-2..3_i64).prop_map(Step::Clock),
     ];
     prop::collection::vec(step, 1..30)
 }
@@ -111,6 +115,14 @@ async fn make(storage: &Storage, step: &Step) {
         Step::Age => {
             let older = format!("UPDATE events SET created = created - {HOUR}");
             change(storage, older).await;
+        }
+        Step::Clock(hours) => {
+            let clock = Clock::At(clock::now() + hours * HOUR);
+            let set = storage.writer.between_groups(move |ledger| {
+                ledger.set_clock(clock);
+                Ok(())
+            });
+            set.await.unwrap();
         }
     }
 }

@@ -1,0 +1,145 @@
+//! The calls of one connection: how many are open, and how many of them last.
+//!
+//! Invariant: calls that last (subscriptions and sessions) never take all the calls that a connection may have, so that
+//! a call that ends need not wait for one that does not.
+
+mod bounded;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+
+use tonic::transport::server::TcpConnectInfo;
+
+use crate::metrics::{Metrics, Open};
+
+pub(crate) use bounded::{Bounded, deadline};
+
+/// How many calls one connection may have open. HTTP/2 tells its client, which lets further calls wait.
+pub(crate) const MOST_CALLS: u32 = 1024;
+/// How many of them may last.
+pub(crate) const MOST_LASTING: u32 = 512;
+
+/// The calls of one connection.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    open: AtomicU32,
+    lasting: AtomicU32,
+    /// Whether it was logged that the connection has reached a limit.
+    is_logged: AtomicBool,
+    metrics: Arc<Metrics>,
+}
+
+/// The connection that a call comes from.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) tcp: TcpConnectInfo,
+    pub(crate) calls: Arc<Calls>,
+}
+
+/// A call that is open until this is dropped.
+#[derive(Debug)]
+struct OpenCall {
+    calls: Arc<Calls>,
+    _counted: Open,
+}
+
+/// A subscription or a session, which lasts until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Lasting(Arc<Calls>);
+
+impl Calls {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            open: AtomicU32::new(0),
+            lasting: AtomicU32::new(0),
+            is_logged: AtomicBool::new(false),
+            metrics,
+        }
+    }
+
+    fn open(self: Arc<Self>) -> OpenCall {
+        if self.open.fetch_add(1, Relaxed) + 1 == MOST_CALLS {
+            self.metrics.connection_is_full(true);
+            self.log("calls", MOST_CALLS);
+        }
+        OpenCall {
+            _counted: Arc::clone(&self.metrics).call_opened(),
+            calls: self,
+        }
+    }
+
+    /// A place for a call that lasts, unless the connection has as many of them as it may.
+    pub(crate) fn last(self: &Arc<Self>) -> Option<Lasting> {
+        let add = |lasting| (lasting < MOST_LASTING).then_some(lasting + 1);
+        if self.lasting.fetch_update(Relaxed, Relaxed, add).is_ok() {
+            return Some(Lasting(Arc::clone(self)));
+        }
+        self.metrics.refused_subscription();
+        self.log("subscriptions and sessions", MOST_LASTING);
+        None
+    }
+
+    fn log(&self, what: &str, most: u32) {
+        if !self.is_logged.swap(true, Relaxed) {
+            tracing::warn!("a connection has {most} {what}, the most that it may have");
+        }
+    }
+}
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        if self.calls.open.fetch_sub(1, Relaxed) == MOST_CALLS {
+            self.calls.metrics.connection_is_full(false);
+        }
+    }
+}
+
+impl Drop for Lasting {
+    fn drop(&mut self) {
+        self.0.lasting.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Page;
+
+    fn calls() -> (Arc<Metrics>, Arc<Calls>) {
+        let metrics = Arc::new(Metrics::default());
+        let calls = Arc::new(Calls::new(Arc::clone(&metrics)));
+        (metrics, calls)
+    }
+
+    fn shows(metrics: &Metrics, line: &str) -> bool {
+        let mut page = Page::default();
+        metrics.write_to(&mut page);
+        page.into_text().lines().any(|found| found == line)
+    }
+
+    #[test]
+    fn a_connection_with_all_the_calls_that_it_may_have_is_counted() {
+        let (metrics, calls) = calls();
+        let open = || Arc::clone(&calls).open();
+        let mut all: Vec<_> = (1..MOST_CALLS).map(|_| open()).collect();
+        assert!(shows(&metrics, "eventstore_full_connections 0"));
+        all.push(open());
+        assert!(shows(&metrics, "eventstore_full_connections 1"));
+        all.pop();
+        assert!(shows(&metrics, "eventstore_full_connections 0"));
+        assert!(shows(
+            &metrics,
+            "eventstore_current_incoming_grpc_calls 1023"
+        ));
+    }
+
+    #[test]
+    fn a_place_that_is_left_can_be_taken_again() {
+        let (metrics, calls) = calls();
+        let mut all: Vec<_> = (0..MOST_LASTING).map(|_| calls.last().unwrap()).collect();
+        assert!(calls.last().is_none());
+        assert!(shows(&metrics, "eventstore_refused_subscriptions 1"));
+        all.pop();
+        assert!(calls.last().is_some());
+    }
+}
