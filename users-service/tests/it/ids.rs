@@ -138,8 +138,11 @@ fn signal(pid: &str, signal: &str) {
 #[tokio::test]
 async fn while_the_broker_hangs_only_the_request_in_flight_touches_it() {
     let node = PrivateBroker::start().await.unwrap();
-    let nodes = node.management("GET", "nodes", &Value::Null).await.unwrap();
-    let pid = nodes[0]["os_pid"].as_str().unwrap().to_owned();
+    let pid = crate::support::until("the node knows its process id", || async {
+        let nodes = node.management("GET", "nodes", &Value::Null).await.ok()?;
+        Some(nodes[0]["os_pid"].as_str()?.to_owned())
+    })
+    .await;
     let reply = json!({"data": ["7", "8"]});
     let (over_broker, asked, _serving) = over_broker_at(&node.amqp_url(), reply);
     fetched(&over_broker, 2, None).await;
