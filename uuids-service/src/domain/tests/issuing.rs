@@ -18,11 +18,11 @@ fn with_window(worker: u16, from_ms: u64, until_ms: u64) -> Issuer {
 
 /// The first and the last of `count` ids.
 fn ends(issuer: &mut Issuer, now_ms: u64, count: u16, after: Option<Id>) -> (Id, Id) {
-    let issued = issuer.issue(now_ms, count, after).unwrap();
-    assert_eq!(issued.ids().count(), usize::from(count));
-    assert_eq!(issued.count(), usize::from(count));
-    let first = issued.ids().next().unwrap();
-    (first, issued.ids().last().unwrap())
+    let given = issuer.issue(now_ms, count, after).unwrap();
+    assert_eq!(given.ids().count(), usize::from(count));
+    assert_eq!(given.count(), usize::from(count));
+    let first = given.ids().next().unwrap();
+    (first, given.ids().last().unwrap())
 }
 
 fn one(issuer: &mut Issuer, now_ms: u64) -> Id {

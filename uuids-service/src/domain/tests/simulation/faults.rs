@@ -51,11 +51,11 @@ pub(super) fn answer(
     let issuer = &mut process.issuer;
     let answer = issuer.issue(now_ms, count, after);
     match (fault, answer, ahead_ms) {
-        (Fault::ForgetsWhatItGaveAhead, Ok(issued), Some(_)) => {
+        (Fault::ForgetsWhatItGaveAhead, Ok(given), Some(_)) => {
             *issuer = before;
             // Asking for nothing only moves the shared sequence to the clock.
             issuer.issue(now_ms, 0, None)?;
-            Ok(issued)
+            Ok(given)
         }
         (Fault::FollowsWhoeverLeads, Ok(_), Some(after_ms)) => {
             *issuer = before;
