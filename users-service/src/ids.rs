@@ -1,13 +1,14 @@
 //! Ids for new users, from the service that makes them.
 //!
-//! Invariants: one request is in flight, and asks for as many ids as wait, plus a few; an id is handed out once, and ids
-//! only increase; none is handed out that is older than a second, so that order stays honest; who waits is bounded in
-//! number and in time.
+//! Invariants: one request is in flight, and asks for as many ids as wait, plus a few; ids only increase, except where
+//! the service finds the last one too far ahead of its clock; none is handed out that is older than a second, so that
+//! order stays honest; who waits is bounded in number and in time.
 
 mod over_broker;
 mod over_http;
 #[cfg(test)]
 mod tests;
+mod way;
 
 pub use over_broker::OverBroker;
 pub use over_http::OverHttp;
@@ -19,6 +20,7 @@ use std::fmt;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use way::Way;
 
 /// How many may wait for an id.
 const WAITING: usize = 4_096;
@@ -38,7 +40,24 @@ pub trait IdService: Send + Sync + 'static {
         &self,
         count: usize,
         after: Option<UserId>,
-    ) -> BoxFuture<'_, anyhow::Result<Vec<UserId>>>;
+    ) -> BoxFuture<'_, Result<Vec<UserId>, FetchError>>;
+}
+
+/// Why a request for ids got none.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// `after` leads the clock of the service too far; without it there may be ids.
+    #[error("the id to be above is too far ahead")]
+    AfterTooFar,
+    /// The way, or the service, hangs.
+    #[error("no answer in time")]
+    TimedOut,
+    /// The way hung, and has not answered a probe since.
+    #[error("no answer since a request that got none in time")]
+    Closed,
+    /// It failed, or was refused, at once.
+    #[error(transparent)]
+    Failed(#[from] anyhow::Error),
 }
 
 /// No id could be had in time.
@@ -58,7 +77,7 @@ impl IdSource {
     pub fn new(services: Vec<Box<dyn IdService>>) -> Self {
         let (waiting, requests) = mpsc::channel(WAITING);
         let stock = Stock {
-            services,
+            ways: services.into_iter().map(Way::new).collect(),
             ids: VecDeque::new(),
             fetched: Instant::now(),
             last: None,
@@ -86,7 +105,7 @@ impl fmt::Debug for IdSource {
 }
 
 struct Stock {
-    services: Vec<Box<dyn IdService>>,
+    ways: Vec<Way>,
     ids: VecDeque<UserId>,
     fetched: Instant,
     last: Option<UserId>,
@@ -127,12 +146,11 @@ impl Stock {
 
     async fn fetch(&mut self, count: usize) {
         let asked = Instant::now();
-        for service in &self.services {
-            match service.fetch(count, self.last).await {
-                Ok(ids) => {
-                    let above = |id: &UserId| self.last.is_none_or(|last| *id > last);
-                    self.ids = ids.into_iter().filter(above).collect();
-                    self.ids.make_contiguous().sort_unstable();
+        for way in &mut self.ways {
+            match way.fetch(count, self.last).await {
+                Ok(mut ids) => {
+                    ids.sort_unstable();
+                    self.ids = ids.into();
                     self.fetched = asked;
                     return;
                 }

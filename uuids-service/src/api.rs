@@ -16,7 +16,7 @@ use crate::{
     clock::EPOCH,
     domain::id::Id,
     ids::Ids,
-    request::{self, Refused},
+    request::{self, Blame, Refused},
 };
 
 /// `?count=1..=10000&after=<id>`; one id by default.
@@ -65,10 +65,9 @@ fn timestamp(id: Id) -> Option<String> {
 impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
         let why = refused.to_string();
-        match refused {
-            Refused::Count => Self::invalid("count", why),
-            Refused::After => Self::invalid("after", why),
-            Refused::OutOfIds(out) => Self::unavailable(why, out.retry_after),
+        match refused.blame() {
+            Blame::Field(field) => Self::invalid(field, why),
+            Blame::Later(seconds) => Self::unavailable(why, seconds),
         }
     }
 }

@@ -9,34 +9,25 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout};
 
 use crate::{
     clock::Clock,
     domain::{
         id::Id,
-        issuer::{Issued, Issuer, OutOfWindow},
-        window::{AHEAD_MS, Window},
+        issuer::{Issued, Issuer, Need, Refusal},
+        window::Window,
     },
 };
 
-/// How long a request may wait for a window that reaches far enough.
+/// How long a request may wait for a window, or for the clock.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(250);
-
-/// There is no window that reaches as far as was asked, and none came in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no window of time reaches that far yet")]
-pub(crate) struct OutOfIds {
-    /// In how many seconds there may be one, by this process's clock; at least 1.
-    pub(crate) retry_after: u64,
-}
 
 /// Where requests take ids and the lease brings windows.
 pub(crate) struct Ids {
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
     granted: Notify,
-    wanted: Notify,
 }
 
 struct State {
@@ -54,17 +45,13 @@ impl Ids {
                 trouble: Some("no answer yet".to_owned()),
             }),
             granted: Notify::new(),
-            wanted: Notify::new(),
         }
     }
 
     /// The next `count` ids, all above `after`.
-    pub(crate) async fn take(&self, count: u16, after: Option<Id>) -> Result<Issued, OutOfIds> {
-        if let Ok(issued) = self.issue(count, after) {
-            return Ok(issued);
-        }
-        let waited = tokio::time::timeout(PATIENCE, self.take_once_granted(count, after)).await;
-        waited.or_else(|_| self.issue(count, after).map_err(|out| self.out_of_ids(out)))
+    pub(crate) async fn take(&self, count: u16, after: Option<Id>) -> Result<Issued, Refusal> {
+        let waited = timeout(PATIENCE, self.take_in_time(count, after)).await;
+        waited.unwrap_or_else(|_| self.issue(count, after))
     }
 
     /// Takes up a window and wakes those who wait for one.
@@ -81,51 +68,40 @@ impl Ids {
         self.state().trouble.replace(why).is_none()
     }
 
-    /// How many milliseconds of the windows in hand are still to be used.
-    pub(crate) fn remaining_ms(&self) -> u64 {
-        self.state().issuer.remaining_ms(self.clock.now_ms())
-    }
-
-    /// Returns when somebody asked for more than the windows in hand could give.
-    pub(crate) async fn wanted(&self) {
-        self.wanted.notified().await;
+    /// What must be got from the log.
+    pub(crate) fn need(&self) -> Need {
+        self.state().issuer.need(self.clock.now_ms())
     }
 
     /// Whether an id could be had now; if not, why.
     pub(crate) fn check(&self) -> Result<(), String> {
-        if self.remaining_ms() > 0 {
-            return Ok(());
+        let state = self.state();
+        match state.issuer.clone().issue(self.clock.now_ms(), 1, None) {
+            Ok(_) => Ok(()),
+            Err(Refusal::AheadOfTheClock { by_ms }) if Duration::from_millis(by_ms) <= PATIENCE => {
+                Ok(())
+            }
+            Err(refusal) => Err(state.trouble.clone().unwrap_or_else(|| refusal.to_string())),
         }
-        let trouble = self.state().trouble.clone();
-        Err(trouble.unwrap_or_else(|| "the window of ids is used up".to_owned()))
     }
 
-    async fn take_once_granted(&self, count: u16, after: Option<Id>) -> Issued {
+    async fn take_in_time(&self, count: u16, after: Option<Id>) -> Result<Issued, Refusal> {
         loop {
             let mut granted = pin!(self.granted.notified());
             granted.as_mut().enable();
-            if let Ok(issued) = self.issue(count, after) {
-                return issued;
-            }
-            self.wanted.notify_one();
-            granted.await;
+            let pause = match self.issue(count, after) {
+                Err(Refusal::OutOfWindow) => PATIENCE,
+                Err(Refusal::AheadOfTheClock { by_ms }) => Duration::from_millis(by_ms),
+                settled @ (Ok(_) | Err(Refusal::AfterTooFar)) => return settled,
+            };
+            // Both a window and the clock's moving on may help, so both are reasons to look again.
+            let _ = timeout(pause, granted).await;
         }
     }
 
-    fn issue(&self, count: u16, after: Option<Id>) -> Result<Issued, OutOfWindow> {
+    fn issue(&self, count: u16, after: Option<Id>) -> Result<Issued, Refusal> {
         let now_ms = self.clock.now_ms();
         self.state().issuer.issue(now_ms, count, after)
-    }
-
-    /// A window that ends at `wanted_until_ms` can be granted once the clock is [`AHEAD_MS`] before that.
-    fn out_of_ids(&self, out: OutOfWindow) -> OutOfIds {
-        let reach = self.clock.now_ms().saturating_add(AHEAD_MS);
-        let retry_after = out
-            .wanted_until_ms
-            .saturating_sub(reach)
-            .div_ceil(1_000)
-            .max(1);
-        OutOfIds { retry_after }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -170,11 +146,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_longer_than_a_quarter_of_a_second() {
         let ids = ids_at(1_000);
+        let without_a_window = ids.take(1, None).await.err();
+        assert_eq!(without_a_window, Some(Refusal::OutOfWindow));
+        ids.grant(5, window(10_000, 70_000));
         let begun = Instant::now();
-        let out = ids.take(1, None).await.err();
+        let before_the_window = ids.take(1, None).await.err();
+        assert_eq!(
+            before_the_window,
+            Some(Refusal::AheadOfTheClock { by_ms: 8_000 })
+        );
         let tick_of_the_timer = Duration::from_millis(1);
         assert!((PATIENCE..=PATIENCE + tick_of_the_timer).contains(&begun.elapsed()));
-        assert_eq!(out, Some(OutOfIds { retry_after: 1 }));
     }
 
     #[tokio::test(start_paused = true)]
@@ -182,41 +164,42 @@ mod tests {
         let ids = ids_at(1_000);
         ids.grant(5, window(1_000, 2_000));
         let begun = Instant::now();
-        assert_eq!(ids.take(10_000, None).await.unwrap().len(), 10_000);
+        assert_eq!(ids.take(10_000, None).await.unwrap().count(), 10_000);
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_id_too_far_ahead_is_refused_without_a_wait() {
+        let ids = ids_at(1_000);
+        let begun = Instant::now();
+        let refused = ids.take(1, Some(id(3_001))).await.err();
+        assert_eq!(refused, Some(Refusal::AfterTooFar));
         assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_is_answered_once_the_window_reaches_far_enough() {
-        let ids = Arc::new(ids_at(1_000));
+        let ids = ids_at(1_000);
         ids.grant(5, window(1_000, 2_000));
-        let waiting = tokio::spawn({
-            let ids = Arc::clone(&ids);
-            async move { ids.take(1, Some(id(2_500))).await }
-        });
-        ids.wanted().await;
+        let mut waiting = pin!(ids.take(1, Some(id(2_500))));
+        assert!(futures::poll!(waiting.as_mut()).is_pending());
         ids.grant(5, window(2_000, 2_400));
-        ids.wanted().await;
+        assert!(futures::poll!(waiting.as_mut()).is_pending());
         ids.grant(5, window(2_400, 3_000));
-        let id = waiting.await.unwrap().unwrap().next().unwrap();
+        let id = waiting.await.unwrap().ids().next().unwrap();
         assert_eq!((id.millisecond(), id.worker()), (2_500, 5));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_answer_says_when_the_clock_will_allow_it() {
-        let ids = ids_at(1_000);
-        ids.grant(5, window(1_000, 2_000));
-        let out = ids.take(1, Some(id(1_000 + AHEAD_MS + 7_500))).await.err();
-        assert_eq!(out, Some(OutOfIds { retry_after: 8 }));
-        assert_eq!(
-            ids.take(1, None)
-                .await
-                .unwrap()
-                .next()
-                .unwrap()
-                .millisecond(),
-            1_000
-        );
+    async fn who_outruns_the_clock_is_answered_once_it_has_moved_on() {
+        let hands = Arc::new(Hands(1_000.into()));
+        let ids = Ids::new(Arc::clone(&hands) as Arc<dyn Clock>);
+        ids.grant(5, window(2_100, 60_000));
+        let mut waiting = pin!(ids.take(1, None));
+        assert!(futures::poll!(waiting.as_mut()).is_pending());
+        hands.0.store(1_100, Ordering::SeqCst);
+        let id = waiting.await.unwrap().ids().next().unwrap();
+        assert_eq!(id.millisecond(), 2_100);
     }
 
     #[tokio::test]
@@ -230,7 +213,20 @@ mod tests {
         assert_eq!(ids.check(), Ok(()), "the window is still good");
         hands.0.store(2_000, Ordering::SeqCst);
         assert_eq!(ids.check(), Err("still away".to_owned()));
-        ids.grant(5, window(2_000, 3_000));
+        ids.grant(5, window(2_000, 60_000));
         assert_eq!(ids.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_request_can_be_had_again_within_its_patience_so_the_process_is_ready() {
+        let ids = ids_at(1_000);
+        ids.grant(5, window(2_250, 60_000));
+        assert_eq!(ids.check(), Ok(()));
+        let ids = ids_at(1_000);
+        ids.grant(5, window(2_251, 60_000));
+        assert_eq!(
+            ids.check(),
+            Err("the ids are ahead of the clock".to_owned())
+        );
     }
 }

@@ -1,7 +1,9 @@
-//! Keeps this process in windows: takes a worker number, renews ahead of need, changes the number when it is lost.
+//! Keeps this process in windows: takes a worker number, renews ahead of need, and takes another number when it lost
+//! the one it had, or when the clock stepped back by more than a window.
 //!
 //! Invariants: every grant is appended at the exact revision at which it was decided, and counts only once the log has
-//! it; an append whose outcome is unknown is repeated as it is, with the same event id, until the outcome is known.
+//! it; an append whose outcome is unknown is repeated as it is, with the same event id, until the outcome is known. Only
+//! the clock causes a grant, no request for ids does.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,16 +16,16 @@ use crate::{
     clock::Clock,
     domain::{
         id::WORKERS,
-        window::{AHEAD_MS, GrantWindow, Holder, Tenure, WorkerNumber},
+        issuer::Need,
+        window::{GrantWindow, Holder, Purpose, Tenure, WorkerNumber},
     },
     ids::Ids,
     stored_event,
 };
 
-/// A window is followed by another when less than this is left of it: the least time that ids go on without the store.
-const RENEW_BELOW_MS: u64 = AHEAD_MS / 3 * 2;
-/// How often it is looked how much is left.
-const TICK: Duration = Duration::from_secs(1);
+/// How often it looks whether something is needed. It is shorter than a request waits, so that a request which comes
+/// right after the clock stepped ahead is served.
+const TICK: Duration = Duration::from_millis(100);
 
 /// The task that brings windows to [`Ids`].
 pub(crate) struct Lease {
@@ -59,8 +61,7 @@ impl Lease {
             held = match self.next(held).await {
                 Ok(Some(seat)) => {
                     backoff.reset();
-                    self.until_needed().await;
-                    Some(seat)
+                    self.until_needed(seat).await
                 }
                 Ok(None) => {
                     self.trouble("no worker number is free");
@@ -79,7 +80,7 @@ impl Lease {
     /// The number held, with its next window; another number where it was lost or none was held.
     async fn next(&self, held: Option<Seat>) -> Result<Option<Seat>, Unavailable> {
         if let Some(seat) = held
-            && let Some(seat) = self.claim(seat).await
+            && let Some(seat) = self.claim(seat, Purpose::GoOn).await
         {
             return Ok(Some(seat));
         }
@@ -87,7 +88,7 @@ impl Lease {
         let first = rand::random_range(0..WORKERS);
         for worker in (first..WORKERS).chain(0..first) {
             if let Some(seat) = self.look(worker).await?
-                && let Some(seat) = self.claim(seat).await
+                && let Some(seat) = self.claim(seat, Purpose::TakeTheNumber).await
             {
                 tracing::info!(worker, "took a worker number");
                 return Ok(Some(seat));
@@ -124,10 +125,11 @@ impl Lease {
     }
 
     /// The number with one window more, if it is due; `None` when it is, or has become, another's.
-    async fn claim(&self, seat: Seat) -> Option<Seat> {
+    async fn claim(&self, seat: Seat, purpose: Purpose) -> Option<Seat> {
         let command = GrantWindow {
             holder: self.holder,
             now_ms: self.clock.now_ms(),
+            purpose,
         };
         let events = WorkerNumber::decide(&seat.tenure, command)
             .inspect_err(|refusal| tracing::debug!(worker = seat.worker, %refusal, "no window"))
@@ -167,14 +169,18 @@ impl Lease {
         }
     }
 
-    async fn until_needed(&self) {
+    /// Returns when something must be got from the log: with the number, if it still serves.
+    async fn until_needed(&self, seat: Seat) -> Option<Seat> {
         loop {
-            tokio::select! {
-                () = self.ids.wanted() => return,
-                () = tokio::time::sleep(TICK) => (),
-            }
-            if self.ids.remaining_ms() < RENEW_BELOW_MS {
-                return;
+            tokio::time::sleep(TICK).await;
+            match self.ids.need() {
+                Need::Nothing => {}
+                Need::Window => return Some(seat),
+                Need::Number => {
+                    let worker = seat.worker;
+                    tracing::warn!(worker, "the clock stepped back by more than a window");
+                    return None;
+                }
             }
         }
     }

@@ -3,8 +3,11 @@
 use serde::{Serialize, Serializer};
 
 use crate::{
-    domain::{id::Id, issuer::Issued},
-    ids::{Ids, OutOfIds},
+    domain::{
+        id::Id,
+        issuer::{Issued, Refusal},
+    },
+    ids::Ids,
 };
 
 /// The most ids that one request can have.
@@ -20,7 +23,29 @@ pub(crate) enum Refused {
     #[error("`after` must be an id")]
     After,
     #[error(transparent)]
-    OutOfIds(#[from] OutOfIds),
+    Issuer(#[from] Refusal),
+}
+
+/// What the client can do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Blame {
+    /// Ask for something else in this field.
+    Field(&'static str),
+    /// Ask again in so many seconds, by this process's clock; at least 1.
+    Later(u64),
+}
+
+impl Refused {
+    pub(crate) fn blame(self) -> Blame {
+        match self {
+            Self::Count => Blame::Field("count"),
+            Self::After | Self::Issuer(Refusal::AfterTooFar) => Blame::Field("after"),
+            Self::Issuer(Refusal::OutOfWindow) => Blame::Later(1),
+            Self::Issuer(Refusal::AheadOfTheClock { by_ms }) => {
+                Blame::Later(by_ms.div_ceil(1_000).max(1))
+            }
+        }
+    }
 }
 
 /// `{"data":["1509466340062097408",…]}`: decimal text, as a JSON number of that size is not safe with every client.
@@ -45,7 +70,7 @@ pub(crate) async fn take(ids: &Ids, count: u64, after: Option<u64>) -> Result<Ve
 }
 
 fn answer(issued: Issued) -> Vec<u8> {
-    let mut body = Vec::with_capacity(issued.len() * MOST_BYTES_EACH + r#"{"data":[]}"#.len());
+    let mut body = Vec::with_capacity(issued.count() * MOST_BYTES_EACH + r#"{"data":[]}"#.len());
     let data = Texts(issued);
     serde_json::to_writer(&mut body, &Answer { data }).expect("a Vec takes all that is written");
     body
@@ -53,7 +78,7 @@ fn answer(issued: Issued) -> Vec<u8> {
 
 impl Serialize for Texts {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.clone().map(Text))
+        serializer.collect_seq(self.0.ids().map(Text))
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     ids::Ids,
-    request::{self, Refused},
+    request::{self, Blame, Refused},
 };
 
 /// The queue that requests are sent to.
@@ -18,8 +18,8 @@ struct Asked {
     after: Option<String>,
 }
 
-/// `{"data":["1509466340062097408",…]}`, or `{"error":{"status":422,"message":"…"}}`, or
-/// `{"error":{"status":503,"message":"…","retry_after":1}}`.
+/// `{"data":["1509466340062097408",…]}`, or `{"error":{"status":422,"field":"after","message":"…"}}` (without `field`
+/// where the whole request is wrong), or `{"error":{"status":503,"message":"…","retry_after":1}}`.
 pub(crate) async fn reply(ids: &Ids, request: &[u8]) -> Vec<u8> {
     let Ok(asked) = serde_json::from_slice::<Asked>(request) else {
         let message = r#"the request must be {"count":…,"after":"…"}"#;
@@ -39,10 +39,10 @@ async fn answer(ids: &Ids, asked: Asked) -> Result<Vec<u8>, Refused> {
 
 fn told(refused: Refused) -> Value {
     let message = refused.to_string();
-    match refused {
-        Refused::Count | Refused::After => json!({"status": 422, "message": message}),
-        Refused::OutOfIds(out) => {
-            json!({"status": 503, "message": message, "retry_after": out.retry_after})
+    match refused.blame() {
+        Blame::Field(field) => json!({"status": 422, "field": field, "message": message}),
+        Blame::Later(seconds) => {
+            json!({"status": 503, "message": message, "retry_after": seconds})
         }
     }
 }

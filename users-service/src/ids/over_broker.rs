@@ -1,25 +1,22 @@
 //! Ids over RabbitMQ: services meet on the bus.
 
-use super::IdService;
+use super::{FetchError, IdService};
 use crate::domain::UserId;
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow};
 use futures::future::{BoxFuture, FutureExt as _};
-use messaging::RpcClient;
+use messaging::{RpcClient, RpcError};
 use serde::{Deserialize, Serialize};
-use std::sync::Mutex;
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// How long one request may take.
 const WITHIN: Duration = Duration::from_millis(500);
-/// How long this way is not tried after it failed, so that not every command pays for it.
-const AVOIDED: Duration = Duration::from_secs(1);
+/// The status of a refusal that names a field. The count is always in range, so the field is `after`.
+pub(super) const INVALID: u16 = 422;
 
 /// RPC on the queue `uuids`: `{"count":N,"after":"<id>"?}` → `{"data":["…"]}` or `{"error":{…}}`.
 #[derive(Debug)]
 pub struct OverBroker {
     client: RpcClient,
-    avoided_until: Mutex<Option<Instant>>,
 }
 
 #[derive(Serialize)]
@@ -38,6 +35,7 @@ enum Reply {
 
 #[derive(Deserialize)]
 struct Refusal {
+    status: u16,
     message: String,
 }
 
@@ -45,31 +43,29 @@ impl OverBroker {
     /// A way over the client's queue.
     #[must_use]
     pub fn new(client: RpcClient) -> Self {
-        Self {
-            client,
-            avoided_until: Mutex::default(),
-        }
+        Self { client }
     }
 
-    async fn ask(&self, count: usize, after: Option<UserId>) -> anyhow::Result<Vec<UserId>> {
+    async fn ask(&self, count: usize, after: Option<UserId>) -> Result<Vec<UserId>, FetchError> {
         let after = after.map(|id| id.to_string());
-        let request = serde_json::to_vec(&Request { count, after })?;
+        let request = serde_json::to_vec(&Request { count, after }).context("no JSON")?;
         let reply = self.client.call(request, WITHIN).await?;
-        match serde_json::from_slice(&reply).context("the reply is none")? {
-            Reply::Data(ids) => parse(&ids),
-            Reply::Error(refusal) => bail!("refused: {}", refusal.message),
+        match serde_json::from_slice(&reply).context("malformed reply")? {
+            Reply::Data(ids) => Ok(parse(&ids)?),
+            Reply::Error(Refusal { status, .. }) if status == INVALID => {
+                Err(FetchError::AfterTooFar)
+            }
+            Reply::Error(refusal) => Err(anyhow!("refused: {}", refusal.message).into()),
         }
     }
+}
 
-    fn avoid(&self, until: Option<Instant>) {
-        if let Ok(mut avoided) = self.avoided_until.lock() {
-            *avoided = until;
+impl From<RpcError> for FetchError {
+    fn from(error: RpcError) -> Self {
+        match error {
+            RpcError::TimedOut => Self::TimedOut,
+            RpcError::Unavailable(_) | RpcError::Unroutable => Self::Failed(error.into()),
         }
-    }
-
-    fn is_avoided(&self) -> bool {
-        let until = self.avoided_until.lock().ok().and_then(|until| *until);
-        until.is_some_and(|until| Instant::now() < until)
     }
 }
 
@@ -78,20 +74,12 @@ impl IdService for OverBroker {
         &self,
         count: usize,
         after: Option<UserId>,
-    ) -> BoxFuture<'_, anyhow::Result<Vec<UserId>>> {
-        async move {
-            if self.is_avoided() {
-                bail!("it failed a moment ago");
-            }
-            let ids = self.ask(count, after).await;
-            self.avoid(ids.is_err().then(|| Instant::now() + AVOIDED));
-            ids
-        }
-        .boxed()
+    ) -> BoxFuture<'_, Result<Vec<UserId>, FetchError>> {
+        self.ask(count, after).boxed()
     }
 }
 
 pub(super) fn parse(ids: &[String]) -> anyhow::Result<Vec<UserId>> {
-    let parse = |id: &String| id.parse().context("an id is none");
+    let parse = |id: &String| id.parse().context("not an id");
     ids.iter().map(parse).collect()
 }

@@ -1,7 +1,7 @@
 //! Ids over HTTP, for as long as the broker is away.
 
-use super::IdService;
-use super::over_broker::parse;
+use super::over_broker::{INVALID, parse};
+use super::{FetchError, IdService};
 use crate::domain::UserId;
 use futures::future::{BoxFuture, FutureExt as _};
 use serde::Deserialize;
@@ -34,11 +34,25 @@ impl OverHttp {
         Ok(Self { client, url })
     }
 
-    async fn ask(&self, count: usize, after: Option<UserId>) -> anyhow::Result<Vec<UserId>> {
+    async fn ask(&self, count: usize, after: Option<UserId>) -> Result<Vec<UserId>, FetchError> {
         let after = after.map(|id| format!("&after={id}")).unwrap_or_default();
         let url = format!("{}/?count={count}{after}", self.url);
-        let answer = self.client.get(url).send().await?.error_for_status()?;
-        parse(&answer.json::<Ids>().await?.data)
+        let answer = self.client.get(url).send().await?;
+        if answer.status() == INVALID {
+            return Err(FetchError::AfterTooFar);
+        }
+        let ids: Ids = answer.error_for_status()?.json().await?;
+        Ok(parse(&ids.data)?)
+    }
+}
+
+impl From<reqwest::Error> for FetchError {
+    fn from(error: reqwest::Error) -> Self {
+        if error.is_timeout() {
+            Self::TimedOut
+        } else {
+            Self::Failed(error.into())
+        }
     }
 }
 
@@ -47,7 +61,7 @@ impl IdService for OverHttp {
         &self,
         count: usize,
         after: Option<UserId>,
-    ) -> BoxFuture<'_, anyhow::Result<Vec<UserId>>> {
+    ) -> BoxFuture<'_, Result<Vec<UserId>, FetchError>> {
         self.ask(count, after).boxed()
     }
 }

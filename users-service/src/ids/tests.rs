@@ -1,7 +1,7 @@
 use super::*;
-use anyhow::bail;
+use anyhow::anyhow;
 use futures::future::FutureExt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -42,10 +42,10 @@ impl IdService for Counter {
         &self,
         count: usize,
         after: Option<UserId>,
-    ) -> BoxFuture<'_, anyhow::Result<Vec<UserId>>> {
+    ) -> BoxFuture<'_, Result<Vec<UserId>, FetchError>> {
         async move {
             self.asked.lock().unwrap().push((count, after));
-            self.gate.acquire().await?.forget();
+            self.gate.acquire().await.unwrap().forget();
             let first = self.next.fetch_add(count as u64, Ordering::SeqCst);
             Ok((first..first + count as u64).map(UserId::new).collect())
         }
@@ -56,8 +56,8 @@ impl IdService for Counter {
 struct Away;
 
 impl IdService for Away {
-    fn fetch(&self, _: usize, _: Option<UserId>) -> BoxFuture<'_, anyhow::Result<Vec<UserId>>> {
-        async { bail!("away") }.boxed()
+    fn fetch(&self, _: usize, _: Option<UserId>) -> BoxFuture<'_, Result<Vec<UserId>, FetchError>> {
+        async { Err(anyhow!("away").into()) }.boxed()
     }
 }
 
@@ -164,7 +164,11 @@ async fn those_who_wait_are_bounded() {
 struct Slow;
 
 impl IdService for Slow {
-    fn fetch(&self, count: usize, _: Option<UserId>) -> BoxFuture<'_, anyhow::Result<Vec<UserId>>> {
+    fn fetch(
+        &self,
+        count: usize,
+        _: Option<UserId>,
+    ) -> BoxFuture<'_, Result<Vec<UserId>, FetchError>> {
         async move {
             tokio::time::sleep(FRESH * 2).await;
             Ok((1..=count as u64).map(UserId::new).collect())
@@ -177,4 +181,131 @@ impl IdService for Slow {
 async fn ids_that_took_long_to_come_serve_those_who_waited_for_them() {
     let source = IdSource::new(vec![Box::new(Slow)]);
     assert_eq!(source.next().await, Ok(UserId::new(1)));
+}
+
+/// While it hangs it answers nobody; then it counts up from a million. It counts who touches it; a probe asks for one id.
+#[derive(Clone, Default)]
+struct Hanging {
+    answers: Arc<AtomicBool>,
+    touched: Arc<AtomicUsize>,
+    probed: Arc<AtomicUsize>,
+}
+
+const MILLION: u64 = 1_000_000;
+
+impl IdService for Hanging {
+    fn fetch(
+        &self,
+        count: usize,
+        _: Option<UserId>,
+    ) -> BoxFuture<'_, Result<Vec<UserId>, FetchError>> {
+        async move {
+            let counter = if count == 1 {
+                &self.probed
+            } else {
+                &self.touched
+            };
+            counter.fetch_add(1, Ordering::SeqCst);
+            if self.answers.load(Ordering::SeqCst) {
+                return Ok((MILLION..).map(UserId::new).take(count).collect());
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            Err(FetchError::TimedOut)
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_request_in_flight_waits_for_a_way_that_hangs() {
+    let hanging = Hanging::default();
+    let other = Counter::open();
+    let source = IdSource::new(vec![Box::new(hanging.clone()), Box::new(other.clone())]);
+    for _ in 0..1_000 {
+        assert!(source.next().await.unwrap() < UserId::new(MILLION));
+        // Each asks anew, as the stock is too old by then.
+        tokio::time::advance(FRESH + Duration::from_millis(1)).await;
+    }
+    assert_eq!(other.asked().len(), 1_000);
+    assert_eq!(hanging.touched.load(Ordering::SeqCst), 1);
+    assert!(hanging.probed.load(Ordering::SeqCst) > 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_way_that_hung_is_taken_again_after_a_probe_was_answered() {
+    let hanging = Hanging::default();
+    let source = IdSource::new(vec![Box::new(hanging.clone()), Box::new(Counter::open())]);
+    assert_eq!(source.next().await, Ok(UserId::new(1)));
+    hanging.answers.store(true, Ordering::SeqCst);
+    let back = async {
+        while source.next().await.unwrap() < UserId::new(MILLION) {
+            tokio::time::sleep(FRESH).await;
+        }
+    };
+    let within_the_longest_pause = tokio::time::timeout(Duration::from_secs(4), back);
+    within_the_longest_pause.await.unwrap();
+    assert_eq!(hanging.touched.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_while_every_way_is_known_to_hang() {
+    let hanging = Hanging::default();
+    let source = IdSource::new(vec![Box::new(hanging.clone())]);
+    for _ in 0..1_000 {
+        assert_eq!(source.next().await, Err(NoIds));
+    }
+    assert_eq!(hanging.touched.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_way_that_fails_at_once_is_tried_by_each() {
+    let counter = Counter::open();
+    let source = IdSource::new(vec![Box::new(Away), Box::new(counter.clone())]);
+    for _ in 0..=SPARE + 1 {
+        source.next().await.unwrap();
+    }
+    assert_eq!(counter.asked().len(), 2);
+}
+
+/// Its clock was wrong for a moment: the first ids are an hour ahead. Then it refuses what is above its count by more
+/// than a hundred, as the service does with two seconds.
+#[derive(Clone, Default)]
+struct WrongForAMoment {
+    was_wrong: Arc<AtomicBool>,
+    right: Arc<AtomicU64>,
+}
+
+impl IdService for WrongForAMoment {
+    fn fetch(
+        &self,
+        count: usize,
+        after: Option<UserId>,
+    ) -> BoxFuture<'_, Result<Vec<UserId>, FetchError>> {
+        let first = if self.was_wrong.swap(true, Ordering::SeqCst) {
+            1 + self.right.fetch_add(count as u64, Ordering::SeqCst)
+        } else {
+            MILLION
+        };
+        let too_far = after.is_some_and(|after| after > UserId::new(first + 100));
+        async move {
+            if too_far {
+                return Err(FetchError::AfterTooFar);
+            }
+            Ok((first..).map(UserId::new).take(count).collect())
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_an_hour_ahead_breaks_the_order_once_and_stops_nobody() {
+    let source = IdSource::new(vec![Box::new(WrongForAMoment::default())]);
+    let mut ids = Vec::new();
+    for _ in 0..100 {
+        ids.push(source.next().await.unwrap());
+        tokio::time::advance(FRESH + Duration::from_millis(1)).await;
+    }
+    assert_eq!(ids[0], UserId::new(MILLION));
+    assert!(ids[1] < ids[0]);
+    assert!(ids[1..].is_sorted_by(|a, b| a < b));
 }

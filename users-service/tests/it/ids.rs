@@ -5,17 +5,22 @@ use messaging::{Broker, RpcClient, serve_rpc};
 use private_broker::PrivateBroker;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use users_service::domain::UserId;
-use users_service::ids::{IdService, IdSource, OverBroker, OverHttp};
+use users_service::ids::{FetchError, IdService, IdSource, OverBroker, OverHttp};
 
 /// What was asked, in the order of asking.
 type Asked = Arc<Mutex<Vec<Value>>>;
 
 async fn over_broker(reply: Value) -> (OverBroker, Asked, DropGuard) {
-    let url = PrivateBroker::shared().await.vhost().await;
-    let broker = Broker::connect(&url, "ids").unwrap();
+    over_broker_at(&PrivateBroker::shared().await.vhost().await, reply)
+}
+
+fn over_broker_at(url: &str, reply: Value) -> (OverBroker, Asked, DropGuard) {
+    let broker = Broker::connect(url, "ids").unwrap();
     let shutdown = CancellationToken::new();
     let asked = Asked::default();
     let heard = Arc::clone(&asked);
@@ -30,17 +35,35 @@ async fn over_broker(reply: Value) -> (OverBroker, Asked, DropGuard) {
     (service, asked, shutdown.drop_guard())
 }
 
-fn over_http(reply: &'static str) -> (OverHttp, DropGuard) {
+type Query = actix::Query<std::collections::HashMap<String, String>>;
+
+/// The service over HTTP, which gives ids above `after` and counts who asks.
+fn over_http() -> (OverHttp, Arc<AtomicUsize>, DropGuard) {
+    over_http_that(|query| {
+        assert_eq!(query.get("count").map(String::as_str), Some("9"));
+        let after = query.get("after").map_or(0, |after| after.parse().unwrap());
+        let ids: Vec<_> = (after + 1..after + 10_u64)
+            .map(|id| id.to_string())
+            .collect();
+        HttpResponse::Ok().json(json!({ "data": ids }))
+    })
+}
+
+fn over_http_that(
+    answer: impl Fn(&Query) -> HttpResponse + Clone + Send + 'static,
+) -> (OverHttp, Arc<AtomicUsize>, DropGuard) {
     let server = web::Server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let url = format!("http://{}/", server.address());
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
     let routes = move |config: &mut actix::ServiceConfig| {
-        let answer = move |query: actix::Query<std::collections::HashMap<String, String>>| async move {
-            assert_eq!(query.get("count").map(String::as_str), Some("9"));
-            HttpResponse::Ok()
-                .content_type("application/json")
-                .body(reply)
+        let (counted, answer) = (Arc::clone(&counted), answer.clone());
+        let answer = move |query: Query| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let answer = answer(&query);
+            async move { answer }
         };
         config.route("/", actix::get().to(answer));
     };
@@ -48,7 +71,7 @@ fn over_http(reply: &'static str) -> (OverHttp, DropGuard) {
         let serving = server.run(web::Readiness::new(), routes, stop);
         actix_web::rt::System::new().block_on(serving)
     });
-    (OverHttp::new(&url).unwrap(), shutdown.drop_guard())
+    (OverHttp::new(&url).unwrap(), asked, shutdown.drop_guard())
 }
 
 /// The service answers as soon as somebody serves its queue.
@@ -74,10 +97,11 @@ async fn ids_come_over_the_broker() {
 async fn ids_come_over_http_while_the_broker_is_away() {
     let broker = Broker::connect("amqp://guest:guest@127.0.0.1:1/%2f", "ids").unwrap();
     let away = OverBroker::new(RpcClient::new(broker, "uuids"));
-    let (over_http, _serving) = over_http(r#"{"data":["7","8"]}"#);
+    let (over_http, _, _serving) = over_http();
     let source = IdSource::new(vec![Box::new(away), Box::new(over_http)]);
-    assert_eq!(source.next().await, Ok(UserId::new(7)));
-    assert_eq!(source.next().await, Ok(UserId::new(8)));
+    for id in 1..20 {
+        assert_eq!(source.next().await, Ok(UserId::new(id)));
+    }
 }
 
 #[tokio::test]
@@ -87,6 +111,63 @@ async fn a_refusal_over_the_broker_is_no_id() {
     crate::support::until("it was asked", || async {
         assert!(service.fetch(1, None).await.is_err());
         (!asked.lock().unwrap().is_empty()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_last_id_says_so_either_way() {
+    let refusal = json!({"error": {"status": 422, "field": "after", "message": "too far"}});
+    let (over_broker, _, _serving) = over_broker(refusal).await;
+    let last = Some(UserId::new(6));
+    crate::support::until("the broker's refusal", || async {
+        let refused = over_broker.fetch(1, last).await.unwrap_err();
+        matches!(refused, FetchError::AfterTooFar).then_some(())
+    })
+    .await;
+    let (over_http, _, _serving) = over_http_that(|_| HttpResponse::UnprocessableEntity().finish());
+    let refused = over_http.fetch(9, last).await.unwrap_err();
+    assert!(matches!(refused, FetchError::AfterTooFar), "{refused:?}");
+}
+
+fn signal(pid: &str, signal: &str) {
+    let sent = Command::new("kill").args([signal, pid]).status().unwrap();
+    assert!(sent.success());
+}
+
+#[tokio::test]
+async fn while_the_broker_hangs_only_the_request_in_flight_touches_it() {
+    let node = PrivateBroker::start().await.unwrap();
+    let pid = crate::support::until("the node knows its process id", || async {
+        let nodes = node.management("GET", "nodes", &Value::Null).await.ok()?;
+        Some(nodes[0]["os_pid"].as_str()?.to_owned())
+    })
+    .await;
+    let reply = json!({"data": ["7", "8"]});
+    let (over_broker, asked, _serving) = over_broker_at(&node.amqp_url(), reply);
+    fetched(&over_broker, 2, None).await;
+    let (over_http, over_http_asked, _serving) = over_http();
+    let source = IdSource::new(vec![Box::new(over_broker), Box::new(over_http)]);
+    let before = asked.lock().unwrap().len();
+
+    signal(&pid, "-STOP");
+    while over_http_asked.load(Ordering::SeqCst) < 3_000 {
+        source.next().await.unwrap();
+    }
+    signal(&pid, "-CONT");
+
+    // The node now serves what it was sent while it hung, in the order of sending. A probe asks for a single id.
+    let served = crate::support::until("a probe is served", || async {
+        let asked = asked.lock().unwrap().split_off(before);
+        let probe = asked.iter().position(|request| request["count"] == 1)?;
+        Some(asked[..probe].to_vec())
+    });
+    assert!(served.await.len() <= 1, "only the one in flight");
+    crate::support::until("requests go over the broker again", || async {
+        let _ = source.next().await;
+        let asked = asked.lock().unwrap();
+        let last = asked.last()?;
+        (last["count"] != 1).then_some(())
     })
     .await;
 }

@@ -14,7 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use users_service::command::api;
 use users_service::command::handler::CommandHandler;
 use users_service::domain::UserId;
-use users_service::ids::{IdService, IdSource};
+use users_service::ids::{FetchError, IdService, IdSource};
 use users_service::privacy::erasure::{Eraser, Erasure};
 use users_service::privacy::subject_keys::SubjectKeys;
 
@@ -26,7 +26,11 @@ const DEADLINE: Duration = Duration::from_mins(1);
 struct Counter(AtomicU64);
 
 impl IdService for Counter {
-    fn fetch(&self, count: usize, _: Option<UserId>) -> BoxFuture<'_, anyhow::Result<Vec<UserId>>> {
+    fn fetch(
+        &self,
+        count: usize,
+        _: Option<UserId>,
+    ) -> BoxFuture<'_, Result<Vec<UserId>, FetchError>> {
         let first = 1 + self.0.fetch_add(count as u64, Ordering::SeqCst);
         async move { Ok((first..first + count as u64).map(UserId::new).collect()) }.boxed()
     }

@@ -1,7 +1,5 @@
 //! The layout of an id: 41 bits of milliseconds, 10 bits of worker, 12 bits of sequence, below a sign bit of 0.
 
-use std::cmp::Ordering;
-
 /// The milliseconds that the layout has room for, until the year 2084.
 pub(crate) const MILLISECONDS: u64 = 1 << 41;
 /// The worker numbers that the layout has room for.
@@ -15,7 +13,7 @@ const SEQUENCE_BITS: u32 = 12;
 pub(crate) struct Id(u64);
 
 /// One place for an id of any one worker: `millisecond << 12 | sequence`. The next place is the next number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Tick(u64);
 
 impl Tick {
@@ -26,6 +24,15 @@ impl Tick {
 
     pub(crate) fn millisecond(self) -> u64 {
         self.0 >> SEQUENCE_BITS
+    }
+
+    pub(crate) fn sequence(self) -> u64 {
+        low(self.0, SEQUENCE_BITS)
+    }
+
+    /// How many places its millisecond has from this one on.
+    pub(crate) fn places_left(self) -> u64 {
+        (1 << SEQUENCE_BITS) - self.sequence()
     }
 
     pub(crate) fn plus(self, places: u64) -> Self {
@@ -59,15 +66,6 @@ impl Id {
 
     pub(crate) fn sequence(self) -> u64 {
         low(self.0, SEQUENCE_BITS)
-    }
-
-    /// The first place at which `worker` has a greater id.
-    pub(crate) fn next_for(self, worker: u16) -> Tick {
-        match u64::from(worker).cmp(&self.worker()) {
-            Ordering::Less => Tick::first_of(self.millisecond() + 1),
-            Ordering::Equal => Tick::first_of(self.millisecond()).plus(self.sequence() + 1),
-            Ordering::Greater => Tick::first_of(self.millisecond()),
-        }
     }
 }
 

@@ -16,9 +16,9 @@ pub(crate) const SHORTEST_MS: u64 = 100;
 /// Milliseconds that belong to one holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Window {
-    /// The first that does.
+    /// The first millisecond of the window.
     pub(crate) from_ms: u64,
-    /// The first that does not any more.
+    /// The first millisecond after the window.
     pub(crate) until_ms: u64,
 }
 
@@ -34,6 +34,17 @@ pub(crate) struct WorkerNumber;
 pub(crate) struct GrantWindow {
     pub(crate) holder: Holder,
     pub(crate) now_ms: u64,
+    pub(crate) purpose: Purpose,
+}
+
+/// What a window is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To take a number whose last window is over by the clock, whoever held it: also one that the holder itself held
+    /// before its clock stepped back.
+    TakeTheNumber,
+    /// To go on with the number that the holder has.
+    GoOn,
 }
 
 /// The holder may issue ids in the window.
@@ -55,7 +66,7 @@ pub(crate) enum Tenure {
 /// Why there is no window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum WindowRefused {
-    #[error("another process holds the worker number")]
+    #[error("the worker number is held")]
     Held,
     #[error("the clock is past the last millisecond that an id can hold")]
     PastTheLayout,
@@ -72,13 +83,23 @@ impl Decider for WorkerNumber {
     }
 
     fn decide(state: &Tenure, command: GrantWindow) -> Result<Vec<WindowGranted>, WindowRefused> {
-        let GrantWindow { holder, now_ms } = command;
+        let GrantWindow {
+            holder,
+            now_ms,
+            purpose,
+        } = command;
         let free_from = match state {
             Tenure::Unused => 0,
-            Tenure::Granted(last) if last.holder != holder && last.window.until_ms > now_ms => {
-                return Err(WindowRefused::Held);
+            Tenure::Granted(last) => {
+                let may_have_it = match purpose {
+                    Purpose::TakeTheNumber => last.window.until_ms <= now_ms,
+                    Purpose::GoOn => last.holder == holder,
+                };
+                if !may_have_it {
+                    return Err(WindowRefused::Held);
+                }
+                last.window.until_ms
             }
-            Tenure::Granted(last) => last.window.until_ms,
         };
         let window = Window {
             from_ms: now_ms.max(free_from),

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 
 use futures::future::join_all;
-use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::support::{Hands, SOME_DAY_MS, Store, millisecond, spawn_app, worker};
@@ -72,19 +71,6 @@ async fn ids_go_upwards_and_on_into_the_next_millisecond() {
 }
 
 #[tokio::test]
-async fn ids_go_on_upwards_when_the_clock_steps_back() {
-    let store = Store::start().await;
-    let clock = Hands::at(SOME_DAY_MS);
-    let app = spawn_app(&store.url(), &clock);
-    app.leased().await;
-    let before = app.ids("count=10").await;
-    clock.set(SOME_DAY_MS - 3_600_000);
-    let later = app.ids("count=10").await;
-    assert!(later[0] > before[9]);
-    assert_eq!(millisecond(later[9]), SOME_DAY_MS);
-}
-
-#[tokio::test]
 async fn a_restart_with_a_clock_that_stepped_back_issues_no_id_again() {
     let store = Store::start().await;
     let clock = Hands::at(SOME_DAY_MS);
@@ -114,33 +100,5 @@ async fn a_clock_that_jumps_ahead_gets_a_window_there() {
         worker(later),
         worker(before),
         "nobody else wanted the number"
-    );
-}
-
-#[tokio::test]
-async fn after_is_answered_above_it_or_told_when() {
-    let store = Store::start().await;
-    let app = spawn_app(&store.url(), &Hands::at(SOME_DAY_MS));
-    app.leased().await;
-    let other_process = (SOME_DAY_MS + 5_000) << 22 | 1_023 << 12 | 4_095;
-    let ids = app.ids(&format!("count=3&after={other_process}")).await;
-    assert!(ids[0] > other_process);
-
-    let far = (SOME_DAY_MS + 65_000) << 22;
-    let refused = app.get(&format!("/?after={far}")).await;
-    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(
-        refused.headers()["retry-after"],
-        "6",
-        "a window ends at most a minute ahead of the clock"
-    );
-    assert_eq!(
-        refused.headers()["content-type"],
-        "application/problem+json"
-    );
-    assert_eq!(
-        millisecond(app.ids("").await[0]),
-        SOME_DAY_MS + 5_001,
-        "refused, so it moved nothing"
     );
 }

@@ -5,7 +5,9 @@
     reason = "a test stops where something is not as it says"
 )]
 
+mod after;
 mod bad_input;
+mod clocks;
 mod issuing;
 mod outages;
 mod rivals;

@@ -1,12 +1,14 @@
 //! Ids over RabbitMQ.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use messaging::{Broker, RpcClient};
 use private_broker::PrivateBroker;
 use serde_json::{Value, json};
 
-use crate::support::{Hands, SOME_DAY_MS, Store, TestApp, numbers, spawn_with_broker, until};
+use crate::support::{
+    Hands, SOME_DAY_MS, Store, TestApp, millisecond, numbers, spawn_with_broker, until,
+};
 
 const WITHIN: Duration = Duration::from_secs(5);
 
@@ -19,8 +21,12 @@ async fn ask(client: &RpcClient, request: &str) -> Option<Value> {
 }
 
 async fn spawn(store: &Store) -> (TestApp, RpcClient) {
+    spawn_at(store, &Hands::at(SOME_DAY_MS)).await
+}
+
+async fn spawn_at(store: &Store, clock: &Arc<Hands>) -> (TestApp, RpcClient) {
     let amqp_url = PrivateBroker::shared().await.vhost().await;
-    let app = spawn_with_broker(&store.url(), &amqp_url, &Hands::at(SOME_DAY_MS));
+    let app = spawn_with_broker(&store.url(), &amqp_url, clock);
     app.leased().await;
     app.dependency("broker", "up").await;
     let client = RpcClient::new(Broker::connect(&amqp_url, "test").unwrap(), "uuids");
@@ -37,10 +43,12 @@ async fn ids_are_had_over_the_broker_too() {
     assert_eq!(over_the_broker.len(), 1_000);
     assert!(over_the_broker[0] > over_http);
 
-    let above = (SOME_DAY_MS + 9_000) << 22;
+    let above = (SOME_DAY_MS + 1_900) << 22;
     let request = json!({"count": 1, "after": above.to_string()}).to_string();
     let ids = numbers(&ask(&client, &request).await.unwrap());
     assert!(ids[0] > above);
+    let others = numbers(&ask(&client, r#"{"count":1}"#).await.unwrap());
+    assert_eq!(millisecond(others[0]), SOME_DAY_MS, "nobody else is moved");
     assert_eq!(app.get("/_readyz").await.status(), 200);
 }
 
@@ -64,9 +72,21 @@ async fn a_request_that_cannot_be_served_is_answered_with_why() {
         assert_eq!(reply["error"]["status"], 422, "{request}");
         assert!(reply["error"]["message"].is_string(), "{request}");
     }
-    let far = (SOME_DAY_MS + 65_000) << 22;
-    let request = json!({"count": 1, "after": far.to_string()}).to_string();
-    let reply = ask(&client, &request).await.unwrap();
+    for far in [(SOME_DAY_MS + 2_001) << 22, i64::MAX.unsigned_abs()] {
+        let request = json!({"count": 1, "after": far.to_string()}).to_string();
+        let reply = ask(&client, &request).await.unwrap();
+        assert_eq!(reply["error"]["status"], 422, "{reply}");
+        assert_eq!(reply["error"]["field"], "after", "{reply}");
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_stepped_back_is_told_over_the_broker_too() {
+    let store = Store::start().await;
+    let clock = Hands::at(SOME_DAY_MS);
+    let (_app, client) = spawn_at(&store, &clock).await;
+    clock.set(SOME_DAY_MS - 9_500);
+    let reply = ask(&client, r#"{"count":1}"#).await.unwrap();
     assert_eq!(reply["error"]["status"], 503);
-    assert_eq!(reply["error"]["retry_after"], 6);
+    assert_eq!(reply["error"]["retry_after"], 9);
 }

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use event_streams::{Direction, EventStreams, RecordedEvent};
 use eventstore_lite::Server;
 use reqwest::{Client, Response, StatusCode};
 use serde_json::Value;
@@ -152,6 +153,19 @@ impl TestApp {
         self.shutdown.cancel();
         (&mut self.run).await.unwrap().unwrap();
     }
+}
+
+/// The windows of a worker number in the log, `(from_ms, until_ms)` each.
+pub(crate) async fn grants(store: &Store, worker: u64) -> Vec<(u64, u64)> {
+    let streams = EventStreams::connect(&store.url()).unwrap();
+    let stream = format!("uuids-worker-{worker}");
+    let events = streams.read(&stream, Direction::ForwardFrom(0), 100).await;
+    let window = |event: &RecordedEvent| {
+        let data: Value = serde_json::from_slice(&event.data).unwrap();
+        let ms = |name: &str| data[name].as_u64().unwrap();
+        (ms("from_ms"), ms("until_ms"))
+    };
+    events.unwrap().iter().map(window).collect()
 }
 
 pub(crate) fn numbers(answer: &Value) -> Vec<u64> {

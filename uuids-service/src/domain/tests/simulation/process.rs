@@ -1,0 +1,232 @@
+//! One process of the simulation, and what is expected of its answers.
+
+use std::collections::HashSet;
+
+use uuid::Uuid;
+
+use super::{After, id_at};
+use crate::domain::{
+    id::{Id, Tick},
+    issuer::{AFTER_MS, Issued, Issuer, LEAD_MS, Refusal},
+    window::{GrantWindow, Holder, Purpose, Tenure, Window, WindowGranted, WorkerNumber},
+};
+use event_sourcing::Decider as _;
+
+/// More than all that a simulation issues takes.
+const CROWD_MS: u64 = 500;
+
+pub(super) struct Process {
+    pub(super) holder: Holder,
+    pub(super) clock_ms: u64,
+    pub(super) seat: Option<Seat>,
+    pub(super) in_flight: Option<InFlight>,
+    pub(super) issuer: Issuer,
+    pub(super) last: Option<Id>,
+    pub(super) expected: Expected,
+}
+
+/// The number last seen: its revision (how many events it has), whose it is, and what the next window is for.
+#[derive(Clone, Copy)]
+pub(super) struct Seat {
+    pub(super) number: u16,
+    pub(super) revision: usize,
+    pub(super) tenure: Tenure,
+    pub(super) purpose: Purpose,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct InFlight {
+    pub(super) event_id: Uuid,
+    pub(super) number: u16,
+    pub(super) revision: usize,
+    pub(super) event: WindowGranted,
+}
+
+/// What the answers of a process must be, by its windows, its clock and its earlier answers.
+#[derive(Default)]
+pub(super) struct Expected {
+    pub(super) lease: Option<(u16, Window)>,
+    /// Where the shared sequence goes on.
+    pub(super) shared: Tick,
+}
+
+impl Process {
+    pub(super) fn start(clock_ms: u64) -> Self {
+        Self {
+            holder: Holder(Uuid::new_v4()),
+            clock_ms,
+            seat: None,
+            in_flight: None,
+            issuer: Issuer::default(),
+            last: None,
+            expected: Expected::default(),
+        }
+    }
+
+    pub(super) fn decide(&mut self) {
+        let (None, Some(seat)) = (self.in_flight, self.seat) else {
+            return;
+        };
+        let command = GrantWindow {
+            holder: self.holder,
+            now_ms: self.clock_ms,
+            purpose: seat.purpose,
+        };
+        let events = WorkerNumber::decide(&seat.tenure, command).unwrap_or_default();
+        self.in_flight = events.first().map(|event| InFlight {
+            event_id: Uuid::new_v4(),
+            number: seat.number,
+            revision: seat.revision,
+            event: *event,
+        });
+    }
+
+    pub(super) fn grant(&mut self, number: u16, window: Window) {
+        self.issuer.grant(number, window);
+        self.expected.grant(number, window);
+    }
+
+    pub(super) fn has_window(&self) -> bool {
+        self.expected.lease.is_some()
+    }
+
+    pub(super) fn above(&self, after: &After, last: impl Fn(usize) -> Option<Id>) -> Option<Id> {
+        match *after {
+            After::Nothing => None,
+            After::LastOf(process) => last(process),
+            After::Near {
+                lead_ms,
+                worker,
+                sequence,
+            } => {
+                let millisecond = self.clock_ms.saturating_add_signed(lead_ms);
+                Some(id_at(millisecond, worker, sequence))
+            }
+            After::Anywhere(number) => Id::parse(number),
+        }
+    }
+}
+
+impl Expected {
+    fn grant(&mut self, number: u16, window: Window) {
+        if let Some((held, last)) = &mut self.lease
+            && (*held, last.until_ms) == (number, window.from_ms)
+        {
+            last.until_ms = window.until_ms;
+            return;
+        }
+        self.lease = Some((number, window));
+        let reached_ms = self.shared.millisecond();
+        // Order breaks only here: with another window, which begins more than a second below the last id.
+        self.shared = if reached_ms > window.from_ms + LEAD_MS {
+            Tick::default()
+        } else {
+            Tick::first_of(reached_ms + 1)
+        };
+    }
+
+    /// What is wrong with an answer; `issued` has all that were given before it.
+    pub(super) fn judge(
+        &mut self,
+        clock_ms: u64,
+        after: Option<Id>,
+        answer: &Result<Issued, Refusal>,
+        issued: &HashSet<u64>,
+    ) -> Result<(), String> {
+        let latest_ms = clock_ms.max(self.shared.millisecond());
+        let too_far = after.is_some_and(|after| after.millisecond() > latest_ms + AFTER_MS);
+        if too_far != matches!(answer, Err(Refusal::AfterTooFar)) {
+            return Err(format!("{after:?} is {answer:?} at {latest_ms}"));
+        }
+        let Some((number, window)) = self.lease else {
+            return answer
+                .as_ref()
+                .err()
+                .map(|_| ())
+                .ok_or("no window".to_owned());
+        };
+        let next = Tick::first_of(clock_ms.max(window.from_ms)).max(self.shared);
+        let leading =
+            after.filter(|after| *after >= id_at(next.millisecond(), number, next.sequence()));
+        match (answer, leading) {
+            (Ok(issued_now), None) => self.judge_shared(clock_ms, next, issued_now, issued),
+            (Ok(issued_now), Some(after)) => {
+                self.shared = next;
+                judge_leading(latest_ms, after, issued_now, issued)
+            }
+            (Err(refusal), None) => may_refuse(*refusal, clock_ms, next, window),
+            (Err(refusal), Some(after)) => {
+                let start = Tick::first_of(after.millisecond() + 1);
+                may_refuse(*refusal, latest_ms + AFTER_MS, start, window)
+            }
+        }
+    }
+
+    fn judge_shared(
+        &mut self,
+        clock_ms: u64,
+        next: Tick,
+        answer: &Issued,
+        issued: &HashSet<u64>,
+    ) -> Result<(), String> {
+        leaves_out_nothing(next, answer, issued)?;
+        let last = answer.ids().last().ok_or("an empty answer")?;
+        if last.millisecond() > clock_ms + LEAD_MS {
+            return Err(format!("{last:?} leads the clock too far"));
+        }
+        self.shared = Tick::first_of(last.millisecond()).plus(last.sequence() + 1);
+        Ok(())
+    }
+}
+
+/// An answer to somebody who leads begins above it, and as soon after it as it can.
+fn judge_leading(
+    latest_ms: u64,
+    after: Id,
+    answer: &Issued,
+    issued: &HashSet<u64>,
+) -> Result<(), String> {
+    let first = answer.ids().next().ok_or("an empty answer")?;
+    if first <= after {
+        return Err(format!("{first:?} is not above {after:?}"));
+    }
+    let last = answer.ids().last().ok_or("an empty answer")?;
+    if last.millisecond() > latest_ms + AFTER_MS + LEAD_MS {
+        return Err(format!("{last:?} leads too far"));
+    }
+    let start = Tick::first_of(first.millisecond()).plus(first.sequence());
+    leaves_out_nothing(
+        start.min(Tick::first_of(after.millisecond() + 1)),
+        answer,
+        issued,
+    )
+}
+
+/// The answer has each place from `start` to its end that was not given before.
+fn leaves_out_nothing(start: Tick, answer: &Issued, issued: &HashSet<u64>) -> Result<(), String> {
+    let mut place = start;
+    for id in answer.ids() {
+        let worker = u16::try_from(id.worker()).map_err(|error| error.to_string())?;
+        while Id::new(place, worker) != id {
+            let left_out = Id::new(place, worker);
+            if left_out > id || !issued.contains(&left_out.number()) {
+                return Err(format!("{left_out:?} is left out before {id:?}"));
+            }
+            place = place.plus(1);
+        }
+        place = place.plus(1);
+    }
+    Ok(())
+}
+
+/// There are ids unless the clock is far from the shared sequence or from the window.
+fn may_refuse(refusal: Refusal, clock_ms: u64, next: Tick, window: Window) -> Result<(), String> {
+    let next_ms = next.millisecond();
+    let has_reason = match refusal {
+        Refusal::AheadOfTheClock { .. } => next_ms + CROWD_MS > clock_ms + LEAD_MS,
+        Refusal::OutOfWindow => next_ms + CROWD_MS >= window.until_ms,
+        Refusal::AfterTooFar => true,
+    };
+    let why = || format!("{refusal:?} at {clock_ms}, from {next_ms} in {window:?}");
+    has_reason.then_some(()).ok_or_else(why)
+}

@@ -1,0 +1,190 @@
+//! The log, and the processes that share it.
+
+use std::collections::HashSet;
+
+use event_sourcing::fold;
+use uuid::Uuid;
+
+use super::{
+    After, NUMBERS, PROCESSES, START_MS, Step,
+    faults::{Fault, answer},
+    process::{InFlight, Process, Seat},
+};
+use crate::domain::{
+    issuer::{LEAD_MS, Need, Refusal},
+    window::{AHEAD_MS, Purpose, Tenure, Window, WindowGranted, WorkerNumber},
+};
+
+/// One more than the steps fight over: free for the process that recovers in the end.
+const SPARE: u16 = NUMBERS;
+
+pub(super) struct World {
+    log: [Vec<(Uuid, WindowGranted)>; NUMBERS as usize + 1],
+    processes: Vec<Process>,
+    pub(super) issued: HashSet<u64>,
+    fault: Fault,
+}
+
+impl World {
+    pub(super) fn new(fault: Fault) -> Self {
+        Self {
+            log: std::array::from_fn(|_| Vec::new()),
+            processes: (0..PROCESSES).map(|_| Process::start(START_MS)).collect(),
+            issued: HashSet::new(),
+            fault,
+        }
+    }
+
+    pub(super) fn take(&mut self, step: &Step) -> Result<(), String> {
+        match step {
+            Step::Clock { process, by_ms } => {
+                let clock = &mut self.processes[*process].clock_ms;
+                *clock = clock.saturating_add_signed(*by_ms);
+            }
+            Step::Look { process, number } => self.look(*process, *number),
+            Step::Decide { process } => self.decide(*process),
+            Step::Append {
+                process,
+                written,
+                answered,
+            } => self.append(*process, *written, *answered),
+            Step::Issue {
+                process,
+                count,
+                after,
+            } => self.issue(*process, *count, after)?,
+            Step::Restart { process } => self.restart(*process),
+        }
+        Ok(())
+    }
+
+    fn look(&mut self, process: usize, number: u16) {
+        let events = self.log[usize::from(number)].iter().map(|(_, event)| event);
+        let seat = Seat {
+            number,
+            revision: events.len(),
+            tenure: fold::<WorkerNumber>(events),
+            purpose: Purpose::TakeTheNumber,
+        };
+        self.processes[process].seat = Some(seat);
+    }
+
+    fn decide(&mut self, process: usize) {
+        let process = &mut self.processes[process];
+        process.decide();
+        if let (Fault::DoesNotWaitForTheLog, Some(sent)) = (self.fault, process.in_flight) {
+            process.grant(sent.number, sent.event.window);
+        }
+    }
+
+    fn append(&mut self, process: usize, written: bool, answered: bool) {
+        let process = &mut self.processes[process];
+        let Some(sent) = process.in_flight else {
+            return;
+        };
+        let InFlight {
+            event_id,
+            number,
+            revision,
+            event,
+        } = sent;
+        let stream = &mut self.log[usize::from(number)];
+        let anywhere = self.fault == Fault::AppendsAnywhere;
+        if written && (anywhere || stream.len() == revision) {
+            stream.push((event_id, event));
+        }
+        let ours = stream
+            .get(revision)
+            .map(|(id, _)| anywhere || *id == event_id);
+        // Without an answer the append stays in flight and is sent again as it is.
+        if let (true, Some(ours)) = (answered, ours) {
+            process.in_flight = None;
+            process.seat = None;
+            if ours {
+                process.grant(number, event.window);
+                process.seat = Some(Seat {
+                    number,
+                    revision: revision + 1,
+                    tenure: Tenure::Granted(event),
+                    purpose: Purpose::GoOn,
+                });
+            }
+        }
+    }
+
+    fn restart(&mut self, process: usize) {
+        let old = &mut self.processes[process];
+        let mut new = Process::start(old.clock_ms);
+        if self.fault == Fault::StartsWithAnOldMemory {
+            new.issuer = old.issuer.clone();
+        }
+        *old = new;
+    }
+
+    fn issue(&mut self, process: usize, count: u16, after: &After) -> Result<(), String> {
+        let last = |process: usize| self.processes[process].last;
+        let after = self.processes[process].above(after, last);
+        let fault = self.fault;
+        let process = &mut self.processes[process];
+        let need = process.issuer.need(process.clock_ms);
+        let answer = answer(process, count, after, fault);
+        if need != process.issuer.need(process.clock_ms) {
+            return Err("a request for ids calls for a lease".to_owned());
+        }
+        let judged = process
+            .expected
+            .judge(process.clock_ms, after, &answer, &self.issued);
+        let Ok(issued) = answer else { return judged };
+        if issued.ids().count() != usize::from(count) {
+            return Err(format!("{} ids instead of {count}", issued.count()));
+        }
+        for id in issued.ids() {
+            process.last = Some(id);
+            if !self.issued.insert(id.number()) {
+                return Err(format!("{id:?} was issued twice"));
+            }
+            let granted = self.log[usize::try_from(id.worker()).unwrap()].iter();
+            let mut own = granted.filter(|(_, event)| event.holder == process.holder);
+            let holds =
+                |window: &Window| (window.from_ms..window.until_ms).contains(&id.millisecond());
+            if !own.any(|(_, event)| holds(&event.window)) {
+                return Err(format!("{id:?} is in no window of its process"));
+            }
+        }
+        judged
+    }
+
+    pub(super) fn no_windows_overlap(&self) -> Result<(), String> {
+        let mut pairs = self.log.iter().flat_map(|stream| stream.windows(2));
+        let overlap = pairs.find(|pair| pair[0].1.window.until_ms > pair[1].1.window.from_ms);
+        overlap.map_or(Ok(()), |pair| Err(format!("{pair:?} overlap")))
+    }
+
+    /// Once the log answers and a number is free, a process has ids at its clock, or waits for less than a window.
+    pub(super) fn recovers(&mut self) -> Result<(), String> {
+        let recovering = 0;
+        for _ in 0..4 {
+            self.append(recovering, true, true);
+            let process = &mut self.processes[recovering];
+            match process.issuer.need(process.clock_ms) {
+                Need::Nothing => break,
+                Need::Window
+                    if process
+                        .seat
+                        .is_some_and(|seat| seat.purpose == Purpose::GoOn) => {}
+                Need::Number if self.fault == Fault::KeepsItsNumber && process.has_window() => {
+                    break;
+                }
+                Need::Window | Need::Number => self.look(recovering, SPARE),
+            }
+            self.decide(recovering);
+        }
+        let process = &mut self.processes[recovering];
+        let lead = |by_ms: u64| by_ms + LEAD_MS <= AHEAD_MS;
+        match process.issuer.issue(process.clock_ms, 1, None) {
+            Ok(_) => Ok(()),
+            Err(Refusal::AheadOfTheClock { by_ms }) if lead(by_ms) => Ok(()),
+            Err(refusal) => Err(format!("it does not recover: {refusal:?}")),
+        }
+    }
+}

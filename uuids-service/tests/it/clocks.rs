@@ -1,0 +1,91 @@
+//! Clocks that step back, and requests that outrun the clock.
+
+use reqwest::StatusCode;
+
+use crate::support::{Hands, SOME_DAY_MS, Store, millisecond, numbers, spawn_app, until, worker};
+
+#[tokio::test]
+async fn ids_go_on_upwards_when_the_clock_steps_back_by_less_than_a_second() {
+    let store = Store::start().await;
+    let clock = Hands::at(SOME_DAY_MS);
+    let app = spawn_app(&store.url(), &clock);
+    app.leased().await;
+    let before = app.ids("count=10").await;
+    clock.set(SOME_DAY_MS - 999);
+    let later = app.ids("count=10").await;
+    assert!(later[0] > before[9]);
+    assert_eq!(millisecond(later[9]), SOME_DAY_MS);
+}
+
+#[tokio::test]
+async fn a_step_back_within_a_window_is_waited_for_and_order_holds() {
+    let store = Store::start().await;
+    let clock = Hands::at(SOME_DAY_MS);
+    let app = spawn_app(&store.url(), &clock);
+    app.leased().await;
+    let before = app.ids("").await[0];
+    clock.set(SOME_DAY_MS - 30_000);
+    let refused = app.get("/").await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.headers()["retry-after"], "29");
+
+    clock.set(SOME_DAY_MS - 1_000);
+    let later = app.ids("").await[0];
+    assert!(later > before);
+    assert_eq!(worker(later), worker(before));
+}
+
+#[tokio::test]
+async fn after_a_step_back_of_more_than_a_window_ids_follow_the_clock_under_another_number() {
+    let store = Store::start().await;
+    let clock = Hands::at(SOME_DAY_MS + 3_600_000);
+    let app = spawn_app(&store.url(), &clock);
+    app.leased().await;
+    let ahead = app.ids("count=10").await;
+
+    clock.set(SOME_DAY_MS);
+    let back = until("ids follow the clock", || async {
+        let answer = app.get("/?count=10").await;
+        (answer.status() == StatusCode::OK).then_some(answer)
+    });
+    let back = numbers(&back.await.json().await.unwrap());
+    assert!(back.iter().all(|id| millisecond(*id) == SOME_DAY_MS));
+    assert_ne!(worker(back[0]), worker(ahead[0]));
+
+    // From here on they go upwards again, and what was issued at the wrong time is not issued when that time comes.
+    clock.set(SOME_DAY_MS + 3_600_000);
+    app.leased().await;
+    let then = app.ids("count=10000").await;
+    assert!(then[0] > back[9]);
+    assert!(then.iter().all(|id| !ahead.contains(id)));
+}
+
+#[tokio::test]
+async fn ids_lead_the_clock_by_a_second_at_most() {
+    let store = Store::start().await;
+    let clock = Hands::at(SOME_DAY_MS);
+    let app = spawn_app(&store.url(), &clock);
+    app.leased().await;
+    let mut last = app.ids("").await[0];
+    let now_ms = SOME_DAY_MS - 980;
+    clock.set(now_ms);
+    let refused = loop {
+        let answer = app.get("/?count=10000").await;
+        if answer.status() != StatusCode::OK {
+            break answer;
+        }
+        let ids = numbers(&answer.json().await.unwrap());
+        assert!(ids[0] > last);
+        last = ids[9_999];
+        assert!(millisecond(last) <= now_ms + 1_000);
+    };
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.headers()["retry-after"], "1");
+    assert!(
+        millisecond(last) > now_ms + 990,
+        "nearly all of it was given"
+    );
+
+    clock.set(now_ms + 3);
+    assert!(app.ids("count=10000").await[0] > last);
+}
