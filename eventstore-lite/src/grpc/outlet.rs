@@ -13,6 +13,7 @@ use tonic::Status;
 
 use super::read_request::{ReadRequest, What};
 use super::{read, status, subscribe};
+use crate::access::Caller;
 use crate::event::{RecordedEvent, ResolvedEvent, content_type};
 use crate::event_id;
 use crate::metrics::Metrics;
@@ -50,6 +51,7 @@ impl From<Status> for Ended {
 /// Reads in a task of its own. When the server stops, the client is told so: a subscription never ends well.
 pub(super) fn serve(
     storage: &Arc<Storage>,
+    caller: Caller,
     request: ReadRequest,
     shutdown: CancellationToken,
 ) -> Answers {
@@ -58,6 +60,7 @@ pub(super) fn serve(
     tokio::spawn(async move {
         let outlet = Outlet {
             sender,
+            caller,
             structured_ids: request.structured_ids,
             metrics: Arc::clone(storage.metrics()),
         };
@@ -108,6 +111,7 @@ async fn run(storage: &Storage, request: ReadRequest, outlet: &Outlet) -> Result
 
 pub(super) struct Outlet {
     sender: mpsc::Sender<Page>,
+    caller: Caller,
     structured_ids: bool,
     metrics: Arc<Metrics>,
 }
@@ -130,9 +134,12 @@ impl Outlet {
         sent.map_err(|_| Ended::ClientGone)
     }
 
+    /// The event as the caller may see it.
     pub(super) fn event(&self, resolved: ResolvedEvent) -> Content {
+        let is_kept = self.caller.is_kept_from(&resolved);
+        let seen = resolved.event.filter(|_| !is_kept);
         let event = ReadEvent {
-            event: resolved.event.map(|event| self.recorded(event)),
+            event: seen.map(|event| self.recorded(event)),
             link: resolved.link.map(|link| self.recorded(link)),
             position: Some(read_event::Position::CommitPosition(resolved.position.0)),
         };

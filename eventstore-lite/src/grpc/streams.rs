@@ -38,7 +38,7 @@ impl Streams for Service {
         behind.map_or(Ok(()), |behind| {
             Err(Status::unavailable(behind.to_string()))
         })?;
-        let answers = outlet::serve(&self.storage, request, self.shutdown.clone());
+        let answers = outlet::serve(&self.storage, caller, request, self.shutdown.clone());
         Ok(Response::new(answers))
     }
 
