@@ -188,10 +188,7 @@ pub(super) fn follow(connection: &Connection, follow: &StreamFollow) -> Result<F
     let Some(stream) = rows::find_stream(connection, &follow.stream)? else {
         return Ok(nothing);
     };
-    let first = match find(connection, &follow.stream, now)? {
-        Found::Stream(visible) if follow.only_visible => visible.first.max(follow.from),
-        Found::Stream(_) | Found::Missing | Found::Tombstoned => follow.from,
-    };
+    let (first, end) = bounds(connection, follow, now)?;
     let resolver = Resolver {
         connection,
         resolve_links: follow.resolve_links,
@@ -219,7 +216,23 @@ pub(super) fn follow(connection: &Connection, follow: &StreamFollow) -> Result<F
         }
     }
     followed.is_end = followed.events.len() < limit && bytes <= PAGE_BYTES;
+    if followed.is_end {
+        followed.next = followed.next.max(end);
+    }
     Ok(followed)
+}
+
+/// The first revision that a subscription gets, and the first one after all that are hidden from it for good: once
+/// it has caught up it goes on there, so that what is hidden now does not come later.
+fn bounds(connection: &Connection, follow: &StreamFollow, now: i64) -> Result<(u64, u64)> {
+    if !follow.only_visible {
+        return Ok((follow.from, follow.from));
+    }
+    Ok(match find(connection, &follow.stream, now)? {
+        Found::Stream(stream) => (stream.first.max(follow.from), stream.last + 1),
+        Found::Tombstoned => (TOMBSTONE_REVISION, follow.from),
+        Found::Missing => (follow.from, follow.from),
+    })
 }
 
 /// The revision of the last event of a stream; `Err` if it is tombstoned.
