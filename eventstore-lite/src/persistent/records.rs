@@ -252,3 +252,51 @@ fn json(event_type: &str, data: Vec<u8>) -> NewEvent {
         metadata: Bytes::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Position;
+
+    fn record(event_type: &str, data: &str) -> RecordedEvent {
+        RecordedEvent {
+            position: Position::START,
+            stream: StreamName::stored("parked"),
+            revision: 4,
+            id: Uuid::nil(),
+            created: 0,
+            event_type: event_type.to_owned(),
+            is_json: false,
+            data: data.to_owned().into(),
+            metadata: "{}".into(),
+        }
+    }
+
+    #[test]
+    fn of_a_long_reason_to_park_an_event_the_beginning_is_kept() {
+        let event = ResolvedEvent {
+            position: Position::START,
+            event: Some(record("happened", "")),
+            link: None,
+        };
+        let parked = parked(&event, &"é".repeat(LONGEST_REASON), 0).unwrap();
+        assert!((LONGEST_REASON..LONGEST_REASON + 200).contains(&parked.metadata.len()));
+        assert_eq!(&parked.data[..], b"4@parked");
+    }
+
+    #[test]
+    fn what_came_again_is_read_as_it_was_written() {
+        let event = ResolvedEvent {
+            position: Position::START,
+            event: None,
+            link: Some(record(LINK, "0@orders")),
+        };
+        let named = BTreeMap::from([(4, replayed(4, &event).unwrap())]);
+        let written = taken_off(5, &named).unwrap();
+        assert_eq!(parse_taken_off(&written.data), named);
+        assert_eq!(&named[&4].link().data[..], b"0@orders");
+        for other in ["", "[]", "{\"$tb\":5}", "{\"$tb\":9223372036854775807}"] {
+            assert!(parse_taken_off(other.as_bytes()).is_empty(), "{other}");
+        }
+    }
+}
