@@ -9,7 +9,7 @@ mod verifier;
 
 use serde_json::{Map, Value};
 
-use crate::event::NewEvent;
+use crate::event::{NewEvent, ResolvedEvent};
 use crate::storage::{Change, Write};
 use crate::stream_name::StreamName;
 use crate::system_streams::is_index;
@@ -43,6 +43,13 @@ impl Caller {
     pub(crate) fn read(self, stream: Option<&StreamName>) -> Result<(), Denied> {
         let for_all = stream.is_some_and(|name| is_index(name.as_str()) || !name.is_system());
         self.allowed(for_all)
+    }
+
+    /// Whether a link's target is kept from the caller: anybody may write a link to anything, so it leads only where
+    /// the caller may read.
+    pub(crate) fn is_kept_from(self, resolved: &ResolvedEvent) -> bool {
+        let target = resolved.link.as_ref().and(resolved.event.as_ref());
+        target.is_some_and(|target| self.read(Some(&target.stream)).is_err())
     }
 
     /// Streams that begin with `$` are written and deleted by admins.

@@ -117,6 +117,20 @@ pub(crate) struct RecordedEvent {
     pub(crate) metadata: Bytes,
 }
 
+impl RecordedEvent {
+    /// What a link names; `None` for every other event.
+    pub(crate) fn target(&self) -> Option<(u64, StreamName)> {
+        if self.event_type != LINK {
+            return None;
+        }
+        let (revision, stream) = std::str::from_utf8(&self.data).ok()?.split_once('@')?;
+        Some((
+            revision.parse().ok()?,
+            StreamName::parse(stream.as_bytes()).ok()?,
+        ))
+    }
+}
+
 /// An event as a reader gets it: for a resolved link the event is what the link names, if it can be seen.
 #[derive(Clone, Debug)]
 pub(crate) struct ResolvedEvent {

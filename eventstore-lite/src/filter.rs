@@ -105,6 +105,11 @@ pub(crate) fn is_kept_by_a_group_of_all(stream: &str) -> bool {
             .any(|end| stream.ends_with(end))
 }
 
+/// Whether a stream is kept by a persistent subscription to `$all`, or is the metadata of such a stream.
+pub(crate) fn is_of_a_group_of_all(stream: &str) -> bool {
+    is_kept_by_a_group_of_all(stream.strip_prefix("$$").unwrap_or(stream))
+}
+
 /// The characters that everything that matches begins with; perhaps not all of them, perhaps none.
 fn literal_prefix(regex: &str) -> String {
     let mut prefix = String::new();

@@ -12,6 +12,7 @@ mod journal;
 mod reader;
 mod records;
 mod registry;
+mod replays;
 mod settings;
 
 pub(crate) use group::{Client, Message, NackAction, Peer};

@@ -34,6 +34,7 @@ pub struct Server {
     address: SocketAddr,
     is_guarded: bool,
     storage: Arc<Storage>,
+    subscriptions: Arc<PersistentSubscriptions>,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
     shutdown: CancellationToken,
     _stops_when_dropped: DropGuard,
@@ -87,6 +88,7 @@ impl Server {
             address,
             is_guarded: site.is_guarded,
             storage: site.storage,
+            subscriptions: site.subscriptions,
             serving: tokio::spawn(serving),
             _stops_when_dropped: shutdown.clone().drop_guard(),
             shutdown,
@@ -121,6 +123,7 @@ impl Server {
             tracing::warn!("calls were still open after {GRACE:?}");
             self.serving.abort();
         }
+        self.subscriptions.close().await;
         self.storage.close().await;
     }
 }

@@ -13,6 +13,7 @@ use tonic::Status;
 
 use super::read_request::{ReadRequest, What};
 use super::{read, status, subscribe};
+use crate::access::Caller;
 use crate::calls::Lasting;
 use crate::event::{RecordedEvent, ResolvedEvent, content_type};
 use crate::event_id;
@@ -51,6 +52,7 @@ impl From<Status> for Ended {
 /// Reads in a task of its own. When the server stops, the client is told so: a subscription never ends well.
 pub(super) fn serve(
     storage: &Arc<Storage>,
+    caller: Caller,
     request: ReadRequest,
     lasting: Option<Lasting>,
     shutdown: CancellationToken,
@@ -61,6 +63,7 @@ pub(super) fn serve(
         let _lasting = lasting;
         let outlet = Outlet {
             sender,
+            caller,
             structured_ids: request.structured_ids,
             metrics: Arc::clone(storage.metrics()),
         };
@@ -111,6 +114,7 @@ async fn run(storage: &Storage, request: ReadRequest, outlet: &Outlet) -> Result
 
 pub(super) struct Outlet {
     sender: mpsc::Sender<Page>,
+    caller: Caller,
     structured_ids: bool,
     metrics: Arc<Metrics>,
 }
@@ -133,9 +137,12 @@ impl Outlet {
         sent.map_err(|_| Ended::ClientGone)
     }
 
+    /// The event as the caller may see it.
     pub(super) fn event(&self, resolved: ResolvedEvent) -> Content {
+        let is_kept = self.caller.is_kept_from(&resolved);
+        let seen = resolved.event.filter(|_| !is_kept);
         let event = ReadEvent {
-            event: resolved.event.map(|event| self.recorded(event)),
+            event: seen.map(|event| self.recorded(event)),
             link: resolved.link.map(|link| self.recorded(link)),
             position: Some(read_event::Position::CommitPosition(resolved.position.0)),
         };

@@ -43,7 +43,8 @@ impl Streams for Service {
         })?;
         let lasting = read.what.lasts().then(|| permission::lasting(&calls));
         let lasting = lasting.transpose()?;
-        let answers = outlet::serve(&self.storage, read, lasting, self.shutdown.clone());
+        let shutdown = self.shutdown.clone();
+        let answers = outlet::serve(&self.storage, caller, read, lasting, shutdown);
         Ok(Response::new(answers))
     }
 

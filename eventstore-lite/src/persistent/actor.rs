@@ -13,22 +13,15 @@ use tokio_util::sync::CancellationToken;
 use super::group::{ClientId, Group, Message, Output, Peer};
 use super::handle::{Command, Connection, Counts};
 use super::info::Info;
-use super::journal::{Journal, Parked};
+use super::journal::Journal;
 use super::reader::{ReadFailed, Reader};
+use super::replays::Replays;
 use super::settings::{GroupKey, Settings, Source};
 use crate::event::Position;
-use crate::storage::{Storage, StorageFailed};
+use crate::storage::{ReadFrom, Storage, StorageFailed};
 
 /// How often time-outs and checkpoints are looked at, as in the real server.
 const TICK: Duration = Duration::from_secs(1);
-
-/// A stop on the way through the parked events.
-#[derive(Clone, Copy, Debug)]
-struct Replay {
-    next: u64,
-    /// The first revision that is not replayed.
-    stop: u64,
-}
 
 pub(super) struct Actor {
     key: GroupKey,
@@ -41,11 +34,14 @@ pub(super) struct Actor {
     clients: HashMap<ClientId, mpsc::Sender<Message>>,
     inbox: mpsc::Receiver<Command>,
     counts: Arc<Counts>,
-    parked: Parked,
-    replay: Option<Replay>,
+    replays: Replays,
     /// What waits to be written; it is tried again until it is.
     parking: Vec<(Message, String)>,
     checkpoint: Option<u64>,
+    /// The checkpoint that was written last.
+    written: Option<u64>,
+    /// The last place up to which a checkpoint was written, or was needless.
+    noted: u64,
     started: Instant,
     last_known: Option<u64>,
     /// How many events came while it was live.
@@ -66,11 +62,12 @@ impl Actor {
     ) -> Result<Self, ReadFailed> {
         let mut journal = Journal::new(Arc::clone(&storage), key.clone());
         let checkpoint = journal.checkpoint().await?;
-        let parked = journal.parked().await?;
+        let replays = Replays::start(&journal).await?;
         let head = match &key.source {
             Source::Stream(stream) => storage.head_of(stream),
             Source::All => storage.head(),
         };
+        let noted = checkpoint.unwrap_or(settings.start_from.first().saturating_sub(1));
         let now = Instant::now();
         let mut actor = Self {
             reader: Reader::new(key.clone(), &settings, checkpoint)?,
@@ -83,10 +80,11 @@ impl Actor {
             clients: HashMap::new(),
             inbox,
             counts,
-            parked,
-            replay: None,
+            replays,
             parking: Vec::new(),
             checkpoint: None,
+            written: checkpoint,
+            noted,
             started: now,
             last_known: None,
             live: 0,
@@ -97,20 +95,29 @@ impl Actor {
         Ok(actor)
     }
 
-    /// Works until it is stopped, or the storage is.
+    /// Works until it is stopped, or the storage is; then it writes down how far it has come.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         self.work(stop).await;
         // A command that is being sent at this moment would stay in the inbox, unanswered, for as long as its sender
         // waits: all are taken out, and with them the ends on which their senders wait.
         self.inbox.close();
-        while self.inbox.recv().await.is_some() {}
+        while let Some(command) = self.inbox.recv().await {
+            if matches!(command, Command::Ack(_) | Command::Nack(..)) {
+                self.obey(command);
+            }
+        }
+        // What is parked is settled only when that is written; then a checkpoint may pass it.
+        self.carry_out().await;
+        self.group.finish(Instant::now());
+        self.carry_out().await;
+        self.save_replays().await;
     }
 
     async fn work(&mut self, stop: CancellationToken) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            self.group.push(Instant::now());
+            self.review_and_push().await;
             self.carry_out().await;
             self.count();
             let has_room = self.group.room().is_some();
@@ -118,16 +125,29 @@ impl Actor {
                 self.reader.fall_behind();
                 self.at_end = false;
             }
-            let replays = self.replay.is_some() && self.group.has_room_to_replay();
+            if self.inbox.is_empty() {
+                self.save_replays().await;
+            }
+            let has_room_to_replay = self.group.room_to_replay().is_some();
+            let replays = self.replays.is_under_way() && has_room_to_replay && !self.failed;
             let reads = has_room && !self.at_end && !self.failed;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 command = self.inbox.recv() => match command {
-                    Some(command) => self.obey(command),
+                    Some(command) => {
+                        if matches!(command, Command::Info(_)) {
+                            // What is told is on disk.
+                            self.save_replays().await;
+                        }
+                        self.obey(command);
+                    }
                     None => return,
                 },
-                _ = ticks.tick(), if self.is_busy() => self.tick(),
+                _ = ticks.tick(), if self.is_busy() => {
+                    self.tick();
+                    self.save_replays().await;
+                }
                 () = std::future::ready(()), if replays => self.replay().await,
                 () = std::future::ready(()), if reads => self.read().await,
                 changed = self.head.changed(), if self.at_end => match changed {
@@ -138,9 +158,30 @@ impl Actor {
         }
     }
 
+    /// Sends what can be sent, without what was deleted meanwhile.
+    async fn review_and_push(&mut self) {
+        let from = match self.key.source {
+            Source::Stream(_) => ReadFrom::Stream,
+            Source::All => ReadFrom::Log,
+        };
+        let waiting = self.group.to_review(from);
+        let seen = if waiting.is_empty() {
+            Ok(Vec::new())
+        } else {
+            self.storage.review(waiting).await
+        };
+        if let Ok(seen) = seen {
+            self.group.reviewed(seen);
+            self.group.push(Instant::now());
+        } else {
+            tracing::error!("events that wait could not be looked at again yet");
+            self.failed = true;
+        }
+    }
+
     fn is_busy(&self) -> bool {
         let waits_to_write = !self.parking.is_empty() || self.checkpoint.is_some();
-        self.group.is_busy() || waits_to_write || self.failed
+        self.group.is_busy() || waits_to_write || self.replays.is_changed() || self.failed
     }
 
     fn tick(&mut self) {
@@ -169,7 +210,7 @@ impl Actor {
             Command::Disconnect(client) => self.disconnect(client),
             Command::Ack(ids) => self.group.ack(&ids, now),
             Command::Nack(ids, action, reason) => self.group.nack(&ids, action, &reason, now),
-            Command::Replay { stop_at } => self.begin_replay(stop_at),
+            Command::Replay { stop_at } => self.replays.begin(stop_at),
             Command::Info(reply) => drop(reply.send(self.info())),
         }
     }
@@ -189,35 +230,25 @@ impl Actor {
         }
     }
 
-    fn begin_replay(&mut self, stop_at: Option<u64>) {
-        let stop = stop_at.map_or(self.parked.end, |stop| stop.min(self.parked.end));
-        let next = self.parked.first;
-        if self.replay.is_none() && next < stop {
-            self.replay = Some(Replay { next, stop });
+    /// Has some of the parked events come again.
+    async fn replay(&mut self) {
+        let Some(room) = self.group.room_to_replay() else {
+            return;
+        };
+        if let Ok(events) = self.replays.next(&self.journal, room).await {
+            for (revision, event) in events {
+                self.group.replay(revision, event);
+            }
+        } else {
+            tracing::error!("parked events could not be replayed yet");
+            self.failed = true;
         }
     }
 
-    /// Takes parked events up again, and takes them off the stream.
-    async fn replay(&mut self) {
-        let Some(Replay { next, stop }) = self.replay.take() else {
-            return;
-        };
-        let limit = (stop - next).min(self.settings.batch_size() as u64);
-        let replayed = self.journal.parked_events(next, limit).await;
-        let taken = match replayed {
-            Ok(events) => {
-                for (revision, event) in events.list {
-                    self.group.replay(revision, event);
-                }
-                events.next.min(stop)
-            }
-            Err(StorageFailed) => return tracing::error!("parked events could not be read"),
-        };
-        if let Err(StorageFailed) = self.journal.truncate_parked(taken).await {
-            tracing::error!("parked events that were replayed could not be removed");
+    async fn save_replays(&mut self) {
+        if self.replays.save(&self.journal).await.is_err() {
+            tracing::error!("it could not be noted yet which replayed events are settled");
         }
-        self.parked.first = taken;
-        self.replay = (taken < stop).then_some(Replay { next: taken, stop });
     }
 
     async fn read(&mut self) {
@@ -253,16 +284,30 @@ impl Actor {
                 Output::Push(client, message) => self.send(client, message),
                 Output::Park(message, reason) => self.parking.push((message, reason)),
                 Output::Checkpoint(place) => self.checkpoint = Some(place),
+                Output::Replayed(revision) => self.replays.settled(revision),
             }
         }
         if !self.parking.is_empty() {
             self.park().await;
         }
         if let Some(place) = self.checkpoint
-            && self.journal.write_checkpoint(place).await.is_ok()
+            && self.write_checkpoint(place).await.is_ok()
         {
             self.checkpoint = None;
         }
+    }
+
+    /// Groups of `$all` that leave out each other's checkpoints would write them for ever: what nobody else wrote is no
+    /// progress.
+    async fn write_checkpoint(&mut self, place: u64) -> Result<(), StorageFailed> {
+        let (noted, to) = (Position(self.noted), Position(place));
+        let is_filtered = self.settings.filter.is_some();
+        if !is_filtered || self.storage.has_others(noted, to).await? {
+            self.journal.write_checkpoint(place).await?;
+            self.written = Some(place);
+        }
+        self.noted = place;
+        Ok(())
     }
 
     /// Of a client that does not read, the event times out; one that is gone is noticed with the next tick.
@@ -274,7 +319,9 @@ impl Actor {
 
     async fn park(&mut self) {
         if let Ok(end) = self.journal.park(&self.parking).await {
-            self.parked.end = end.unwrap_or(self.parked.end);
+            if let Some(end) = end {
+                self.replays.parked_to(end);
+            }
             for (message, _) in self.parking.drain(..) {
                 self.group.parked(&message);
             }
@@ -286,7 +333,7 @@ impl Actor {
     fn count(&self) {
         let connections = self.group.clients().len();
         self.counts
-            .set(self.parked.count(), self.group.in_flight(), connections);
+            .set(self.replays.count(), self.group.in_flight(), connections);
     }
 
     fn info(&self) -> Info {
@@ -295,12 +342,12 @@ impl Actor {
             settings: self.settings.clone(),
             is_live: self.reader.is_live(),
             last_known: self.last_known,
-            checkpoint: self.group.checkpoint(),
+            checkpoint: self.written,
             waiting: self.group.waiting(),
             waiting_again: self.group.waiting_again(),
             live: self.live,
             in_flight: self.group.in_flight(),
-            parked: self.parked.count(),
+            parked: self.replays.count(),
             settled: self.group.settled(),
             age: self.started.elapsed(),
             clients: self.group.clients().cloned().collect(),

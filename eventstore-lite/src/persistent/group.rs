@@ -7,6 +7,7 @@
 mod clients;
 mod message;
 mod progress;
+mod review;
 #[cfg(test)]
 mod tests;
 
@@ -19,11 +20,14 @@ use self::clients::{Choice, Clients};
 pub(crate) use self::clients::{Client, ClientId, Peer};
 pub(crate) use self::message::{Message, Origin};
 use self::progress::Progress;
+use self::review::Review;
 use super::settings::Settings;
 use crate::event::ResolvedEvent;
 
 /// While a group keeps more bytes of events than this, it reads no more.
 const MOST_BYTES: usize = 32 * 1024 * 1024;
+/// The most parked events that come again at a time.
+const MOST_REPLAYED: usize = 256;
 
 /// What is to be done.
 #[derive(Debug)]
@@ -33,6 +37,8 @@ pub(crate) enum Output {
     Park(Message, String),
     /// Everything up to this place is settled.
     Checkpoint(u64),
+    /// The event that was parked at this revision came again and is settled.
+    Replayed(u64),
 }
 
 /// What a client says of an event that it does not acknowledge.
@@ -62,7 +68,10 @@ pub(crate) struct Group {
     fresh: VecDeque<Message>,
     outstanding: HashMap<Uuid, Outstanding>,
     progress: Progress,
+    review: Review,
     bytes: usize,
+    /// How many parked events came again and are not settled yet.
+    replayed: usize,
     settled: u64,
     outputs: Vec<Output>,
 }
@@ -78,7 +87,9 @@ impl Group {
             fresh: VecDeque::new(),
             outstanding: HashMap::new(),
             progress: Progress::new(checkpoint, now),
+            review: Review::default(),
             bytes: 0,
+            replayed: 0,
             settled: 0,
             outputs: Vec::new(),
         }
@@ -96,14 +107,16 @@ impl Group {
         (room >= batch && self.bytes < MOST_BYTES).then_some(batch)
     }
 
-    /// Whether it takes more of the parked events.
-    pub(crate) fn has_room_to_replay(&self) -> bool {
-        self.again.len() < self.settings.buffer_size() && self.bytes < MOST_BYTES
+    /// How many more of the parked events it takes: many at a time, none while it has enough.
+    pub(crate) fn room_to_replay(&self) -> Option<usize> {
+        let has_few = self.replayed <= MOST_REPLAYED / 2;
+        (has_few && self.bytes < MOST_BYTES).then(|| MOST_REPLAYED - self.replayed)
     }
 
     /// Whether time changes anything.
     pub(crate) fn is_busy(&self) -> bool {
-        !self.outstanding.is_empty() || self.clients.iter().len() > 0
+        let has_clients = self.clients.iter().len() > 0;
+        !self.outstanding.is_empty() || has_clients || self.progress.is_waiting(&self.settings)
     }
 
     /// The event at this place was read.
@@ -125,6 +138,7 @@ impl Group {
     pub(crate) fn replay(&mut self, revision: u64, event: ResolvedEvent) {
         let message = Message::new(event, Origin::Parked(revision));
         self.bytes += message.size();
+        self.replayed += 1;
         self.come_again(message);
     }
 
@@ -133,6 +147,7 @@ impl Group {
         if self.clients.iter().len() >= self.settings.most_subscribers() {
             return None;
         }
+        self.review.of_all();
         let id = ClientId(self.next_client);
         self.next_client += 1;
         self.clients.add(Client {
@@ -145,12 +160,14 @@ impl Group {
         Some(id)
     }
 
-    /// The client is gone: what it had comes again.
+    /// The client is gone: what it had comes again, however often it came before. Only what times out or is refused
+    /// too often is parked.
     pub(crate) fn disconnect(&mut self, client: ClientId) {
         let lost = self.take_outstanding(|outstanding| outstanding.client == client);
         self.clients.remove(client);
-        for message in lost {
-            self.retry(message);
+        for mut message in lost {
+            message.retry_count = message.retry_count.saturating_add(1);
+            self.come_again(message);
         }
     }
 
@@ -280,6 +297,7 @@ impl Group {
 
     fn come_again(&mut self, message: Message) {
         let before = |other: &Message| other.origin < message.origin;
+        self.review.of_what_comes_again();
         let index = self.again.partition_point(before);
         self.again.insert(index, message);
     }
@@ -287,9 +305,19 @@ impl Group {
     fn settle(&mut self, message: &Message) {
         self.bytes = self.bytes.saturating_sub(message.size());
         self.settled += 1;
-        if let Origin::Read(sequence) = message.origin {
-            self.progress.settle(sequence);
+        match message.origin {
+            Origin::Read(sequence) => self.progress.settle(sequence),
+            Origin::Parked(revision) => {
+                self.replayed = self.replayed.saturating_sub(1);
+                self.outputs.push(Output::Replayed(revision));
+            }
         }
+    }
+
+    /// The group ends: what was settled is noted, however little.
+    pub(crate) fn finish(&mut self, now: Instant) {
+        let last = self.progress.last(now);
+        self.outputs.extend(last.map(Output::Checkpoint));
     }
 
     fn note(&mut self, by_time: bool, now: Instant) {
@@ -302,10 +330,6 @@ impl Group {
 impl Group {
     pub(crate) fn clients(&self) -> impl ExactSizeIterator<Item = &Client> {
         self.clients.iter()
-    }
-
-    pub(crate) fn checkpoint(&self) -> Option<u64> {
-        self.progress.checkpoint()
     }
 
     /// How many events wait for the first time.

@@ -1,9 +1,11 @@
 //! The streams of one group: its checkpoints and its parked events, read and written as ordinary events.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::group::Message;
-use super::records;
+use super::records::{self, Replayed};
+use super::replays::Parked;
 use super::settings::GroupKey;
 use crate::append_rules::Expected;
 use crate::clock;
@@ -11,24 +13,12 @@ use crate::event::{Direction, NewEvent, ResolvedEvent};
 use crate::storage::{Change, Outcome, Storage, StorageFailed, StreamPage, StreamRead, Write};
 use crate::stream_name::StreamName;
 
-/// The revisions of the events that are parked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Parked {
-    pub(super) first: u64,
-    /// After the last.
-    pub(super) end: u64,
-}
-
-impl Parked {
-    pub(super) fn count(self) -> u64 {
-        self.end.saturating_sub(self.first)
-    }
-}
-
 /// Some of the parked events, each with its revision, and the revision to go on with.
 pub(super) struct ParkedEvents {
     pub(super) list: Vec<(u64, ResolvedEvent)>,
     pub(super) next: u64,
+    /// Somebody deleted the stream of parked events.
+    pub(super) is_gone: bool,
 }
 
 pub(super) struct Journal {
@@ -69,7 +59,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Which events are parked.
+    /// Which events are parked. Of a stream that was deleted and may be written again, none before its end.
     pub(super) async fn parked(&self) -> Result<Parked, StorageFailed> {
         let page = self.parked_page(0, 1).await?;
         let StreamPage::Events {
@@ -79,13 +69,23 @@ impl Journal {
             ..
         } = page
         else {
-            return Ok(Parked::default());
+            let last = self.storage.end_of(self.parked.clone()).await?;
+            let end = last.unwrap_or(None).map_or(0, |last| last + 1);
+            return Ok(Parked { first: end, end });
         };
         let first = events.first().and_then(revision);
         Ok(Parked {
             first: first.unwrap_or(forwards),
             end: last + 1,
         })
+    }
+
+    /// The parked events that came again and were not settled.
+    pub(super) async fn replayed(&self) -> Result<BTreeMap<u64, Replayed>, StorageFailed> {
+        let metadata = last_event(&self.storage, self.parked.metastream()).await?;
+        let metadata = metadata.and_then(|metadata| metadata.event);
+        let replayed = metadata.map(|metadata| records::parse_taken_off(&metadata.data));
+        Ok(replayed.unwrap_or_default())
     }
 
     /// Writes links to the events and returns the revision after the last, if it can be told.
@@ -101,7 +101,15 @@ impl Journal {
             })
         };
         let links: Result<Vec<NewEvent>, _> = events.iter().map(link).collect();
-        let last = append(&self.storage, self.parked.clone(), links?).await?;
+        self.append_parked(links?).await
+    }
+
+    /// Writes to the stream of parked events and returns the revision after the last, if it can be told.
+    pub(super) async fn append_parked(
+        &self,
+        links: Vec<NewEvent>,
+    ) -> Result<Option<u64>, StorageFailed> {
+        let last = append(&self.storage, self.parked.clone(), links).await?;
         Ok(last.map(|last| last + 1))
     }
 
@@ -118,19 +126,28 @@ impl Journal {
             return Ok(ParkedEvents {
                 list: Vec::new(),
                 next: u64::MAX,
+                is_gone: true,
             });
         };
         let numbered = |event: ResolvedEvent| Some((revision(&event)?, event));
         Ok(ParkedEvents {
             list: events.into_iter().filter_map(numbered).collect(),
             next: forwards,
+            is_gone: false,
         })
     }
 
-    /// Takes off all parked events before this revision.
-    pub(super) async fn truncate_parked(&self, revision: u64) -> Result<(), StorageFailed> {
+    /// Takes all parked events before this revision off their stream, and names those that came again.
+    pub(super) async fn take_off(
+        &self,
+        revision: u64,
+        replayed: &BTreeMap<u64, Replayed>,
+    ) -> Result<(), StorageFailed> {
         let metastream = self.parked.metastream();
-        let metadata = records::truncated_before(revision);
+        let metadata = records::taken_off(revision, replayed).map_err(|error| {
+            tracing::error!(%error, "replayed events could not be noted");
+            StorageFailed
+        })?;
         append(&self.storage, metastream, vec![metadata]).await?;
         Ok(())
     }
@@ -157,17 +174,27 @@ pub(super) async fn last_event(
     storage: &Storage,
     stream: StreamName,
 ) -> Result<Option<ResolvedEvent>, StorageFailed> {
-    let read = StreamRead {
+    match storage.read_stream(backwards(stream)).await? {
+        StreamPage::Events { mut events, .. } => Ok(events.pop()),
+        StreamPage::Missing | StreamPage::Tombstoned => Ok(None),
+    }
+}
+
+/// A read of the last event.
+fn backwards(stream: StreamName) -> StreamRead {
+    StreamRead {
         stream,
         direction: Direction::Backwards,
         from: u64::MAX,
         limit: 1,
         resolve_links: false,
-    };
-    match storage.read_stream(read).await? {
-        StreamPage::Events { mut events, .. } => Ok(events.pop()),
-        StreamPage::Missing | StreamPage::Tombstoned => Ok(None),
     }
+}
+
+/// Whether there is a stream to delete, also if none of its events can be seen: its metadata may name some.
+async fn is_there(storage: &Storage, stream: StreamName) -> Result<bool, StorageFailed> {
+    let page = storage.read_stream(backwards(stream)).await?;
+    Ok(matches!(page, StreamPage::Events { .. }))
 }
 
 /// Appends to a stream of the server's own and returns the revision of the last event. Whoever tombstones such a
@@ -198,7 +225,7 @@ pub(super) async fn append(
 /// Deletes what groups of this name kept before.
 pub(super) async fn clear(storage: &Storage, key: &GroupKey) -> Result<(), StorageFailed> {
     for stream in [records::checkpoint_stream(key), records::parked_stream(key)] {
-        if last_event(storage, stream.clone()).await?.is_none() {
+        if !is_there(storage, stream.clone()).await? {
             continue;
         }
         let write = Write {

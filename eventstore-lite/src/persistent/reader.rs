@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::settings::{GroupKey, Settings, Source};
 use crate::event::{Direction, Position, ResolvedEvent, TOMBSTONE_REVISION};
-use crate::filter::{Filter, InvalidFilter, is_kept_by_a_group_of_all};
+use crate::filter::{Filter, InvalidFilter, is_of_a_group_of_all};
 use crate::storage::{AllRead, Storage, StorageFailed, StreamFollow};
 
 /// Why a page could not be read.
@@ -144,11 +144,13 @@ impl Reader {
             let Position(place) = scanned.position;
             let places = scanned.position.places_after(looked_to).max(1);
             looked_to = scanned.position;
+            let is_filtered = scanned.event.is_none();
             if let Some(event) = scanned.event.filter(is_shown) {
                 page.events.push((place, event));
                 page.left_out = None;
             } else {
                 let count = page.left_out.map_or(0, |(_, count)| count);
+                let places = if is_filtered { places } else { 0 };
                 page.left_out = Some((place, count + places));
             }
         }
@@ -158,5 +160,5 @@ impl Reader {
 
 fn is_shown(event: &ResolvedEvent) -> bool {
     let read = event.link.as_ref().or(event.event.as_ref());
-    read.is_some_and(|read| !is_kept_by_a_group_of_all(read.stream.as_str()))
+    read.is_some_and(|read| !is_of_a_group_of_all(read.stream.as_str()))
 }

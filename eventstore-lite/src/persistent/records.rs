@@ -1,6 +1,8 @@
 //! What the groups keep in the log, as ordinary events under the real server's names: their configuration, their
 //! checkpoints, and links to the events that are parked. Pure.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -17,6 +19,8 @@ const CHECKPOINTED: &str = "$SubscriptionCheckpoint";
 const VERSION: &str = "2";
 /// Of configurations and checkpoints only the last one counts.
 const KEEP_TWO: &[u8] = br#"{"$maxCount":2}"#;
+/// The most bytes that are kept of a client's reason to park an event.
+const LONGEST_REASON: usize = 8 * 1024;
 
 /// The stream of the configuration of all groups.
 pub(super) fn configuration_stream() -> StreamName {
@@ -123,8 +127,68 @@ pub(super) fn keeps_two() -> NewEvent {
     json(METADATA, KEEP_TWO.to_vec())
 }
 
-pub(super) fn truncated_before(revision: u64) -> NewEvent {
-    json(METADATA, format!("{{\"$tb\":{revision}}}").into_bytes())
+/// A parked event that came again and is not settled: what is needed to park it again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Replayed {
+    /// The revision at which it was parked.
+    revision: u64,
+    /// The id under which it is parked again, so that this happens once.
+    id: Uuid,
+    data: String,
+    metadata: String,
+}
+
+/// What is noted of a parked event that comes again. Only links are: a group parks nothing else.
+pub(super) fn replayed(revision: u64, event: &ResolvedEvent) -> Option<Replayed> {
+    let parked = event.link.as_ref().or(event.event.as_ref())?;
+    let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).ok();
+    (parked.event_type == LINK).then_some(())?;
+    Some(Replayed {
+        revision,
+        id: Uuid::new_v4(),
+        data: text(&parked.data)?,
+        metadata: text(&parked.metadata)?,
+    })
+}
+
+impl Replayed {
+    /// The event that parks it again.
+    pub(super) fn link(&self) -> NewEvent {
+        link(
+            self.id,
+            self.data.clone().into(),
+            self.metadata.clone().into(),
+        )
+    }
+}
+
+/// The metadata of the stream of parked events.
+#[derive(Serialize, Deserialize)]
+struct ParkedMetadata {
+    #[serde(rename = "$tb")]
+    truncate_before: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    replayed: Vec<Replayed>,
+}
+
+/// Takes all parked events before a revision off their stream, and names those that came again.
+pub(super) fn taken_off(
+    revision: u64,
+    replayed: &BTreeMap<u64, Replayed>,
+) -> Result<NewEvent, serde_json::Error> {
+    let metadata = ParkedMetadata {
+        truncate_before: revision,
+        replayed: replayed.values().cloned().collect(),
+    };
+    Ok(json(METADATA, serde_json::to_vec(&metadata)?))
+}
+
+/// The events that came again, as [`taken_off`] named them; none in other metadata.
+pub(super) fn parse_taken_off(data: &[u8]) -> BTreeMap<u64, Replayed> {
+    let metadata = serde_json::from_slice::<ParkedMetadata>(data);
+    let replayed = metadata.map_or_else(|_| Vec::new(), |metadata| metadata.replayed);
+    let by_revision = |replayed: Replayed| (replayed.revision, replayed);
+    replayed.into_iter().map(by_revision).collect()
 }
 
 /// Why and when an event was parked; a number of 0 is left out, as in the real server.
@@ -145,7 +209,7 @@ fn is_first(number: &u64) -> bool {
     *number == 0
 }
 
-/// A link to the event, or the same link again if what it names is gone; `now` in ticks.
+/// A link to the event, or to what its link names if that is gone; `now` in ticks.
 pub(super) fn parked(
     event: &ResolvedEvent,
     reason: &str,
@@ -153,24 +217,30 @@ pub(super) fn parked(
 ) -> Result<NewEvent, serde_json::Error> {
     let data = match (&event.event, &event.link) {
         (Some(event), _) => Bytes::from(format!("{}@{}", event.revision, event.stream.as_str())),
-        (None, link) => link
-            .as_ref()
-            .map(|link| link.data.clone())
-            .unwrap_or_default(),
+        (None, link) => {
+            let target = link.as_ref().and_then(RecordedEvent::target);
+            let text = target.map(|(revision, stream)| format!("{revision}@{}", stream.as_str()));
+            text.unwrap_or_default().into()
+        }
     };
     let read: Option<&RecordedEvent> = event.link.as_ref().or(event.event.as_ref());
     let parked = Parked {
         added: clock::rfc3339(now).unwrap_or_default(),
-        reason,
+        reason: &reason[..reason.floor_char_boundary(LONGEST_REASON)],
         subscription_event_number: read.map_or(0, |read| read.revision),
     };
-    Ok(NewEvent {
-        id: Uuid::new_v4(),
+    let metadata = serde_json::to_vec_pretty(&parked)?.into();
+    Ok(link(Uuid::new_v4(), data, metadata))
+}
+
+fn link(id: Uuid, data: Bytes, metadata: Bytes) -> NewEvent {
+    NewEvent {
+        id,
         event_type: LINK.to_owned(),
         is_json: false,
         data,
-        metadata: serde_json::to_vec_pretty(&parked)?.into(),
-    })
+        metadata,
+    }
 }
 
 fn json(event_type: &str, data: Vec<u8>) -> NewEvent {
@@ -180,5 +250,53 @@ fn json(event_type: &str, data: Vec<u8>) -> NewEvent {
         is_json: true,
         data: data.into(),
         metadata: Bytes::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Position;
+
+    fn record(event_type: &str, data: &str) -> RecordedEvent {
+        RecordedEvent {
+            position: Position::START,
+            stream: StreamName::stored("parked"),
+            revision: 4,
+            id: Uuid::nil(),
+            created: 0,
+            event_type: event_type.to_owned(),
+            is_json: false,
+            data: data.to_owned().into(),
+            metadata: "{}".into(),
+        }
+    }
+
+    #[test]
+    fn of_a_long_reason_to_park_an_event_the_beginning_is_kept() {
+        let event = ResolvedEvent {
+            position: Position::START,
+            event: Some(record("happened", "")),
+            link: None,
+        };
+        let parked = parked(&event, &"é".repeat(LONGEST_REASON), 0).unwrap();
+        assert!((LONGEST_REASON..LONGEST_REASON + 200).contains(&parked.metadata.len()));
+        assert_eq!(&parked.data[..], b"4@parked");
+    }
+
+    #[test]
+    fn what_came_again_is_read_as_it_was_written() {
+        let event = ResolvedEvent {
+            position: Position::START,
+            event: None,
+            link: Some(record(LINK, "0@orders")),
+        };
+        let named = BTreeMap::from([(4, replayed(4, &event).unwrap())]);
+        let written = taken_off(5, &named).unwrap();
+        assert_eq!(parse_taken_off(&written.data), named);
+        assert_eq!(&named[&4].link().data[..], b"0@orders");
+        for other in ["", "[]", "{\"$tb\":5}", "{\"$tb\":9223372036854775807}"] {
+            assert!(parse_taken_off(other.as_bytes()).is_empty(), "{other}");
+        }
     }
 }

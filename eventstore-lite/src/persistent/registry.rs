@@ -152,6 +152,13 @@ impl PersistentSubscriptions {
         Ok(())
     }
 
+    /// Ends all groups; each writes down how far it has come.
+    pub(crate) async fn close(&self) {
+        let _changing = self.stored.lock().await;
+        let groups = std::mem::take(&mut *self.write());
+        futures::future::join_all(groups.into_iter().map(Running::stop)).await;
+    }
+
     /// A group that is being made or changed is found when that is done.
     pub(crate) async fn find(&self, key: &GroupKey) -> Option<Handle> {
         if let Some(handle) = self.running(key) {

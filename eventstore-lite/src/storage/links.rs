@@ -4,7 +4,7 @@ use rusqlite::{Connection, Result};
 
 use super::records;
 use super::visible::{Found, find};
-use crate::event::{LINK, RecordedEvent, ResolvedEvent};
+use crate::event::{RecordedEvent, ResolvedEvent};
 use crate::stream_name::StreamName;
 
 /// How records are handed to a reader.
@@ -21,7 +21,7 @@ impl Resolver<'_> {
     pub(super) fn resolve(&self, record: RecordedEvent) -> Result<ResolvedEvent> {
         let position = record.position;
         let target = if self.resolve_links {
-            target(&record)
+            record.target()
         } else {
             None
         };
@@ -49,16 +49,4 @@ impl Resolver<'_> {
             Found::Stream(_) | Found::Missing | Found::Tombstoned => Ok(None),
         }
     }
-}
-
-/// What a link names; `None` for every other event.
-fn target(record: &RecordedEvent) -> Option<(u64, StreamName)> {
-    if record.event_type != LINK {
-        return None;
-    }
-    let (revision, stream) = std::str::from_utf8(&record.data).ok()?.split_once('@')?;
-    Some((
-        revision.parse().ok()?,
-        StreamName::parse(stream.as_bytes()).ok()?,
-    ))
 }

@@ -13,7 +13,7 @@ use super::read_stream::PAGE_BYTES;
 use super::rows::{self, EVENT};
 use crate::clock;
 use crate::event::{Direction, Position, RecordedEvent, ResolvedEvent, revision_to_sql};
-use crate::filter::{Filter, InvalidFilter};
+use crate::filter::{Filter, InvalidFilter, is_of_a_group_of_all};
 
 /// The most events that a page looks at one by one, and the most that it has.
 const LONGEST_SCAN: usize = 2048;
@@ -77,6 +77,24 @@ pub(super) fn read(
         None if read.filter.is_none() => every(pager).map(Ok),
         None => scan(pager),
     }
+}
+
+/// Whether there is an event after one position, up to another, that no persistent subscription to `$all` wrote.
+pub(super) fn has_others(
+    connection: &Connection,
+    (after, to): (Position, Position),
+) -> Result<bool> {
+    let mut statement = connection.prepare_cached(
+        "SELECT s.name FROM events e CROSS JOIN streams s ON s.id = e.stream
+         WHERE e.position > ?1 AND e.position <= ?2 ORDER BY e.position",
+    )?;
+    let mut rows = statement.query((after.to_sql(), to.to_sql()))?;
+    while let Some(row) = rows.next()? {
+        if !is_of_a_group_of_all(row.get_ref(0)?.as_str()?) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// A page in the making.

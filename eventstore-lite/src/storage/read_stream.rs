@@ -201,12 +201,7 @@ pub(super) fn follow(connection: &Connection, follow: &StreamFollow) -> Result<F
     let Some(stream) = rows::find_stream(connection, &follow.stream)? else {
         return Ok(nothing);
     };
-    let (first, oldest) = match find(connection, &follow.stream, now)? {
-        Found::Stream(visible) if follow.only_visible => {
-            (visible.first.max(follow.from), visible.oldest)
-        }
-        Found::Stream(_) | Found::Missing | Found::Tombstoned => (follow.from, i64::MIN),
-    };
+    let bounds = bounds(connection, follow, now)?;
     let resolver = Resolver {
         connection,
         resolve_links: follow.resolve_links,
@@ -218,9 +213,9 @@ pub(super) fn follow(connection: &Connection, follow: &StreamFollow) -> Result<F
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query((
         stream.id,
-        revision_to_sql(first),
+        revision_to_sql(bounds.first),
         revision_to_sql(limit as u64),
-        oldest,
+        bounds.oldest,
     ))?;
     let mut followed = nothing;
     let mut bytes = 0;
@@ -235,7 +230,44 @@ pub(super) fn follow(connection: &Connection, follow: &StreamFollow) -> Result<F
         }
     }
     followed.is_end = followed.events.len() < limit && bytes <= PAGE_BYTES;
+    if followed.is_end {
+        followed.next = followed.next.max(bounds.end);
+    }
     Ok(followed)
+}
+
+/// What a subscription gets of a stream.
+struct Bounds {
+    /// The first revision.
+    first: u64,
+    /// The earliest time of creation, in ticks.
+    oldest: i64,
+    /// The first revision after all that are hidden from it for good: once it has caught up it goes on there, so that
+    /// what is hidden now does not come later.
+    end: u64,
+}
+
+fn bounds(connection: &Connection, follow: &StreamFollow, now: i64) -> Result<Bounds> {
+    let all = Bounds {
+        first: follow.from,
+        oldest: i64::MIN,
+        end: follow.from,
+    };
+    if !follow.only_visible {
+        return Ok(all);
+    }
+    Ok(match find(connection, &follow.stream, now)? {
+        Found::Stream(stream) => Bounds {
+            first: stream.first.max(follow.from),
+            oldest: stream.oldest,
+            end: stream.last + 1,
+        },
+        Found::Tombstoned => Bounds {
+            first: TOMBSTONE_REVISION,
+            ..all
+        },
+        Found::Missing => all,
+    })
 }
 
 /// The revision of the last event of a stream; `Err` if it is tombstoned.

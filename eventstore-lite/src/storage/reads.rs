@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::read_all::{self, AllPage, AllRead};
 use super::read_stream::{self, Followed, StreamFollow, StreamPage, StreamRead, Tombstoned};
+use super::review::{self, Reviewed, Seen};
 use super::{Listed, Storage, StorageFailed, catalog};
+use crate::event::Position;
 use crate::filter::InvalidFilter;
 use crate::stream_name::StreamName;
 
@@ -81,6 +83,24 @@ impl Storage {
         let (recent, read) = (Arc::clone(recent), read.clone());
         let page = tokio::task::spawn_blocking(move || recent.read_all(&read));
         page.await.map_err(|_| StorageFailed)
+    }
+
+    /// Whether there is an event after one position, up to another, that no persistent subscription to `$all` wrote.
+    pub(crate) async fn has_others(
+        &self,
+        after: Position,
+        to: Position,
+    ) -> Result<bool, StorageFailed> {
+        self.readers
+            .run(move |connection| read_all::has_others(connection, (after, to)))
+            .await
+    }
+
+    /// What can still be seen of events that were read before.
+    pub(crate) async fn review(&self, events: Vec<Reviewed>) -> Result<Vec<Seen>, StorageFailed> {
+        self.readers
+            .run(move |connection| review::review(connection, &events))
+            .await
     }
 
     /// A page of the streams whose names begin with `prefix`, after the one named `after`.

@@ -95,13 +95,18 @@ async fn events(
     Query(place): Query<Place>,
 ) -> Result<impl IntoResponse, Refused> {
     let page = match place.stream(caller)? {
-        Some(stream) => of_stream(&site, stream, place.before).await?,
-        None => of_all(&site, place.before).await?,
+        Some(stream) => of_stream(&site, caller, stream, place.before).await?,
+        None => of_all(&site, caller, place.before).await?,
     };
     Ok(json_answer(&page))
 }
 
-async fn of_stream(site: &Site, stream: StreamName, before: Option<u64>) -> Result<Value, Refused> {
+async fn of_stream(
+    site: &Site,
+    caller: Caller,
+    stream: StreamName,
+    before: Option<u64>,
+) -> Result<Value, Refused> {
     let Some(from) = before.map_or(Some(u64::MAX), |before| before.checked_sub(1)) else {
         return Ok(json!({"events": [], "next": null}));
     };
@@ -117,13 +122,14 @@ async fn of_stream(site: &Site, stream: StreamName, before: Option<u64>) -> Resu
         StreamPage::Tombstoned => Err(Refused(StatusCode::GONE, "this stream is deleted for ever")),
         StreamPage::Events { events, next, .. } => {
             let next = next.map(|next| (next + 1).to_string());
-            let events: Vec<_> = events.iter().map(shown::event).collect();
+            let events = events.iter().map(|event| shown::event(event, caller));
+            let events: Vec<_> = events.collect();
             Ok(json!({"events": events, "next": next}))
         }
     }
 }
 
-async fn of_all(site: &Site, before: Option<u64>) -> Result<Value, Refused> {
+async fn of_all(site: &Site, caller: Caller, before: Option<u64>) -> Result<Value, Refused> {
     let read = AllRead {
         direction: Direction::Backwards,
         from: Position(before.unwrap_or(u64::MAX)),
@@ -138,7 +144,8 @@ async fn of_all(site: &Site, before: Option<u64>) -> Result<Value, Refused> {
         .scanned
         .iter()
         .filter_map(|scanned| scanned.event.as_ref());
-    let events: Vec<_> = events.map(shown::event).collect();
+    let events = events.map(|event| shown::event(event, caller));
+    let events: Vec<_> = events.collect();
     Ok(json!({"events": events, "next": next}))
 }
 

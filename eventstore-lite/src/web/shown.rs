@@ -2,15 +2,17 @@
 
 use serde_json::{Value, json};
 
+use crate::access::Caller;
 use crate::event::{RecordedEvent, ResolvedEvent};
 
 /// The most bytes of data or metadata that are shown.
 const MOST_SHOWN: usize = 64 * 1024;
 
-/// The record, and what it links to if it does.
-pub(super) fn event(resolved: &ResolvedEvent) -> Value {
+/// The record, and what it links to if it does and the caller may read that.
+pub(super) fn event(resolved: &ResolvedEvent, caller: Caller) -> Value {
     let record = resolved.link.as_ref().or(resolved.event.as_ref());
     let target = resolved.link.as_ref().and(resolved.event.as_ref());
+    let target = target.filter(|_| !caller.is_kept_from(resolved));
     json!({
         "record": record.map(recorded),
         "target": target.map(recorded),

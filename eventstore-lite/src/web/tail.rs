@@ -20,6 +20,7 @@ use crate::access::Caller;
 use crate::event::{Direction, Position, ResolvedEvent};
 use crate::http::Site;
 use crate::storage::{AllRead, Storage, StorageFailed, StreamFollow};
+use crate::stream_name::StreamName;
 
 /// How many events are read at once; the rest waits on disk.
 const BATCH: usize = 50;
@@ -36,8 +37,8 @@ async fn tail(
     Query(place): Query<Place>,
 ) -> Result<impl IntoResponse, Refused> {
     let feed = match place.stream(caller)? {
-        Some(stream) => Feed::stream(site, stream).await?,
-        None => Feed::all(site),
+        Some(stream) => Feed::stream(site, caller, stream).await?,
+        None => Feed::all(site, caller),
     };
     let headers = [
         (CONTENT_TYPE, "text/event-stream"),
@@ -49,6 +50,7 @@ async fn tail(
 
 struct Feed {
     site: Site,
+    caller: Caller,
     head: watch::Receiver<Position>,
     from: From,
 }
@@ -59,7 +61,7 @@ enum From {
 }
 
 impl Feed {
-    async fn stream(site: Site, stream: crate::stream_name::StreamName) -> Result<Self, Refused> {
+    async fn stream(site: Site, caller: Caller, stream: StreamName) -> Result<Self, Refused> {
         let head = site.storage.head_of(&stream);
         let last = site.storage.end_of(stream.clone()).await?.unwrap_or(None);
         let from = From::Stream(StreamFollow {
@@ -69,10 +71,10 @@ impl Feed {
             only_visible: false,
             limit: BATCH,
         });
-        Ok(Self::new(site, head, from))
+        Ok(Self::new((site, caller), head, from))
     }
 
-    fn all(site: Site) -> Self {
+    fn all(site: Site, caller: Caller) -> Self {
         let head = site.storage.head();
         let end = head.borrow().following();
         let from = From::All(AllRead {
@@ -82,11 +84,16 @@ impl Feed {
             filter: None,
             resolve_links: true,
         });
-        Self::new(site, head, from)
+        Self::new((site, caller), head, from)
     }
 
-    fn new(site: Site, head: watch::Receiver<Position>, from: From) -> Self {
-        Self { site, head, from }
+    fn new((site, caller): (Site, Caller), head: watch::Receiver<Position>, from: From) -> Self {
+        Self {
+            site,
+            caller,
+            head,
+            from,
+        }
     }
 
     /// Reads in a task of its own: a page that does not take its lines holds up no other read.
@@ -115,7 +122,7 @@ impl Feed {
                 return;
             }
             for event in events {
-                let line = format!("data: {}\n\n", shown::event(&event));
+                let line = format!("data: {}\n\n", shown::event(&event, self.caller));
                 sent = lines.send(line.into()).await;
             }
         }

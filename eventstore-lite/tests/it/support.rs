@@ -1,6 +1,7 @@
 //! A server of one's own, and a plain client of the wire.
 
 pub(crate) mod dynamic;
+pub(crate) mod groups;
 pub(crate) mod process;
 pub(crate) mod tls;
 
@@ -21,7 +22,7 @@ use eventstore_lite::wire::streams::read_req::options::{
 use eventstore_lite::wire::streams::read_resp::Content;
 use eventstore_lite::wire::streams::read_resp::read_event::RecordedEvent;
 use eventstore_lite::wire::streams::streams_client::StreamsClient;
-use eventstore_lite::wire::streams::{AppendReq, ReadReq, ReadResp};
+use eventstore_lite::wire::streams::{AppendReq, DeleteReq, ReadReq, ReadResp, delete_req};
 use eventstore_lite::{Config, Server};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -160,6 +161,15 @@ fn appended(success: Success) -> Appended {
         revision,
         position: position.commit_position,
     }
+}
+
+/// Soft-deletes a stream.
+pub(crate) async fn delete_stream(client: &mut Client, stream: &str) {
+    let options = Some(delete_req::Options {
+        stream_identifier: Some(identifier(stream)),
+        expected_stream_revision: Some(delete_req::options::ExpectedStreamRevision::Any(Empty {})),
+    });
+    client.delete(DeleteReq { options }).await.unwrap();
 }
 
 pub(crate) fn read_request(stream: StreamOption, count: CountOption) -> Options {

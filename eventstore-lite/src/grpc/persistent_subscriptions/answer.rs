@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::access::Caller;
 use crate::event::{Position, RecordedEvent, content_type};
 use crate::event_id;
 use crate::persistent::{Client, GroupKey, Info, Message};
@@ -20,11 +21,14 @@ pub(super) fn confirmation(key: &GroupKey) -> wire::ReadResp {
     ))
 }
 
-pub(super) fn event(message: &Message, structured_ids: bool) -> wire::ReadResp {
+/// The event as the caller may see it.
+pub(super) fn event(message: &Message, caller: Caller, structured_ids: bool) -> wire::ReadResp {
     let resolved = &message.event;
+    let is_kept = caller.is_kept_from(resolved);
+    let seen = resolved.event.as_ref().filter(|_| !is_kept);
     let recorded = |event: &RecordedEvent| recorded(event, resolved.position, structured_ids);
     answer(Content::Event(ReadEvent {
-        event: resolved.event.as_ref().map(recorded),
+        event: seen.map(recorded),
         link: resolved.link.as_ref().map(recorded),
         position: Some(read_event::Position::CommitPosition(resolved.position.0)),
         count: Some(read_event::Count::RetryCount(message.retry_count)),

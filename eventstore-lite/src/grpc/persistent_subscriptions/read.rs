@@ -13,6 +13,7 @@ use super::Service;
 use super::answer;
 use super::refused::{dropped, full};
 use super::request::{Join, join};
+use crate::access::Caller;
 use crate::calls::Lasting;
 use crate::event_id;
 use crate::grpc::permission::{caller, calls, lasting};
@@ -50,6 +51,7 @@ pub(super) async fn serve(
     let (answers, receiver) = mpsc::channel(WAITING);
     let client = Joined {
         key,
+        caller,
         group,
         answers,
         structured_ids,
@@ -76,6 +78,7 @@ fn peer(request: &Request<Streaming<ReadReq>>) -> Peer {
 
 struct Joined {
     key: GroupKey,
+    caller: Caller,
     group: Handle,
     answers: mpsc::Sender<Result<ReadResp, Status>>,
     structured_ids: bool,
@@ -109,7 +112,7 @@ impl Joined {
             let Some(message) = connection.events.recv().await else {
                 return;
             };
-            let event = answer::event(&message, self.structured_ids);
+            let event = answer::event(&message, self.caller, self.structured_ids);
             sent = self.answers.send(Ok(event)).await;
         }
     }

@@ -46,14 +46,12 @@ pub(super) fn failed(key: &GroupKey, reason: &str) -> Status {
     with_trailers(Code::Internal, message, trailers)
 }
 
-/// The group has as many clients as it may have.
+/// The group has as many clients as it may have. Clients know it by the words that the text begins with.
 pub(super) fn full(key: &GroupKey) -> Status {
-    of_group(
-        key,
-        Code::FailedPrecondition,
-        FULL,
-        "has its maximum of subscribers",
-    )
+    let (stream, group) = (key.source.as_str(), key.group.as_str());
+    let message =
+        format!("Maximum subscriptions reached for subscription group {group} on stream {stream}.");
+    with_trailers(Code::FailedPrecondition, message, trailers(key, FULL))
 }
 
 /// The group was deleted or changed.
@@ -64,12 +62,15 @@ pub(super) fn dropped(key: &GroupKey) -> Status {
 fn of_group(key: &GroupKey, code: Code, exception: &'static str, what: &str) -> Status {
     let (stream, group) = (key.source.as_str(), key.group.as_str());
     let message = format!("Subscription group {group} on stream {stream} {what}.");
-    let trailers = [
+    with_trailers(code, message, trailers(key, exception))
+}
+
+fn trailers<'a>(key: &'a GroupKey, exception: &'a str) -> [(&'static str, &'a str); 3] {
+    [
         ("exception", exception),
-        ("stream-name", stream),
-        ("group-name", group),
-    ];
-    with_trailers(code, message, trailers)
+        ("stream-name", key.source.as_str()),
+        ("group-name", &key.group),
+    ]
 }
 
 impl From<Ended> for Status {

@@ -5,8 +5,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::Deserialize;
 
-use crate::event::ResolvedEvent;
+use crate::event::{RecordedEvent, ResolvedEvent};
 use crate::persistent::settings::Strategy;
+use crate::stream_name::StreamName;
 
 /// Streams, or correlations, are pinned in so many groups.
 const BUCKETS: u64 = 1024;
@@ -15,7 +16,7 @@ const BUCKETS: u64 = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ClientId(pub(crate) u64);
 
-/// Whoever connected, for people.
+/// The address and the name of a client's connection, as `GetInfo` and `List` show them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Peer {
     pub(crate) address: String,
@@ -158,14 +159,20 @@ impl Clients {
         let mut hasher = DefaultHasher::new();
         match self.strategy {
             Strategy::RoundRobin | Strategy::DispatchToSingle => return None,
-            Strategy::Pinned => record.stream.hash(&mut hasher),
+            Strategy::Pinned => source(record).hash(&mut hasher),
             Strategy::PinnedByCorrelation => match correlation(&record.metadata) {
                 Some(correlation) => correlation.hash(&mut hasher),
-                None => record.stream.hash(&mut hasher),
+                None => source(record).hash(&mut hasher),
             },
         }
         Some(hasher.finish() % BUCKETS)
     }
+}
+
+/// The stream that an event comes from: of a link, whether its event can be seen or not, the stream that it names.
+fn source(record: &RecordedEvent) -> StreamName {
+    let target = record.target();
+    target.map_or_else(|| record.stream.clone(), |(_, stream)| stream)
 }
 
 fn correlation(metadata: &[u8]) -> Option<String> {

@@ -31,8 +31,17 @@ impl Message {
         }
     }
 
+    /// What its link names cannot be seen any more.
+    pub(super) fn lose_target(&mut self) {
+        self.event = Arc::new(ResolvedEvent {
+            event: None,
+            link: self.event.link.clone(),
+            position: self.event.position,
+        });
+    }
+
     /// The id by which clients name it: that of the record that was read.
-    pub(super) fn id(&self) -> Uuid {
+    pub(in crate::persistent) fn id(&self) -> Uuid {
         let record = self.event.link.as_ref().or(self.event.event.as_ref());
         record.map_or(Uuid::nil(), |record| record.id)
     }

@@ -21,7 +21,6 @@ pub(super) struct Progress {
     /// How many events were left out since the last one that counted.
     left_out: u64,
     checkpointed: Sequence,
-    checkpoint: Option<u64>,
     checkpointed_at: Instant,
 }
 
@@ -33,7 +32,6 @@ impl Progress {
             reached: checkpoint,
             left_out: 0,
             checkpointed: 0,
-            checkpoint,
             checkpointed_at: now,
         }
     }
@@ -58,28 +56,42 @@ impl Progress {
         self.open.remove(&sequence);
     }
 
-    /// The last checkpoint that was due.
-    pub(super) fn checkpoint(&self) -> Option<u64> {
-        self.checkpoint
+    /// The number of the first event that is not settled, and the last place before it.
+    fn settled(&self) -> (Sequence, Option<u64>) {
+        match self.open.first_key_value() {
+            Some((sequence, before)) => (*sequence, *before),
+            None => (self.next, self.reached),
+        }
+    }
+
+    /// Whether at least so many events in a row were settled since the last checkpoint; at least one.
+    fn has_settled(&self, least: i32) -> bool {
+        let count = self.settled().0.saturating_sub(self.checkpointed);
+        count >= u64::try_from(least).unwrap_or(0).max(1)
+    }
+
+    /// Whether a checkpoint becomes due by time alone.
+    pub(super) fn is_waiting(&self, settings: &Settings) -> bool {
+        self.has_settled(settings.min_check_point_count)
     }
 
     /// The checkpoint that is to be written now: often enough, but not for every event.
     pub(super) fn due(&mut self, by_time: bool, now: Instant, settings: &Settings) -> Option<u64> {
-        let (settled, place) = match self.open.first_key_value() {
-            Some((sequence, before)) => (*sequence, *before),
-            None => (self.next, self.reached),
-        };
-        let count = settled - self.checkpointed.min(settled);
-        let at_least = |least: i32| count >= u64::try_from(least).unwrap_or(0).max(1);
         let waited = now.duration_since(self.checkpointed_at) >= settings.check_point_after();
-        let is_due = at_least(settings.max_check_point_count)
-            || (by_time && waited && at_least(settings.min_check_point_count));
-        if !is_due {
-            return None;
-        }
+        let is_due = self.has_settled(settings.max_check_point_count)
+            || (by_time && waited && self.is_waiting(settings));
+        is_due.then(|| self.checkpoint(now)).flatten()
+    }
+
+    /// The checkpoint of all that was settled since the last one, however little.
+    pub(super) fn last(&mut self, now: Instant) -> Option<u64> {
+        self.has_settled(1).then(|| self.checkpoint(now)).flatten()
+    }
+
+    fn checkpoint(&mut self, now: Instant) -> Option<u64> {
+        let (settled, place) = self.settled();
         self.checkpointed = settled;
         self.checkpointed_at = now;
-        self.checkpoint = place;
         place
     }
 

@@ -95,7 +95,7 @@ impl Table {
     fn sent(&mut self) -> Vec<(ClientId, u64, i32)> {
         let sent = |output| match output {
             Output::Push(client, message) => Some((client, number(&message), message.retry_count)),
-            Output::Park(..) | Output::Checkpoint(_) => None,
+            Output::Park(..) | Output::Checkpoint(_) | Output::Replayed(_) => None,
         };
         self.outputs().into_iter().filter_map(sent).collect()
     }
@@ -124,7 +124,7 @@ impl Table {
     fn checkpoints(&mut self) -> Vec<u64> {
         let place = |output| match output {
             Output::Checkpoint(place) => Some(place),
-            Output::Push(..) | Output::Park(..) => None,
+            Output::Push(..) | Output::Park(..) | Output::Replayed(_) => None,
         };
         self.outputs().into_iter().filter_map(place).collect()
     }
@@ -201,6 +201,108 @@ fn what_a_client_had_comes_again_first_and_in_order() {
         table.sent(),
         [(two, 1, 1), (two, 2, 1), (two, 3, 0), (two, 4, 0)]
     );
+}
+
+#[test]
+fn what_clients_had_that_left_comes_again_however_often_and_is_never_parked() {
+    let mut table = Table::strategy(Consumers::RoundRobin);
+    table.read(0..1);
+    for retries in 0..=MOST_RETRIES + 2 {
+        let client = table.join(1);
+        assert_eq!(table.sent(), [(client, 0, retries)]);
+        table.group.disconnect(client);
+    }
+    let outputs = table.outputs();
+    assert!(outputs.is_empty(), "{outputs:?}");
+}
+
+#[test]
+fn a_checkpoint_is_due_by_time_also_when_the_clients_are_gone() {
+    let mut table = Table::strategy(Consumers::RoundRobin);
+    let client = table.join(9);
+    table.read(0..3);
+    assert_eq!(table.sent().len(), 3);
+    (0..3).for_each(|number| table.ack(number));
+    table.group.disconnect(client);
+    assert!(table.group.is_busy(), "it looks at the time");
+    table.wait(Duration::from_secs(3));
+    assert_eq!(table.checkpoints(), [2]);
+    assert!(!table.group.is_busy(), "it rests");
+}
+
+#[test]
+fn a_group_that_ends_notes_what_is_settled_however_little() {
+    let mut table = Table::strategy(Consumers::RoundRobin);
+    table.join(9);
+    table.read(0..3);
+    assert_eq!(table.sent().len(), 3);
+    table.group.finish(table.now);
+    assert_eq!(table.checkpoints(), NOTHING);
+    table.ack(0);
+    table.ack(2);
+    table.group.finish(table.now);
+    assert_eq!(table.checkpoints(), [0]);
+}
+
+#[test]
+fn a_parked_event_that_came_again_is_told_when_it_is_settled() {
+    let mut table = Table::strategy(Consumers::RoundRobin);
+    table.join(9);
+    table.group.replay(7, event(100, id(100), "one"));
+    assert_eq!(table.sent().len(), 1);
+    table.ack(100);
+    let outputs = table.outputs();
+    assert!(matches!(outputs[..], [Output::Replayed(7)]), "{outputs:?}");
+}
+
+#[test]
+fn few_parked_events_come_again_at_a_time() {
+    let mut table = Table::strategy(Consumers::RoundRobin);
+    table.join(1_000);
+    let room = table.group.room_to_replay().unwrap() as u64;
+    (0..room).for_each(|n| table.group.replay(n, event(n, id(n), "one")));
+    assert_eq!(table.sent().len() as u64, room);
+    assert_eq!(table.group.room_to_replay(), None);
+    (0..room).for_each(|number| table.ack(number));
+    assert_eq!(table.group.room_to_replay(), Some(MOST_REPLAYED));
+}
+
+/// A link to revision 0 of `target`, with or without that event.
+fn link(number: u64, target: &str, resolved: bool) -> ResolvedEvent {
+    let mut read = event(number, id(number), "one");
+    let mut link = read.event.take().unwrap();
+    link.stream = StreamName::stored("links");
+    link.event_type = crate::event::LINK.to_owned();
+    link.data = format!("0@{target}").into();
+    let (event, link) = if resolved {
+        (None, Some(link))
+    } else {
+        (Some(link), None)
+    };
+    ResolvedEvent {
+        event,
+        link,
+        position: read.position,
+    }
+}
+
+#[test]
+fn a_link_is_pinned_by_the_stream_that_it_names_also_when_its_event_is_gone() {
+    for resolved in [false, true] {
+        let mut table = Table::strategy(Consumers::Pinned);
+        let clients = [table.join(99), table.join(99)];
+        for number in 0..8 {
+            let link = link(number, &format!("s-{}", number % 4), resolved);
+            table.group.read(number, link);
+        }
+        let sent = table.sent();
+        for client in clients {
+            let of_client = sent.iter().filter(|sent| sent.0 == client);
+            let streams: Vec<u64> = of_client.map(|sent| sent.1 % 4).collect();
+            assert_eq!(streams.len(), 4, "{sent:?}");
+            assert_eq!(streams[..2], streams[2..], "{sent:?}");
+        }
+    }
 }
 
 #[test]
@@ -381,6 +483,8 @@ struct Ledger {
     parking: Vec<Message>,
     settled: HashSet<u64>,
     checkpoint: Option<u64>,
+    /// How many clients left: their events came again, however often they came before.
+    leaves: i32,
 }
 
 impl Ledger {
@@ -393,7 +497,7 @@ impl Ledger {
                         !self.settled.contains(&number),
                         "a settled event came again"
                     );
-                    assert!(message.retry_count <= MOST_RETRIES);
+                    assert!(message.retry_count <= MOST_RETRIES + self.leaves);
                     let before = self.in_flight.insert(number, client);
                     assert_eq!(before, None, "an event is in flight twice");
                     let has = self.in_flight.values().filter(|c| **c == client).count();
@@ -412,6 +516,7 @@ impl Ledger {
                     assert!(self.checkpoint.is_none_or(|before| before < place));
                     self.checkpoint = Some(place);
                 }
+                Output::Replayed(_) => panic!("nothing was parked before"),
             }
         }
     }
@@ -443,6 +548,7 @@ fn take_step(table: &mut Table, ledger: &mut Ledger, step: &Step) {
             if let Some(client) = ledger.nth_client(n) {
                 table.group.disconnect(client);
                 ledger.sizes.remove(&client);
+                ledger.leaves += 1;
                 ledger.in_flight.retain(|_, has| *has != client);
             }
         }

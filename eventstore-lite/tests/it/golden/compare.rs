@@ -1,4 +1,5 @@
-//! Compares what was answered with what was recorded: messages, codes and trailers exactly.
+//! Compares what was answered with what was recorded: messages, codes and trailers exactly, and the texts of errors
+//! that trailers name.
 
 use std::fmt::Display;
 
@@ -71,6 +72,13 @@ impl Comparer<'_> {
         if code != given.code.as_deref() {
             let (code, got) = (format!("{code:?}"), format!("{:?}", given.code));
             self.differ("code", code, got);
+        }
+        // Clients tell these errors apart by their texts, too. Others are the words of the real server's framework.
+        let has_known_text = !recorded.trailers.is_empty();
+        if let (true, Some(text), Some(got)) = (has_known_text, &recorded.message, &given.message)
+            && text != got
+        {
+            self.differ("message", text, got);
         }
         if recorded.trailers != given.trailers {
             let trailers = format!("{:?}", recorded.trailers);

@@ -140,7 +140,7 @@ impl Conversation {
 
 enum Item {
     Message(Value),
-    End(Code, BTreeMap<String, String>),
+    End(Code, String, BTreeMap<String, String>),
 }
 
 struct Call {
@@ -167,7 +167,7 @@ impl Call {
         while answer.messages.len() < count {
             match timeout_at(deadline, self.items.recv()).await {
                 Ok(Some(Item::Message(message))) => answer.messages.push(message),
-                Ok(Some(Item::End(code, trailers))) => {
+                Ok(Some(Item::End(code, _, trailers))) => {
                     let end = json!({"code": code_name(code), "trailers": trailers});
                     answer.messages.push(end);
                 }
@@ -183,8 +183,9 @@ impl Call {
         while let Ok(Some(item)) = timeout_at(deadline, self.items.recv()).await {
             match item {
                 Item::Message(message) => answer.messages.push(message),
-                Item::End(code, trailers) => {
+                Item::End(code, message, trailers) => {
                     answer.code = Some(code_name(code));
+                    answer.message = Some(message);
                     answer.trailers = trailers;
                     return answer;
                 }
@@ -203,8 +204,11 @@ async fn talk(
     answers: UnboundedSender<Item>,
 ) {
     let end = match listen(channel, path, codec, outgoing, &answers).await {
-        Ok(trailers) => Item::End(Code::Ok, trailers),
-        Err(status) => Item::End(status.code(), without_noise(status.metadata())),
+        Ok(trailers) => Item::End(Code::Ok, String::new(), trailers),
+        Err(status) => {
+            let message = status.message().to_owned();
+            Item::End(status.code(), message, without_noise(status.metadata()))
+        }
     };
     // Nobody listens any more after a cancel.
     let _ = answers.send(end);

@@ -7,10 +7,11 @@ use super::scenario::{Answer, Scenario};
 /// One way to alter a recording; `None` where it does not apply.
 type Plant = fn(&Scenario) -> Option<Scenario>;
 
-pub(crate) const PLANTS: [(&str, Plant); 5] = [
+pub(crate) const PLANTS: [(&str, Plant); 6] = [
     ("another revision", |s| alter_answer(s, other_revision)),
     ("another value", |s| alter_answer(s, other_value)),
     ("a message more", |s| alter_answer(s, message_more)),
+    ("another text", |s| alter_answer(s, other_text)),
     ("a trailer less", |s| alter_answer(s, trailer_less)),
     ("positions in another order", swapped_positions),
 ];
@@ -38,6 +39,14 @@ fn message_more(answer: &mut Answer) -> bool {
     let last = answer.messages.last().cloned();
     answer.messages.extend(last.clone());
     last.is_some()
+}
+
+fn other_text(answer: &mut Answer) -> bool {
+    let known = answer
+        .message
+        .as_mut()
+        .filter(|_| !answer.trailers.is_empty());
+    known.map(|text| text.push('.')).is_some()
 }
 
 fn trailer_less(answer: &mut Answer) -> bool {

@@ -61,6 +61,9 @@ pub(crate) struct Answer {
     pub(crate) messages: Vec<Value>,
     #[serde(default)]
     pub(crate) code: Option<String>,
+    /// The text of an error.
+    #[serde(default)]
+    pub(crate) message: Option<String>,
     #[serde(default)]
     pub(crate) trailers: BTreeMap<String, String>,
 }

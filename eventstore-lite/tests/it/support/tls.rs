@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::soon;
 
@@ -115,6 +116,15 @@ impl Secured {
 
     /// What is answered to an HTTP/1.1 request (`GET /`) with these header lines.
     pub(crate) async fn http(&self, request: &str, headers: &str) -> String {
+        let mut stream = self.asked(request, headers).await;
+        let mut answer = String::new();
+        let read = soon("the answer", stream.read_to_string(&mut answer)).await;
+        read.unwrap();
+        answer
+    }
+
+    /// A connection on which an HTTP/1.1 request was sent.
+    pub(crate) async fn asked(&self, request: &str, headers: &str) -> TlsStream<TcpStream> {
         let mut roots = RootCertStore::empty();
         let authority = CertificateDer::from_pem_file(self.certificates.authority()).unwrap();
         roots.add(authority).unwrap();
@@ -131,9 +141,6 @@ impl Secured {
         let request =
             format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        let read = soon("the answer", stream.read_to_string(&mut answer)).await;
-        read.unwrap();
-        answer
+        stream
     }
 }

@@ -1,0 +1,100 @@
+//! Events that were read a while ago, looked at again before they are given to somebody who came since.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::{Connection, Result};
+
+use super::records;
+use super::visible::{Found, find};
+use crate::clock;
+use crate::event::{RecordedEvent, ResolvedEvent, TOMBSTONE_REVISION, revision_to_sql};
+use crate::stream_name::StreamName;
+
+/// An event that was read, and from where.
+#[derive(Clone, Debug)]
+pub(crate) struct Reviewed {
+    pub(crate) event: Arc<ResolvedEvent>,
+    pub(crate) from: ReadFrom,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReadFrom {
+    /// A stream, whose metadata may hide it.
+    Stream,
+    /// The log, which has it until a scavenge removes it.
+    Log,
+    /// A stream that it was taken off since: only the target of its link is looked at.
+    TakenOff,
+}
+
+/// What can still be seen of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    All,
+    /// The link, but not its target.
+    Link,
+    Nothing,
+}
+
+pub(super) fn review(connection: &Connection, events: &[Reviewed]) -> Result<Vec<Seen>> {
+    let mut review = Review {
+        connection,
+        now: clock::now(),
+        found: HashMap::new(),
+    };
+    events.iter().map(|event| review.look(event)).collect()
+}
+
+struct Review<'a> {
+    connection: &'a Connection,
+    now: i64,
+    found: HashMap<StreamName, Found>,
+}
+
+impl Review<'_> {
+    fn look(&mut self, Reviewed { event, from }: &Reviewed) -> Result<Seen> {
+        let Some(record) = event.link.as_ref().or(event.event.as_ref()) else {
+            return Ok(Seen::Nothing);
+        };
+        let is_seen = match from {
+            ReadFrom::Stream => self.is_visible(record)?,
+            ReadFrom::Log => self.is_in_log(record)?,
+            ReadFrom::TakenOff => true,
+        };
+        let target = event.link.as_ref().and(event.event.as_ref());
+        Ok(match target {
+            _ if !is_seen => Seen::Nothing,
+            Some(target) if !self.is_visible(target)? => Seen::Link,
+            Some(_) | None => Seen::All,
+        })
+    }
+
+    fn is_visible(&mut self, record: &RecordedEvent) -> Result<bool> {
+        let name = &record.stream;
+        if !self.found.contains_key(name) {
+            let found = find(self.connection, name, self.now)?;
+            self.found.insert(name.clone(), found);
+        }
+        match self.found.get(name) {
+            Some(Found::Stream(stream)) if record.revision >= stream.first => {
+                self.is_there(name, (stream.id, record.revision))
+            }
+            Some(Found::Tombstoned) => Ok(record.revision == TOMBSTONE_REVISION),
+            Some(Found::Stream(_) | Found::Missing) | None => Ok(false),
+        }
+    }
+
+    fn is_there(&self, name: &StreamName, (stream, revision): (i64, u64)) -> Result<bool> {
+        let table = records::table(name);
+        let sql = format!("SELECT 1 FROM {table} WHERE stream = ?1 AND revision = ?2");
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        statement.exists((stream, revision_to_sql(revision)))
+    }
+
+    fn is_in_log(&self, record: &RecordedEvent) -> Result<bool> {
+        let sql = "SELECT 1 FROM events WHERE position = ?1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        statement.exists([record.position.to_sql()])
+    }
+}
