@@ -6,7 +6,8 @@
 
 use super::error::CommandError;
 use super::history::{History, Life};
-use super::reservation::{Goal, Holder, Outcome, Reservation, Seen, Standing, Step};
+use super::holders::{holder, is_held_by_another};
+use super::reservation::{Goal, Outcome, Reservation, Seen, Standing, Step};
 use crate::domain::{
     Changes, Claim, Profile, ReservationName, User, UserCommand, UserError, UserId, UserState,
 };
@@ -95,8 +96,7 @@ impl<'a> Execution<'a> {
     async fn take(&mut self, step: Step) -> Result<Seen, CommandError> {
         Ok(match step {
             Step::ReadUser(user) => Seen::User(self.read(user).await?),
-            Step::ReadReservation(_) if self.is_held_formerly().await? => Seen::HeldFormerly,
-            Step::ReadReservation(name) => Seen::Reservation(self.holder(&name).await?),
+            Step::ReadReservation(name) => self.look_at(&name).await?,
             Step::Wait => {
                 pause(PATIENCE).await;
                 Seen::Waited
@@ -137,21 +137,12 @@ impl<'a> Execution<'a> {
         Ok(standing)
     }
 
-    /// No new claim is ever made to a former reservation, so whoever does not hold one now never will.
-    async fn is_held_formerly(&self) -> Result<bool, CommandError> {
-        for name in &self.former {
-            let holder = self.holder(name).await?;
-            let Holder::Claimed(user, _) = holder else {
-                continue;
-            };
-            let history = History::read(&self.stores.events, user).await?;
-            if user != self.user
-                && matches!(history.standing(), Standing::Alive { claim, .. } if claim.reservation == *name)
-            {
-                return Ok(true);
-            }
+    async fn look_at(&self, name: &ReservationName) -> Result<Seen, CommandError> {
+        let store = &self.stores.events;
+        if is_held_by_another(store, self.user, &self.former).await? {
+            return Ok(Seen::HeldFormerly);
         }
-        Ok(false)
+        Ok(Seen::Reservation(holder(store, name).await?))
     }
 
     /// A creation has a key before it claims a name: without one it leaves no claim behind.
@@ -167,16 +158,6 @@ impl<'a> Execution<'a> {
         if let (Standing::Abandoned, Some(key)) = (standing, self.refused.take()) {
             self.key = Some(key);
         }
-    }
-
-    async fn holder(&self, name: &ReservationName) -> Result<Holder, CommandError> {
-        let Some(last) = self.stores.events.read_last(name.as_str()).await? else {
-            return Ok(Holder::Nobody(None));
-        };
-        Ok(match ReservationEvent::decode(&last)? {
-            ReservationEvent::Claimed(user) => Holder::Claimed(user, last.revision),
-            ReservationEvent::Released => Holder::Nobody(Some(last.revision)),
-        })
     }
 
     async fn commit(
