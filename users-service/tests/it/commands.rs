@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use users_service::command::error::CommandError;
 use users_service::command::handler::CommandHandler;
 use users_service::domain::{FamilyName, GivenName, Profile, UserId, Username};
-use users_service::ids::{IdService, IdSource};
+use users_service::ids::{FetchError, IdService, IdSource};
 use users_service::stored_event::{Fence, user_stream};
 use uuid::Uuid;
 
@@ -26,15 +26,14 @@ impl IdService for Fenced {
         &self,
         count: usize,
         after: Option<UserId>,
-    ) -> BoxFuture<'_, anyhow::Result<Vec<UserId>>> {
+    ) -> BoxFuture<'_, Result<Vec<UserId>, FetchError>> {
         async move {
             let ids = self.ids.fetch(count, after).await?;
             for id in &ids {
                 let fence = Fence::RegistrationAbandoned.encode(Uuid::new_v4(), *id);
                 let stream = user_stream(*id);
-                self.store
-                    .append(&stream, Expected::NoStream, vec![fence])
-                    .await?;
+                let appended = self.store.append(&stream, Expected::NoStream, vec![fence]);
+                appended.await.map_err(anyhow::Error::from)?;
             }
             Ok(ids)
         }
