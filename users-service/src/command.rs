@@ -5,4 +5,5 @@ pub mod error;
 mod execution;
 pub mod handler;
 pub mod history;
+mod holders;
 pub mod reservation;

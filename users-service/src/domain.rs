@@ -10,6 +10,7 @@ mod name;
 mod reservation;
 #[cfg(test)]
 mod tests;
+mod unicode;
 mod user;
 mod user_id;
 mod username;

@@ -1,19 +1,20 @@
 //! One command on its way: it does what the reservation's protocol says next, and tells it what came of that.
 //!
 //! Invariants: what is committed was decided upon what the user's stream said before the claim; the ids of a command's
-//! events are derived from the command's, those of claims, fences and releases are drawn once per append.
+//! events are derived from the command's, those of claims, fences and releases are drawn once per append; a creation that
+//! is refused leaves its key to the next one.
 
 use super::error::CommandError;
 use super::history::{History, Life};
-use super::reservation::{Goal, Holder, Outcome, Reservation, Seen, Standing, Step};
+use super::holders::{holder, is_held_by_another};
+use super::reservation::{Goal, Outcome, Reservation, Seen, Standing, Step};
 use crate::domain::{
-    Changes, Claim, Profile, ReservationName, User, UserCommand, UserError, UserEvent, UserId,
-    UserState,
+    Changes, Claim, Profile, ReservationName, User, UserCommand, UserError, UserId, UserState,
 };
 use crate::privacy::cipher::SubjectKey;
 use crate::privacy::erasure::Erasure;
 use crate::privacy::subject_keys::{Lookup, SubjectKeys};
-use crate::stored_event::{ReservationEvent, StoredEvent, user_stream};
+use crate::stored_event::{ReservationEvent, StoredEvent, tombstone, user_stream};
 use event_sourcing::Decider as _;
 use event_streams::{AppendError, EventStreams, Expected, NewEvent};
 use std::ops::Range;
@@ -38,7 +39,7 @@ pub(super) struct Stores {
 /// What a command does to the user when its turn comes.
 #[derive(Debug, Clone)]
 pub(super) enum Action {
-    Create(Profile, SubjectKey),
+    Create(Profile),
     Patch(Changes),
     Delete,
 }
@@ -50,6 +51,12 @@ pub(super) struct Execution<'a> {
     user: UserId,
     action: Action,
     history: History,
+    /// Reservations that the name had before more letters were folded.
+    former: Vec<ReservationName>,
+    /// The key of a creation, as long as it is certain that nothing is stored that was sealed under it.
+    key: Option<SubjectKey>,
+    /// The key of a creation whose commit was refused, until the user's stream was looked at.
+    refused: Option<SubjectKey>,
 }
 
 impl<'a> Execution<'a> {
@@ -60,7 +67,16 @@ impl<'a> Execution<'a> {
             user,
             action,
             history: History::default(),
+            former: Vec::new(),
+            key: None,
+            refused: None,
         }
+    }
+
+    /// Takes no name that somebody else holds by one of these reservations.
+    pub(super) fn instead_of(mut self, former: Vec<ReservationName>) -> Self {
+        self.former = former;
+        self
     }
 
     /// Goes on until it is committed, or cannot be.
@@ -80,7 +96,7 @@ impl<'a> Execution<'a> {
     async fn take(&mut self, step: Step) -> Result<Seen, CommandError> {
         Ok(match step {
             Step::ReadUser(user) => Seen::User(self.read(user).await?),
-            Step::ReadReservation(name) => Seen::Reservation(self.holder(&name).await?),
+            Step::ReadReservation(name) => self.look_at(&name).await?,
             Step::Wait => {
                 pause(PATIENCE).await;
                 Seen::Waited
@@ -89,6 +105,7 @@ impl<'a> Execution<'a> {
                 reservation,
                 expected,
             } => {
+                self.prepare_key().await?;
                 let claim = ReservationEvent::Claimed(self.user).encode(Uuid::new_v4());
                 self.append(reservation.as_str(), expected, claim).await?
             }
@@ -107,22 +124,40 @@ impl<'a> Execution<'a> {
     }
 
     async fn read(&mut self, user: UserId) -> Result<Standing, CommandError> {
-        let history = History::read(&self.stores.events, user).await?;
+        let store = &self.stores.events;
+        let history = match self.action {
+            Action::Delete => History::read_to_erase(store, user).await?,
+            Action::Create(_) | Action::Patch(_) => History::read(store, user).await?,
+        };
         let standing = history.standing();
         if user == self.user {
             self.history = history;
+            self.recover_key(&standing);
         }
         Ok(standing)
     }
 
-    async fn holder(&self, name: &ReservationName) -> Result<Holder, CommandError> {
-        let Some(last) = self.stores.events.read_last(name.as_str()).await? else {
-            return Ok(Holder::Nobody(None));
-        };
-        Ok(match ReservationEvent::decode(&last)? {
-            ReservationEvent::Claimed(user) => Holder::Claimed(user, last.revision),
-            ReservationEvent::Released => Holder::Nobody(Some(last.revision)),
-        })
+    async fn look_at(&self, name: &ReservationName) -> Result<Seen, CommandError> {
+        let store = &self.stores.events;
+        if is_held_by_another(store, self.user, &self.former).await? {
+            return Ok(Seen::HeldFormerly);
+        }
+        Ok(Seen::Reservation(holder(store, name).await?))
+    }
+
+    /// A creation has a key before it claims a name: without one it leaves no claim behind.
+    async fn prepare_key(&mut self) -> Result<(), CommandError> {
+        if let (Action::Create(_), None) = (&self.action, &self.key) {
+            self.key = Some(self.stores.keys.fresh().await?);
+        }
+        Ok(())
+    }
+
+    /// The commit was refused. If the stream has nothing but the fence, nothing is sealed under the key.
+    fn recover_key(&mut self, standing: &Standing) {
+        if let (Standing::Abandoned, Some(key)) = (standing, self.refused.take()) {
+            self.key = Some(key);
+        }
     }
 
     async fn commit(
@@ -130,56 +165,72 @@ impl<'a> Execution<'a> {
         expected: Option<u64>,
         claim: Option<Claim>,
     ) -> Result<Seen, CommandError> {
-        let (events, key) = self.decide(claim).await?;
+        let events = self.decide(claim).await?;
         if events.is_empty() {
             return Ok(Seen::Unchanged);
         }
-        let encode = |(index, event): (u32, &UserEvent)| {
-            let id = Uuid::new_v5(&self.command, &index.to_be_bytes());
-            StoredEvent::encode(id, self.user, event, &key)
-        };
-        let events = (0..).zip(&events).map(encode).collect();
+        // From here on the key may be in use, until the contrary is known.
+        let key = self.key.take();
         let stream = user_stream(self.user);
         let seen = append(&self.stores.events, &stream, expected, events).await?;
         if seen == Seen::Refused {
+            self.refused = key;
             pause(JITTER).await;
         }
         Ok(seen)
     }
 
-    async fn decide(
-        &self,
-        claim: Option<Claim>,
-    ) -> Result<(Vec<UserEvent>, SubjectKey), CommandError> {
-        let (state, key, command) = match (&self.action, claim) {
-            (Action::Create(profile, key), Some(claim)) => {
+    async fn decide(&self, claim: Option<Claim>) -> Result<Vec<NewEvent>, CommandError> {
+        match (&self.action, claim, &self.key) {
+            (Action::Create(profile), Some(claim), Some(key)) => {
                 let profile = profile.clone();
                 // The protocol lets nobody be created but under an id whose stream is absent.
                 let create = UserCommand::Create { profile, claim };
-                (UserState::Absent, Some(key.clone()), create)
+                self.events(&UserState::Absent, create, key)
             }
-            (Action::Create(..), None) => return Err(CommandError::Conflict),
-            (Action::Patch(changes), claim) => {
+            (Action::Create(_), ..) => Err(CommandError::Conflict),
+            (Action::Patch(changes), claim, _) => {
                 let changes = changes.clone();
-                let (state, key) = match self.history.life(&self.stores.keys).await? {
-                    Life::Alive(key) => (self.history.open(&key)?, Some(key)),
-                    Life::Over(state) => (state, None),
-                };
-                (state, key, UserCommand::Patch { changes, claim })
-            }
-            (Action::Delete, _) => match self.history.life(&self.stores.keys).await? {
-                // No name is needed to forget somebody, so a value that does not open is no obstacle.
-                Life::Alive(key) => return Ok((vec![UserEvent::Deleted], key)),
-                Life::Over(state) => {
-                    self.complete_erasure().await?;
-                    (state, None, UserCommand::Delete)
+                let patch = UserCommand::Patch { changes, claim };
+                match self.history.life(&self.stores.keys).await? {
+                    Life::Alive(key) => self.events(&self.history.open(&key)?, patch, &key),
+                    Life::Over(state) => Err(refusal(&state, patch).into()),
                 }
-            },
-        };
-        match (User::decide(&state, command)?, key) {
-            (events, Some(key)) => Ok((events, key)),
-            (_, None) => Err(UserError::Unknown.into()),
+            }
+            (Action::Delete, ..) => self.delete().await,
         }
+    }
+
+    /// The standing decides. Neither key nor names are needed to forget somebody, so nothing is looked up or opened.
+    async fn delete(&self) -> Result<Vec<NewEvent>, CommandError> {
+        match self.history.standing() {
+            Standing::Alive { .. } => Ok(vec![tombstone(self.event_id(0), self.user)]),
+            Standing::Absent | Standing::Abandoned => Err(UserError::Unknown.into()),
+            Standing::Erased => {
+                self.complete_erasure().await?;
+                Err(UserError::Erased.into())
+            }
+        }
+    }
+
+    /// What the command makes of this state, sealed under the key.
+    fn events(
+        &self,
+        state: &UserState,
+        command: UserCommand,
+        key: &SubjectKey,
+    ) -> Result<Vec<NewEvent>, CommandError> {
+        let events = User::decide(state, command)?;
+        let encode = |(index, event)| {
+            let id = self.event_id(index);
+            StoredEvent::encode(id, self.user, event, key)
+        };
+        Ok((0..).zip(&events).map(encode).collect())
+    }
+
+    /// A repeated write of a command has the same id.
+    fn event_id(&self, index: u32) -> Uuid {
+        Uuid::new_v5(&self.command, &index.to_be_bytes())
     }
 
     /// Whoever asks again for a deletion that was cut short finishes it first. The destroyed key was its last step.
@@ -214,6 +265,22 @@ impl<'a> Execution<'a> {
     ) -> Result<Seen, CommandError> {
         append(&self.stores.events, stream, expected, vec![event]).await
     }
+}
+
+impl Drop for Execution<'_> {
+    /// Also when the caller goes away in the middle, the next creation takes the unused key.
+    fn drop(&mut self) {
+        if let Some(key) = self.key.take() {
+            self.stores.keys.hand_back(key);
+        }
+    }
+}
+
+/// Why the command is refused to somebody who does not live.
+fn refusal(state: &UserState, command: UserCommand) -> UserError {
+    User::decide(state, command)
+        .err()
+        .unwrap_or(UserError::Unknown)
 }
 
 async fn append(

@@ -8,9 +8,7 @@ use super::error::CommandError;
 use super::execution::{Action, Execution, Stores};
 use super::history::{History, Life};
 use super::reservation::{Goal, Outcome};
-use crate::domain::{
-    ActiveUser, Changes, Profile, ReservationName, UserError, UserId, UserState, Username,
-};
+use crate::domain::{ActiveUser, Changes, Profile, UserError, UserId, UserState};
 use crate::ids::IdSource;
 use crate::privacy::erasure::Erasure;
 use crate::privacy::pseudonym::UsernameSecret;
@@ -63,10 +61,11 @@ impl CommandHandler {
     pub async fn create(&self, profile: Profile) -> Result<UserId, CommandError> {
         for _ in 0..FRESH_IDS {
             let user = self.ids.next().await?;
-            let key = self.stores.keys.fresh().await?;
-            let goal = Goal::Create(self.reservation(&profile.username));
-            let create = Action::Create(profile.clone(), key);
-            match self.execute(user, goal, create).await? {
+            let goal = Goal::Create(self.secret.reservation(&profile.username));
+            let former = self.secret.former_reservations(&profile.username);
+            let create = Action::Create(profile.clone());
+            let execution = Execution::new(&self.stores, user, create);
+            match execution.instead_of(former).run(goal).await? {
                 Outcome::Committed => return Ok(user),
                 Outcome::Taken => return Err(UserError::UsernameTaken.into()),
                 Outcome::Contended => return Err(CommandError::Conflict),
@@ -81,11 +80,17 @@ impl CommandHandler {
     /// # Errors
     /// [`UserError::Unknown`], [`UserError::Erased`], [`UserError::UsernameTaken`], or see [`CommandError`].
     pub async fn patch(&self, user: UserId, changes: Changes) -> Result<(), CommandError> {
-        let goal = match &changes.username {
-            Some(username) => Goal::Hold(self.reservation(username)),
-            None => Goal::Keep,
+        let (goal, former) = match &changes.username {
+            Some(username) => {
+                let name = self.secret.reservation(username);
+                let formerly = self.secret.former_reservation(username);
+                let former = self.secret.former_reservations(username);
+                (Goal::Hold { name, formerly }, former)
+            }
+            None => (Goal::Keep, Vec::new()),
         };
-        finished(self.execute(user, goal, Action::Patch(changes)).await?)
+        let execution = Execution::new(&self.stores, user, Action::Patch(changes));
+        finished(execution.instead_of(former).run(goal).await?)
     }
 
     /// Forgets a user: when this returns, the deletion, its tombstone and the destruction of the key are durable.
@@ -93,7 +98,8 @@ impl CommandHandler {
     /// # Errors
     /// [`UserError::Unknown`]; [`UserError::Erased`], after a deletion that was cut short was completed; or see [`CommandError`].
     pub async fn delete(&self, user: UserId) -> Result<(), CommandError> {
-        finished(self.execute(user, Goal::Delete, Action::Delete).await?)
+        let execution = Execution::new(&self.stores, user, Action::Delete);
+        finished(execution.run(Goal::Delete).await?)
     }
 
     /// The user as of now.
@@ -111,19 +117,6 @@ impl CommandHandler {
             UserState::Absent | UserState::Abandoned => Err(UserError::Unknown.into()),
             UserState::Erased => Err(UserError::Erased.into()),
         }
-    }
-
-    fn reservation(&self, username: &Username) -> ReservationName {
-        self.secret.reservation(username)
-    }
-
-    async fn execute(
-        &self,
-        user: UserId,
-        goal: Goal,
-        action: Action,
-    ) -> Result<Outcome, CommandError> {
-        Execution::new(&self.stores, user, action).run(goal).await
     }
 }
 

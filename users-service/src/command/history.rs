@@ -17,6 +17,8 @@ const PAGE: usize = 500;
 #[derive(Debug, Clone, Default)]
 pub struct History {
     events: Vec<StoredEvent>,
+    /// The first event that is no event of a user, as far as this program knows.
+    foreign: Option<Undecodable>,
     revision: Option<u64>,
     tombstoned: bool,
 }
@@ -56,18 +58,29 @@ impl History {
     /// # Errors
     /// When the store is away, or an event cannot be understood.
     pub async fn read(store: &EventStreams, user: UserId) -> Result<Self, HistoryError> {
+        let history = Self::read_to_erase(store, user).await?;
+        match history.foreign {
+            Some(error) => Err(error.into()),
+            None => Ok(history),
+        }
+    }
+
+    /// [`read`](Self::read) for who erases the user: what somebody else wrote to the stream does not prevent that, as long
+    /// as the user's key is known.
+    ///
+    /// # Errors
+    /// When the store is away, or no event that can be understood names a key.
+    pub async fn read_to_erase(store: &EventStreams, user: UserId) -> Result<Self, HistoryError> {
         let stream = user_stream(user);
         let mut history = Self::default();
         loop {
             let from = history.revision.map_or(0, |revision| revision + 1);
             let page = store.read(&stream, Direction::ForwardFrom(from), PAGE);
             match page.await {
-                Ok(events) if events.is_empty() => return Ok(history),
                 Ok(events) => {
-                    let last = events.len() < PAGE;
-                    history.extend(&events)?;
-                    if last {
-                        return Ok(history);
+                    history.extend(&events);
+                    if events.len() < PAGE {
+                        return history.with_key();
                     }
                 }
                 Err(ReadError::StreamDeleted) => return Ok(Self::tombstoned()),
@@ -83,12 +96,23 @@ impl History {
         }
     }
 
-    fn extend(&mut self, events: &[RecordedEvent]) -> Result<(), Undecodable> {
+    fn extend(&mut self, events: &[RecordedEvent]) {
         for event in events {
-            self.events.push(StoredEvent::decode(event)?);
+            match StoredEvent::decode(event) {
+                Ok(event) => self.events.push(event),
+                Err(error) => {
+                    self.foreign.get_or_insert(error);
+                }
+            }
             self.revision = Some(event.revision);
         }
-        Ok(())
+    }
+
+    fn with_key(self) -> Result<Self, HistoryError> {
+        match (&self.foreign, self.key()) {
+            (Some(foreign), None) => Err(foreign.clone().into()),
+            (Some(_) | None, _) => Ok(self),
+        }
     }
 
     /// What the stream says without any key.
@@ -97,14 +121,14 @@ impl History {
         if self.tombstoned {
             return Standing::Erased;
         }
-        match (self.events.last(), self.claim(), self.revision) {
-            (Some(StoredEvent::Deleted), ..) => Standing::Erased,
-            (_, Some(claim), Some(revision)) => Standing::Alive {
+        match (self.claim(), self.revision) {
+            _ if self.events.contains(&StoredEvent::Deleted) => Standing::Erased,
+            (Some(claim), Some(revision)) => Standing::Alive {
                 claim: claim.clone(),
                 revision,
             },
-            (None, ..) => Standing::Absent,
-            (Some(_), ..) => Standing::Abandoned,
+            _ if self.events.is_empty() => Standing::Absent,
+            _ => Standing::Abandoned,
         }
     }
 

@@ -22,7 +22,12 @@ pub enum Goal {
     /// A new user lives under the name.
     Create(ReservationName),
     /// The user lives under the name from here on.
-    Hold(ReservationName),
+    Hold {
+        /// The name.
+        name: ReservationName,
+        /// The reservation that this spelling had before more letters were folded: whoever holds that one keeps it.
+        formerly: Option<ReservationName>,
+    },
     /// The user goes on under the same name.
     Keep,
     /// The user is no more.
@@ -102,6 +107,8 @@ pub enum Seen {
     User(Standing),
     /// A reservation's last event says so.
     Reservation(Holder),
+    /// Somebody else lives under the name by a reservation that it had before more letters were folded.
+    HeldFormerly,
     /// Some time has passed.
     Waited,
     /// The event is stored at this revision.
@@ -165,7 +172,7 @@ impl Reservation {
     pub fn new(me: UserId, goal: Goal, refusals: u32) -> Self {
         let at = match &goal {
             Goal::Create(name) => At::Name(name.clone()),
-            Goal::Hold(_) | Goal::Keep | Goal::Delete => At::Myself,
+            Goal::Hold { .. } | Goal::Keep | Goal::Delete => At::Myself,
         };
         Self {
             me,
@@ -208,6 +215,7 @@ impl Reservation {
         self.at = match (at, seen) {
             (At::Myself, Seen::User(standing)) => self.begin(standing),
             (At::Name(name), Seen::Reservation(holder)) => self.take(name, holder),
+            (At::Name(_), Seen::HeldFormerly) => At::Over(Outcome::Taken),
             (At::Rival(rival), Seen::User(standing)) => rival.judge(&standing),
             (At::Waiting(rival), Seen::Waited) => At::Rival(rival.patiently()),
             (At::Fencing(rival, ..), Seen::Appended(_)) => rival.take_over(),
@@ -233,11 +241,13 @@ impl Reservation {
         match (&self.goal, &self.base) {
             (Goal::Create(name), Standing::Absent) => At::Name(name.clone()),
             (Goal::Create(_), _) => At::Over(Outcome::IdUsed),
-            (Goal::Hold(name), Standing::Alive { claim, .. }) if claim.reservation != *name => {
+            (Goal::Hold { name, formerly }, Standing::Alive { claim, .. })
+                if claim.reservation != *name && Some(&claim.reservation) != formerly.as_ref() =>
+            {
                 At::Name(name.clone())
             }
             // The name stays, or there is nobody to rename: the decider says what that means.
-            (Goal::Hold(_) | Goal::Keep | Goal::Delete, _) => At::Committing(None),
+            (Goal::Hold { .. } | Goal::Keep | Goal::Delete, _) => At::Committing(None),
         }
     }
 
@@ -260,7 +270,7 @@ impl Reservation {
 
     fn tidy_up(&self, renamed: bool) -> At {
         match (&self.goal, &self.base) {
-            (Goal::Hold(_), Standing::Alive { claim, .. }) if renamed => {
+            (Goal::Hold { .. }, Standing::Alive { claim, .. }) if renamed => {
                 At::Releasing(claim.clone())
             }
             (Goal::Delete, Standing::Alive { claim, .. }) => At::Releasing(claim.clone()),
@@ -381,7 +391,17 @@ mod tests {
             },
             Step::Done(Outcome::Committed),
         ];
-        assert_eq!(steps(Goal::Hold(name("a")), seen), expected);
+        for (wanted, formerly) in [("a", None), ("b", Some(name("a")))] {
+            let name = name(wanted);
+            let goal = Goal::Hold { name, formerly };
+            assert_eq!(steps(goal, seen.clone()), expected);
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_held_under_a_former_folding_is_taken() {
+        let last = steps(Goal::Create(name("a")), [Seen::HeldFormerly]).pop();
+        assert_eq!(last, Some(Step::Done(Outcome::Taken)));
     }
 
     #[test]

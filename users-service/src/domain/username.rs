@@ -1,28 +1,26 @@
 //! The name that no two users share, and when two spellings are one name.
 
-use super::name::{InvalidName, NameField, NameProblem, parse};
+use super::name::{InvalidName, NameField, parse};
+use super::unicode;
 use crate::privacy::Personal;
-use caseless::Caseless as _;
-use unicode_normalization::UnicodeNormalization as _;
 
 /// A username as the user writes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Username(Personal<String>);
 
 impl Username {
-    /// Takes a username over, if it can be one.
+    /// Takes a username over, if a command may ask for it.
     ///
     /// # Errors
-    /// When the text is empty (also: made of invisible characters only), too long, or has control characters.
+    /// When the text is no username: see [`NameProblem`](super::NameProblem).
     pub fn parse(text: impl Into<String>) -> Result<Self, InvalidName> {
-        let username = parse(NameField::Username, text.into()).map(Self)?;
-        if username.folded().reveal().trim().is_empty() {
-            return Err(InvalidName {
-                field: NameField::Username,
-                problem: NameProblem::Empty,
-            });
-        }
-        Ok(username)
+        parse(NameField::Username, text.into()).map(Self)
+    }
+
+    /// A username that is stored: it is what it is, whatever the rules for new ones say by now.
+    #[must_use]
+    pub fn as_stored(text: String) -> Self {
+        Self(Personal::new(text))
     }
 
     /// The name as it was given.
@@ -34,19 +32,37 @@ impl Username {
     /// What all spellings of one name have in common: `NFKC_Casefold` (Unicode, section 3.13).
     #[must_use]
     pub fn folded(&self) -> Personal<String> {
-        let visible = |c: &char| !is_default_ignorable(*c);
-        let folded = self.0.reveal().chars().nfd().default_case_fold();
-        let again = folded.nfkd().filter(visible).default_case_fold();
-        Personal::new(again.nfkc().filter(visible).collect())
+        Personal::new(unicode::folded(self.0.reveal()))
     }
-}
 
-/// Unicode's `Default_Ignorable_Code_Point`: invisible, so two names that differ in these alone look the same.
-fn is_default_ignorable(c: char) -> bool {
-    matches!(c,
-        '\u{AD}' | '\u{34F}' | '\u{61C}' | '\u{115F}'..='\u{1160}' | '\u{17B4}'..='\u{17B5}'
-        | '\u{180B}'..='\u{180F}' | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}'
-        | '\u{2060}'..='\u{206F}' | '\u{3164}' | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}' | '\u{FFA0}'
-        | '\u{FFF0}'..='\u{FFF8}' | '\u{1BCA0}'..='\u{1BCA3}' | '\u{1D173}'..='\u{1D17A}'
-        | '\u{E0000}'..='\u{E0FFF}')
+    /// What this very spelling folded to before Unicode 17, if that was something else.
+    #[must_use]
+    pub fn folded_formerly(&self) -> Option<Personal<String>> {
+        let formerly = unicode::folded_before_17(self.0.reveal());
+        (formerly != *self.folded().reveal()).then(|| Personal::new(formerly))
+    }
+
+    /// Other foldings that this name may be reserved under since then: those of this spelling, of all capitals, and of
+    /// one capital at the beginning. Nearly every name has none, because none of its letters was given another case.
+    #[must_use]
+    pub fn former_foldings(&self) -> Vec<Personal<String>> {
+        let folded = self.folded();
+        let capitals: String = folded
+            .reveal()
+            .chars()
+            .map(unicode::capital_since_17)
+            .collect();
+        if capitals == *folded.reveal() {
+            return Vec::new();
+        }
+        let mut rest = folded.reveal().chars();
+        let first = rest.next().map(unicode::capital_since_17);
+        let capitalised: String = first.into_iter().chain(rest).collect();
+        let spelled = unicode::folded_before_17(self.0.reveal());
+        let mut former = vec![spelled, capitals, capitalised];
+        former.sort_unstable();
+        former.dedup();
+        former.retain(|former| former != folded.reveal());
+        former.into_iter().map(Personal::new).collect()
+    }
 }

@@ -190,7 +190,7 @@ fn decrypt(key: &[u8; 32], aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, DoesNot
 }
 
 /// Writes two hexadecimal digits for each byte.
-pub(super) struct Hexadecimal<'a>(pub(super) &'a [u8]);
+pub(crate) struct Hexadecimal<'a>(pub(crate) &'a [u8]);
 
 impl fmt::Display for Hexadecimal<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,5 +1,6 @@
 //! The name of a username's reservation: a keyed hash, so that no stream name holds personal data.
 
+use super::Personal;
 use super::cipher::{Hexadecimal, NotHexadecimal, from_hex};
 use crate::domain::{ReservationName, Username};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -19,7 +20,25 @@ impl UsernameSecret {
     /// The reservation that all spellings of the username share: `username-` and an HMAC-SHA256 in 64 hexadecimal digits.
     #[must_use]
     pub fn reservation(&self, username: &Username) -> ReservationName {
-        let mac = self.mac(username.folded().reveal());
+        self.of_folded(&username.folded())
+    }
+
+    /// The reservation that this spelling had before Unicode 17, if it was another one.
+    #[must_use]
+    pub fn former_reservation(&self, username: &Username) -> Option<ReservationName> {
+        let folded = username.folded_formerly()?;
+        Some(self.of_folded(&folded))
+    }
+
+    /// Other reservations that may hold the username since then: see [`Username::former_foldings`].
+    #[must_use]
+    pub fn former_reservations(&self, username: &Username) -> Vec<ReservationName> {
+        let folded = username.former_foldings();
+        folded.iter().map(|folded| self.of_folded(folded)).collect()
+    }
+
+    fn of_folded(&self, folded: &Personal<String>) -> ReservationName {
+        let mac = self.mac(folded.reveal());
         ReservationName::new(&format!("{RESERVATION_PREFIX}{}", Hexadecimal(&mac)))
     }
 

@@ -1,11 +1,12 @@
 //! The keys of users, in a store that can forget: one SQLite file, shared by the roles of one machine.
 //!
 //! Invariants:
-//! - A key is handed out once, and only after the batch that it was made in is durable.
+//! - A key is handed out to one user, and only after the batch that it was made in is durable.
 //! - A destroyed key is refused for ever: its id is its fingerprint, and stays on a list.
 //! - Only what is on that list is destroyed; a key that is not there at all is missing, which is an error elsewhere.
 //! - When [`SubjectKeys::destroy`] returns, the key is in neither the file nor its log, and that is durable.
-//! - Keys lie wrapped by the master key, and none is kept in memory after it was handed out.
+//! - Keys lie wrapped by the master key, and none is kept in memory after it was used.
+//! - A key that comes back unused is handed out again.
 
 mod destroyer;
 
@@ -19,8 +20,10 @@ use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
 
-/// How many keys are made in one durable write. At most twice as many wait in memory.
+/// How many keys are made in one durable write.
 const BATCH: usize = 256;
+/// The next batch is made when fewer than this many keys wait.
+const LOW: usize = BATCH / 2;
 
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS keys (id BLOB PRIMARY KEY, wrapped BLOB NOT NULL) WITHOUT ROWID;
@@ -36,6 +39,8 @@ struct Inner {
     master: MasterKey,
     /// Keys made ahead, once somebody has asked for one: most roles never do.
     ready: Mutex<Option<mpsc::Receiver<SubjectKey>>>,
+    /// Keys that were handed out and not used: at most as many as were out at one moment.
+    handed_back: StdMutex<Vec<SubjectKey>>,
     destroyer: Destroyer,
     /// A key that was asked for and is neither there nor destroyed.
     lost: StdMutex<Option<KeyId>>,
@@ -90,15 +95,19 @@ impl SubjectKeys {
             pool,
             master,
             ready: Mutex::default(),
+            handed_back: StdMutex::default(),
             lost: StdMutex::default(),
         })))
     }
 
-    /// A key that nobody has been given and nobody will be. Costs no durable write while batches keep up.
+    /// A key that nothing was ever sealed under, for one user. Costs no durable write while batches keep up.
     ///
     /// # Errors
     /// [`KeysError::NoneReady`] when the store has been failing for some seconds.
     pub async fn fresh(&self) -> Result<SubjectKey, KeysError> {
+        if let Some(key) = self.handed_back().pop() {
+            return Ok(key);
+        }
         let next = async {
             let mut ready = self.0.ready.lock().await;
             let ready = ready.get_or_insert_with(|| self.begin_to_make_ahead());
@@ -110,8 +119,18 @@ impl SubjectKeys {
         }
     }
 
+    /// Takes back a key under which nothing is sealed that is stored anywhere. It is handed out again.
+    pub fn hand_back(&self, key: SubjectKey) {
+        self.handed_back().push(key);
+    }
+
+    fn handed_back(&self) -> MutexGuard<'_, Vec<SubjectKey>> {
+        let keys = self.0.handed_back.lock();
+        keys.unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn begin_to_make_ahead(&self) -> mpsc::Receiver<SubjectKey> {
-        let (made, ready) = mpsc::channel(BATCH);
+        let (made, ready) = mpsc::channel(LOW);
         let (pool, master) = (self.0.pool.clone(), self.0.master.clone());
         tokio::spawn(make_ahead(pool, master, made));
         ready

@@ -3,8 +3,7 @@
 use super::user::user_stream;
 use super::{Undecodable, json};
 use crate::domain::{
-    Changes, Claim, FamilyName, GivenName, InvalidName, NameField, Profile, ReservationName,
-    UserId, Username,
+    Changes, Claim, FamilyName, GivenName, NameField, Profile, ReservationName, UserId, Username,
 };
 use crate::privacy::Personal;
 use crate::privacy::cipher::{DoesNotOpen, KeyId, Place, Sealed, SubjectKey};
@@ -44,9 +43,6 @@ pub enum Unopened {
     /// Another key, another place, or damaged.
     #[error(transparent)]
     DoesNotOpen(#[from] DoesNotOpen),
-    /// The value is no name.
-    #[error(transparent)]
-    InvalidName(#[from] InvalidName),
     /// A user cannot be made without this name.
     #[error("{0} is missing")]
     Missing(NameField),
@@ -141,17 +137,14 @@ impl SealedNames {
         self.fields.iter().map(open).collect()
     }
 
-    pub(super) fn changes(&self, key: &SubjectKey) -> Result<Changes, Unopened> {
+    /// The names as they are stored, whatever the rules for new ones say by now.
+    pub(super) fn changes(&self, key: &SubjectKey) -> Result<Changes, DoesNotOpen> {
         let mut names = self.open(key)?;
         let mut take = |field| names.remove(&field).map(Personal::into_revealed);
         Ok(Changes {
-            username: take(NameField::Username).map(Username::parse).transpose()?,
-            given_name: take(NameField::GivenName)
-                .map(GivenName::parse)
-                .transpose()?,
-            family_name: take(NameField::FamilyName)
-                .map(FamilyName::parse)
-                .transpose()?,
+            username: take(NameField::Username).map(Username::as_stored),
+            given_name: take(NameField::GivenName).map(GivenName::as_stored),
+            family_name: take(NameField::FamilyName).map(FamilyName::as_stored),
         })
     }
 }

@@ -122,6 +122,23 @@ fn every_frozen_reservation_event_is_read_and_written_as_ever() {
 }
 
 #[test]
+fn a_stored_name_is_read_although_no_command_may_ask_for_it() {
+    for name in ["", "zed ", "\u{200B}", "a\u{7}b", "\u{378}"] {
+        let event = UserEvent::Created {
+            profile: Profile {
+                username: Username::as_stored(name.to_owned()),
+                given_name: GivenName::as_stored(name.to_owned()),
+                family_name: FamilyName::as_stored(name.to_owned()),
+            },
+            claim: claim(0),
+        };
+        let stored = StoredEvent::encode(Uuid::nil(), ada(), &event, &key());
+        let read = StoredEvent::decode(&recorded("users-1", stored)).unwrap();
+        assert_eq!(read.open(&key()), Ok(event), "{name:?}");
+    }
+}
+
+#[test]
 fn what_was_sealed_for_one_stream_opens_in_no_other() {
     let event = StoredEvent::encode(Uuid::nil(), ada(), &created(), &key());
     let copied = StoredEvent::decode(&recorded("users-2", event)).unwrap();

@@ -89,7 +89,7 @@ impl StoredEvent {
     /// The event in the domain's terms.
     ///
     /// # Errors
-    /// When a value does not open with the key, or is not what the domain calls a name.
+    /// When a value does not open with the key, or a name is missing.
     pub fn open(&self, key: &SubjectKey) -> Result<UserEvent, Unopened> {
         Ok(match self {
             Self::Created(names) => UserEvent::Created {

@@ -1,9 +1,45 @@
 //! What callers of the command API can rely on.
 
-use crate::support::{App, id, spawn_app, user};
-use futures::future::join_all;
-use reqwest::{Method, StatusCode, header};
+use crate::support::{App, Counter, SECRET, id, spawn_app, user};
+use event_streams::{EventStreams, Expected};
+use futures::future::{BoxFuture, FutureExt as _, join_all};
+use reqwest::{Method, Response, StatusCode, header};
 use serde_json::{Value, json};
+use users_service::command::error::CommandError;
+use users_service::command::handler::CommandHandler;
+use users_service::domain::{FamilyName, GivenName, Profile, UserId, Username};
+use users_service::ids::{FetchError, IdService, IdSource};
+use users_service::stored_event::{Fence, user_stream};
+use uuid::Uuid;
+
+/// How many keys are made at a time.
+const KEYS_OF_A_BATCH: i64 = 256;
+
+/// Ids that are given up before they are handed out: every creation under them is refused when it is committed.
+struct Fenced {
+    store: EventStreams,
+    ids: Counter,
+}
+
+impl IdService for Fenced {
+    fn fetch(
+        &self,
+        count: usize,
+        after: Option<UserId>,
+    ) -> BoxFuture<'_, Result<Vec<UserId>, FetchError>> {
+        async move {
+            let ids = self.ids.fetch(count, after).await?;
+            for id in &ids {
+                let fence = Fence::RegistrationAbandoned.encode(Uuid::new_v4(), *id);
+                let stream = user_stream(*id);
+                let appended = self.store.append(&stream, Expected::NoStream, vec![fence]);
+                appended.await.map_err(anyhow::Error::from)?;
+            }
+            Ok(ids)
+        }
+        .boxed()
+    }
+}
 
 #[tokio::test]
 async fn a_user_lives_and_is_forgotten() {
@@ -62,6 +98,10 @@ async fn other_spellings_are_the_same_name() {
         let answer = app.create(&user(spelling)).await;
         assert_eq!(answer.status(), StatusCode::CONFLICT, "{spelling}");
     }
+    // A pair of letters that Unicode 17 brought.
+    app.created("\u{16EA0}").await;
+    let answer = app.create(&user("\u{16EBB}")).await;
+    assert_eq!(answer.status(), StatusCode::CONFLICT);
 }
 
 #[tokio::test]
@@ -145,6 +185,45 @@ async fn many_renames_at_once_end_with_one_holder_of_each_name() {
     }
 }
 
+#[tokio::test]
+async fn a_refused_creation_costs_no_key() {
+    let app = spawn_app().await;
+    app.created("ada").await;
+    let ada = user("ada");
+    for _ in 0..20 {
+        let answers = join_all((0..32).map(|_| app.create(&ada))).await;
+        let refused = |answer: &Response| answer.status() == StatusCode::CONFLICT;
+        assert!(answers.iter().all(refused));
+    }
+    assert_eq!(app.rows_of_keys().await, KEYS_OF_A_BATCH);
+}
+
+#[tokio::test]
+async fn a_creation_that_is_refused_at_its_end_leaves_its_key_to_the_next() {
+    let app = spawn_app().await;
+    let fenced = Fenced {
+        store: app.store.clone(),
+        ids: Counter::from(1_000_000),
+    };
+    let handler = CommandHandler::new(
+        app.store.clone(),
+        app.keys.clone(),
+        SECRET.repeat(32).parse().unwrap(),
+        IdSource::new(vec![Box::new(fenced)]),
+    );
+    for number in 0..60 {
+        let profile = Profile {
+            username: Username::parse(format!("ada{number}")).unwrap(),
+            given_name: GivenName::parse("Ada").unwrap(),
+            family_name: FamilyName::parse("Lovelace").unwrap(),
+        };
+        let refused = handler.create(profile).await;
+        assert!(matches!(refused, Err(CommandError::Conflict)));
+    }
+    assert_eq!(app.rows_of_keys().await, KEYS_OF_A_BATCH);
+    app.created("ada").await;
+}
+
 async fn username(app: &App, user: &Value) -> String {
     let read: Value = app.get(user).await.json().await.unwrap();
     read["username"].as_str().unwrap().to_owned()
@@ -160,6 +239,12 @@ async fn bad_input_changes_nothing_and_names_the_field() {
         ("username", json!(null)),
         ("given_name", json!("x".repeat(10_000))),
         ("family_name", json!(5)),
+        ("username", json!("\u{2800}")),
+        ("username", json!("eve ")),
+        ("username", json!("e  ve")),
+        ("username", json!("eve\u{378}")),
+        ("given_name", json!("\u{200B}")),
+        ("family_name", json!(" Eve")),
     ] {
         let mut body = user("eve");
         body[field] = value.clone();

@@ -1,10 +1,12 @@
 //! Erasure goes on from wherever it stopped.
 
+use crate::bus::{Bus, PACE, read_model, until_listed, view};
 use crate::support::{App, id, spawn_app, until, user};
 use bytes::Bytes;
 use event_streams::{Expected, NewEvent, Position, ReadError};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use std::time::Duration;
 use users_service::command::history::History;
 use users_service::domain::UserId;
 use users_service::privacy::cipher::KeyId;
@@ -164,23 +166,115 @@ async fn a_tombstoned_user_is_not_found() {
     assert_eq!(app.create(&user("ada")).await.status(), StatusCode::CREATED);
 }
 
+/// The key is in no file any more, and on no list: a loss, not an erasure.
+async fn lose(app: &App, key: KeyId) {
+    let path = app.folder.path().join("keys.db");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+    sqlx::query("DELETE FROM keys WHERE id = unhex(?)")
+        .bind(key.to_string())
+        .execute(&pool)
+        .await
+        .unwrap();
+}
+
 #[tokio::test]
 async fn a_lost_key_is_no_erasure() {
     let app = spawn_app().await;
     let ada = app.created("ada").await;
-    let path = app.folder.path().join("keys.db");
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
-    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
-    sqlx::query("DELETE FROM keys")
-        .execute(&pool)
-        .await
-        .unwrap();
+    lose(&app, key(&app, &ada).await).await;
+    let patch = json!({"given_name": "Augusta"});
     assert_eq!(
         app.get(&ada).await.status(),
         StatusCode::SERVICE_UNAVAILABLE
     );
-    assert_eq!(app.delete(&ada).await, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        app.patch(&ada, &patch).await,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
     assert!(app.keys.check().await.is_err());
+}
+
+#[tokio::test]
+async fn a_user_whose_key_is_lost_can_be_deleted() {
+    let app = spawn_app().await;
+    let ada = app.created("ada").await;
+    let key = key(&app, &ada).await;
+    lose(&app, key).await;
+    assert_eq!(
+        app.get(&ada).await.status(),
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    assert_eq!(app.delete(&ada).await, StatusCode::NO_CONTENT);
+    assert!(is_destroyed(&app, key).await);
+    app.keys.check().await.unwrap();
+    assert!(!app.is_there(&ada).await);
+    assert_eq!(app.delete(&ada).await, StatusCode::NOT_FOUND);
+    assert_eq!(tombstones(&app).await, [json!({"id": id(&ada)})]);
+    app.created("ada").await;
+}
+
+#[tokio::test]
+async fn to_delete_a_user_whose_key_is_lost_heals_publisher_projector_and_eraser() {
+    let (app, bus) = (spawn_app().await, Bus::new().await);
+    let (ada, eve) = (app.created("ada").await, app.created("eve").await);
+    lose(&app, key(&app, &ada).await).await;
+    let (view, model) = (view(&app).await, read_model(&app).await);
+    let projector = bus.projector(&app, &view, Duration::from_millis(50));
+    projector.ready().await;
+    let publisher = bus.publisher(&app, PACE);
+    let _eraser = app.eraser();
+    until("the lost key is noticed", async || {
+        app.keys.check().await.is_err().then_some(())
+    })
+    .await;
+    assert_eq!(app.delete(&ada).await, StatusCode::NO_CONTENT);
+    until("the stream is tombstoned", async || {
+        is_tombstoned(&app, &ada).await.then_some(())
+    })
+    .await;
+    until_listed(&app, &model, &[(id(&eve), "eve")]).await;
+    publisher.ready().await;
+    projector.ready().await;
+    app.keys.check().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_user_in_whose_stream_somebody_else_wrote_can_be_deleted() {
+    let app = spawn_app().await;
+    let ada = app.created("ada").await;
+    let key = key(&app, &ada).await;
+    let foreign = NewEvent {
+        id: Uuid::new_v4(),
+        event_type: "Foreign.v1".into(),
+        data: Bytes::from_static(b"garbage"),
+        metadata: Bytes::new(),
+    };
+    let stream = format!("users-{}", id(&ada));
+    let mut answers = Vec::new();
+    // Before the deletion, and after it.
+    for last in [0, 2] {
+        let id = Uuid::new_v4();
+        let event = NewEvent {
+            id,
+            ..foreign.clone()
+        };
+        let appended = app
+            .store
+            .append(&stream, Expected::Revision(last), vec![event]);
+        appended.await.unwrap();
+        answers.push(app.delete(&ada).await);
+    }
+    assert_eq!(answers, [StatusCode::NO_CONTENT, StatusCode::NOT_FOUND]);
+    assert!(is_destroyed(&app, key).await);
+    let last = app.events(&stream).await.pop().unwrap();
+    publish_up_to(&app, last.position).await;
+    let _eraser = app.eraser();
+    until("the stream is tombstoned", async || {
+        is_tombstoned(&app, &ada).await.then_some(())
+    })
+    .await;
+    app.created("ada").await;
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use actix_web::web::{Data, resource};
 use serde_json::{Value, json};
 use users_service::query::api::{Directory, list_at};
 
-async fn get(app: &App, path: &str) -> (StatusCode, Value) {
+pub(crate) async fn get(app: &App, path: &str) -> (StatusCode, Value) {
     let directory = Directory {
         read_model: read_model(app).await,
         keys: app.keys.clone(),
@@ -22,7 +22,7 @@ async fn get(app: &App, path: &str) -> (StatusCode, Value) {
 }
 
 /// Brings users into the view without a broker.
-async fn project(app: &App, users: &[&Value]) {
+pub(crate) async fn project(app: &App, users: &[&Value]) {
     let repair = repair(app, &view(app).await);
     for user in users {
         repair

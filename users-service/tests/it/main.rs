@@ -9,6 +9,7 @@ mod architecture;
 mod bus;
 mod commands;
 mod erasing;
+mod former_names;
 mod ids;
 mod listing;
 mod privacy;

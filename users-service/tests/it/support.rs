@@ -21,9 +21,18 @@ use users_service::privacy::subject_keys::SubjectKeys;
 /// How long a condition may take to come true; only a failing test waits that long.
 const DEADLINE: Duration = Duration::from_mins(1);
 
+/// The secret of usernames is this, repeated.
+pub(crate) const SECRET: &str = "0d";
+
 /// Ids from a counter: the real service has tests of its own.
 #[derive(Default)]
-struct Counter(AtomicU64);
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn from(number: u64) -> Self {
+        Self(AtomicU64::new(number))
+    }
+}
 
 impl IdService for Counter {
     fn fetch(
@@ -49,7 +58,11 @@ pub(crate) struct App {
 }
 
 pub(crate) async fn spawn_app() -> App {
-    let folder = TempDir::new().unwrap();
+    spawn_app_in(TempDir::new().unwrap()).await
+}
+
+/// An app in a folder that may have keys already.
+pub(crate) async fn spawn_app_in(folder: TempDir) -> App {
     let server = Store::start(Config::new(folder.path().join("store"))).await;
     let server = server.unwrap();
     let store = EventStreams::connect(&server.url()).unwrap();
@@ -59,7 +72,7 @@ pub(crate) async fn spawn_app() -> App {
     let handler = CommandHandler::new(
         store.clone(),
         keys.clone(),
-        "0d".repeat(32).parse().unwrap(),
+        SECRET.repeat(32).parse().unwrap(),
         IdSource::new(vec![Box::new(Counter::default())]),
     );
     let shutdown = CancellationToken::new();
@@ -167,6 +180,16 @@ impl App {
         let page = self.store.read_all(&prefixes, None, 10_000).await.unwrap();
         assert!(page.end);
         page.events
+    }
+
+    /// How many keys lie in `keys.db`, used or not.
+    pub(crate) async fn rows_of_keys(&self) -> i64 {
+        let path = self.folder.path().join("keys.db");
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+        let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+        let count = sqlx::query_as("SELECT count(*) FROM keys");
+        let (count,): (i64,) = count.fetch_one(&pool).await.unwrap();
+        count
     }
 
     pub(crate) fn erasure(&self) -> Erasure {

@@ -259,7 +259,9 @@ impl Actor {
             Standing::Absent | Standing::Abandoned | Standing::Erased => None,
         };
         let event = match (goal, claim.clone().or(held)) {
-            (Goal::Create(_) | Goal::Hold(_) | Goal::Keep, Some(claim)) => UserEvent::Lives(claim),
+            (Goal::Create(_) | Goal::Hold { .. } | Goal::Keep, Some(claim)) => {
+                UserEvent::Lives(claim)
+            }
             (Goal::Delete, Some(_)) => UserEvent::Deleted,
             (_, None) => {
                 self.finish();
@@ -330,7 +332,10 @@ fn create(username: &str) -> Goal {
 }
 
 fn hold(username: &str) -> Goal {
-    Goal::Hold(name(username))
+    Goal::Hold {
+        name: name(username),
+        formerly: None,
+    }
 }
 
 /// What is wrong in a state, if anything.

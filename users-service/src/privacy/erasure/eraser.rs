@@ -145,6 +145,8 @@ impl Eraser {
         if let Stage::Erased(last) = erasure.stage
             && published.is_some_and(|published| published >= erasure.deleted_at)
         {
+            // Somebody else may have written to the stream since it was read: then it is read again.
+            erasure.stage = Stage::Deleted;
             self.erasure.hard_delete(erasure.user, last).await?;
             erasure.stage = Stage::Finished;
         }
@@ -152,7 +154,7 @@ impl Eraser {
     }
 
     async fn erase(&self, user: UserId) -> Result<Stage, EraserError> {
-        let history = History::read(&self.store, user).await?;
+        let history = History::read_to_erase(&self.store, user).await?;
         let Some(last) = history.revision() else {
             // Tombstoned: whoever did that had finished all that comes before.
             return Ok(Stage::Finished);

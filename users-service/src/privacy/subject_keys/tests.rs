@@ -41,6 +41,27 @@ async fn a_key_is_handed_out_once_even_to_two_processes() {
     }
 }
 
+async fn rows(keys: &SubjectKeys) -> i64 {
+    let count = sqlx::query_as("SELECT count(*) FROM keys");
+    let (count,): (i64,) = count.fetch_one(&keys.0.pool).await.unwrap();
+    count
+}
+
+#[tokio::test]
+async fn a_key_that_comes_back_unused_is_the_next_and_costs_no_other() {
+    let folder = TempDir::new().unwrap();
+    let keys = open(&folder).await;
+    let first = keys.fresh().await.unwrap();
+    let id = first.id();
+    keys.hand_back(first);
+    for _ in 0..4 * BATCH {
+        let next = keys.fresh().await.unwrap();
+        assert_eq!(next.id(), id);
+        keys.hand_back(next);
+    }
+    assert_eq!(rows(&keys).await, 256);
+}
+
 #[tokio::test]
 async fn a_key_that_was_handed_out_is_found_by_every_process() {
     let folder = TempDir::new().unwrap();

@@ -1,0 +1,104 @@
+//! What Unicode says of characters, all of it from one version: which can be seen, and which texts are the same but for
+//! their spelling.
+//!
+//! Invariant: the folding of a text never changes, since reservations are named by it. Another version of Unicode may
+//! fold more letters, as version 17 did after names had been reserved: [`folded_before_17`] is for those.
+
+use icu_casemap::CaseMapper;
+use icu_normalizer::{ComposingNormalizer, DecomposingNormalizer};
+use icu_properties::props::{
+    DefaultIgnorableCodePoint, GeneralCategory, GeneralCategoryGroup as Group, WhiteSpace,
+};
+use icu_properties::{CodePointMapData, CodePointSetData};
+
+/// Categories whose characters are drawn by themselves. Marks are not: they need a letter to stand on.
+const DRAWN: Group = Group::Letter
+    .union(Group::Number)
+    .union(Group::Punctuation)
+    .union(Group::Symbol)
+    .union(Group::PrivateUse);
+
+/// Line breaks, tabs and the like.
+const CONTROL: Group = Group::Control
+    .union(Group::LineSeparator)
+    .union(Group::ParagraphSeparator);
+
+fn category(c: char) -> GeneralCategory {
+    CodePointMapData::<GeneralCategory>::new().get(c)
+}
+
+/// Whether this version of Unicode has the character.
+pub(super) fn is_assigned(c: char) -> bool {
+    category(c) != GeneralCategory::Unassigned
+}
+
+/// Whether the character breaks lines or steers a device.
+pub(super) fn is_control(c: char) -> bool {
+    CONTROL.contains(category(c))
+}
+
+/// Whether the character shows as a gap: white space, and four characters that Unicode counts as symbols or letters.
+pub(super) fn is_blank(c: char) -> bool {
+    let drawn_as_nothing = matches!(c, '\u{2800}' | '\u{13441}' | '\u{13442}' | '\u{1D159}');
+    drawn_as_nothing || CodePointSetData::new::<WhiteSpace>().contains(c)
+}
+
+/// Whether the character takes no place at all, so that two texts that differ in it alone look the same.
+pub(super) fn is_ignorable(c: char) -> bool {
+    CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
+}
+
+/// Whether a text of this character alone shows something.
+pub(super) fn is_visible(c: char) -> bool {
+    DRAWN.contains(category(c)) && !is_blank(c) && !is_ignorable(c)
+}
+
+/// What all spellings of one text have in common: `NFKC_Casefold` (Unicode, section 3.13).
+pub(super) fn folded(text: &str) -> String {
+    fold(text, |_| true)
+}
+
+/// What [`folded`] was before Unicode 17, when the letters of [`is_capital_since_17`] had no small ones.
+pub(super) fn folded_before_17(text: &str) -> String {
+    fold(text, |c| !is_capital_since_17(c))
+}
+
+fn fold(text: &str, has_small_letter: impl Fn(char) -> bool) -> String {
+    let small = |text: &str| -> String {
+        let mut small = String::with_capacity(text.len());
+        for c in text.chars() {
+            if has_small_letter(c) {
+                let mut utf8 = [0; 4];
+                small += &CaseMapper::new().fold_string(c.encode_utf8(&mut utf8));
+            } else {
+                small.push(c);
+            }
+        }
+        small
+    };
+    let kept = |c: &char| !is_ignorable(*c);
+    let folded = small(&DecomposingNormalizer::new_nfd().normalize(text));
+    let decomposed = DecomposingNormalizer::new_nfkd().normalize(&folded);
+    let again = small(&decomposed.chars().filter(kept).collect::<String>());
+    let composed = ComposingNormalizer::new_nfkc().normalize(&again);
+    composed.chars().filter(kept).collect()
+}
+
+/// The capital letters whose small ones came with Unicode 17 or 18: nothing else folds as it did not before.
+pub(super) fn is_capital_since_17(c: char) -> bool {
+    matches!(c,
+        '\u{A7CE}' | '\u{A7D2}' | '\u{A7D4}' | '\u{A7DD}' | '\u{A7E2}' | '\u{AB6C}'..='\u{AB6D}'
+        | '\u{16EA0}'..='\u{16EB8}' | '\u{1DF40}' | '\u{1DF48}' | '\u{1DF4A}' | '\u{1DF4D}' | '\u{1DF51}'
+        | '\u{1DF68}' | '\u{1DF6A}' | '\u{1DF6C}' | '\u{1DF6E}' | '\u{1DF72}' | '\u{1DF74}' | '\u{1DF76}'
+        | '\u{1DF78}' | '\u{1DF7A}' | '\u{1DF7C}' | '\u{1DF7E}')
+}
+
+/// The letter of [`is_capital_since_17`] that belongs to a small one, otherwise the character itself.
+pub(super) fn capital_since_17(c: char) -> char {
+    let capital = CaseMapper::new().simple_uppercase(c);
+    if is_capital_since_17(capital) {
+        capital
+    } else {
+        c
+    }
+}

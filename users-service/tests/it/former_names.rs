@@ -1,0 +1,160 @@
+//! Users whose names no command may ask for any more. They were made by the version before the rules for names, in a data
+//! folder of its own: events as exported, keys, and the secrets (of this folder alone).
+
+use crate::listing::{get, project};
+use crate::support::{App, SECRET, id, spawn_app_in, user};
+use event_streams::{Expected, NewEvent};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use std::path::Path;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// Username, given name and family name, in the order of the ids.
+const USERS: [[&str; 3]; 9] = [
+    ["zed", "Zed", "One"],
+    ["zed ", "\u{200B}", " Two "],
+    ["z  ed", "Zed", "Three\u{2028}"],
+    ["\u{2800}", "\u{2800}", "\u{3164}"],
+    ["\u{16EA0}", "Capital", "Letter"],
+    ["\u{16EBB}", "Small", "Letter"],
+    ["\u{16EA1}\u{16EA2}", "Capital", "Letters"],
+    ["\u{378}", "Unassigned", "\u{E000}"],
+    // Made as ada.
+    ["Lady\u{A0}Ada", "\u{200B}\u{200B}", "Lovelace"],
+];
+
+fn fixture(file: &str) -> std::path::PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/names-of-before");
+    folder.join(file)
+}
+
+/// An app with what the version before had written.
+async fn app_of_before() -> App {
+    let folder = TempDir::new().unwrap();
+    std::fs::copy(fixture("keys.db"), folder.path().join("keys.db")).unwrap();
+    let secret = std::fs::read_to_string(fixture("username-secret")).unwrap();
+    assert_eq!(secret, SECRET.repeat(32));
+    let app = spawn_app_in(folder).await;
+    for line in std::fs::read_to_string(fixture("events.jsonl"))
+        .unwrap()
+        .lines()
+    {
+        append(&app, &serde_json::from_str(line).unwrap()).await;
+    }
+    app
+}
+
+async fn append(app: &App, event: &Value) {
+    let bytes = |member: &str| event.get(member).map(Value::to_string).unwrap_or_default();
+    let before = event["revision"].as_u64().unwrap().checked_sub(1);
+    let new = NewEvent {
+        id: event["id"].as_str().unwrap().parse::<Uuid>().unwrap(),
+        event_type: event["type"].as_str().unwrap().to_owned().into(),
+        data: bytes("data").into(),
+        metadata: bytes("metadata").into(),
+    };
+    let stream = event["stream"].as_str().unwrap();
+    let expected = before.map_or(Expected::NoStream, Expected::Revision);
+    app.store.append(stream, expected, vec![new]).await.unwrap();
+}
+
+/// The users as they must be shown.
+async fn users(app: &App) -> Vec<Value> {
+    let mut ids: Vec<String> = Vec::new();
+    for event in app.log().await {
+        let user = event.stream.strip_prefix("users-");
+        ids.extend(user.filter(|_| event.revision == 0).map(str::to_owned));
+    }
+    let user = |(id, [username, given, family]): (String, [&str; 3])| json!({"id": id, "username": username, "given_name": given, "family_name": family});
+    ids.into_iter().zip(USERS).map(user).collect()
+}
+
+async fn claims(app: &App) -> usize {
+    let log = app.log().await;
+    let of_names = |event: &&event_streams::RecordedEvent| event.stream.starts_with("username-");
+    log.iter().filter(of_names).count()
+}
+
+#[actix_web::test]
+async fn users_with_names_that_are_refused_now_are_read_and_listed_as_they_are() {
+    let app = app_of_before().await;
+    let users = users(&app).await;
+    assert_eq!(users.len(), USERS.len());
+    for user in &users {
+        let answer = app.get(user).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(answer.json::<Value>().await.unwrap(), *user);
+    }
+    project(&app, &users.iter().collect::<Vec<_>>()).await;
+    let (status, body) = get(&app, "/").await;
+    assert_eq!(status, 200);
+    assert_eq!(body, json!({"data": users, "next": null}));
+}
+
+#[tokio::test]
+async fn no_name_that_was_reserved_is_free_and_none_moves() {
+    let app = app_of_before().await;
+    let users = users(&app).await;
+    let claimed = claims(&app).await;
+    for [name, ..] in USERS {
+        let answer = app.create(&user(name)).await;
+        let refused = [StatusCode::CONFLICT, StatusCode::UNPROCESSABLE_ENTITY];
+        assert!(
+            refused.contains(&answer.status()),
+            "{name:?} {}",
+            answer.status()
+        );
+    }
+    // Letters whose capitals are taken: they were other names before.
+    for name in ["\u{16EBC}\u{16EBD}", "\u{16EA1}\u{16EBD}", "ZED"] {
+        let answer = app.create(&user(name)).await;
+        assert_eq!(answer.status(), StatusCode::CONFLICT, "{name:?}");
+    }
+    // A user's own name, sent back with another field, stays where it is reserved.
+    for user in &users[4..7] {
+        let patch = json!({"username": user["username"], "given_name": "Changed"});
+        assert_eq!(app.patch(user, &patch).await, StatusCode::NO_CONTENT);
+    }
+    for user in &users {
+        let patch = json!({"family_name": "Changed"});
+        assert_eq!(app.patch(user, &patch).await, StatusCode::NO_CONTENT);
+    }
+    assert_eq!(claims(&app).await, claimed);
+}
+
+#[tokio::test]
+async fn users_with_names_that_are_refused_now_are_renamed_and_deleted() {
+    let app = app_of_before().await;
+    let users = users(&app).await;
+    for (number, user) in users.iter().enumerate() {
+        let of_user = format!("users-{}", id(user));
+        let metadata = app.events(&of_user).await.pop().unwrap().metadata;
+        let metadata: Value = serde_json::from_slice(&metadata).unwrap();
+        let renamed = format!("new{number}");
+        let patch = json!({"username": renamed});
+        assert_eq!(app.patch(user, &patch).await, StatusCode::NO_CONTENT);
+        let read: Value = app.get(user).await.json().await.unwrap();
+        assert_eq!(read["username"], renamed);
+        let reservation = metadata["reservation"].as_str().unwrap();
+        let last = app.events(reservation).await.pop().unwrap();
+        assert_eq!(last.event_type, "UsernameReleased.v1");
+        assert_eq!(app.delete(user).await, StatusCode::NO_CONTENT);
+        assert!(!app.is_there(user).await);
+        app.created(&renamed).await;
+    }
+}
+
+#[tokio::test]
+async fn two_users_of_before_whose_names_are_one_now_both_hold_it() {
+    let app = app_of_before().await;
+    let users = users(&app).await;
+    let (capital, small) = (&users[4], &users[5]);
+    let rename = json!({"username": small["username"]});
+    assert_eq!(app.patch(capital, &rename).await, StatusCode::CONFLICT);
+    let new = user("\u{16EBB}");
+    assert_eq!(app.delete(small).await, StatusCode::NO_CONTENT);
+    assert_eq!(app.create(&new).await.status(), StatusCode::CONFLICT);
+    assert_eq!(app.delete(capital).await, StatusCode::NO_CONTENT);
+    assert_eq!(app.create(&new).await.status(), StatusCode::CREATED);
+}
