@@ -77,7 +77,9 @@ impl Review<'_> {
             self.found.insert(name.clone(), found);
         }
         match self.found.get(name) {
-            Some(Found::Stream(stream)) if record.revision >= stream.first => {
+            Some(Found::Stream(stream))
+                if record.revision >= stream.first && record.created >= stream.oldest =>
+            {
                 self.is_there(name, (stream.id, record.revision))
             }
             Some(Found::Tombstoned) => Ok(record.revision == TOMBSTONE_REVISION),
