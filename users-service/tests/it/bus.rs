@@ -170,7 +170,7 @@ impl Bus {
             let name = format!("{}/get", dead_queue(&queue(partition)));
             let dead = self.manage("POST", "queues", &name, &get).await;
             let reason = |message: &Value| message["properties"]["headers"]["reason"].to_string();
-            reasons.extend(dead.as_array().unwrap().iter().map(reason));
+            reasons.extend(dead.as_array().into_iter().flatten().map(reason));
         }
         reasons
     }

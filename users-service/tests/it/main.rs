@@ -8,7 +8,9 @@
 mod architecture;
 mod bus;
 mod commands;
+mod comparing;
 mod erasing;
+mod forging;
 mod ids;
 mod listing;
 mod privacy;
