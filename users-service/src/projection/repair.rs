@@ -88,6 +88,9 @@ impl Repair {
         &self,
         recorded: &[(UserId, &RecordedEvent)],
     ) -> Result<Vec<Result<DirectoryEvent, Refused>>, KeysError> {
+        if recorded.is_empty() {
+            return Ok(Vec::new());
+        }
         let stored: Vec<_> = recorded
             .iter()
             .map(|(_, event)| StoredEvent::decode(event))

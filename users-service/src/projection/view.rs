@@ -159,6 +159,12 @@ impl Standing {
         (self.revision, self.event)
     }
 
+    /// Whether the row has this event of the log; not known of a row that the log has not confirmed.
+    pub(super) fn has(&self, revision: u64, event: Uuid) -> bool {
+        let is_later = self.event.is_some() && self.revision > Some(revision);
+        is_later || self.place() == (Some(revision), Some(event))
+    }
+
     /// Whether the log still has to confirm the row: an earlier version made it.
     pub(super) fn is_unconfirmed(&self) -> bool {
         self.revision.is_some() && self.event.is_none()

@@ -10,7 +10,7 @@ use sqlx::SqlitePool;
 use std::path::Path;
 use std::time::Duration;
 use users_service::domain::UserId;
-use users_service::integration::consumer::{PARTITIONS, queue, topology};
+use users_service::integration::consumer::{PARTITIONS, dead_queue, queue, topology};
 use users_service::projection::directory::{DirectoryEvent, ERASED, Effect};
 use users_service::query::read_model::ReadModel;
 
@@ -198,6 +198,53 @@ async fn garbage_goes_to_the_dead_queue_with_a_reason_and_stops_nobody() {
     .await;
     assert!(reasons.iter().all(|reason| reason.len() > 4), "{reasons:?}");
     projector.ready().await;
+}
+
+#[tokio::test]
+async fn a_dead_queue_that_was_deleted_is_back_for_the_next_garbage() {
+    let (app, bus, read_model) = all().await;
+    let view = view(&app).await;
+    let _publisher = bus.publisher(&app, PACE);
+    let projector = bus.projector(&app, &view, NEVER);
+    projector.ready().await;
+    for partition in 0..PARTITIONS {
+        let dead = dead_queue(&queue(partition));
+        bus.manage("DELETE", "queues", &dead, &Value::Null).await;
+        let garbage = forged("", &queue(partition), &[], b"garbage");
+        bus.sender().publish(garbage).await.unwrap();
+    }
+    until("all garbage is dead-lettered", async || {
+        (bus.dead().await.len() == PARTITIONS).then_some(())
+    })
+    .await;
+    let ada = app.created("ada").await;
+    until_listed(&app, &read_model, &[(id(&ada), "ada")]).await;
+    projector.ready().await;
+}
+
+/// Another team's queue takes everything meanwhile, so that nothing is returned to the publisher.
+#[tokio::test]
+async fn the_hash_exchange_that_was_deleted_is_back_and_what_it_missed_is_made_up_for() {
+    let (app, bus, read_model) = all().await;
+    let view = view(&app).await;
+    let projector = bus.projector(&app, &view, Duration::from_millis(200));
+    projector.ready().await;
+    let _other_team = bus.probe().await;
+    let _publisher = bus.publisher(&app, PACE);
+    let hash = "users.directory.g1";
+    bus.manage("DELETE", "exchanges", hash, &Value::Null).await;
+    let ada = app.created("ada").await;
+    until_listed(&app, &read_model, &[(id(&ada), "ada")]).await;
+    until("all bindings are back", async || {
+        let bindings = bus.manage("GET", "bindings", "", &Value::Null).await;
+        let bindings = bindings.as_array()?.iter();
+        let ours = |binding: &&Value| {
+            let (source, destination) = (&binding["source"], &binding["destination"]);
+            source == hash || (source == "users" && destination == hash)
+        };
+        (bindings.filter(ours).count() == PARTITIONS + 1).then_some(())
+    })
+    .await;
 }
 
 fn files_with(folder: &Path, needle: &str) -> Vec<String> {

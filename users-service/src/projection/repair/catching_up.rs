@@ -48,6 +48,9 @@ impl Repair {
         lift: bool,
     ) -> anyhow::Result<CaughtUp> {
         let mut caught = CaughtUp::default();
+        if users.is_empty() {
+            return Ok(caught);
+        }
         let mut waiting: Vec<_> = users.iter().map(|user| (*user, lift)).collect();
         while !waiting.is_empty() {
             for set in mem::take(&mut waiting).chunks(SET) {
@@ -84,6 +87,9 @@ impl Repair {
         lift: bool,
         caught: &mut CaughtUp,
     ) -> anyhow::Result<Vec<(UserId, bool)>> {
+        if behind.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut reads = Vec::with_capacity(behind.len());
         for behind in behind {
             reads.push(self.read_on(behind));

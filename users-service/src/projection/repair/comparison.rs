@@ -13,15 +13,6 @@ use std::collections::BTreeSet;
 /// How many events of the log are read at once.
 const PAGE: usize = 1_000;
 
-/// What of a page cannot be applied as it is.
-#[derive(Default)]
-struct Rest {
-    /// The users whose streams have to be read.
-    behind: BTreeSet<UserId>,
-    /// Events that cannot be read.
-    refused: Vec<(UserId, u64)>,
-}
-
 impl Repair {
     /// Compares the view with the log, after what is known to be complete up to `published`, and applies what is missing.
     /// `published` must be a position of the log.
@@ -69,69 +60,75 @@ impl Repair {
     /// on the user's row. An erasure passes every hold, and is applied also to whom it was applied before: that may have
     /// ended before the view's own log was emptied. Answers a key that is lost.
     async fn bring(&self, events: &[RecordedEvent]) -> anyhow::Result<Option<KeyId>> {
-        let owned: Vec<_> = events
-            .iter()
-            .filter_map(|event| Some((owner(event)?, event)))
-            .collect();
-        let (events, mut rest) = self.readable(&owned).await?;
-        let outcomes = self.view.apply(&events).await?;
-        let applied = outcomes.iter();
-        let applied = applied.filter(|outcome| **outcome == Outcome::Applied);
-        let applied = applied.count();
-        for (event, outcome) in events.iter().zip(outcomes) {
-            if matches!(outcome, Outcome::Gap | Outcome::Conflict) {
-                rest.behind.insert(event.user);
+        let missing = self.missing(events).await?;
+        if missing.is_empty() {
+            return Ok(None);
+        }
+        let (events, mut behind) = self.readable(&missing).await?;
+        let mut applied = 0;
+        for (event, outcome) in events.iter().zip(self.view.apply(&events).await?) {
+            match outcome {
+                Outcome::Applied => applied += 1,
+                Outcome::Gap | Outcome::Conflict => {
+                    behind.insert(event.user);
+                }
+                Outcome::Duplicate | Outcome::Held => {}
             }
         }
-        self.add_refused(&mut rest).await?;
-        let streams = rest.behind.len();
+        let streams = behind.len();
         if applied + streams > 0 {
-            let text = "the comparison brought what the queues have not";
+            let text = "the log has what the queues have not brought";
             tracing::warn!(applied, streams, "{text}");
         }
-        let caught = self.catch_up_all(rest.behind, false).await?;
+        let caught = self.catch_up_all(behind, false).await?;
         Ok(caught.lost.into_values().next())
     }
 
-    /// Erasures first, then all others in the log's order.
+    /// The events that the rows of their users have not.
+    async fn missing<'a>(
+        &self,
+        events: &'a [RecordedEvent],
+    ) -> Result<Vec<(UserId, &'a RecordedEvent)>, sqlx::Error> {
+        let owned = events.iter();
+        let mut owned: Vec<_> = owned
+            .filter_map(|event| Some((owner(event)?, event)))
+            .collect();
+        let users = owned.iter().map(|(user, _)| *user).collect();
+        let standings = self.view.standings(&users).await?;
+        owned.retain(|(user, event)| {
+            let standing = standings.get(user).copied().unwrap_or_default();
+            is_erasure(event) || !standing.has(event.revision, event.id)
+        });
+        Ok(owned)
+    }
+
+    /// Erasures first, then all others in the log's order, and the users of events that cannot be read: their streams say
+    /// what to do.
     async fn readable(
         &self,
-        owned: &[(UserId, &RecordedEvent)],
-    ) -> anyhow::Result<(Vec<DirectoryEvent>, Rest)> {
-        let is_erasure = |(_, event): &(UserId, &RecordedEvent)| {
-            [STREAM_DELETED, USER_DELETED].contains(&event.event_type.as_str())
-        };
-        let (erasures, others): (Vec<_>, Vec<_>) = owned.iter().copied().partition(is_erasure);
+        missing: &[(UserId, &RecordedEvent)],
+    ) -> anyhow::Result<(Vec<DirectoryEvent>, BTreeSet<UserId>)> {
+        let (erasures, others): (Vec<_>, Vec<_>) =
+            missing.iter().partition(|(_, event)| is_erasure(event));
         let erasures = erasures.iter();
         let mut events: Vec<_> = erasures
             .map(|(user, event)| erasure(event.id, *user))
             .collect();
-        let mut rest = Rest::default();
-        for ((user, recorded), revised) in others.iter().zip(self.revise(&others).await?) {
+        let mut unreadable = BTreeSet::new();
+        for ((user, _), revised) in others.iter().zip(self.revise(&others).await?) {
             match revised {
                 Ok(event) => events.push(event),
                 Err(Refused::KeyLost(_) | Refused::ForEver(..)) => {
-                    rest.refused.push((*user, recorded.revision));
+                    unreadable.insert(*user);
                 }
             }
         }
-        Ok((events, rest))
+        Ok((events, unreadable))
     }
+}
 
-    /// The streams of those whose events cannot be read say what to do, unless their rows have these events already.
-    async fn add_refused(&self, rest: &mut Rest) -> anyhow::Result<()> {
-        let users: BTreeSet<_> = rest.refused.iter().map(|(user, _)| *user).collect();
-        if users.is_empty() {
-            return Ok(());
-        }
-        let standings = self.view.standings(&users).await?;
-        let missing = rest.refused.iter().filter(|(user, revision)| {
-            let standing = standings.get(user).copied().unwrap_or_default();
-            standing.is_unconfirmed() || standing.revision < Some(*revision)
-        });
-        rest.behind.extend(missing.map(|(user, _)| *user));
-        Ok(())
-    }
+fn is_erasure(event: &RecordedEvent) -> bool {
+    [STREAM_DELETED, USER_DELETED].contains(&event.event_type.as_str())
 }
 
 /// Whose event it is. Anybody can write to a stream whose name begins like a user's: it is nobody's.
