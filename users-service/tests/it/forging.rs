@@ -345,14 +345,14 @@ async fn a_message_of_a_lost_key_holds_up_nobody_else() {
     let delete = "DELETE FROM keys WHERE hex(id) = upper(?)";
     let deleted = sqlx::query(delete).bind(key["key"].as_str());
     assert_eq!(deleted.execute(&keys).await.unwrap().rows_affected(), 1);
-    let [of_ada, of_eda] = messages.map(straight);
+    let [lost, other] = messages.map(straight);
     let _projector = bus.projector(&app, &view, NEVER);
-    bus.sender().publish(of_ada).await.unwrap();
+    bus.sender().publish(lost).await.unwrap();
     until("readiness says that a key is lost", async || {
         app.keys.check().await.is_err().then_some(())
     })
     .await;
-    bus.sender().publish(of_eda).await.unwrap();
+    bus.sender().publish(other).await.unwrap();
     until_listed(&app, &read_model, &[(id(&eda), "eda")]).await;
     assert_eq!(bus.dead().await, Vec::<String>::new());
 }

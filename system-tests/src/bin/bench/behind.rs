@@ -89,11 +89,11 @@ async fn make(users: &Users, count: usize) -> Result<(Vec<String>, Vec<Value>)> 
         async move { users.created(&name).await }
     };
     let making = stream::iter(0..count).map(make);
-    let mut made: Vec<Value> = making.buffer_unordered(CONNECTIONS).try_collect().await?;
-    let last = made.iter().rev().take(CONNECTIONS);
+    let mut all: Vec<Value> = making.buffer_unordered(CONNECTIONS).try_collect().await?;
+    let last = all.iter().rev().take(CONNECTIONS);
     let last = last.map(|user| id(user).to_owned()).collect();
-    made.sort_by_key(|user| id(user).parse::<u64>().unwrap_or_default());
-    Ok((last, made))
+    all.sort_by_key(|user| id(user).parse::<u64>().unwrap_or_default());
+    Ok((last, all))
 }
 
 /// Starts the part, and waits until the list is exactly this.
