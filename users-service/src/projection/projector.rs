@@ -11,7 +11,7 @@ use super::late::LateDeliveries;
 use super::repair::Repair;
 use super::troubles::Troubles;
 use super::view::View;
-use crate::integration::consumer::{PARTITIONS, queue, topology};
+use crate::integration::consumer::{PARTITIONS, keep_declared, queue, topology};
 use batch::WorkingOff;
 use futures::future::join_all;
 use jittered_backoff::Backoff;
@@ -62,7 +62,9 @@ impl Projector {
         };
         let partitions = join_all((0..PARTITIONS).map(|partition| run.consume(queue(partition))));
         let complete = run.stay_complete(self.check_every);
-        tokio::join!(partitions, complete, run.stay_declared());
+        let declared = keep_declared(&self.broker, || run.check.notify_one());
+        let declared = shutdown.run_until_cancelled(declared);
+        tokio::join!(partitions, complete, declared);
         Ok(())
     }
 }

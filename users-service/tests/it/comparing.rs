@@ -158,7 +158,7 @@ async fn a_position_beyond_the_end_of_the_log_is_compared_again_from_the_beginni
     }
 }
 
-/// Nobody has put the publisher's checkpoint right yet.
+/// As an earlier version stored it.
 #[tokio::test]
 async fn a_publishers_checkpoint_beyond_the_end_of_the_log_is_not_believed() {
     let (app, bus) = tokio::join!(spawn_app(), Bus::new());
@@ -177,6 +177,7 @@ async fn a_publishers_checkpoint_beyond_the_end_of_the_log_is_not_believed() {
         .append(stream, Expected::NoStream, vec![checkpoint]);
     appended.await.unwrap();
     let ada = app.created("ada").await;
+    let _publisher = bus.publisher(&app, PACE);
     let projector = bus.projector(&app, &view, Duration::from_millis(50));
     until_listed(&app, &read_model, &[(id(&ada), "ada")]).await;
     projector.ready().await;

@@ -8,7 +8,7 @@ use crate::projection::names::Doubt;
 use crate::projection::repair::Verified;
 use crate::projection::view::Outcome;
 use messaging::Delivery;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::Ordering;
 
 /// After so many attempts that the process did not survive, a message is not tried again.
@@ -152,23 +152,37 @@ impl Run<'_> {
         if users.is_empty() {
             return Ok(());
         }
-        let before = self.view().standings(&users).await?;
+        let mut next = BTreeMap::new();
+        for (user, standing) in self.view().standings(&users).await? {
+            next.insert(user, standing.revision.map_or(0, |revision| revision + 1));
+        }
         let caught = self.repair.catch_up_all(users, false).await?;
         for (place, event) in open {
-            let before = before.get(&event.user).copied().unwrap_or_default();
-            let after = caught.standing(event.user);
-            if before.revision < after.revision && !after.held {
-                let gaps = self.gaps.fetch_add(1, Ordering::Relaxed) + 1;
-                tracing::warn!(user = %event.user, gaps, "a gap was filled from the log");
-                let first = before.revision.map_or(0, |revision| revision + 1);
-                self.late.expect(event.user, first..event.revision);
+            let standing = caught.standing(event.user);
+            let waits = standing.held || caught.lost.contains_key(&event.user);
+            if waits {
+                continue;
             }
-            let waits = after.held || caught.lost.contains_key(&event.user);
-            if !waits && after.revision < Some(event.revision) {
+            if standing.revision < Some(event.revision) {
                 self.bury(batch, *place, NOT_IN_LOG).await?;
+            } else if !standing.is_final()
+                && let Some(next) = next.get_mut(&event.user)
+            {
+                self.note_gap(event, *next);
+                *next = event.revision.saturating_add(1).max(*next);
             }
         }
         Ok(())
+    }
+
+    /// What lies between the last event that came and this one was read from the log in the queue's place.
+    fn note_gap(&self, event: &IntegrationEvent, next: u64) {
+        self.late.delivered((event.user, event.revision));
+        if next < event.revision {
+            let gaps = self.gaps.fetch_add(1, Ordering::Relaxed) + 1;
+            tracing::warn!(user = %event.user, gaps, "a gap was filled from the log");
+            self.late.expect(event.user, next..event.revision);
+        }
     }
 
     /// Whatever keeps a message from its dead queue may be that an operator deleted that queue: it is declared again for

@@ -1,7 +1,6 @@
-//! The loops that make up for what the broker lost.
+//! The loop that makes up for what the broker lost.
 
 use super::Run;
-use crate::integration::consumer::topology;
 use crate::integration::publisher::published_up_to;
 use crate::projection::troubles::COMPLETENESS;
 use event_streams::Position;
@@ -13,8 +12,6 @@ use std::time::Duration;
 const URGENT: u32 = 2;
 /// How long after the first.
 const SOON: Duration = Duration::from_secs(5);
-/// How often the topology is declared again: nobody is told that an operator deleted an exchange or a binding.
-const DECLARE_EVERY: Duration = Duration::from_secs(2);
 
 impl Run<'_> {
     /// Compares the view with the log: at start and when a queue was declared anew up to what is published now, at
@@ -57,9 +54,7 @@ impl Run<'_> {
         // Read after it, so that a checkpoint of this moment does not lie beyond it.
         let end = store.log_end().await?;
         self.repair.disbelieve_beyond(end).await?;
-        if published > end {
-            tracing::warn!(?published, ?end, "the publisher's position is not believed");
-        }
+        // A position beyond the end is none: it is neither compared up to nor stored.
         let now = published.min(end);
         let up_to = if at_once { now } else { *earlier };
         if let Some(up_to) = up_to {
@@ -67,23 +62,5 @@ impl Run<'_> {
         }
         *earlier = now;
         Ok(())
-    }
-
-    /// Declares the topology now and then. A queue that was missing has lost its messages.
-    pub(super) async fn stay_declared(&self) {
-        loop {
-            let pause = tokio::time::sleep(DECLARE_EVERY);
-            if self.shutdown.run_until_cancelled(pause).await.is_none() {
-                return;
-            }
-            match self.broker.declare(&topology()).await {
-                Ok(anew) if anew.is_empty() => {}
-                Ok(anew) => {
-                    tracing::warn!(?anew, "the topology was not complete and is declared again");
-                    self.check.notify_one();
-                }
-                Err(error) => tracing::debug!(%error, "the topology was not declared again"),
-            }
-        }
     }
 }
