@@ -11,6 +11,7 @@
 
 pub mod directory;
 mod late;
+mod names;
 pub mod projector;
 pub mod repair;
 mod troubles;

@@ -3,7 +3,7 @@
 //! Invariant: an event whose key is destroyed is mapped all the same, without names; any other missing key, unknown
 //! type or damaged value is an error, and nothing is skipped.
 
-use super::message::{Change, ClearNames, IntegrationEvent, Names};
+use super::message::{Change, ClearNames, Identity, IntegrationEvent, Names};
 use crate::domain::{NameField, UserId};
 use crate::privacy::cipher::{DoesNotOpen, KeyId, SubjectKey};
 use crate::privacy::subject_keys::{KeysError, Lookup, SubjectKeys};
@@ -62,10 +62,15 @@ pub async fn to_message(
         Some(names) => keys.find_many(&[names.key]).await?,
         None => HashMap::new(),
     };
+    let identity = Identity {
+        id: event.id,
+        user,
+        revision: event.revision,
+    };
     let change = match (&stored, open(&stored, &keys)?) {
-        (StoredEvent::Created(_), Some((key, names))) => Change::created(user, key, &names),
+        (StoredEvent::Created(_), Some((key, names))) => Change::created(identity, key, &names),
         (StoredEvent::Created(_), None) => Change::Created(Names::Erased),
-        (StoredEvent::Patched(_), Some((key, names))) => Change::patched(user, key, &names),
+        (StoredEvent::Patched(_), Some((key, names))) => Change::patched(identity, key, &names),
         (StoredEvent::Patched(_), None) => Change::Patched(Names::Erased),
         (StoredEvent::Deleted, _) => Change::Deleted,
         (StoredEvent::RegistrationAbandoned | StoredEvent::RenameFenced, _) => Change::Fenced,

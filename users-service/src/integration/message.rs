@@ -42,6 +42,17 @@ pub struct IntegrationEvent {
     pub change: Change,
 }
 
+/// Which event a message tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// The id of the stored event.
+    pub id: Uuid,
+    /// Whose event it is.
+    pub user: UserId,
+    /// Its number among the user's events.
+    pub revision: u64,
+}
+
 /// What happened to the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
@@ -86,9 +97,14 @@ struct Data {
 }
 
 impl Names {
-    /// Seals names under the user's key for messages of this type.
-    fn seal(user: UserId, event_type: &'static str, key: &SubjectKey, names: &ClearNames) -> Self {
-        let container = container(user);
+    /// Seals names under the user's key for the one message of this event.
+    fn seal(
+        event: Identity,
+        event_type: &'static str,
+        key: &SubjectKey,
+        names: &ClearNames,
+    ) -> Self {
+        let container = container(event, names.keys());
         let seal = |(&field, name)| (field, key.seal(place(&container, event_type, field), name));
         Self::Sealed {
             key: key.id(),
@@ -100,14 +116,14 @@ impl Names {
 impl Change {
     /// [`Change::Created`], with names sealed for this place.
     #[must_use]
-    pub fn created(user: UserId, key: &SubjectKey, names: &ClearNames) -> Self {
-        Self::Created(Names::seal(user, CREATED, key, names))
+    pub fn created(event: Identity, key: &SubjectKey, names: &ClearNames) -> Self {
+        Self::Created(Names::seal(event, CREATED, key, names))
     }
 
     /// [`Change::Patched`], with names sealed for this place.
     #[must_use]
-    pub fn patched(user: UserId, key: &SubjectKey, names: &ClearNames) -> Self {
-        Self::Patched(Names::seal(user, PATCHED, key, names))
+    pub fn patched(event: Identity, key: &SubjectKey, names: &ClearNames) -> Self {
+        Self::Patched(Names::seal(event, PATCHED, key, names))
     }
 
     /// The key that the names are sealed under, if there are any.
@@ -148,15 +164,24 @@ impl IntegrationEvent {
         self.change == Change::Deleted
     }
 
+    fn identity(&self) -> Identity {
+        Identity {
+            id: self.id,
+            user: self.user,
+            revision: self.revision,
+        }
+    }
+
     /// The names in clear, for example to seal them for another place; empty if there are none.
     ///
     /// # Errors
-    /// When one does not open with the key: it is another key's, another user's, or damaged.
+    /// When one does not open with the key: it is another key's, another event's, or damaged, or names were left out.
     pub fn open(&self, key: &SubjectKey) -> Result<ClearNames, DoesNotOpen> {
         let Some(Names::Sealed { fields, .. }) = self.change.names() else {
             return Ok(BTreeMap::new());
         };
-        let (container, event_type) = (container(self.user), self.change.event_type());
+        let container = container(self.identity(), fields.keys());
+        let event_type = self.change.event_type();
         let open = |(&field, sealed)| {
             let place = place(&container, event_type, field);
             Ok((field, key.open(place, sealed)?))
@@ -227,6 +252,10 @@ impl IntegrationEvent {
             .id
             .parse()
             .map_err(|_| NotAMessage("no user id in the body"))?;
+        let subject = delivery.header("cloudEvents:subject");
+        if subject.is_some_and(|subject| subject != data.id) {
+            return Err(NotAMessage("subject and user id do not go together"));
+        }
         if partition_key != data.id || i64::try_from(user.number()).is_err() {
             return Err(NotAMessage("partition key and user id do not go together"));
         }
@@ -278,9 +307,12 @@ impl Data {
     }
 }
 
-/// The exchange and the user, so that names do not open in a copy of the message for another user.
-fn container(user: UserId) -> String {
-    format!("{EXCHANGE}/{user}")
+/// The exchange, the event and which of its names there are. So names open neither in a message about another user, nor
+/// under another revision or event id, nor when some were left out: a message whose names open is the publisher's own.
+fn container<'a>(event: Identity, fields: impl Iterator<Item = &'a NameField>) -> String {
+    let Identity { id, user, revision } = event;
+    let fields: Vec<_> = fields.map(|field| field.as_str()).collect();
+    format!("{EXCHANGE}/{user}/{revision}/{id}/{}", fields.join(","))
 }
 
 fn place<'a>(container: &'a str, event_type: &'a str, field: NameField) -> Place<'a> {

@@ -6,6 +6,7 @@ use crate::domain::{NameField, UserId};
 use crate::privacy::cipher::{KeyId, Sealed};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use uuid::Uuid;
 
 /// The revision of a user who is deleted: no event has a higher one.
 pub const ERASED: u64 = i64::MAX as u64;
@@ -15,6 +16,8 @@ pub const ERASED: u64 = i64::MAX as u64;
 pub struct Row {
     /// Of the last event applied.
     pub revision: u64,
+    /// The id of that event; none if an earlier version applied it, which kept no ids: the log has to confirm the row.
+    pub event: Option<Uuid>,
     /// The user's data; none if there never was any, or there is none any more.
     pub entry: Option<Entry>,
 }
@@ -31,6 +34,8 @@ pub struct Entry {
 /// An event as the read model needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirectoryEvent {
+    /// Its id.
+    pub id: Uuid,
     /// Whose event it is.
     pub user: UserId,
     /// Its number among the user's events.
@@ -63,27 +68,45 @@ pub enum Verdict {
     Apply(Row),
     /// Events before it are missing, or its names are under another key than the row's: only the log tells.
     Gap,
+    /// Another event has its place in the row, or may have: the row has to be made anew from the log.
+    Conflict,
+}
+
+impl Row {
+    /// Whether the user is deleted, and the log has confirmed it.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        self.revision == ERASED && self.event.is_some()
+    }
 }
 
 /// Judges an event by the row that is there.
 #[must_use]
 pub fn judge(row: Option<&Row>, event: &DirectoryEvent) -> Verdict {
-    let next = row.map_or(0, |row| row.revision.saturating_add(1));
-    if next > ERASED {
-        return Verdict::Duplicate;
-    }
-    if event.effect == Effect::Erase {
-        return Verdict::Apply(Row {
+    match row {
+        Some(row) if row.is_final() => Verdict::Duplicate,
+        _ if event.effect == Effect::Erase => Verdict::Apply(Row {
             revision: ERASED,
+            event: Some(event.id),
             entry: None,
-        });
+        }),
+        Some(row) if row.event.is_none() => Verdict::Conflict,
+        Some(row) if row.revision == event.revision && row.event != Some(event.id) => {
+            Verdict::Conflict
+        }
+        _ => judge_place(row, event),
     }
+}
+
+fn judge_place(row: Option<&Row>, event: &DirectoryEvent) -> Verdict {
+    let next = row.map_or(0, |row| row.revision.saturating_add(1));
     match event.revision.cmp(&next) {
         Ordering::Less => Verdict::Duplicate,
         Ordering::Greater => Verdict::Gap,
         Ordering::Equal if is_of_another_key(row, &event.effect) => Verdict::Gap,
         Ordering::Equal => Verdict::Apply(Row {
             revision: event.revision,
+            event: Some(event.id),
             entry: evolve(row.and_then(|row| row.entry.clone()), &event.effect),
         }),
     }

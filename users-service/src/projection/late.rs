@@ -1,8 +1,8 @@
 //! What was read from the log in the queue's place: the queue should still deliver it, or a message was lost.
 
 use crate::domain::UserId;
-use crate::integration::message::IntegrationEvent;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -17,13 +17,12 @@ const MOST: usize = 10_000;
 pub(super) struct LateDeliveries(Mutex<HashMap<(UserId, u64), Instant>>);
 
 impl LateDeliveries {
-    /// Notes what is missing between the last event applied and this one.
-    pub(super) fn expect(&self, event: &IntegrationEvent, applied: Option<u64>) {
+    /// Notes events that were read from the log although later ones have come.
+    pub(super) fn expect(&self, user: UserId, revisions: Range<u64>) {
         let mut missing = self.lock();
-        let first = applied.map_or(0, |revision| revision + 1);
-        for revision in (first..event.revision).take(MOST) {
+        for revision in revisions.take(MOST) {
             if missing.len() < MOST {
-                missing.insert((event.user, revision), Instant::now());
+                missing.insert((user, revision), Instant::now());
             }
         }
     }
@@ -54,19 +53,11 @@ impl LateDeliveries {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::integration::message::Change;
 
     #[tokio::test(start_paused = true)]
-    async fn an_absurd_sequence_is_remembered_up_to_the_limit() {
+    async fn no_more_is_remembered_than_the_limit() {
         let late = LateDeliveries::default();
-        let event = IntegrationEvent {
-            id: uuid::Uuid::nil(),
-            user: UserId::new(7),
-            revision: i64::MAX as u64,
-            created: 0,
-            change: Change::Fenced,
-        };
-        late.expect(&event, None);
+        late.expect(UserId::new(7), 0..u64::MAX);
         tokio::time::advance(PATIENCE * 2).await;
         assert_eq!(late.alarm(), MOST);
     }
@@ -75,14 +66,7 @@ mod tests {
     async fn what_the_queue_does_not_deliver_within_a_minute_is_reported_once() {
         let late = LateDeliveries::default();
         let user = UserId::new(7);
-        let event = IntegrationEvent {
-            id: uuid::Uuid::nil(),
-            user,
-            revision: 3,
-            created: 0,
-            change: Change::Fenced,
-        };
-        late.expect(&event, Some(0));
+        late.expect(user, 1..3);
         late.delivered((user, 1));
         assert_eq!(late.alarm(), 0);
         tokio::time::advance(PATIENCE * 2).await;

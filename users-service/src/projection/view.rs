@@ -3,15 +3,20 @@
 //! Invariants: what was erased is in neither the file nor its log when [`View::apply`] returns; the position of
 //! completeness never goes back.
 
+mod history;
 mod ledger;
+mod rows;
+
+pub(super) use history::{History, Progress};
 
 use super::directory::{DirectoryEvent, ERASED, Effect, Row, Verdict, judge};
-use crate::domain::{NameField, UserId};
-use crate::query::read_model::{ReadModel, decode, entry, user};
-use sqlx::{Row as _, SqliteConnection};
+use crate::domain::UserId;
+use crate::query::read_model::ReadModel;
+use sqlx::{Row as _, Sqlite, Transaction};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Duration;
+use uuid::Uuid;
 
 /// How long readers may keep the log from being emptied.
 const FORGET_WITHIN: Duration = Duration::from_secs(2);
@@ -33,13 +38,17 @@ pub enum Outcome {
     Held,
     /// Events before it are missing.
     Gap,
+    /// The row is not what the log has, or the log has not confirmed it.
+    Conflict,
 }
 
 /// What is known of a user's progress.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Standing {
     /// Of the last event applied; none if there is no row.
     pub revision: Option<u64>,
+    /// The id of that event; none if there is no row, or the log has not confirmed it.
+    pub event: Option<Uuid>,
     /// Whether the user is held.
     pub held: bool,
 }
@@ -49,6 +58,10 @@ struct Known {
     before: Option<Row>,
     now: Option<Row>,
     held: bool,
+    /// The hold is lifted.
+    lifted: bool,
+    /// The user is held at this revision, for this reason.
+    hold: Option<(u64, String)>,
 }
 
 impl View {
@@ -58,34 +71,45 @@ impl View {
         Self { read_model }
     }
 
-    /// Applies events in one transaction, in this order, and answers what became of each. With `lift`, holds of their
-    /// users are lifted in the same transaction.
+    /// Applies events in one transaction, in this order, and answers what became of each.
     ///
     /// # Errors
     /// When the database fails; nothing was applied then, or all of it was and only the log is not emptied yet, for
     /// example because readers kept it busy. The same events may be applied again, and erasures must be.
-    pub async fn apply(
-        &self,
-        events: &[DirectoryEvent],
-        lift: bool,
-    ) -> Result<Vec<Outcome>, sqlx::Error> {
-        let users: BTreeSet<UserId> = events.iter().map(|event| event.user).collect();
-        let mut transaction = self.read_model.pool().begin_with("BEGIN IMMEDIATE").await?;
-        let mut known = load(&mut transaction, &users).await?;
-        let mut outcomes = Vec::with_capacity(events.len());
-        for event in events {
-            outcomes.push(known.entry(event.user).or_default().take(event, lift));
+    pub async fn apply(&self, events: &[DirectoryEvent]) -> Result<Vec<Outcome>, sqlx::Error> {
+        if events.is_empty() {
+            return Ok(Vec::new());
         }
-        let mut erased = false;
-        for (user, known) in &known {
-            erased |= write(&mut transaction, *user, known, lift).await?;
+        let users: BTreeSet<UserId> = events.iter().map(|event| event.user).collect();
+        let mut transaction = self.begin().await?;
+        let mut known = rows::load(&mut transaction, &users).await?;
+        let take = |event: &DirectoryEvent| known.entry(event.user).or_default().take(event);
+        let outcomes = events.iter().map(take).collect();
+        // A repeated deletion may be one whose first transaction was followed by a crash.
+        let erases = events.iter().any(|event| event.effect == Effect::Erase);
+        self.finish(transaction, &known, erases).await?;
+        Ok(outcomes)
+    }
+
+    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
+        self.read_model.pool().begin_with("BEGIN IMMEDIATE").await
+    }
+
+    async fn finish(
+        &self,
+        mut transaction: Transaction<'static, Sqlite>,
+        known: &BTreeMap<UserId, Known>,
+        mut erases: bool,
+    ) -> Result<(), sqlx::Error> {
+        for (user, known) in known {
+            rows::write(&mut transaction, *user, known).await?;
+            erases |= known.now != known.before && known.now.as_ref().is_some_and(Row::is_final);
+        }
+        if known.values().any(|known| known.now != known.before) {
+            ledger::forget_attempts(&mut transaction).await?;
         }
         transaction.commit().await?;
-        // A repeated deletion may be one whose first transaction was followed by a crash.
-        if erased || events.iter().any(|event| event.effect == Effect::Erase) {
-            self.forget().await?;
-        }
-        Ok(outcomes)
+        if erases { self.forget().await } else { Ok(()) }
     }
 
     /// Empties the write-ahead log, where older versions of pages lie. It never waits inside the database, because it
@@ -113,26 +137,56 @@ impl View {
     /// # Errors
     /// When the database fails.
     pub async fn standing(&self, user: UserId) -> Result<Standing, sqlx::Error> {
+        let standings = self.standings(&BTreeSet::from([user])).await?;
+        Ok(standings.get(&user).copied().unwrap_or_default())
+    }
+
+    pub(super) async fn standings(
+        &self,
+        users: &BTreeSet<UserId>,
+    ) -> Result<BTreeMap<UserId, Standing>, sqlx::Error> {
         let mut connection = self.read_model.pool().acquire().await?;
-        let known = load(&mut connection, &BTreeSet::from([user])).await?;
-        let known = known.get(&user);
-        Ok(Standing {
-            revision: known.and_then(|known| known.before.as_ref().map(|row| row.revision)),
-            held: known.is_some_and(|known| known.held),
-        })
+        let known = rows::load(&mut connection, users).await?.into_iter();
+        Ok(known
+            .map(|(user, known)| (user, known.standing()))
+            .collect())
+    }
+}
+
+impl Standing {
+    /// The row's last event; none if there is no row.
+    fn place(&self) -> (Option<u64>, Option<Uuid>) {
+        (self.revision, self.event)
+    }
+
+    /// Whether the row has this event of the log; not known of a row that the log has not confirmed.
+    pub(super) fn has(&self, revision: u64, event: Uuid) -> bool {
+        let is_later = self.event.is_some() && self.revision > Some(revision);
+        is_later || self.place() == (Some(revision), Some(event))
+    }
+
+    /// Whether the log still has to confirm the row: an earlier version made it.
+    pub(super) fn is_unconfirmed(&self) -> bool {
+        self.revision.is_some() && self.event.is_none()
+    }
+
+    /// Whether the user is deleted, and the log has confirmed it.
+    pub(super) fn is_final(&self) -> bool {
+        self.revision == Some(ERASED) && self.event.is_some()
     }
 }
 
 impl Known {
-    fn take(&mut self, event: &DirectoryEvent, lift: bool) -> Outcome {
+    fn take(&mut self, event: &DirectoryEvent) -> Outcome {
         match judge(self.now.as_ref(), event) {
             Verdict::Duplicate => Outcome::Duplicate,
-            Verdict::Gap | Verdict::Apply(_)
-                if self.held && !lift && event.effect != Effect::Erase =>
+            Verdict::Gap | Verdict::Conflict | Verdict::Apply(_)
+                if self.held && event.effect != Effect::Erase =>
             {
                 Outcome::Held
             }
             Verdict::Gap => Outcome::Gap,
+            Verdict::Conflict => Outcome::Conflict,
             Verdict::Apply(row) => {
                 self.now = Some(row);
                 Outcome::Applied
@@ -140,101 +194,12 @@ impl Known {
         }
     }
 
-    fn is_erased(&self) -> bool {
-        self.now.as_ref().is_some_and(|row| row.revision == ERASED)
-    }
-}
-
-async fn load(
-    connection: &mut SqliteConnection,
-    users: &BTreeSet<UserId>,
-) -> Result<BTreeMap<UserId, Known>, sqlx::Error> {
-    let ids: Vec<u64> = users.iter().map(|user| user.number()).collect();
-    let rows = sqlx::query(
-        "SELECT value AS id, users.revision, users.key, username, given_name, family_name,
-                held.id IS NOT NULL AS held
-         FROM json_each(?) LEFT JOIN users ON users.id = value LEFT JOIN held ON held.id = value",
-    )
-    .bind(serde_json::Value::from(ids).to_string())
-    .fetch_all(connection)
-    .await?;
-    let mut known = BTreeMap::new();
-    for row in &rows {
-        let revision: Option<i64> = row.try_get("revision")?;
-        let before = match revision {
-            None => None,
-            Some(revision) => Some(Row {
-                revision: u64::try_from(revision).map_err(decode)?,
-                entry: entry(row)?,
-            }),
-        };
-        let held = row.try_get("held")?;
-        let now = before.clone();
-        known.insert(user(row)?, Known { before, now, held });
-    }
-    Ok(known)
-}
-
-/// Writes what has changed of one user; answers whether that was an erasure.
-async fn write(
-    connection: &mut SqliteConnection,
-    user: UserId,
-    known: &Known,
-    lift: bool,
-) -> Result<bool, sqlx::Error> {
-    let erased = known.is_erased();
-    if known.held && (lift || erased) {
-        let lift = sqlx::query("DELETE FROM held WHERE id = ?").bind(number(user.number()));
-        lift.execute(&mut *connection).await?;
-    }
-    let Some(row) = known.now.as_ref().filter(|_| known.now != known.before) else {
-        return Ok(false);
-    };
-    let attempts = "DELETE FROM attempts WHERE id = ? AND revision <= ?";
-    let attempts = sqlx::query(attempts)
-        .bind(number(user.number()))
-        .bind(number(row.revision));
-    attempts.execute(&mut *connection).await?;
-    write_row(connection, user, known.before.as_ref(), row).await?;
-    Ok(erased)
-}
-
-/// Only over the row that was read, so that two appliers are harmless whatever the database's isolation.
-async fn write_row(
-    connection: &mut SqliteConnection,
-    user: UserId,
-    before: Option<&Row>,
-    row: &Row,
-) -> Result<(), sqlx::Error> {
-    let statement = match before {
-        None => {
-            "INSERT INTO users (revision, key, username, given_name, family_name, id)
-             VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    fn standing(&self) -> Standing {
+        Standing {
+            revision: self.before.as_ref().map(|row| row.revision),
+            event: self.before.as_ref().and_then(|row| row.event),
+            held: self.held,
         }
-        Some(_) => {
-            "UPDATE users SET revision = ?, key = ?, username = ?, given_name = ?, family_name = ?
-             WHERE id = ? AND revision = ?"
-        }
-    };
-    let entry = row.entry.as_ref();
-    let mut query = sqlx::query(statement)
-        .bind(number(row.revision))
-        .bind(entry.map(|entry| entry.key.to_string()));
-    for field in NameField::ALL {
-        let sealed = entry.and_then(|entry| entry.names.get(&field));
-        let sealed = sealed
-            .map(serde_json::to_value)
-            .transpose()
-            .map_err(decode)?;
-        query = query.bind(sealed.and_then(|sealed| sealed.as_str().map(ToOwned::to_owned)));
-    }
-    query = query.bind(number(user.number()));
-    if let Some(before) = before {
-        query = query.bind(number(before.revision));
-    }
-    match query.execute(connection).await?.rows_affected() {
-        1 => Ok(()),
-        _ => Err(sqlx::Error::RowNotFound),
     }
 }
 

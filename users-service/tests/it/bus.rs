@@ -167,10 +167,13 @@ impl Bus {
         let mut reasons = Vec::new();
         let get = json!({"count": 100, "ackmode": "ack_requeue_true", "encoding": "auto"});
         for partition in 0..PARTITIONS {
-            let name = format!("{}/get", dead_queue(&queue(partition)));
-            let dead = self.manage("POST", "queues", &name, &get).await;
+            let name = dead_queue(&queue(partition));
+            let path = format!("queues/{}/{name}/get", self.vhost);
+            // A queue that was deleted holds nothing.
+            let dead = self.node.management("POST", &path, &get).await;
+            let dead = dead.unwrap_or_default();
             let reason = |message: &Value| message["properties"]["headers"]["reason"].to_string();
-            reasons.extend(dead.as_array().unwrap().iter().map(reason));
+            reasons.extend(dead.as_array().into_iter().flatten().map(reason));
         }
         reasons
     }

@@ -8,7 +8,9 @@
 mod architecture;
 mod bus;
 mod commands;
+mod comparing;
 mod erasing;
+mod forging;
 mod former_names;
 mod ids;
 mod listing;

@@ -54,6 +54,8 @@ pub(crate) struct App {
     server: Option<Store>,
     url: String,
     client: reqwest::Client,
+    /// How often the store was asked for its figures.
+    asked: AtomicU64,
     _stops_when_dropped: DropGuard,
 }
 
@@ -85,6 +87,7 @@ pub(crate) async fn spawn_app_in(folder: TempDir) -> App {
         server: Some(server),
         url: format!("http://{address}"),
         client: reqwest::Client::new(),
+        asked: AtomicU64::new(0),
         _stops_when_dropped: shutdown.drop_guard(),
     }
 }
@@ -190,6 +193,17 @@ impl App {
         let count = sqlx::query_as("SELECT count(*) FROM keys");
         let (count,): (i64,) = count.fetch_one(&pool).await.unwrap();
         count
+    }
+
+    /// How many calls the store has taken, but for those that ask this.
+    pub(crate) async fn store_calls(&self) -> u64 {
+        let address = self.server.as_ref().unwrap().address();
+        let page = self.client.get(format!("http://{address}/metrics"));
+        let page = page.send().await.unwrap().text().await.unwrap();
+        let name = "eventstore_incoming_grpc_calls{kind=\"total\"} ";
+        let line = page.lines().find_map(|line| line.strip_prefix(name));
+        let asked = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        line.unwrap().parse::<u64>().unwrap() - asked
     }
 
     pub(crate) fn erasure(&self) -> Erasure {

@@ -3,6 +3,7 @@
 //! Invariants: one unexpected answer, and there is no figure at all; what is compared was measured in one run, on one machine.
 #![expect(clippy::print_stdout, reason = "a command whose output is its purpose")]
 
+mod behind;
 mod empty_handler;
 mod generator;
 mod report;
@@ -32,6 +33,9 @@ struct Arguments {
     /// How many users are awaited in the list, one after the other.
     #[arg(long, default_value_t = 300)]
     visible: usize,
+    /// How many users are missing in the list at once.
+    #[arg(long, default_value_t = 50_000)]
+    behind: usize,
     #[command(subcommand)]
     role: Option<Role>,
 }
@@ -85,7 +89,8 @@ async fn measure(arguments: &Arguments) -> Result<()> {
             report.add(work.name(), *connections, figures)?;
         }
     }
-    println!("{}\n{report}", bench_machine::describe()?);
     system.end();
+    let behind = behind::measure(arguments.behind).await?;
+    println!("{}\n{report}\n{behind}", bench_machine::describe()?);
     Ok(())
 }

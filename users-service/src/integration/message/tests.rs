@@ -2,6 +2,12 @@ use super::*;
 
 const USER: UserId = UserId::new(1_509_466_340_062_097_408);
 
+const EVENT: Identity = Identity {
+    id: Uuid::from_u128(7),
+    user: USER,
+    revision: 3,
+};
+
 fn names() -> BTreeMap<NameField, Personal<String>> {
     let name = |field: NameField| (field, Personal::new(format!("canary {field}")));
     NameField::ALL.into_iter().map(name).collect()
@@ -47,8 +53,8 @@ fn a_message_is_a_cloud_event() {
 fn no_name_travels_in_clear() {
     let key = SubjectKey::generate();
     for change in [
-        Change::created(USER, &key, &names()),
-        Change::patched(USER, &key, &names()),
+        Change::created(EVENT, &key, &names()),
+        Change::patched(EVENT, &key, &names()),
     ] {
         let message = event(change).encode();
         let text = format!("{message:?} {}", String::from_utf8_lossy(&message.body));
@@ -59,18 +65,43 @@ fn no_name_travels_in_clear() {
 #[test]
 fn sealed_names_open_with_the_key_at_this_place_only() {
     let key = SubjectKey::generate();
-    let created = event(Change::created(USER, &key, &names()));
+    let created = event(Change::created(EVENT, &key, &names()));
     assert_eq!(created.open(&key), Ok(names()));
     let moved = IntegrationEvent {
         user: UserId::new(7),
         ..created.clone()
     };
     assert_eq!(moved.open(&key), Err(DoesNotOpen), "another user");
+    let later = IntegrationEvent {
+        revision: 4,
+        ..created.clone()
+    };
+    assert_eq!(later.open(&key), Err(DoesNotOpen), "another revision");
+    let renamed = IntegrationEvent {
+        id: Uuid::from_u128(8),
+        ..created.clone()
+    };
+    assert_eq!(renamed.open(&key), Err(DoesNotOpen), "another event");
     let Change::Created(sealed) = created.change else {
         panic!("it was made as such")
     };
     let retyped = event(Change::Patched(sealed));
     assert_eq!(retyped.open(&key), Err(DoesNotOpen), "another type");
+}
+
+#[test]
+fn what_is_left_of_the_names_does_not_open() {
+    let key = SubjectKey::generate();
+    let Change::Patched(Names::Sealed {
+        key: id,
+        mut fields,
+    }) = Change::patched(EVENT, &key, &names())
+    else {
+        panic!("it was made as such")
+    };
+    fields.remove(&NameField::Username);
+    let rest = event(Change::Patched(Names::Sealed { key: id, fields }));
+    assert_eq!(rest.open(&key), Err(DoesNotOpen));
 }
 
 #[test]

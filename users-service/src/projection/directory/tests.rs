@@ -21,8 +21,14 @@ fn entry() -> Entry {
     }
 }
 
+/// The id of the event that the log has at this revision.
+fn id(revision: u64) -> Uuid {
+    Uuid::from_u128(revision.into())
+}
+
 fn event(revision: u64, effect: Effect) -> DirectoryEvent {
     DirectoryEvent {
+        id: id(revision),
         user: UserId::new(7),
         revision,
         effect,
@@ -30,7 +36,11 @@ fn event(revision: u64, effect: Effect) -> DirectoryEvent {
 }
 
 fn row(revision: u64, entry: Option<Entry>) -> Row {
-    Row { revision, entry }
+    Row {
+        revision,
+        event: Some(id(revision)),
+        entry,
+    }
 }
 
 #[test]
@@ -97,7 +107,11 @@ fn an_event_whose_key_is_destroyed_leaves_no_data() {
 fn a_deletion_is_applied_whatever_is_missing_before_it() {
     for before in [None, Some(row(0, Some(entry())))] {
         let verdict = judge(before.as_ref(), &event(9, Effect::Erase));
-        assert_eq!(verdict, Verdict::Apply(row(ERASED, None)));
+        let erased = Row {
+            event: Some(id(9)),
+            ..row(ERASED, None)
+        };
+        assert_eq!(verdict, Verdict::Apply(erased));
     }
 }
 
@@ -106,5 +120,30 @@ fn after_a_deletion_every_event_is_a_duplicate() {
     for effect in [Effect::Begin(entry()), Effect::Nothing, Effect::Erase] {
         let verdict = judge(Some(&row(ERASED, None)), &event(10, effect));
         assert_eq!(verdict, Verdict::Duplicate);
+    }
+}
+
+#[test]
+fn another_event_in_the_place_of_the_last_one_is_a_conflict() {
+    let forged = DirectoryEvent {
+        id: Uuid::from_u128(99),
+        ..event(5, Effect::Nothing)
+    };
+    assert_eq!(judge(Some(&row(5, None)), &forged), Verdict::Conflict);
+}
+
+#[test]
+fn a_row_that_the_log_has_not_confirmed_takes_a_deletion_and_nothing_else() {
+    for revision in [5, ERASED] {
+        let unconfirmed = Row {
+            event: None,
+            ..row(revision, None)
+        };
+        for revision in [0, 5, 6, 7] {
+            let verdict = judge(Some(&unconfirmed), &event(revision, Effect::Nothing));
+            assert_eq!(verdict, Verdict::Conflict, "{revision}");
+        }
+        let verdict = judge(Some(&unconfirmed), &event(6, Effect::Erase));
+        assert!(matches!(verdict, Verdict::Apply(row) if row.is_final()));
     }
 }

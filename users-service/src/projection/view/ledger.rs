@@ -2,8 +2,8 @@
 
 use super::{View, number};
 use crate::domain::UserId;
-use crate::query::read_model::decode;
 use event_streams::Position;
+use sqlx::{SqliteConnection, SqliteExecutor};
 
 const GENERATION: i64 = 1;
 
@@ -13,15 +13,7 @@ impl View {
     /// # Errors
     /// When the database fails.
     pub async fn hold(&self, user: UserId, revision: u64, reason: &str) -> Result<(), sqlx::Error> {
-        tracing::error!(%user, revision, reason, "a user is held");
-        let hold = "INSERT OR IGNORE INTO held (id, revision, reason) VALUES (?, ?, ?)";
-        let hold = sqlx::query(hold)
-            .bind(number(user.number()))
-            .bind(number(revision));
-        hold.bind(reason)
-            .execute(self.read_model.pool())
-            .await
-            .map(drop)
+        hold(self.read_model.pool(), user, revision, reason).await
     }
 
     /// How often this event was tried.
@@ -70,15 +62,6 @@ impl View {
         Ok(())
     }
 
-    /// Lifts the hold of a user.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn lift(&self, user: UserId) -> Result<(), sqlx::Error> {
-        let lift = sqlx::query("DELETE FROM held WHERE id = ?").bind(number(user.number()));
-        lift.execute(self.read_model.pool()).await.map(drop)
-    }
-
     /// The log position up to which everything is applied or held; none at the beginning.
     ///
     /// # Errors
@@ -90,13 +73,20 @@ impl View {
             .bind(GENERATION)
             .fetch_optional(self.read_model.pool())
             .await?;
-        let position = position.map(|(commit, prepare)| {
-            Ok::<_, sqlx::Error>(Position {
-                commit: u64::try_from(commit).map_err(decode)?,
-                prepare: u64::try_from(prepare).map_err(decode)?,
-            })
-        });
-        position.transpose()
+        // A number that is none of SQLite's positive ones becomes one beyond every log's end.
+        Ok(position.map(|(commit, prepare)| Position {
+            commit: commit.cast_unsigned(),
+            prepare: prepare.cast_unsigned(),
+        }))
+    }
+
+    /// Forgets that position: the comparison begins anew.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn compare_again(&self) -> Result<(), sqlx::Error> {
+        let forget = sqlx::query("DELETE FROM completeness WHERE generation = ?").bind(GENERATION);
+        forget.execute(self.read_model.pool()).await.map(drop)
     }
 
     /// Moves that position forward; never back.
@@ -117,4 +107,27 @@ impl View {
         .await
         .map(drop)
     }
+}
+
+pub(super) async fn hold(
+    executor: impl SqliteExecutor<'_>,
+    user: UserId,
+    revision: u64,
+    reason: &str,
+) -> Result<(), sqlx::Error> {
+    tracing::error!(%user, revision, reason, "a user is held");
+    let hold = "INSERT OR IGNORE INTO held (id, revision, reason) VALUES (?, ?, ?)";
+    let hold = sqlx::query(hold)
+        .bind(number(user.number()))
+        .bind(number(revision));
+    hold.bind(reason).execute(executor).await.map(drop)
+}
+
+/// Attempts count only for events that are not applied.
+pub(super) async fn forget_attempts(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    let forget = sqlx::query(
+        "DELETE FROM attempts WHERE EXISTS
+            (SELECT 1 FROM users WHERE users.id = attempts.id AND users.revision >= attempts.revision)",
+    );
+    forget.execute(connection).await.map(drop)
 }

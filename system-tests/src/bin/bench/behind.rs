@@ -1,0 +1,191 @@
+//! How fast users come into a list that lacks them: by the queues, and by comparing the view with the log.
+
+use anyhow::{Context, Result, ensure};
+use event_streams::EventStreams;
+use futures::{StreamExt, TryStreamExt, stream};
+use private_broker::PrivateBroker;
+use reqwest::Method;
+use serde_json::Value;
+use std::fmt;
+use std::fs;
+use std::time::{Duration, Instant};
+use system_tests::client::id;
+use system_tests::system::Node;
+use system_tests::{Answer, Part, System, Users, unique, wait};
+
+const PARTS: [Part; 5] = [
+    Part::Store,
+    Part::Uuids,
+    Part::Api,
+    Part::Projector,
+    Part::Publisher,
+];
+
+/// How many users are made at once.
+const CONNECTIONS: usize = 64;
+/// The largest page of the list.
+const PAGE: usize = 1_000;
+const QUEUES: usize = 4;
+
+/// From the start of the part that brings the users to the first list that has all of them.
+#[derive(Debug)]
+pub(crate) struct Behind {
+    users: usize,
+    by_queues: Duration,
+    by_comparison: Duration,
+}
+
+/// Makes users in a system of its own, has them listed in both ways, and fails unless each list has exactly these users and
+/// nothing was dead-lettered.
+pub(crate) async fn measure(count: usize) -> Result<Behind> {
+    let broker = Node::Own(Box::new(PrivateBroker::start().await?));
+    let url = broker.vhost().await;
+    let mut system = System::prepare(&PARTS, broker, &url, "info")?;
+    let before_publishing = PARTS.iter().filter(|part| **part != Part::Publisher);
+    for part in before_publishing {
+        start(&mut system, *part).await?;
+    }
+    let users = system.users()?;
+    eprintln!("making {count} users who are not listed");
+    let (last, expected) = make(&users, count).await?;
+    eprintln!("measuring how the queues bring them");
+    let by_queues = listed_after(&mut system, Part::Publisher, &expected).await?;
+    until_published(&system.store()?, &last).await?;
+    forget(&mut system).await?;
+    start(&mut system, Part::Api).await?;
+    eprintln!("measuring how the comparison with the log brings them");
+    let by_comparison = listed_after(&mut system, Part::Projector, &expected).await?;
+    for queue in 0..QUEUES {
+        let dead = system.messages(&format!("{}.dead", name(queue))).await?;
+        ensure!(dead.is_empty(), "dead-lettered: {dead:?}");
+    }
+    system.end();
+    Ok(Behind {
+        users: count,
+        by_queues,
+        by_comparison,
+    })
+}
+
+fn name(queue: usize) -> String {
+    format!("users.directory.g1.{queue}")
+}
+
+async fn start(system: &mut System, part: Part) -> Result<()> {
+    system.start_part(part).await?;
+    wait::until(&format!("{part:?} is ready"), || async {
+        let (status, body) = system.readiness(part).await?;
+        ensure!((200..300).contains(&status), "{status} {body}");
+        Ok(())
+    })
+    .await
+}
+
+/// The ids of those that were made last, and all users in the order of their ids.
+async fn make(users: &Users, count: usize) -> Result<(Vec<String>, Vec<Value>)> {
+    let prefix = unique("behind");
+    let make = |number| {
+        let name = format!("{prefix}-{number}");
+        async move { users.created(&name).await }
+    };
+    let making = stream::iter(0..count).map(make);
+    let mut all: Vec<Value> = making.buffer_unordered(CONNECTIONS).try_collect().await?;
+    let last = all.iter().rev().take(CONNECTIONS);
+    let last = last.map(|user| id(user).to_owned()).collect();
+    all.sort_by_key(|user| id(user).parse::<u64>().unwrap_or_default());
+    Ok((last, all))
+}
+
+/// Starts the part, and waits until the list is exactly this.
+async fn listed_after(system: &mut System, part: Part, expected: &[Value]) -> Result<Duration> {
+    let users = system.users()?;
+    let began = Instant::now();
+    system.start_part(part).await?;
+    let mut cursor = String::new();
+    for page in expected.chunks(PAGE) {
+        let path = format!("/?limit={PAGE}{cursor}");
+        wait::until("the next page of the list is complete", || async {
+            let answer = Answer::to(users.request(Method::GET, &path)).await?;
+            let listed = answer.expect(200)?.body;
+            ensure!(
+                listed["data"]
+                    .as_array()
+                    .is_some_and(|listed| listed == page),
+                "not yet"
+            );
+            Ok(())
+        })
+        .await?;
+        cursor = page
+            .last()
+            .map(|last| format!("&cursor={}", id(last)))
+            .unwrap_or_default();
+    }
+    let took = began.elapsed();
+    let listed = users.list(PAGE).await?;
+    ensure!(listed == expected, "the list is not exact");
+    Ok(took)
+}
+
+/// The comparison goes up to what the publisher says is published.
+async fn until_published(store: &EventStreams, last: &[String]) -> Result<()> {
+    let mut end = 0;
+    for user in last {
+        let event = store.read_last(&format!("users-{user}")).await?;
+        end = event
+            .context("a user has an event")?
+            .position
+            .commit
+            .max(end);
+    }
+    wait::until("everything is published", || async {
+        let checkpoint = store.read_last("publisher-users").await?;
+        let checkpoint = checkpoint.context("no checkpoint yet")?;
+        let checkpoint: Value = serde_json::from_slice(&checkpoint.data)?;
+        ensure!(checkpoint["commit"].as_u64() >= Some(end), "{checkpoint}");
+        Ok(())
+    })
+    .await
+}
+
+/// The view is gone, and no queue has anything to make it of.
+async fn forget(system: &mut System) -> Result<()> {
+    for part in [Part::Projector, Part::Api] {
+        system.kill(part)?;
+    }
+    for file in ["directory.db", "directory.db-wal", "directory.db-shm"] {
+        let file = system.folder().join("users").join(file);
+        if file.exists() {
+            fs::remove_file(file)?;
+        }
+    }
+    for queue in 0..QUEUES {
+        let contents = format!("{}/contents", name(queue));
+        system
+            .management("DELETE", "queues", &contents, &Value::Null)
+            .await?;
+    }
+    Ok(())
+}
+
+impl fmt::Display for Behind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (queues, comparison) = (self.by_queues, self.by_comparison);
+        write!(
+            f,
+            "{} users behind -> all in the list: by publisher and queues {:.1} s ({:.0}/s), by comparing with the log {:.1} s ({:.0}/s)",
+            self.users,
+            queues.as_secs_f64(),
+            self.rate(queues),
+            comparison.as_secs_f64(),
+            self.rate(comparison)
+        )
+    }
+}
+
+impl Behind {
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52 users")]
+    fn rate(&self, took: Duration) -> f64 {
+        self.users as f64 / took.as_secs_f64()
+    }
+}

@@ -1,0 +1,89 @@
+//! Names on their way into the read model: opened where they come from, sealed for where they go.
+
+use super::directory::{DirectoryEvent, Effect, Entry};
+use crate::domain::{NameField, UserId};
+use crate::integration::mapping::{self, Unmappable};
+use crate::integration::message::{Change, IntegrationEvent, Names};
+use crate::privacy::Personal;
+use crate::privacy::cipher::{DoesNotOpen, KeyId, SubjectKey};
+use crate::privacy::subject_keys::Lookup;
+use crate::query::read_model;
+use crate::stored_event::StoredEvent;
+use event_streams::RecordedEvent;
+use std::collections::{BTreeMap, HashMap};
+
+/// Why a message alone does not show that the publisher made it: only the log tells. Says nothing of its names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Doubt {
+    /// It has no name that opens, so anybody can have written it.
+    #[error("nothing in the message is sealed")]
+    Bare,
+    /// The key store has not got the key: lost, or the message is forged.
+    #[error("there is no key {0}")]
+    NoKey(KeyId),
+    /// Another key, another event, or damaged.
+    #[error(transparent)]
+    DoesNotOpen(#[from] DoesNotOpen),
+}
+
+/// What a message does to its user's row. Names open only in the message of the very event that they were sealed for, so a
+/// message with such names is the publisher's own.
+pub(super) fn of_message(
+    event: &IntegrationEvent,
+    keys: &HashMap<KeyId, Lookup>,
+) -> Result<DirectoryEvent, Doubt> {
+    let names = match &event.change {
+        Change::Created(names) | Change::Patched(names) => names,
+        Change::Deleted | Change::Fenced => return Err(Doubt::Bare),
+    };
+    let key = match names {
+        Names::Sealed { key, fields } if !fields.is_empty() => *key,
+        Names::Sealed { .. } | Names::Erased => return Err(Doubt::Bare),
+    };
+    let key = match keys.get(&key) {
+        Some(Lookup::Found(key)) => key,
+        Some(Lookup::Destroyed) => return Err(Doubt::Bare),
+        Some(Lookup::Missing) | None => return Err(Doubt::NoKey(key)),
+    };
+    let entry = entry(key, &event.open(key)?);
+    let effect = match &event.change {
+        Change::Created(_) => Effect::Begin(entry),
+        Change::Patched(_) | Change::Deleted | Change::Fenced => Effect::Change(entry),
+    };
+    Ok(DirectoryEvent {
+        id: event.id,
+        user: event.user,
+        revision: event.revision,
+        effect,
+    })
+}
+
+/// What an event of the log does to its user's row.
+pub(super) fn of_log(
+    user: UserId,
+    recorded: &RecordedEvent,
+    stored: &StoredEvent,
+    keys: &HashMap<KeyId, Lookup>,
+) -> Result<DirectoryEvent, Unmappable> {
+    let effect = match (stored, mapping::open(stored, keys)?) {
+        (StoredEvent::Created(_), Some((key, names))) => Effect::Begin(entry(key, &names)),
+        (StoredEvent::Patched(_), Some((key, names))) => Effect::Change(entry(key, &names)),
+        (StoredEvent::Created(_) | StoredEvent::Patched(_), None) => Effect::Forget,
+        (StoredEvent::Deleted, _) => Effect::Erase,
+        (StoredEvent::RegistrationAbandoned | StoredEvent::RenameFenced, _) => Effect::Nothing,
+    };
+    Ok(DirectoryEvent {
+        id: recorded.id,
+        user,
+        revision: recorded.revision,
+        effect,
+    })
+}
+
+fn entry(key: &SubjectKey, names: &BTreeMap<NameField, Personal<String>>) -> Entry {
+    let seal = |(&field, name)| (field, key.seal(read_model::place(field), name));
+    Entry {
+        key: key.id(),
+        names: names.iter().map(seal).collect(),
+    }
+}

@@ -1,0 +1,138 @@
+//! The comparison of the view with the log: page by page, each applied in one transaction.
+
+use super::{Refused, Repair, erasure};
+use crate::domain::UserId;
+use crate::integration::mapping::{STREAM_DELETED, Unmappable};
+use crate::privacy::cipher::KeyId;
+use crate::projection::directory::DirectoryEvent;
+use crate::projection::view::Outcome;
+use crate::stored_event::{USER_DELETED, USER_STREAM_PREFIX, user_of_stream};
+use event_streams::{Position, RecordedEvent};
+use std::collections::BTreeSet;
+
+/// How many events of the log are read at once.
+const PAGE: usize = 1_000;
+
+impl Repair {
+    /// Compares the view with the log, after what is known to be complete up to `published`, and applies what is missing.
+    /// `published` must be a position of the log.
+    ///
+    /// # Errors
+    /// When the store, the key store or the database fails; what is complete until then stays so. Also when a key is lost,
+    /// after everybody else was compared; the position of completeness stays before it then.
+    pub async fn complete(&self, published: Position) -> anyhow::Result<()> {
+        let mut after = self.view.complete_up_to().await?;
+        let mut lost = None;
+        while after < Some(published) {
+            let prefixes = [USER_STREAM_PREFIX];
+            let page = self.store.read_all(&prefixes, after, PAGE).await?;
+            let behind = |event: &RecordedEvent| event.position <= published;
+            let count = page.events.partition_point(behind);
+            lost = lost.or(self.bring(&page.events[..count]).await?);
+            let looked_at = page.position.filter(|_| !page.end).unwrap_or(published);
+            let looked_at = looked_at.min(published);
+            if lost.is_none() {
+                self.view.advance(looked_at).await?;
+            }
+            after = Some(looked_at);
+        }
+        lost.map_or(Ok(()), |key| Err(Unmappable::KeyLost(key).into()))
+    }
+
+    /// Forgets a position of completeness that lies beyond the end of the log, so that all is compared again.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(in crate::projection) async fn disbelieve_beyond(
+        &self,
+        end: Option<Position>,
+    ) -> Result<(), sqlx::Error> {
+        let complete = self.view.complete_up_to().await?;
+        if complete > end {
+            let text = "the view's position lies beyond the end of the log; all is compared again";
+            tracing::warn!(?complete, ?end, "{text}");
+            self.view.compare_again().await?;
+        }
+        Ok(())
+    }
+
+    /// Applies what is missing of these events, in one transaction; a user's stream is read only where they do not follow
+    /// on the user's row. An erasure passes every hold, and is applied also to whom it was applied before: that may have
+    /// ended before the view's own log was emptied. Answers a key that is lost.
+    async fn bring(&self, events: &[RecordedEvent]) -> anyhow::Result<Option<KeyId>> {
+        let missing = self.missing(events).await?;
+        if missing.is_empty() {
+            return Ok(None);
+        }
+        let (events, mut behind) = self.readable(&missing).await?;
+        let mut applied = 0;
+        for (event, outcome) in events.iter().zip(self.view.apply(&events).await?) {
+            match outcome {
+                Outcome::Applied => applied += 1,
+                Outcome::Gap | Outcome::Conflict => {
+                    behind.insert(event.user);
+                }
+                Outcome::Duplicate | Outcome::Held => {}
+            }
+        }
+        let streams = behind.len();
+        if applied + streams > 0 {
+            let text = "the log has what the queues have not brought";
+            tracing::warn!(applied, streams, "{text}");
+        }
+        let caught = self.catch_up_all(behind, false).await?;
+        Ok(caught.lost.into_values().next())
+    }
+
+    /// The events that the rows of their users have not.
+    async fn missing<'a>(
+        &self,
+        events: &'a [RecordedEvent],
+    ) -> Result<Vec<(UserId, &'a RecordedEvent)>, sqlx::Error> {
+        let owned = events.iter();
+        let mut owned: Vec<_> = owned
+            .filter_map(|event| Some((owner(event)?, event)))
+            .collect();
+        let users = owned.iter().map(|(user, _)| *user).collect();
+        let standings = self.view.standings(&users).await?;
+        owned.retain(|(user, event)| {
+            let standing = standings.get(user).copied().unwrap_or_default();
+            is_erasure(event) || !standing.has(event.revision, event.id)
+        });
+        Ok(owned)
+    }
+
+    /// Erasures first, then all others in the log's order, and the users of events that cannot be read: their streams say
+    /// what to do.
+    async fn readable(
+        &self,
+        missing: &[(UserId, &RecordedEvent)],
+    ) -> anyhow::Result<(Vec<DirectoryEvent>, BTreeSet<UserId>)> {
+        let (erasures, others): (Vec<_>, Vec<_>) =
+            missing.iter().partition(|(_, event)| is_erasure(event));
+        let erasures = erasures.iter();
+        let mut events: Vec<_> = erasures
+            .map(|(user, event)| erasure(event.id, *user))
+            .collect();
+        let mut unreadable = BTreeSet::new();
+        for ((user, _), revised) in others.iter().zip(self.revise(&others).await?) {
+            match revised {
+                Ok(event) => events.push(event),
+                Err(Refused::KeyLost(_) | Refused::ForEver(..)) => {
+                    unreadable.insert(*user);
+                }
+            }
+        }
+        Ok((events, unreadable))
+    }
+}
+
+fn is_erasure(event: &RecordedEvent) -> bool {
+    [STREAM_DELETED, USER_DELETED].contains(&event.event_type.as_str())
+}
+
+/// Whose event it is. Anybody can write to a stream whose name begins like a user's: it is nobody's.
+fn owner(event: &RecordedEvent) -> Option<UserId> {
+    let user = user_of_stream(&event.stream);
+    user.filter(|user| i64::try_from(user.number()).is_ok())
+}

@@ -1,0 +1,191 @@
+//! The comparison with the log: what it costs, and which positions it believes.
+
+use crate::bus::{Bus, PACE, read_model, repair, until_listed, until_published, view};
+use crate::support::{App, id, spawn_app};
+use event_streams::{Expected, NewEvent, Position};
+use futures::StreamExt as _;
+use serde_json::json;
+use sqlx::SqlitePool;
+use std::time::Duration;
+use users_service::domain::{
+    Claim, FamilyName, GivenName, Profile, ReservationName, UserEvent, UserId, Username,
+};
+use users_service::integration::consumer::topology;
+use users_service::query::read_model::ReadModel;
+use users_service::stored_event::{StoredEvent, user_stream};
+
+const NEVER: Duration = Duration::from_hours(10);
+
+const BEHIND: u64 = 5_000;
+
+/// Users that the log has and the view has not, past the command side.
+async fn users_behind(app: &App, count: u64) {
+    let append = |number: u64| async move {
+        let key = app.keys.fresh().await.unwrap();
+        let event = UserEvent::Created {
+            profile: Profile {
+                username: Username::parse(format!("ada{number}")).unwrap(),
+                given_name: GivenName::parse("Ada").unwrap(),
+                family_name: FamilyName::parse("Lovelace").unwrap(),
+            },
+            claim: Claim {
+                reservation: ReservationName::new("username-00"),
+                revision: 0,
+            },
+        };
+        let user = UserId::new(number);
+        let event = StoredEvent::encode(uuid::Uuid::new_v4(), user, &event, &key);
+        let stream = user_stream(user);
+        let appended = app.store.append(&stream, Expected::NoStream, vec![event]);
+        appended.await.unwrap();
+    };
+    futures::stream::iter(1..=count)
+        .for_each_concurrent(64, append)
+        .await;
+}
+
+/// Counts the transactions that change the view, by what each leaves at its end in SQLite's write-ahead log. A reader that
+/// stays where it is keeps that log from being begun anew.
+struct Transactions {
+    file: std::path::PathBuf,
+    reading: sqlx::Transaction<'static, sqlx::Sqlite>,
+    before: usize,
+}
+
+impl Transactions {
+    async fn begin(app: &App) -> Self {
+        let file = app.folder.path().join("directory.db");
+        let pool = SqlitePool::connect(&format!("sqlite:{}", file.display())).await;
+        let mut reading = pool.unwrap().begin().await.unwrap();
+        sqlx::query("SELECT id FROM users LIMIT 1")
+            .fetch_optional(&mut *reading)
+            .await
+            .unwrap();
+        let file = app.folder.path().join("directory.db-wal");
+        let before = commits(&file);
+        Self {
+            file,
+            reading,
+            before,
+        }
+    }
+
+    async fn end(self) -> usize {
+        let commits = commits(&self.file) - self.before;
+        self.reading.rollback().await.unwrap();
+        commits
+    }
+}
+
+/// Frames that end a transaction, by SQLite's file format: 32 bytes of header, then frames of 24 bytes of header and a
+/// page; the second number of a frame's header is not zero if it ends a transaction.
+fn commits(write_ahead_log: &std::path::Path) -> usize {
+    let log = std::fs::read(write_ahead_log).unwrap();
+    let number = |at: usize| u32::from_be_bytes(log[at..at + 4].try_into().unwrap());
+    let page = number(8) as usize;
+    let frames = (32..log.len()).step_by(24 + page);
+    frames.filter(|frame| number(frame + 4) > 0).count()
+}
+
+async fn end_of_log(app: &App) -> Position {
+    app.store.log_end().await.unwrap().unwrap()
+}
+
+async fn count_listed(app: &App, read_model: &ReadModel) -> usize {
+    let page = read_model.page(&app.keys, None, 10_000).await.unwrap();
+    page.users.len()
+}
+
+#[tokio::test]
+async fn five_thousand_users_behind_cost_no_read_of_a_stream_and_few_transactions() {
+    let app = spawn_app().await;
+    let (read_model, view) = (read_model(&app).await, view(&app).await);
+    users_behind(&app, BEHIND).await;
+    let end = end_of_log(&app).await;
+    let (calls, transactions) = (app.store_calls().await, Transactions::begin(&app).await);
+    repair(&app, &view).complete(end).await.unwrap();
+    let calls = app.store_calls().await - calls;
+    let transactions = transactions.end().await;
+    assert_eq!(count_listed(&app, &read_model).await, 5_000);
+    assert!(calls <= 20, "{calls} calls");
+    assert!(transactions <= 40, "{transactions} transactions");
+}
+
+/// Every tenth of 1,000 users has a row that does not agree with the log.
+#[tokio::test]
+async fn a_stream_is_read_only_where_a_page_does_not_follow_and_in_sets() {
+    let app = spawn_app().await;
+    let (read_model, view) = (read_model(&app).await, view(&app).await);
+    users_behind(&app, 1_000).await;
+    let file = app.folder.path().join("directory.db");
+    let database = SqlitePool::connect(&format!("sqlite:{}", file.display())).await;
+    for user in (10..=1_000).step_by(10) {
+        sqlx::query("INSERT INTO users (id, revision) VALUES (?, 0)")
+            .bind(user)
+            .execute(database.as_ref().unwrap())
+            .await
+            .unwrap();
+    }
+    let end = end_of_log(&app).await;
+    let (calls, transactions) = (app.store_calls().await, Transactions::begin(&app).await);
+    repair(&app, &view).complete(end).await.unwrap();
+    let calls = app.store_calls().await - calls;
+    let transactions = transactions.end().await;
+    assert_eq!(count_listed(&app, &read_model).await, 1_000);
+    assert!((100..=120).contains(&calls), "{calls} calls");
+    assert!(transactions <= 20, "{transactions} transactions");
+}
+
+/// An earlier version stored what a filtered subscription says at the end of the log of a fresh server.
+#[tokio::test]
+async fn a_position_beyond_the_end_of_the_log_is_compared_again_from_the_beginning() {
+    for beyond in [u64::MAX, 1 << 40] {
+        let (app, bus) = tokio::join!(spawn_app(), Bus::new());
+        let (read_model, view) = (read_model(&app).await, view(&app).await);
+        bus.broker.declare(&topology()).await.unwrap();
+        let _other_team = bus.probe().await;
+        let binding = "e/users/e/users.directory.g1/%23";
+        bus.manage("DELETE", "bindings", binding, &serde_json::Value::Null)
+            .await;
+        let ada = app.created("ada").await;
+        let _publisher = bus.publisher(&app, PACE);
+        until_published(&app).await;
+        let commit = beyond;
+        let prepare = beyond;
+        view.advance(Position { commit, prepare }).await.unwrap();
+        let _projector = bus.projector(&app, &view, NEVER);
+        until_listed(&app, &read_model, &[(id(&ada), "ada")]).await;
+    }
+}
+
+/// As an earlier version stored it.
+#[tokio::test]
+async fn a_publishers_checkpoint_beyond_the_end_of_the_log_is_not_believed() {
+    let (app, bus) = tokio::join!(spawn_app(), Bus::new());
+    let (read_model, view) = (read_model(&app).await, view(&app).await);
+    let checkpoint = NewEvent {
+        id: uuid::Uuid::new_v4(),
+        event_type: "PublisherCheckpoint.v1".into(),
+        data: json!({"commit": u64::MAX, "prepare": u64::MAX})
+            .to_string()
+            .into(),
+        metadata: bytes::Bytes::new(),
+    };
+    let stream = "publisher-users";
+    let appended = app
+        .store
+        .append(stream, Expected::NoStream, vec![checkpoint]);
+    appended.await.unwrap();
+    let ada = app.created("ada").await;
+    let _publisher = bus.publisher(&app, PACE);
+    let projector = bus.projector(&app, &view, Duration::from_millis(50));
+    until_listed(&app, &read_model, &[(id(&ada), "ada")]).await;
+    projector.ready().await;
+    let end = end_of_log(&app).await;
+    assert!(view.complete_up_to().await.unwrap() <= Some(end));
+    let eda = app.created("eda").await;
+    let both = [(id(&ada), "ada"), (id(&eda), "eda")];
+    until_listed(&app, &read_model, &both).await;
+    let end = end_of_log(&app).await;
+    assert!(view.complete_up_to().await.unwrap() <= Some(end));
+}

@@ -1,0 +1,358 @@
+//! What a stranger on the bus can do to the read model: put messages into the dead queue.
+
+use crate::bus::{
+    Bus, PACE, forged, listed, read_model, repair, until_listed, until_published, view,
+};
+use crate::support::{App, id, spawn_app, until};
+use messaging::Message;
+use serde_json::{Value, json};
+use sqlx::SqlitePool;
+use std::time::Duration;
+use users_service::integration::consumer::{queue, topology};
+use users_service::integration::mapping::to_message;
+use users_service::projection::directory::ERASED;
+
+/// So long that no test sees a second look at the log.
+const NEVER: Duration = Duration::from_hours(10);
+
+/// A message as the publisher would make one, but for what the stranger likes.
+fn message(event_type: &str, user: &Value, sequence: u64, body: &Value) -> Message {
+    let sequence = sequence.to_string();
+    let headers = [
+        ("cloudEvents:type", event_type),
+        ("cloudEvents:subject", id(user)),
+        ("cloudEvents:sequence", sequence.as_str()),
+        ("cloudEvents:partitionkey", id(user)),
+    ];
+    forged("users", event_type, &headers, body.to_string().as_bytes())
+}
+
+fn bare(event_type: &str, user: &Value, sequence: u64) -> Message {
+    message(event_type, user, sequence, &json!({"id": id(user)}))
+}
+
+fn replace(message: &mut Message, header: &str, value: &str) {
+    let found = message.headers.iter_mut().find(|(name, _)| name == header);
+    value.clone_into(&mut found.unwrap().1);
+}
+
+/// The message of an event that the log has.
+async fn genuine(app: &App, user: &Value, revision: usize) -> Message {
+    let events = app.events(&format!("users-{}", id(user))).await;
+    let message = to_message(&events[revision], &app.keys).await;
+    message.unwrap().encode()
+}
+
+async fn until_dead(bus: &Bus, count: usize) -> Vec<String> {
+    let dead = until(&format!("{count} messages are dead"), async || {
+        Some(bus.dead().await).filter(|dead| dead.len() >= count)
+    })
+    .await;
+    assert_eq!(dead.len(), count, "{dead:?}");
+    dead
+}
+
+/// What a stranger makes up about a living user of whom the log has one event. `erased` was deleted.
+async fn made_up(app: &App, ada: &Value, eda: &Value) -> Vec<Message> {
+    let key = |message: &Message| {
+        let body: Value = serde_json::from_slice(&message.body).unwrap();
+        body["key"].as_str().unwrap().to_owned()
+    };
+    let created = genuine(app, ada, 0).await;
+    let of_eda = app.events(&format!("users-{}", id(eda))).await;
+    let of_eda: Value = serde_json::from_slice(&of_eda[0].data).unwrap();
+    let destroyed = of_eda["key"].as_str().unwrap();
+    let sealed = json!({"username": "AAAA"});
+    let patched = "user.patched.v1";
+    let with_a_destroyed_key = json!({"id": id(ada), "key": destroyed, "sealed": sealed});
+    let with_no_name = json!({"id": id(ada), "key": key(&created)});
+    let mut with_the_id_of_another_event = bare("user.deleted.v1", ada, 1);
+    with_the_id_of_another_event.id.clone_from(&created.id);
+    let mut created_again = created.clone();
+    created_again.id = uuid::Uuid::new_v4().to_string();
+    replace(&mut created_again, "cloudEvents:sequence", "1");
+    let mut about_another = bare("user.fenced.v1", ada, 1);
+    replace(&mut about_another, "cloudEvents:subject", id(eda));
+    vec![
+        bare("user.deleted.v1", ada, 1),
+        bare("user.deleted.v1", ada, 0),
+        with_the_id_of_another_event,
+        bare("user.fenced.v1", ada, 1),
+        bare("user.fenced.v1", ada, 0),
+        bare("user.fenced.v1", ada, 9),
+        bare("user.fenced.v1", ada, ERASED),
+        bare("user.fenced.v1", &json!({"id": "12345"}), 0),
+        bare("user.deleted.v1", &json!({"id": "12345"}), 0),
+        message(patched, ada, 1, &json!({"id": id(ada), "erased": true})),
+        message(patched, ada, 1, &with_a_destroyed_key),
+        message(patched, ada, 1, &with_no_name),
+        created_again,
+        about_another,
+    ]
+}
+
+#[tokio::test]
+async fn what_a_stranger_makes_up_goes_to_the_dead_queue_and_changes_nothing() {
+    let (app, bus) = tokio::join!(spawn_app(), Bus::new());
+    let (read_model, view) = (read_model(&app).await, view(&app).await);
+    let _publisher = bus.publisher(&app, PACE);
+    let projector = bus.projector(&app, &view, NEVER);
+    projector.ready().await;
+    let (ada, eda) = (app.created("ada").await, app.created("eda").await);
+    app.delete(&eda).await;
+    until_listed(&app, &read_model, &[(id(&ada), "ada")]).await;
+    let stranger = bus.sender();
+    let forgeries = made_up(&app, &ada, &eda).await;
+    for (count, forgery) in forgeries.into_iter().enumerate() {
+        let what = format!("{:?} {:?}", forgery.headers, forgery.id);
+        stranger.publish(forgery).await.unwrap();
+        until_dead(&bus, count + 1).await;
+        let listed = listed(&app, &read_model).await;
+        assert_eq!(listed, [(id(&ada).to_owned(), "ada".to_owned())], "{what}");
+        let standing = view.standing(id(&ada).parse().unwrap()).await.unwrap();
+        assert_eq!((standing.revision, standing.held), (Some(0), false));
+    }
+    app.patch(&ada, &json!({"username": "augusta"})).await;
+    until_listed(&app, &read_model, &[(id(&ada), "augusta")]).await;
+    app.delete(&ada).await;
+    until_listed(&app, &read_model, &[]).await;
+    projector.ready().await;
+}
+
+#[tokio::test]
+async fn a_message_that_was_changed_on_its_way_does_what_the_log_says() {
+    let (app, bus) = tokio::join!(spawn_app(), Bus::new());
+    let (read_model, view) = (read_model(&app).await, view(&app).await);
+    bus.broker.declare(&topology()).await.unwrap();
+    let _projector = bus.projector(&app, &view, NEVER);
+    let ada = app.created("ada").await;
+    let both = json!({"username": "augusta", "given_name": "Augusta"});
+    app.patch(&ada, &both).await;
+    let stranger = bus.sender();
+    let mut without_a_name = genuine(&app, &ada, 1).await;
+    let mut body: Value = serde_json::from_slice(&without_a_name.body).unwrap();
+    body["sealed"].as_object_mut().unwrap().remove("username");
+    without_a_name.body = body.to_string().into_bytes();
+    stranger
+        .publish(genuine(&app, &ada, 0).await)
+        .await
+        .unwrap();
+    stranger.publish(without_a_name).await.unwrap();
+    until_listed(&app, &read_model, &[(id(&ada), "augusta")]).await;
+    app.patch(&ada, &json!({"username": "lovelace"})).await;
+    let mut retyped = genuine(&app, &ada, 2).await;
+    replace(&mut retyped, "cloudEvents:type", "user.deleted.v1");
+    retyped.body = json!({"id": id(&ada)}).to_string().into_bytes();
+    stranger.publish(retyped).await.unwrap();
+    until_listed(&app, &read_model, &[(id(&ada), "lovelace")]).await;
+    assert_eq!(bus.dead().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_old_message_under_a_later_revision_brings_no_old_name_back() {
+    let (app, bus) = tokio::join!(spawn_app(), Bus::new());
+    let (read_model, view) = (read_model(&app).await, view(&app).await);
+    bus.broker.declare(&topology()).await.unwrap();
+    let _projector = bus.projector(&app, &view, NEVER);
+    let ada = app.created("ada").await;
+    app.patch(&ada, &json!({"username": "augusta"})).await;
+    app.patch(&ada, &json!({"username": "lovelace"})).await;
+    bus.publish(&app, &ada, &[0, 1, 2]).await;
+    until_listed(&app, &read_model, &[(id(&ada), "lovelace")]).await;
+    let mut old = genuine(&app, &ada, 1).await;
+    replace(&mut old, "cloudEvents:sequence", "3");
+    let same_id = old.clone();
+    old.id = uuid::Uuid::new_v4().to_string();
+    for (count, message) in [old, same_id].into_iter().enumerate() {
+        bus.sender().publish(message).await.unwrap();
+        until_dead(&bus, count + 1).await;
+        until_listed(&app, &read_model, &[(id(&ada), "lovelace")]).await;
+    }
+    app.patch(&ada, &json!({"username": "byron"})).await;
+    bus.publish(&app, &ada, &[3]).await;
+    until_listed(&app, &read_model, &[(id(&ada), "byron")]).await;
+}
+
+/// A view as the version before left it, which believed every message: ada is erased, eda has a fence in place of a
+/// patch. Both are alive in the log.
+async fn damaged(app: &App) -> [Value; 2] {
+    let (ada, eda) = (app.created("ada").await, app.created("eda").await);
+    app.patch(&eda, &json!({"username": "edith"})).await;
+    let earlier = tempfile::TempDir::new().unwrap();
+    let migration = "0001_directory.sql";
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/directory");
+    std::fs::copy(
+        format!("{folder}/{migration}"),
+        earlier.path().join(migration),
+    )
+    .unwrap();
+    let file = app.folder.path().join("directory.db");
+    let file = format!("sqlite:{}?mode=rwc", file.display());
+    let database = SqlitePool::connect(&file).await.unwrap();
+    let migrator = sqlx::migrate::Migrator::new(earlier.path()).await.unwrap();
+    migrator.run(&database).await.unwrap();
+    let end = app.log().await.last().unwrap().position;
+    for statement in [
+        format!(
+            "INSERT INTO users (id, revision) VALUES ({}, {ERASED})",
+            id(&ada)
+        ),
+        format!("INSERT INTO users (id, revision) VALUES ({}, 1)", id(&eda)),
+        format!(
+            "INSERT INTO completeness VALUES (1, {}, {})",
+            end.commit, end.prepare
+        ),
+    ] {
+        sqlx::query(sqlx::AssertSqlSafe(statement))
+            .execute(&database)
+            .await
+            .unwrap();
+    }
+    database.close().await;
+    [ada, eda]
+}
+
+#[tokio::test]
+async fn a_view_that_forged_messages_damaged_is_mended_by_the_comparison() {
+    let (app, bus) = tokio::join!(spawn_app(), Bus::new());
+    let [ada, eda] = damaged(&app).await;
+    let (read_model, view) = (read_model(&app).await, view(&app).await);
+    bus.broker.declare(&topology()).await.unwrap();
+    let _publisher = bus.publisher(&app, PACE);
+    until_published(&app).await;
+    let _projector = bus.projector(&app, &view, NEVER);
+    until_listed(&app, &read_model, &[(id(&ada), "ada"), (id(&eda), "edith")]).await;
+}
+
+#[tokio::test]
+async fn a_view_that_forged_messages_damaged_is_mended_by_a_replay() {
+    let app = spawn_app().await;
+    let [ada, eda] = damaged(&app).await;
+    let (read_model, view) = (read_model(&app).await, view(&app).await);
+    let repair = repair(&app, &view);
+    for user in [&ada, &eda] {
+        repair
+            .catch_up(id(user).parse().unwrap(), true)
+            .await
+            .unwrap();
+    }
+    until_listed(&app, &read_model, &[(id(&ada), "ada"), (id(&eda), "edith")]).await;
+}
+
+/// The view cannot be written while the batch is worked off for the first time.
+#[tokio::test]
+async fn garbage_in_a_batch_that_is_tried_again_goes_to_the_dead_queue_once() {
+    let (app, bus) = tokio::join!(spawn_app(), Bus::new());
+    let (read_model, view) = (read_model(&app).await, view(&app).await);
+    bus.broker.declare(&topology()).await.unwrap();
+    let ada = app.created("ada").await;
+    let headers = [("cloudEvents:partitionkey", id(&ada))];
+    let garbage = forged("users", "garbage", &headers, b"garbage");
+    bus.sender().publish(garbage).await.unwrap();
+    bus.sender()
+        .publish(bare("user.fenced.v1", &ada, 7))
+        .await
+        .unwrap();
+    bus.publish(&app, &ada, &[0]).await;
+    let file = app.folder.path().join("directory.db");
+    let file = format!("sqlite:{}", file.display());
+    let other = SqlitePool::connect(&file).await.unwrap();
+    let writing = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let projector = bus.projector(&app, &view, NEVER);
+    projector.trouble("locked").await;
+    writing.rollback().await.unwrap();
+    until_listed(&app, &read_model, &[(id(&ada), "ada")]).await;
+    projector.ready().await;
+    let dead = until("the last of the batch is dead", async || {
+        let dead = bus.dead().await;
+        let last = dead.iter().any(|reason| reason.contains("no such event"));
+        last.then_some(dead)
+    })
+    .await;
+    assert_eq!(dead.len(), 2, "{dead:?}");
+}
+
+/// A message that a process did not survive three times holds its user, but only if the log has its event.
+#[tokio::test]
+async fn a_stranger_cannot_have_a_user_held() {
+    let (app, bus) = tokio::join!(spawn_app(), Bus::new());
+    let view = view(&app).await;
+    bus.broker.declare(&topology()).await.unwrap();
+    let ada = app.created("ada").await;
+    let user = id(&ada).parse().unwrap();
+    bus.sender()
+        .publish(bare("user.fenced.v1", &ada, 5))
+        .await
+        .unwrap();
+    crate::projecting::take_and_die(&bus).await;
+    for _ in 0..3 {
+        view.count_attempt((user, 5)).await.unwrap();
+    }
+    let _projector = bus.projector(&app, &view, NEVER);
+    until_dead(&bus, 1).await;
+    assert!(!view.standing(user).await.unwrap().held);
+}
+
+/// Whoever writes to the store may use any name for a stream.
+#[tokio::test]
+async fn a_stream_that_is_no_users_stops_no_comparison() {
+    let app = spawn_app().await;
+    let (read_model, view) = (read_model(&app).await, view(&app).await);
+    for stream in [
+        "users-abc",
+        "users-007",
+        "users-18446744073709551615",
+        "users-",
+    ] {
+        let event = event_streams::NewEvent {
+            id: uuid::Uuid::new_v4(),
+            event_type: "Anything".into(),
+            data: "{}".into(),
+            metadata: bytes::Bytes::new(),
+        };
+        let appended = app
+            .store
+            .append(stream, event_streams::Expected::NoStream, vec![event]);
+        appended.await.unwrap();
+    }
+    let ada = app.created("ada").await;
+    let end = app.log().await.last().unwrap().position;
+    repair(&app, &view).complete(end).await.unwrap();
+    until_listed(&app, &read_model, &[(id(&ada), "ada")]).await;
+    let nobody = (1 << 63) - 1;
+    let standing = view
+        .standing(users_service::domain::UserId::new(nobody))
+        .await;
+    assert_eq!(standing.unwrap().revision, None);
+}
+
+#[tokio::test]
+async fn a_message_of_a_lost_key_holds_up_nobody_else() {
+    let (app, bus) = tokio::join!(spawn_app(), Bus::new());
+    let (read_model, view) = (read_model(&app).await, view(&app).await);
+    bus.broker.declare(&topology()).await.unwrap();
+    let (ada, eda) = (app.created("ada").await, app.created("eda").await);
+    let straight = |mut message: Message| {
+        message.exchange = String::new();
+        message.routing_key = queue(0);
+        message
+    };
+    let messages = [genuine(&app, &ada, 0).await, genuine(&app, &eda, 0).await];
+    let key: Value = serde_json::from_slice(&messages[0].body).unwrap();
+    let keys = app.folder.path().join("keys.db");
+    let keys = SqlitePool::connect(&format!("sqlite:{}", keys.display())).await;
+    let keys = keys.unwrap();
+    let delete = "DELETE FROM keys WHERE hex(id) = upper(?)";
+    let deleted = sqlx::query(delete).bind(key["key"].as_str());
+    assert_eq!(deleted.execute(&keys).await.unwrap().rows_affected(), 1);
+    let [lost, other] = messages.map(straight);
+    let _projector = bus.projector(&app, &view, NEVER);
+    bus.sender().publish(lost).await.unwrap();
+    until("readiness says that a key is lost", async || {
+        app.keys.check().await.is_err().then_some(())
+    })
+    .await;
+    bus.sender().publish(other).await.unwrap();
+    until_listed(&app, &read_model, &[(id(&eda), "eda")]).await;
+    assert_eq!(bus.dead().await, Vec::<String>::new());
+}
