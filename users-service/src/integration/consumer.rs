@@ -3,13 +3,17 @@
 
 use super::message::{EXCHANGE, PARTITION_KEY};
 use messaging::{
-    Binding, Delivery, Destination, Exchange, ExchangeKind, Message, PublishError, Publisher,
-    Queue, QueueKind, Topology,
+    Binding, Broker, Delivery, Destination, Exchange, ExchangeKind, Message, PublishError,
+    Publisher, Queue, QueueKind, Topology,
 };
+use std::time::Duration;
 use uuid::Uuid;
 
 /// How many queues share the users. Fixed for a generation: another number would change the order of events per user.
 pub const PARTITIONS: usize = 4;
+
+/// How long a part of the topology that was deleted may be missing.
+const DECLARE_EVERY: Duration = Duration::from_secs(2);
 
 const GENERATION: &str = "users.directory.g1";
 /// The header that says why a message is in the dead queue.
@@ -71,6 +75,22 @@ pub fn topology() -> Topology {
         routing_key: "#".to_owned(),
     });
     topology
+}
+
+/// Declares all of it again and again, for ever, because an operator may delete any part at any time, and calls `lost` when
+/// something was missing: messages may be lost with it.
+pub async fn keep_declared(broker: &Broker, lost: impl Fn()) {
+    loop {
+        tokio::time::sleep(DECLARE_EVERY).await;
+        match broker.declare(&topology()).await {
+            Ok(anew) if anew.is_empty() => {}
+            Ok(anew) => {
+                tracing::warn!(?anew, "declared again what was deleted");
+                lost();
+            }
+            Err(error) => tracing::debug!(%error, "the topology cannot be declared"),
+        }
+    }
 }
 
 /// Puts a message into the dead queue of its queue and returns when it is safe there.

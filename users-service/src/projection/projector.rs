@@ -8,7 +8,7 @@ use super::late::LateDeliveries;
 use super::repair::Repair;
 use super::troubles::{COMPLETENESS, Troubles};
 use super::view::{Outcome, View};
-use crate::integration::consumer::{PARTITIONS, bury, queue, topology};
+use crate::integration::consumer::{PARTITIONS, bury, keep_declared, queue, topology};
 use crate::integration::message::IntegrationEvent;
 use crate::integration::publisher::published_up_to;
 use event_streams::Position;
@@ -69,7 +69,9 @@ impl Projector {
         };
         let partitions = join_all((0..PARTITIONS).map(|partition| run.consume(queue(partition))));
         let complete = run.stay_complete(self.check_every);
-        tokio::join!(partitions, complete);
+        let declared = keep_declared(&self.broker, || run.check.notify_one());
+        let declared = shutdown.run_until_cancelled(declared);
+        tokio::join!(partitions, complete, declared);
         Ok(())
     }
 }
