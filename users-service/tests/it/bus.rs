@@ -113,7 +113,10 @@ impl Role {
 
 impl Bus {
     pub(crate) async fn new() -> Self {
-        let node = PrivateBroker::shared().await;
+        Self::of(PrivateBroker::shared().await).await
+    }
+
+    pub(crate) async fn of(node: &'static PrivateBroker) -> Self {
         let url = node.vhost().await;
         let vhost = url.rsplit('/').next().unwrap().to_owned();
         let broker = Broker::connect(&url, "test").unwrap();

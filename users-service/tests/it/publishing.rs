@@ -2,6 +2,7 @@ use crate::bus::{Bus, PACE, published, receive, until_published};
 use crate::support::{App, id, spawn_app, until};
 use event_streams::Direction;
 use messaging::{Consumer, Delivery};
+use private_broker::PrivateBroker;
 use serde_json::{Value, json};
 use std::time::Duration;
 use users_service::integration::publisher::Pace;
@@ -255,17 +256,46 @@ async fn a_user_is_published_in_order_also_after_a_failure() {
     for user in &users {
         app.patch(user, &json!({"given_name": "Augusta"})).await;
     }
+    until_all_are_kept(&mut probe, &users, &[0, 1]).await;
+}
+
+/// Receives until the last of these revisions was kept of every user, and sees that all of them were.
+async fn until_all_are_kept(probe: &mut Consumer, users: &[Value], revisions: &[u64]) {
     let mut received = Vec::new();
-    let last = |received: &[String]| {
+    let done = |received: &[String]| {
         let kept = kept(received);
-        kept.values()
-            .filter(|taken| taken.last() == Some(&1))
-            .count()
+        let done = |taken: &&Vec<u64>| taken.last() == revisions.last();
+        kept.values().filter(done).count()
     };
-    while last(&received) < users.len() {
-        received.extend(sequences(&mut probe, 1).await);
+    while done(&received) < users.len() {
+        received.extend(sequences(probe, 1).await);
     }
-    for user in &users {
-        assert_eq!(kept(&received)[id(user)], [0, 1], "{received:?}");
+    for user in users {
+        assert_eq!(kept(&received)[id(user)], revisions, "{received:?}");
     }
+}
+
+/// It is killed while messages are on their way, and comes back while more are written.
+#[tokio::test]
+async fn a_user_is_published_in_order_also_when_the_broker_is_killed() {
+    let node: &'static PrivateBroker = Box::leak(Box::new(PrivateBroker::start().await.unwrap()));
+    let (app, bus) = tokio::join!(spawn_app(), Bus::of(node));
+    let mut probe = bus.probe().await;
+    let publisher = bus.publisher(&app, PACE);
+    let mut users = Vec::new();
+    for number in 0..30 {
+        users.push(app.created(&format!("ada{number}")).await);
+    }
+    let patch_all = async |name: &str| {
+        for user in &users {
+            app.patch(user, &json!({"given_name": name})).await;
+        }
+    };
+    let killing = async { node.kill().await.unwrap() };
+    tokio::join!(killing, patch_all("Augusta"));
+    publisher.trouble("not available").await;
+    let restarting = async { node.restart().await.unwrap() };
+    tokio::join!(restarting, patch_all("Ada"));
+    until_all_are_kept(&mut probe, &users, &[0, 1, 2]).await;
+    publisher.ready().await;
 }

@@ -25,7 +25,7 @@ async fn running() -> Running {
     let view = view(&app).await;
     let projector = bus.projector(&app, &view, CHECK_EVERY);
     projector.ready().await;
-    let _probe = bus.probe().await;
+    let probe = bus.probe().await;
     let publisher = bus.publisher(&app, PACE);
     publisher.ready().await;
     Running {
@@ -34,7 +34,7 @@ async fn running() -> Running {
         bus,
         publisher,
         projector,
-        _probe,
+        _probe: probe,
     }
 }
 

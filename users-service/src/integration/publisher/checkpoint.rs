@@ -2,9 +2,7 @@
 
 use super::parking::ParkedStream;
 use bytes::Bytes;
-use event_streams::{
-    AppendError, EventStreams, Expected, NewEvent, Position, ReadError, Unavailable,
-};
+use event_streams::{AppendError, EventStreams, Expected, NewEvent, Position, ReadError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use uuid::Uuid;

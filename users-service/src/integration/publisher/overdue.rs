@@ -50,29 +50,24 @@ impl Overdue {
 mod tests {
     use super::*;
 
-    fn at(commit: u64) -> Option<Position> {
-        let prepare = commit;
-        Some(Position { commit, prepare })
-    }
-
     #[test]
     fn an_event_that_did_not_come_between_two_looks_is_overdue_until_it_comes() {
+        let at = |commit| {
+            let prepare = commit;
+            Some(Position { commit, prepare })
+        };
         let mut overdue = Overdue::default();
-        overdue.note(at(10), at(20));
+        overdue.note(None, at(0));
         assert_eq!(overdue.told(), None, "it may be on its way");
+        overdue.note(None, at(0));
+        assert!(overdue.told().is_some());
+        overdue.note(at(10), at(20));
+        assert_eq!(overdue.told(), None);
         overdue.note(at(10), at(20));
         assert!(overdue.told().is_some());
         overdue.note(at(20), at(30));
         assert_eq!(overdue.told(), None);
         overdue.note(at(30), None);
         assert_eq!(overdue.told(), None, "30 came");
-    }
-
-    #[test]
-    fn where_nothing_was_published_yet_the_first_event_is_expected() {
-        let mut overdue = Overdue::default();
-        overdue.note(None, at(0));
-        overdue.note(None, at(0));
-        assert!(overdue.told().is_some());
     }
 }

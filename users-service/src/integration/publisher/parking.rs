@@ -281,3 +281,6 @@ fn reason(event_type: &str, why: &str) -> String {
     let shown = |text: &str| text.chars().take(SHOWN).collect::<String>();
     format!("({}): {}", shown(event_type), shown(why))
 }
+
+#[cfg(test)]
+mod tests;
