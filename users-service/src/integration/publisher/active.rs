@@ -10,10 +10,9 @@ use crate::integration::mapping::{self, STREAM_DELETED, Unmappable};
 use crate::privacy::subject_keys::{KeysError, SubjectKeys};
 use crate::stored_event::USER_DELETED;
 use event_streams::{Delivery, Position, RecordedEvent, Subscription};
-use futures::future::BoxFuture;
-use futures::stream::{FuturesUnordered, StreamExt as _};
 use std::collections::VecDeque;
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -48,7 +47,9 @@ pub(super) struct Active<'a> {
     attempts: usize,
     pause: Duration,
     next_round: Instant,
-    beside: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// Tasks of their own: were they polled by the loop alone, the loop could wait for a connection to the keys that one of
+    /// them was given and cannot use.
+    beside: JoinSet<Done>,
     /// The last position that the log brought.
     taken: Option<Position>,
     overdue: Overdue,
@@ -72,7 +73,7 @@ impl<'a> Active<'a> {
             attempts: 0,
             pause: role.pace.retry / SHORTEST,
             next_round: Instant::now(),
-            beside: FuturesUnordered::new(),
+            beside: JoinSet::new(),
             taken,
             overdue: Overdue::default(),
             looking: false,
@@ -104,7 +105,7 @@ impl<'a> Active<'a> {
                 () = shutdown.cancelled() => return Ok(Ended::Shutdown),
                 delivery = self.log.next(), if self.window.has_room() => self.take(delivery).await?,
                 settled = self.window.next() => self.settle(settled).await?,
-                Some(done) = self.beside.next() => self.finish(done).await?,
+                Some(done) = self.beside.join_next() => self.finish(done?).await?,
                 () = sleep_until(self.next_round) => self.begin_round(),
                 _ = look.tick() => self.look(),
                 _ = save.tick() => {
@@ -232,7 +233,7 @@ impl<'a> Active<'a> {
         let (store, keys) = (self.role.store.clone(), self.role.keys.clone());
         let publisher = self.window.publisher().clone();
         let attempt = async move { Done::Attempt(rest.send(store, keys, publisher).await) };
-        self.beside.push(Box::pin(attempt));
+        self.beside.spawn(attempt);
     }
 
     fn look(&mut self) {
@@ -242,8 +243,7 @@ impl<'a> Active<'a> {
         } else if !self.looking {
             self.looking = true;
             let look = overdue::look(self.role.store.clone(), self.taken);
-            self.beside
-                .push(Box::pin(async move { Done::Look(look.await) }));
+            self.beside.spawn(async move { Done::Look(look.await) });
         }
     }
 
