@@ -4,7 +4,7 @@ use crate::domain::UserId;
 use crate::privacy::cipher::MasterKey;
 use crate::privacy::pseudonym::UsernameSecret;
 use anyhow::Context as _;
-use clap::{Args, Parser};
+use clap::{Args, Parser, Subcommand};
 use std::fs::DirBuilder;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -37,6 +37,44 @@ pub enum Arguments {
         /// The settings.
         #[command(flatten)]
         config: Config,
+    },
+    /// Looks after streams that stand still, because an event of theirs cannot be published.
+    Parked {
+        /// What to do.
+        #[command(subcommand)]
+        command: ParkedCommand,
+    },
+}
+
+/// What to do about parked streams.
+#[derive(Debug, Subcommand)]
+pub enum ParkedCommand {
+    /// Prints each parked stream, the first revision that is not published, and that event's type.
+    List {
+        /// Where the store is.
+        #[command(flatten)]
+        servers: ServersConfig,
+    },
+    /// Has all of them tried again now.
+    Retry {
+        /// Where the store is.
+        #[command(flatten)]
+        servers: ServersConfig,
+    },
+    /// Skips the event that a parked stream waits with, and has the rest published. Who did it, and why, is written
+    /// down in the stream `operations`.
+    Skip {
+        /// The stream's name.
+        stream: String,
+        /// Why; no personal data.
+        #[arg(long)]
+        reason: String,
+        /// Who decides (`USER`).
+        #[arg(long, env = "USER")]
+        by: String,
+        /// Where the store is.
+        #[command(flatten)]
+        servers: ServersConfig,
     },
 }
 

@@ -10,6 +10,7 @@ async fn main() -> anyhow::Result<()> {
     telemetry::init(env!("CARGO_PKG_NAME"))?;
     let (role, config) = match arguments {
         Arguments::Replay { user, config } => return startup::replay(&config, user).await,
+        Arguments::Parked { command } => return startup::parked(&command).await,
         Arguments::Serve(config) => (Role::Serve, config),
         Arguments::CommandApi(config) => (Role::CommandApi, config),
         Arguments::QueryApi(config) => (Role::QueryApi, config),

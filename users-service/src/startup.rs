@@ -3,6 +3,7 @@
 //! Invariants: the process listens before its servers are there, and says at `/_readyz` which is missing; a role that
 //! fails is run again, with growing waits, and readiness says why until it works.
 
+mod parked;
 mod parts;
 mod supervisor;
 
@@ -12,6 +13,7 @@ use crate::config::Config;
 use crate::domain::UserId;
 use crate::query::api::{self as queries, Directory};
 use actix_web::web::{Data, ServiceConfig, resource};
+pub use parked::parked;
 use parts::{Parts, check};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -155,6 +157,7 @@ async fn supervise(
 ) -> anyhow::Result<()> {
     if role.publishes() {
         let publisher = Arc::new(parts.publisher());
+        supervisor.report("parked streams", publisher.parked());
         supervisor.run("publisher", move |state, shutdown| {
             let publisher = Arc::clone(&publisher);
             async move { publisher.run(&state, &shutdown).await }

@@ -69,20 +69,27 @@ impl Broker {
         within(channel.close(200, "checked".into())).await
     }
 
-    /// Declares exchanges, queues and bindings, and returns the names of the queues that did not exist before.
+    /// Declares exchanges, queues and bindings, and returns the names of the exchanges and queues that did not exist
+    /// before. (Whether a binding existed cannot be asked.)
     ///
     /// # Errors
     /// [`Unavailable`], also when something exists under one of the names with other properties.
     pub async fn declare(&self, topology: &Topology) -> Result<Vec<String>, Unavailable> {
         let mut anew = Vec::new();
-        for queue in &topology.queues {
-            // A failed look closes its channel, so each queue is looked for on one of its own.
-            let channel = self.consuming_channel().await?;
-            if !within(topology::exists(&channel, queue)).await? {
-                anew.push(queue.name.clone());
+        let mut channel = self.consuming_channel().await?;
+        for exchange in &topology.exchanges {
+            if !within(topology::exchange_exists(&channel, exchange)).await? {
+                anew.push(exchange.name.clone());
+                // The broker closes the channel of a failed look.
+                channel = self.consuming_channel().await?;
             }
         }
-        let channel = self.consuming_channel().await?;
+        for queue in &topology.queues {
+            if !within(topology::queue_exists(&channel, queue)).await? {
+                anew.push(queue.name.clone());
+                channel = self.consuming_channel().await?;
+            }
+        }
         within(topology::declare(&channel, topology)).await?;
         Ok(anew)
     }

@@ -14,7 +14,8 @@ use lapin::{Channel, Consumer as Deliveries};
 pub enum Incoming {
     /// The queue is consumed (again). Messages that were not acknowledged come again.
     Opened {
-        /// Whether a queue of the topology did not exist, so that messages may have been lost with an earlier one.
+        /// Whether a part of the topology did not exist, or the broker ended the last consumer because its queue was
+        /// deleted: messages may have been lost.
         declared_anew: bool,
     },
     /// Messages, in the queue's order.
@@ -50,6 +51,9 @@ pub struct Consumer {
     queue: String,
     prefetch: u16,
     open: Option<Open>,
+    /// The broker ended a consumer and kept its channel, as it does when the queue is deleted. Somebody else may have
+    /// declared the queue again by the time this consumer looks for it.
+    cancelled: bool,
     /// Whether something failed since the last pause.
     failed: bool,
     backoff: Backoff,
@@ -66,6 +70,7 @@ impl Consumer {
             queue,
             prefetch,
             open: None,
+            cancelled: false,
             failed: false,
             backoff: Backoff::default(),
         }
@@ -79,6 +84,7 @@ impl Consumer {
                 self.backoff.reset();
                 return Incoming::Batch(batch);
             }
+            self.cancelled |= open.channel.status().connected();
             self.open = None;
             return self.closed(Unavailable("consuming was interrupted".to_owned()));
         }
@@ -87,7 +93,9 @@ impl Consumer {
             self.failed = false;
         }
         match self.open().await {
-            Ok(declared_anew) => Incoming::Opened { declared_anew },
+            Ok(anew) => Incoming::Opened {
+                declared_anew: std::mem::take(&mut self.cancelled) || anew,
+            },
             Err(error) => self.closed(error),
         }
     }

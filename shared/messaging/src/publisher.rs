@@ -16,9 +16,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 const GROUP: usize = 256;
 const CONFIRM_WITHIN: Duration = Duration::from_secs(15);
+/// How long messages are sent before the topology is declared again: a part may have been deleted whose loss returns no
+/// message, because another queue takes it.
+const DECLARED_FOR: Duration = Duration::from_secs(5);
 
 /// Why a message may not be in any queue.
 #[derive(Debug, Clone, Error)]
@@ -34,7 +38,8 @@ pub enum PublishError {
     Unavailable(#[from] Unavailable),
 }
 
-/// Publishes messages, confirmed, mandatory and persistent, in the order in which they are given.
+/// Publishes messages, confirmed, mandatory and persistent, in the order in which they are given. After a failure that
+/// order is the caller's: of messages that must not overtake each other, send the next when the one before is confirmed.
 #[derive(Clone, Debug)]
 pub struct Publisher {
     outbox: mpsc::Sender<Outgoing>,
@@ -49,7 +54,8 @@ struct Outgoing {
 type Outcome = Result<(), PublishError>;
 
 impl Publisher {
-    /// A publisher on a channel of its own. `topology` is declared whenever that channel is opened.
+    /// A publisher on a channel of its own. `topology` is declared whenever that channel is opened, after a message that no
+    /// queue took, and now and then.
     #[must_use]
     pub fn new(broker: Broker, topology: Topology) -> Self {
         let (outbox, inbox) = mpsc::channel(GROUP);
@@ -58,6 +64,7 @@ impl Publisher {
                 broker,
                 topology,
                 channel: None,
+                declared: None,
             }
             .run(inbox),
         );
@@ -108,6 +115,8 @@ struct Driver {
     broker: Broker,
     topology: Topology,
     channel: Option<Channel>,
+    /// When the topology was declared; none if it has to be before the next message.
+    declared: Option<Instant>,
 }
 
 impl Driver {
@@ -124,7 +133,13 @@ impl Driver {
             .map(|outgoing| (outgoing.message, outgoing.outcome))
             .unzip();
         let settled = match self.publish_all(&messages).await {
-            Ok(settled) => settled,
+            Ok(settled) => {
+                let returned = |outcome: &Outcome| matches!(outcome, Err(PublishError::Unroutable));
+                if settled.iter().any(returned) {
+                    self.declared = None;
+                }
+                settled
+            }
             Err(unavailable) => {
                 // What is unsettled must not be mixed up with what comes next.
                 self.channel = None;
@@ -139,6 +154,10 @@ impl Driver {
 
     async fn publish_all(&mut self, messages: &[Message]) -> Result<Vec<Outcome>, Unavailable> {
         let channel = self.open_channel().await?;
+        let declared = self.declared;
+        if declared.is_none_or(|declared| declared.elapsed() > DECLARED_FOR) {
+            self.declare().await;
+        }
         match tokio::time::timeout(CONFIRM_WITHIN, publish_group(&channel, messages)).await {
             Ok(settled) => Ok(settled?),
             Err(_) => Err(Unavailable(format!("no confirm within {CONFIRM_WITHIN:?}"))),
@@ -153,10 +172,20 @@ impl Driver {
         {
             return Ok(channel.clone());
         }
-        self.broker.declare(&self.topology).await?;
         let channel = self.broker.publishing_channel().await?;
         within(channel.confirm_select(ConfirmSelectOptions::default())).await?;
+        self.declared = None;
         Ok(self.channel.insert(channel).clone())
+    }
+
+    /// A part that cannot be declared is no reason to send nothing: what it was needed for fails by itself.
+    async fn declare(&mut self) {
+        match self.broker.declare(&self.topology).await {
+            Ok(anew) if anew.is_empty() => {}
+            Ok(anew) => tracing::info!(?anew, "declared what was missing"),
+            Err(error) => tracing::warn!(%error, "the topology cannot be declared"),
+        }
+        self.declared = Some(Instant::now());
     }
 }
 

@@ -88,11 +88,28 @@ pub enum Destination {
 }
 
 /// Whether the queue exists. The channel is closed by the broker if it does not.
-pub(crate) async fn exists(channel: &Channel, queue: &Queue) -> lapin::Result<bool> {
+pub(crate) async fn queue_exists(channel: &Channel, queue: &Queue) -> lapin::Result<bool> {
     let passive = QueueDeclareOptions::durable().passive();
     let look = channel
         .queue_declare(short(&queue.name)?, passive, FieldTable::default())
         .await;
+    found(look)
+}
+
+/// Whether the exchange exists, of whatever kind. The channel is closed by the broker if it does not.
+pub(crate) async fn exchange_exists(channel: &Channel, exchange: &Exchange) -> lapin::Result<bool> {
+    let passive = ExchangeDeclareOptions {
+        passive: true,
+        ..ExchangeDeclareOptions::default()
+    };
+    let kind = lapin::ExchangeKind::Topic;
+    let look = channel
+        .exchange_declare(short(&exchange.name)?, kind, passive, FieldTable::default())
+        .await;
+    found(look)
+}
+
+fn found<T>(look: lapin::Result<T>) -> lapin::Result<bool> {
     match look {
         Ok(_) => Ok(true),
         Err(error) if is_not_found(&error) => Ok(false),

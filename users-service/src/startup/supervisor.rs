@@ -38,13 +38,18 @@ impl Supervisor {
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
         let (state, told) = watch::channel(Err("starting".to_owned()));
+        self.report(name, told);
+        let supervised = supervise(name, role, Arc::new(state), self.shutdown.clone());
+        self.roles.spawn(supervised);
+    }
+
+    /// Has readiness tell a state that a role keeps beside its own.
+    pub(super) fn report(&mut self, name: &'static str, told: watch::Receiver<Result<(), String>>) {
         let readiness = std::mem::take(&mut self.readiness);
         self.readiness = readiness.with(name, move || {
             let told = told.borrow().clone();
             async move { told }
         });
-        let supervised = supervise(name, role, Arc::new(state), self.shutdown.clone());
-        self.roles.spawn(supervised);
     }
 
     pub(super) fn supervised(self) -> (Readiness, JoinSet<()>) {

@@ -23,6 +23,7 @@ use users_service::query::read_model::ReadModel;
 pub(crate) const PACE: Pace = Pace {
     checkpoint: Duration::from_millis(20),
     takeover: Duration::from_millis(400),
+    retry: Duration::from_millis(640),
 };
 
 pub(crate) struct Bus {
@@ -34,6 +35,8 @@ pub(crate) struct Bus {
 /// A role that runs in the background, as its supervisor would run it.
 pub(crate) struct Role {
     pub(crate) state: watch::Receiver<Result<(), String>>,
+    /// What a publisher has parked.
+    parked: watch::Receiver<Result<(), String>>,
     task: JoinHandle<()>,
     shutdown: Option<DropGuard>,
 }
@@ -56,6 +59,7 @@ impl Role {
         });
         Self {
             state,
+            parked: watch::channel(Ok(())).1,
             task,
             shutdown: Some(shutdown.drop_guard()),
         }
@@ -88,11 +92,31 @@ impl Role {
     async fn told(&self, what: &str, holds: impl Fn(&Result<(), String>) -> bool) {
         until(what, async || holds(&self.state.borrow()).then_some(())).await;
     }
+
+    /// It works, and says that this is parked.
+    pub(crate) async fn parks(&self, text: &str) {
+        self.ready().await;
+        let named = |parked: &Result<(), String>| {
+            parked.as_ref().is_err_and(|parked| parked.contains(text))
+        };
+        until(text, async || named(&self.parked.borrow()).then_some(())).await;
+    }
+
+    pub(crate) async fn parks_nothing(&self) {
+        self.ready().await;
+        until("nothing is parked", async || {
+            self.parked.borrow().is_ok().then_some(())
+        })
+        .await;
+    }
 }
 
 impl Bus {
     pub(crate) async fn new() -> Self {
-        let node = PrivateBroker::shared().await;
+        Self::of(PrivateBroker::shared().await).await
+    }
+
+    pub(crate) async fn of(node: &'static PrivateBroker) -> Self {
         let url = node.vhost().await;
         let vhost = url.rsplit('/').next().unwrap().to_owned();
         let broker = Broker::connect(&url, "test").unwrap();
@@ -106,10 +130,12 @@ impl Bus {
     pub(crate) fn publisher(&self, app: &App, pace: Pace) -> Role {
         let (store, keys) = (app.store.clone(), app.keys.clone());
         let publisher = Arc::new(Publisher::new(store, keys, self.broker.clone(), pace));
-        Role::run(move |state, shutdown| {
+        let parked = publisher.parked();
+        let role = Role::run(move |state, shutdown| {
             let publisher = Arc::clone(&publisher);
             async move { publisher.run(&state, &shutdown).await }
-        })
+        });
+        Role { parked, ..role }
     }
 
     pub(crate) fn projector(&self, app: &App, view: &View, check_every: Duration) -> Role {
@@ -129,19 +155,24 @@ impl Bus {
 
     /// A queue that gets all that is published, as another team would have one.
     pub(crate) async fn probe(&self) -> Consumer {
+        self.probe_of("probe", "#").await
+    }
+
+    /// Such a queue for some types only.
+    pub(crate) async fn probe_of(&self, name: &str, types: &str) -> Consumer {
         let topology = Topology {
             queues: vec![messaging::Queue {
-                name: "probe".into(),
+                name: name.into(),
                 kind: messaging::QueueKind::Log,
             }],
             bindings: vec![messaging::Binding {
                 source: "users".into(),
-                destination: messaging::Destination::Queue("probe".into()),
-                routing_key: "#".into(),
+                destination: messaging::Destination::Queue(name.into()),
+                routing_key: types.into(),
             }],
             ..users_service::integration::consumer::published()
         };
-        let mut probe = Consumer::new(self.broker.clone(), topology, "probe".into(), 1_000);
+        let mut probe = Consumer::new(self.broker.clone(), topology, name.into(), 1_000);
         assert!(matches!(probe.next(1).await, Incoming::Opened { .. }));
         probe
     }

@@ -299,3 +299,63 @@ async fn a_user_whose_names_do_not_open_can_be_deleted() {
     assert!(!app.is_there(&damaged).await);
     assert_eq!(app.delete(&damaged).await, StatusCode::NOT_FOUND);
 }
+
+#[tokio::test]
+async fn an_erasers_checkpoint_beyond_the_end_of_the_log_is_put_right() {
+    let app = spawn_app().await;
+    let nowhere = json!({"commit": u64::MAX, "prepare": u64::MAX}).to_string();
+    app.append("eraser-users", "EraserCheckpoint.v1", &nowhere)
+        .await;
+    let ada = app.created("ada").await;
+    let position = cut_delete(&app, &ada).await;
+    publish_up_to(&app, position).await;
+    let _eraser = app.eraser();
+    until("the stream is tombstoned", || async {
+        is_tombstoned(&app, &ada).await.then_some(())
+    })
+    .await;
+    until("the checkpoint is one of this log", || async {
+        let last = app.store.read_last("eraser-users").await.unwrap()?;
+        let data: Value = serde_json::from_slice(&last.data).unwrap();
+        (data["commit"].as_u64() == Some(position.commit)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_stream_is_deleted_because_of_a_publishers_mark_beyond_the_end_of_the_log() {
+    let app = spawn_app().await;
+    let (ada, eve) = (app.created("ada").await, app.created("eve").await);
+    let key = key(&app, &eve).await;
+    let nowhere = Position {
+        commit: u64::MAX,
+        prepare: u64::MAX,
+    };
+    publish_up_to(&app, nowhere).await;
+    cut_delete(&app, &ada).await;
+    cut_delete(&app, &eve).await;
+    let _eraser = app.eraser();
+    until("the second key is destroyed", || async {
+        is_destroyed(&app, key).await.then_some(())
+    })
+    .await;
+    assert!(!is_tombstoned(&app, &ada).await);
+}
+
+#[tokio::test]
+async fn the_stream_of_a_parked_user_is_kept() {
+    let app = spawn_app().await;
+    let (ada, eve) = (app.created("ada").await, app.created("eve").await);
+    cut_delete(&app, &ada).await;
+    let Position { commit, prepare } = cut_delete(&app, &eve).await;
+    let parked = json!([{"stream": format!("users-{}", id(&ada)), "revision": 1}]);
+    let mark = json!({"commit": commit, "prepare": prepare, "parked": parked}).to_string();
+    app.append("publisher-users", "PublisherCheckpoint.v1", &mark)
+        .await;
+    let _eraser = app.eraser();
+    until("the other stream is tombstoned", || async {
+        is_tombstoned(&app, &eve).await.then_some(())
+    })
+    .await;
+    assert!(!is_tombstoned(&app, &ada).await);
+}

@@ -1,16 +1,17 @@
 use crate::bus::{Bus, PACE, published, receive, until_published};
 use crate::support::{App, id, spawn_app, until};
-use event_streams::{Direction, Expected, NewEvent};
+use event_streams::Direction;
 use messaging::{Consumer, Delivery};
+use private_broker::PrivateBroker;
 use serde_json::{Value, json};
 use std::time::Duration;
 use users_service::integration::publisher::Pace;
 
-async fn app_and_bus() -> (App, Bus) {
+pub(crate) async fn app_and_bus() -> (App, Bus) {
     tokio::join!(spawn_app(), Bus::new())
 }
 
-async fn types(probe: &mut Consumer, count: usize) -> Vec<String> {
+pub(crate) async fn types(probe: &mut Consumer, count: usize) -> Vec<String> {
     let received = receive(probe, count).await;
     let event_type = |delivery: &Delivery| delivery.header("cloudEvents:type").unwrap().to_owned();
     received.iter().map(event_type).collect()
@@ -18,20 +19,6 @@ async fn types(probe: &mut Consumer, count: usize) -> Vec<String> {
 
 fn body(delivery: &Delivery) -> Value {
     serde_json::from_slice(&delivery.body).unwrap()
-}
-
-async fn append(app: &App, stream: &str, event_type: &'static str) {
-    let event = NewEvent {
-        id: uuid::Uuid::new_v4(),
-        event_type: event_type.into(),
-        data: "{}".into(),
-        metadata: bytes::Bytes::new(),
-    };
-    let appended = app
-        .store
-        .append(stream, Expected::NoStream, vec![event])
-        .await;
-    appended.unwrap();
 }
 
 /// Who wrote the last checkpoint.
@@ -73,7 +60,8 @@ async fn every_event_of_a_user_is_published_in_order() {
 async fn a_fence_is_published_so_that_revisions_have_no_gaps() {
     let (app, bus) = app_and_bus().await;
     let mut probe = bus.probe().await;
-    append(&app, "users-77", "RegistrationAbandoned.v1").await;
+    app.append("users-77", "RegistrationAbandoned.v1", "{}")
+        .await;
     let _publisher = bus.publisher(&app, PACE);
     assert_eq!(types(&mut probe, 1).await, ["user.fenced.v1"]);
 }
@@ -96,25 +84,6 @@ async fn what_no_queue_takes_is_kept_until_one_does() {
     assert_eq!(types(&mut probe, 1).await, ["user.created.v1"]);
     publisher.ready().await;
     until_published(&app).await;
-}
-
-#[tokio::test]
-async fn an_unknown_event_stops_the_publisher() {
-    let (app, bus) = app_and_bus().await;
-    let mut probe = bus.probe().await;
-    let publisher = bus.publisher(&app, PACE);
-    app.created("ada").await;
-    assert_eq!(types(&mut probe, 1).await, ["user.created.v1"]);
-    append(&app, "users-77", "UserPromoted.v9").await;
-    publisher.trouble("unknown event type").await;
-    app.created("eda").await;
-    let unknown = app.events("users-77").await[0].position;
-    // It tries again and again; what comes later is not published in its stead.
-    let tried = holder_changes(&app, 5);
-    tried.await;
-    assert!(published(&app).await < Some(unknown));
-    let queue = bus.manage("GET", "queues", "probe", &Value::Null).await;
-    assert_ne!(queue["messages"], 1, "nothing was skipped");
 }
 
 /// Waits until this many checkpoints were written.
@@ -140,23 +109,6 @@ async fn an_event_whose_key_is_destroyed_is_published_without_data() {
     let received = receive(&mut probe, 2).await;
     assert_eq!(body(&received[0]), json!({"id": id(&ada), "erased": true}));
     assert_eq!(body(&received[1]), json!({"id": id(&ada)}));
-}
-
-#[tokio::test]
-async fn a_lost_key_stops_the_publisher_because_it_is_no_erasure() {
-    let (app, bus) = app_and_bus().await;
-    let _probe = bus.probe().await;
-    let ada = app.created("ada").await;
-    let keys = app.folder.path().join("keys.db");
-    let keys = sqlx::SqlitePool::connect(&format!("sqlite:{}", keys.display())).await;
-    sqlx::query("DELETE FROM keys")
-        .execute(&keys.unwrap())
-        .await
-        .unwrap();
-    let publisher = bus.publisher(&app, PACE);
-    publisher.trouble("is lost").await;
-    let created = app.events(&format!("users-{}", id(&ada))).await[0].position;
-    assert!(published(&app).await < Some(created));
 }
 
 #[tokio::test]
@@ -246,4 +198,104 @@ async fn a_second_publisher_fences_the_first_which_stands_by() {
     first.ready().await;
     first.stop().await;
     assert_eq!(holder(&app).await, taker, "not even when it stops");
+}
+
+/// The `user.sequence` of each message, in the order of arrival.
+pub(crate) async fn sequences(probe: &mut Consumer, count: usize) -> Vec<String> {
+    let received = receive(probe, count).await;
+    let sequence = |delivery: &Delivery| {
+        let header = |name| delivery.header(name).unwrap().to_owned();
+        header("cloudEvents:subject") + "." + &header("cloudEvents:sequence")
+    };
+    received.iter().map(sequence).collect()
+}
+
+/// An earlier version stored such a position on a fresh server.
+#[tokio::test]
+async fn a_checkpoint_beyond_the_end_of_the_log_is_put_right() {
+    let (app, bus) = app_and_bus().await;
+    let mut probe = bus.probe().await;
+    let nowhere = json!({"commit": u64::MAX, "prepare": u64::MAX}).to_string();
+    app.append("publisher-users", "PublisherCheckpoint.v1", &nowhere)
+        .await;
+    assert_eq!(published(&app).await, None, "nobody believes it");
+    app.created("ada").await;
+    let publisher = bus.publisher(&app, PACE);
+    app.created("eda").await;
+    let expected = ["user.created.v1", "user.created.v1"];
+    assert_eq!(types(&mut probe, 2).await, expected);
+    publisher.ready().await;
+    until_published(&app).await;
+    assert!(published(&app).await <= app.store.log_end().await.unwrap());
+}
+
+/// What another team does as `docs/EVENTS.md` tells it: keeps the last revision per user, and takes what is higher.
+fn kept(sequences: &[String]) -> std::collections::BTreeMap<&str, Vec<u64>> {
+    let mut users = std::collections::BTreeMap::<&str, Vec<u64>>::new();
+    for (user, revision) in sequences.iter().filter_map(|one| one.split_once('.')) {
+        let revision = revision.parse().unwrap();
+        let taken = users.entry(user).or_default();
+        if taken.last().is_none_or(|last| *last < revision) {
+            taken.push(revision);
+        }
+    }
+    users
+}
+
+/// Nothing takes the creations; a queue is there when the changes come.
+#[tokio::test]
+async fn a_user_is_published_in_order_also_after_a_failure() {
+    let (app, bus) = app_and_bus().await;
+    let publisher = bus.publisher(&app, PACE);
+    let mut users = Vec::new();
+    for number in 0..20 {
+        users.push(app.created(&format!("ada{number}")).await);
+    }
+    publisher.trouble("no queue takes the message").await;
+    let mut probe = bus.probe().await;
+    for user in &users {
+        app.patch(user, &json!({"given_name": "Augusta"})).await;
+    }
+    until_all_are_kept(&mut probe, &users, &[0, 1]).await;
+}
+
+/// Receives until the last of these revisions was kept of every user, and sees that all of them were.
+async fn until_all_are_kept(probe: &mut Consumer, users: &[Value], revisions: &[u64]) {
+    let mut received = Vec::new();
+    let done = |received: &[String]| {
+        let kept = kept(received);
+        let done = |taken: &&Vec<u64>| taken.last() == revisions.last();
+        kept.values().filter(done).count()
+    };
+    while done(&received) < users.len() {
+        received.extend(sequences(probe, 1).await);
+    }
+    for user in users {
+        assert_eq!(kept(&received)[id(user)], revisions, "{received:?}");
+    }
+}
+
+/// It is killed while messages are on their way, and comes back while more are written.
+#[tokio::test]
+async fn a_user_is_published_in_order_also_when_the_broker_is_killed() {
+    let node: &'static PrivateBroker = Box::leak(Box::new(PrivateBroker::start().await.unwrap()));
+    let (app, bus) = tokio::join!(spawn_app(), Bus::of(node));
+    let mut probe = bus.probe().await;
+    let publisher = bus.publisher(&app, PACE);
+    let mut users = Vec::new();
+    for number in 0..30 {
+        users.push(app.created(&format!("ada{number}")).await);
+    }
+    let patch_all = async |name: &str| {
+        for user in &users {
+            app.patch(user, &json!({"given_name": name})).await;
+        }
+    };
+    let killing = async { node.kill().await.unwrap() };
+    tokio::join!(killing, patch_all("Augusta"));
+    publisher.trouble("not available").await;
+    let restarting = async { node.restart().await.unwrap() };
+    tokio::join!(restarting, patch_all("Ada"));
+    until_all_are_kept(&mut probe, &users, &[0, 1, 2]).await;
+    publisher.ready().await;
 }

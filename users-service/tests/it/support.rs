@@ -1,6 +1,6 @@
 //! A command API of its own for each test: own store, own keys, own port.
 
-use event_streams::{Direction, EventStreams, RecordedEvent};
+use event_streams::{Direction, EventStreams, Expected, NewEvent, RecordedEvent};
 use eventstore_lite::{Config, Server as Store};
 use futures::future::{BoxFuture, FutureExt as _};
 use reqwest::{Method, Response, StatusCode};
@@ -175,6 +175,18 @@ impl App {
     pub(crate) async fn events(&self, stream: &str) -> Vec<RecordedEvent> {
         let all = self.store.read(stream, Direction::ForwardFrom(0), 1_000);
         all.await.unwrap()
+    }
+
+    /// What somebody else appends.
+    pub(crate) async fn append(&self, stream: &str, event_type: &'static str, data: &str) {
+        let event = NewEvent {
+            id: uuid::Uuid::new_v4(),
+            event_type: event_type.into(),
+            data: data.to_owned().into(),
+            metadata: bytes::Bytes::new(),
+        };
+        let appended = self.store.append(stream, Expected::Any, vec![event]);
+        appended.await.unwrap();
     }
 
     /// Every event of the service, in the order of writing.

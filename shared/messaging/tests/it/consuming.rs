@@ -59,6 +59,23 @@ async fn a_deleted_queue_comes_back_and_is_reported() {
 }
 
 #[tokio::test]
+async fn a_deleted_queue_is_reported_although_somebody_else_declared_it_again() {
+    let node = PrivateBroker::shared().await;
+    let url = node.vhost().await;
+    let vhost = url.rsplit('/').next().unwrap();
+    let broker = Broker::connect(&url, "test").unwrap();
+    let mut consumer = consumer(&broker);
+    opened(&mut consumer).await;
+    let path = format!("queues/{vhost}/letters");
+    node.management("DELETE", &path, &Value::Null)
+        .await
+        .unwrap();
+    closed(&mut consumer).await;
+    broker.declare(&letters()).await.unwrap();
+    assert!(opened(&mut consumer).await, "messages may be lost");
+}
+
+#[tokio::test]
 async fn a_standby_is_told_that_its_queue_is_deleted() {
     let node = PrivateBroker::shared().await;
     let url = node.vhost().await;

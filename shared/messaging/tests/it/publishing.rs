@@ -3,6 +3,7 @@ use futures::future::join_all;
 use jittered_backoff::Backoff;
 use messaging::{Broker, Consumer, PublishError, Publisher};
 use private_broker::PrivateBroker;
+use serde_json::Value;
 
 #[tokio::test]
 async fn a_message_that_no_queue_takes_is_an_error() {
@@ -65,6 +66,26 @@ async fn an_exchange_that_is_missing_fails_until_it_is_declared_again() {
     soon("publishing", publisher.publish(message("letter.sent", 2)))
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_binding_that_was_deleted_is_back_after_one_returned_message() {
+    let node = PrivateBroker::shared().await;
+    let url = node.vhost().await;
+    let vhost = url.rsplit('/').next().unwrap();
+    let publisher = Publisher::new(Broker::connect(&url, "test").unwrap(), letters());
+    let publish = |id: usize| publisher.publish(message("letter.sent", id));
+    soon("publishing", publish(1)).await.unwrap();
+    let path = format!("bindings/{vhost}/e/events/q/letters/letter.*");
+    node.management("DELETE", &path, &Value::Null)
+        .await
+        .unwrap();
+    let returned = soon("publishing", publish(2)).await;
+    assert!(
+        matches!(returned, Err(PublishError::Unroutable)),
+        "{returned:?}"
+    );
+    soon("publishing", publish(2)).await.unwrap();
 }
 
 /// Publishes as production code does: again and again, until it is confirmed.

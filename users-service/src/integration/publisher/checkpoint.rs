@@ -1,8 +1,10 @@
 //! How far everything is published, and whose turn it is: the last event of stream `publisher-users`.
 
+use super::parking::ParkedStream;
 use bytes::Bytes;
 use event_streams::{AppendError, EventStreams, Expected, NewEvent, Position, ReadError};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use uuid::Uuid;
 
 const STREAM: &str = "publisher-users";
@@ -11,7 +13,7 @@ const EVENT_TYPE: &str = "PublisherCheckpoint.v1";
 const KEPT: u64 = 2;
 
 /// The position is 0 and 0, and `beginning` is set, as long as nothing is published.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Data {
     commit: u64,
     prepare: u64,
@@ -20,14 +22,35 @@ struct Data {
     /// Who is publishing; none if the last one has stopped.
     #[serde(default)]
     holder: Option<Uuid>,
+    /// Streams of which not everything up to the position is published.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    parked: Vec<ParkedStream>,
 }
 
 /// The last checkpoint that this process knows of.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Checkpoint {
     revision: Option<u64>,
     position: Option<Position>,
+    /// The position that was stored lies beyond the log's end: it is not believed.
+    beyond: bool,
     holder: Option<Uuid>,
+    parked: Vec<ParkedStream>,
+}
+
+/// What is published.
+#[derive(Debug)]
+pub struct Published {
+    position: Option<Position>,
+    parked: BTreeSet<String>,
+}
+
+impl Published {
+    /// Whether all that the stream has up to `position` is published.
+    #[must_use]
+    pub fn has(&self, stream: &str, position: Position) -> bool {
+        self.position >= Some(position) && !self.parked.contains(stream)
+    }
 }
 
 /// Why a checkpoint was not written or read.
@@ -42,7 +65,7 @@ pub(super) enum SaveError {
     Malformed,
 }
 
-/// The position up to which everything is published and routed; none if nothing is.
+/// The position up to which everything is published and routed, or parked; none if nothing is.
 ///
 /// # Errors
 /// When the store is away, or the stream holds something else.
@@ -50,7 +73,24 @@ pub async fn published_up_to(store: &EventStreams) -> anyhow::Result<Option<Posi
     Ok(Checkpoint::read(store).await?.position)
 }
 
+/// What is published, stream by stream.
+///
+/// # Errors
+/// As [`published_up_to`].
+pub async fn published(store: &EventStreams) -> anyhow::Result<Published> {
+    let checkpoint = Checkpoint::read(store).await?;
+    let parked = checkpoint.parked.into_iter().map(|parked| parked.stream);
+    Ok(Published {
+        position: checkpoint.position,
+        parked: parked.collect(),
+    })
+}
+
 impl Checkpoint {
+    /// Reads the last checkpoint. A position that does not lie before the checkpoint's own event lay beyond the log's end
+    /// when it was written (an earlier version stored what a server sends for no position) and counts as none: everything
+    /// is published again from the beginning, because nothing says how far it was. Consumers know by the revision what
+    /// they have.
     pub(super) async fn read(store: &EventStreams) -> Result<Self, SaveError> {
         let last = match store.read_last(STREAM).await {
             Ok(last) => last,
@@ -58,21 +98,21 @@ impl Checkpoint {
             Err(ReadError::Unavailable(error)) => return Err(AppendError::from(error).into()),
         };
         let Some(event) = last else {
-            return Ok(Self {
-                revision: None,
-                position: None,
-                holder: None,
-            });
+            return Ok(Self::default());
         };
         let data: Data = serde_json::from_slice(&event.data).map_err(|_| SaveError::Malformed)?;
         let position = Position {
             commit: data.commit,
             prepare: data.prepare,
         };
+        let position = (!data.beginning).then_some(position);
+        let beyond = position >= Some(event.position);
         Ok(Self {
             revision: Some(event.revision),
-            position: (!data.beginning).then_some(position),
+            position: position.filter(|_| !beyond),
+            beyond,
             holder: data.holder,
+            parked: data.parked,
         })
     }
 
@@ -82,6 +122,10 @@ impl Checkpoint {
 
     pub(super) fn position(&self) -> Option<Position> {
         self.position
+    }
+
+    pub(super) fn parked(&self) -> &[ParkedStream] {
+        &self.parked
     }
 
     /// Whether somebody else may still be publishing.
@@ -98,6 +142,11 @@ impl Checkpoint {
         if self.revision.is_none() {
             store.set_max_count(STREAM, KEPT).await?;
         }
+        if self.beyond {
+            tracing::error!(
+                "the checkpoint lies beyond the end of the log: publishing from the beginning"
+            );
+        }
         self.holder = Some(me);
         self.write(store).await?;
         Ok(self)
@@ -108,8 +157,10 @@ impl Checkpoint {
         &mut self,
         store: &EventStreams,
         mark: Option<Position>,
+        parked: Vec<ParkedStream>,
     ) -> Result<(), SaveError> {
         self.position = mark.max(self.position);
+        self.parked = parked;
         self.write(store).await
     }
 
@@ -118,8 +169,21 @@ impl Checkpoint {
         mut self,
         store: &EventStreams,
         mark: Option<Position>,
+        parked: Vec<ParkedStream>,
     ) -> Result<(), SaveError> {
         self.position = mark.max(self.position);
+        self.parked = parked;
+        self.holder = None;
+        self.write(store).await
+    }
+
+    /// Changes what is parked, and asks whoever is publishing to begin again from here.
+    pub(super) async fn hand_over(
+        mut self,
+        store: &EventStreams,
+        parked: Vec<ParkedStream>,
+    ) -> Result<(), SaveError> {
+        self.parked = parked;
         self.holder = None;
         self.write(store).await
     }
@@ -134,12 +198,13 @@ impl Checkpoint {
             prepare: position.prepare,
             beginning: self.position.is_none(),
             holder: self.holder,
+            parked: self.parked.clone(),
         };
         let event = NewEvent {
             id: Uuid::new_v4(),
             event_type: EVENT_TYPE.into(),
             data: serde_json::to_vec(&data)
-                .expect("a struct of numbers can be written")
+                .expect("numbers and texts can be written")
                 .into(),
             metadata: Bytes::new(),
         };

@@ -25,13 +25,23 @@ pub(super) struct Checkpoint {
     position: Option<Position>,
 }
 
-fn position(event: &RecordedEvent) -> anyhow::Result<Position> {
+/// A position that does not lie before the checkpoint's own event lay beyond the log's end when it was written (an earlier
+/// version stored what a server sends for no position) and counts as none: all erasures are looked at again, because
+/// nothing says how far it was, and each step may be repeated.
+fn position(event: &RecordedEvent) -> anyhow::Result<Option<Position>> {
     let data: Data = serde_json::from_slice(&event.data)
         .with_context(|| format!("malformed {}", event.event_type))?;
-    Ok(Position {
+    let position = Position {
         commit: data.commit,
         prepare: data.prepare,
-    })
+    };
+    if position >= event.position {
+        tracing::error!(
+            "the checkpoint lies beyond the end of the log: erasing from the beginning"
+        );
+        return Ok(None);
+    }
+    Ok(Some(position))
 }
 
 impl Checkpoint {
@@ -42,7 +52,7 @@ impl Checkpoint {
         }
         Ok(Self {
             revision: last.as_ref().map(|event| event.revision),
-            position: last.as_ref().map(position).transpose()?,
+            position: last.as_ref().map(position).transpose()?.flatten(),
         })
     }
 

@@ -1,14 +1,14 @@
 //! The role that finishes every erasure: it follows `UserDeleted`, so that no deletion needs a second request.
 //!
 //! Invariants: the checkpoint never passes an erasure that is not finished; a user's stream is tombstoned only when the
-//! key is destroyed and the publisher is past the stream's last event; what waits is bounded, and the log waits then too.
+//! key is destroyed and the publisher has sent the stream's last event; what waits is bounded, and the log waits then too.
 
 use super::checkpoint::Checkpoint;
 use super::{Erasure, ErasureError};
 use crate::command::history::{History, HistoryError};
 use crate::domain::UserId;
-use crate::integration::publisher::published_up_to;
-use crate::stored_event::{USER_DELETED, USER_STREAM_PREFIX, user_of_stream};
+use crate::integration::publisher::{Published, published};
+use crate::stored_event::{USER_DELETED, USER_STREAM_PREFIX, user_of_stream, user_stream};
 use event_streams::{Delivery, EventStreams, Position, Subscription, Unavailable};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -117,14 +117,13 @@ impl Eraser {
         let mut outcome = Ok(());
         if !progress.unfinished.is_empty() {
             // Keys are destroyed whether or not this is known; only the last step needs it.
-            let published = published_up_to(&self.store).await;
-            let known = *published.as_ref().unwrap_or(&None);
-            outcome = published.map(drop);
+            let published = published(&self.store).await;
             for unfinished in &mut progress.unfinished {
-                if let Err(error) = self.finish(unfinished, known).await {
+                if let Err(error) = self.finish(unfinished, published.as_ref().ok()).await {
                     outcome = Err(error.into());
                 }
             }
+            outcome = outcome.and(published.map(drop));
         }
         progress.forget_finished();
         progress.save(&self.store).await?;
@@ -137,13 +136,14 @@ impl Eraser {
     async fn finish(
         &self,
         erasure: &mut Unfinished,
-        published: Option<Position>,
+        published: Option<&Published>,
     ) -> Result<(), EraserError> {
         if erasure.stage == Stage::Deleted {
             erasure.stage = self.erase(erasure.user).await?;
         }
         if let Stage::Erased(last) = erasure.stage
-            && published.is_some_and(|published| published >= erasure.deleted_at)
+            && let Some(published) = published
+            && published.has(&user_stream(erasure.user), erasure.deleted_at)
         {
             // Somebody else may have written to the stream since it was read: then it is read again.
             erasure.stage = Stage::Deleted;

@@ -1,0 +1,315 @@
+//! The publisher whose turn it is: what comes from the log goes to the broker, and what stands still is parked.
+
+use super::checkpoint::{Checkpoint, SaveError};
+use super::overdue::{self, LookError, Overdue};
+use super::parking::{Attempted, Parking, Rest};
+use super::window::{Content, Settled, Stuck, Window};
+use super::{Publisher, State};
+use crate::integration::consumer;
+use crate::integration::mapping::{self, STREAM_DELETED, Unmappable};
+use crate::privacy::subject_keys::{KeysError, SubjectKeys};
+use crate::stored_event::USER_DELETED;
+use event_streams::{Delivery, Position, RecordedEvent, Subscription};
+use std::collections::VecDeque;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+/// How many parked streams are tried at once.
+const ATTEMPTS: usize = 8;
+/// The first pause between two rounds of attempts is this part of the longest.
+const SHORTEST: u32 = 64;
+/// How often the log is asked whether something in it has not come.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Why an active publisher is active no more.
+pub(super) enum Ended {
+    Shutdown,
+    Fenced,
+}
+
+/// What was done beside the loop.
+enum Done {
+    Attempt(Attempted),
+    Look(Result<Option<Position>, LookError>),
+}
+
+pub(super) struct Active<'a> {
+    role: &'a Publisher,
+    state: &'a State,
+    checkpoint: Checkpoint,
+    log: Subscription,
+    window: Window,
+    parking: Parking,
+    /// Parked streams that this round of attempts has still to try.
+    due: VecDeque<String>,
+    attempts: usize,
+    pause: Duration,
+    next_round: Instant,
+    /// Tasks of their own: were they polled by the loop alone, the loop could wait for a connection to the keys that one of
+    /// them was given and cannot use.
+    beside: JoinSet<Done>,
+    /// The last position that the log brought.
+    taken: Option<Position>,
+    overdue: Overdue,
+    looking: bool,
+    /// Why the log does not come, if it does not.
+    interrupted: Option<String>,
+}
+
+impl<'a> Active<'a> {
+    pub(super) fn new(role: &'a Publisher, state: &'a State, checkpoint: Checkpoint) -> Self {
+        let taken = checkpoint.position();
+        let publisher = messaging::Publisher::new(role.broker.clone(), consumer::published());
+        Self {
+            role,
+            state,
+            log: role.follow(taken),
+            window: Window::new(publisher),
+            parking: Parking::of(checkpoint.parked().to_vec()),
+            checkpoint,
+            due: VecDeque::new(),
+            attempts: 0,
+            pause: role.pace.retry / SHORTEST,
+            next_round: Instant::now(),
+            beside: JoinSet::new(),
+            taken,
+            overdue: Overdue::default(),
+            looking: false,
+            interrupted: Some("starting".to_owned()),
+        }
+    }
+
+    pub(super) async fn publish(mut self, shutdown: &CancellationToken) -> anyhow::Result<Ended> {
+        let ended = self.follow(shutdown).await;
+        match ended {
+            Ok(Ended::Fenced) => return Ok(Ended::Fenced),
+            Ok(Ended::Shutdown) | Err(_) => {}
+        }
+        // It is free for another one, which may know better.
+        let (mark, parked) = (self.window.mark(), self.parking.list());
+        let released = self
+            .checkpoint
+            .release(&self.role.store, mark, parked)
+            .await;
+        ended?;
+        released.map(|()| Ended::Shutdown).or_else(fenced)
+    }
+
+    async fn follow(&mut self, shutdown: &CancellationToken) -> anyhow::Result<Ended> {
+        let mut save = every(self.role.pace.checkpoint);
+        let mut look = every(LOOK_EVERY);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(Ended::Shutdown),
+                delivery = self.log.next(), if self.window.has_room() => self.take(delivery).await?,
+                settled = self.window.next() => self.settle(settled).await?,
+                Some(done) = self.beside.join_next() => self.finish(done?).await?,
+                () = sleep_until(self.next_round) => self.begin_round(),
+                _ = look.tick() => self.look(),
+                _ = save.tick() => {
+                    let (mark, parked) = (self.window.mark(), self.parking.list());
+                    if let Err(error) = self.checkpoint.save(&self.role.store, mark, parked).await {
+                        return fenced(error);
+                    }
+                }
+            }
+            self.tell();
+        }
+    }
+
+    async fn take(&mut self, delivery: Delivery) -> anyhow::Result<()> {
+        self.interrupted = None;
+        match delivery {
+            Delivery::Event(event) => {
+                self.taken = Some(event.position);
+                self.send(&event).await?;
+            }
+            Delivery::Checkpoint(position) => {
+                self.taken = Some(position);
+                self.window.pass(position);
+            }
+            Delivery::CaughtUp => {}
+            Delivery::Interrupted(reason) => self.interrupted = Some(reason.to_string()),
+        }
+        Ok(())
+    }
+
+    /// Sends the event, or leaves it to the next attempt if its stream is parked. A deletion ends the parking: what was
+    /// before it says nothing any more.
+    async fn send(&mut self, event: &RecordedEvent) -> anyhow::Result<()> {
+        if event.event_type == STREAM_DELETED {
+            self.parking.end(&event.stream);
+            self.window.pass(event.position);
+            return Ok(());
+        }
+        let content = content(event, &self.role.keys).await?;
+        match self.parking.revision(&event.stream) {
+            // It was sent or skipped before; what was sent may come again.
+            Some(first) if event.revision < first && content.is_err() => {
+                self.window.pass(event.position);
+            }
+            Some(first) if event.revision < first => self.window.push(event, content).await?,
+            Some(_) if event.event_type == USER_DELETED && content.is_ok() => {
+                self.parking.end(&event.stream);
+                self.window.push(event, content).await?;
+            }
+            Some(_) => {
+                self.parking.see(event);
+                self.window.pass(event.position);
+            }
+            None => self.send_or_park(event, content).await?,
+        }
+        Ok(())
+    }
+
+    async fn send_or_park(
+        &mut self,
+        event: &RecordedEvent,
+        content: Content,
+    ) -> Result<(), messaging::Unavailable> {
+        match content {
+            Err(why) if self.parking.has_room_for(&event.stream) => {
+                let stuck = Stuck {
+                    stream: event.stream.clone(),
+                    revision: event.revision,
+                    event_type: event.event_type.clone(),
+                    why,
+                };
+                self.parking.park(stuck, None);
+                self.hurry();
+                self.window.pass(event.position);
+                Ok(())
+            }
+            content => self.window.push(event, content).await,
+        }
+    }
+
+    async fn settle(&mut self, settled: Settled) -> anyhow::Result<()> {
+        for stuck in self.window.take(settled).await? {
+            if self.parking.has_room_for(&stuck.stream) {
+                let seen = self.window.give_up(&stuck.stream);
+                self.parking.park(stuck, seen);
+                self.hurry();
+            } else {
+                self.window.send_again(&stuck.stream).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What was parked now is tried again soon.
+    fn hurry(&mut self) {
+        self.pause = self.role.pace.retry / SHORTEST;
+        self.next_round = self.next_round.min(Instant::now() + self.pause);
+    }
+
+    /// Tries every parked stream, each unless something of it is still on its way. Rounds without a new parking become rarer.
+    fn begin_round(&mut self) {
+        if self.due.is_empty() && self.attempts == 0 {
+            self.due = self.parking.names().into();
+            self.begin_attempts();
+        }
+        self.next_round = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).min(self.role.pace.retry);
+    }
+
+    fn begin_attempts(&mut self) {
+        while self.attempts < ATTEMPTS
+            && let Some(stream) = self.due.pop_front()
+        {
+            if self.parking.revision(&stream).is_some()
+                && self.window.hold(&stream)
+                && let Some(rest) = self.parking.begin(&stream)
+            {
+                self.attempts += 1;
+                self.attempt(rest);
+            }
+        }
+    }
+
+    fn attempt(&mut self, rest: Rest) {
+        let (store, keys) = (self.role.store.clone(), self.role.keys.clone());
+        let publisher = self.window.publisher().clone();
+        let attempt = async move { Done::Attempt(rest.send(store, keys, publisher).await) };
+        self.beside.spawn(attempt);
+    }
+
+    fn look(&mut self) {
+        if !self.window.has_room() || self.interrupted.is_some() {
+            // Then there is another reason why nothing comes, and it is told.
+            self.overdue = Overdue::default();
+        } else if !self.looking {
+            self.looking = true;
+            let look = overdue::look(self.role.store.clone(), self.taken);
+            self.beside.spawn(async move { Done::Look(look.await) });
+        }
+    }
+
+    async fn finish(&mut self, done: Done) -> anyhow::Result<()> {
+        match done {
+            Done::Attempt(attempted) => {
+                let stream = attempted.stream().to_owned();
+                self.window.unhold(&stream).await?;
+                if self.parking.finish(attempted) {
+                    self.due.push_front(stream);
+                }
+                self.attempts -= 1;
+                self.begin_attempts();
+            }
+            Done::Look(looked) => self.looked(looked)?,
+        }
+        Ok(())
+    }
+
+    fn looked(&mut self, looked: Result<Option<Position>, LookError>) -> Result<(), LookError> {
+        self.looking = false;
+        match looked {
+            Ok(first) => self.overdue.note(self.taken, first),
+            Err(LookError::Store(_)) => {}
+            Err(error @ LookError::Beyond) => return Err(error),
+        }
+        if self.overdue.told().is_some() {
+            self.log = self.role.follow(self.taken);
+        }
+        Ok(())
+    }
+
+    /// Says why events are not published, if they are not, and what is parked.
+    fn tell(&self) {
+        let trouble = self.window.trouble().map(|why| {
+            if self.parking.is_full() {
+                format!("the list of parked streams is full: {why}")
+            } else {
+                why.to_owned()
+            }
+        });
+        let why = trouble
+            .or_else(|| self.interrupted.clone())
+            .or_else(|| self.overdue.told());
+        super::tell(self.state, why.map_or(Ok(()), Err));
+        super::tell(&self.role.parked, self.parking.told().map_or(Ok(()), Err));
+    }
+}
+
+async fn content(event: &RecordedEvent, keys: &SubjectKeys) -> Result<Content, KeysError> {
+    match mapping::to_message(event, keys).await {
+        Ok(message) => Ok(Ok(message.encode())),
+        Err(Unmappable::Keys(error)) => Err(error),
+        Err(error) => Ok(Err(error.to_string())),
+    }
+}
+
+fn every(period: Duration) -> Interval {
+    let mut interval = interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+fn fenced(error: SaveError) -> anyhow::Result<Ended> {
+    match error {
+        SaveError::Fenced => Ok(Ended::Fenced),
+        error @ (SaveError::Store(_) | SaveError::Malformed) => Err(error.into()),
+    }
+}

@@ -1,0 +1,157 @@
+//! What an operator does about parked streams. Every decision to skip an event is an event itself, in stream
+//! `operations`: who, when, what and why, and no personal data.
+//!
+//! Both acts hand the checkpoint over, so that whoever is publishing begins again from it, with what is parked.
+
+use super::checkpoint::{Checkpoint, SaveError};
+use super::parking::ParkedStream;
+use anyhow::{Context as _, bail, ensure};
+use bytes::Bytes;
+use event_streams::{AppendError, Direction, EventStreams, Expected, NewEvent, ReadError};
+use jittered_backoff::Backoff;
+use serde::Serialize;
+use uuid::Uuid;
+
+/// The stream of what operators decided.
+pub const OPERATIONS: &str = "operations";
+/// Stored name of the decision to skip an event.
+pub const PARKED_EVENT_SKIPPED: &str = "ParkedEventSkipped.v1";
+
+/// How often an append is tried while others move the stream.
+const ATTEMPTS: usize = 20;
+
+/// A parked stream, and the event that it waits with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Where it stands.
+    pub parked: ParkedStream,
+    /// The type of that event; none if it is not there any more.
+    pub event_type: Option<String>,
+}
+
+/// Who decides, and why.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    /// The operator's name.
+    pub by: String,
+    /// The reason, for those who come later; no personal data.
+    pub reason: String,
+}
+
+#[derive(Serialize)]
+struct Skipped<'a> {
+    by: &'a str,
+    stream: &'a str,
+    revision: u64,
+    #[serde(rename = "type")]
+    event_type: Option<&'a str>,
+    reason: &'a str,
+}
+
+/// The parked streams.
+///
+/// # Errors
+/// When the store is away.
+pub async fn list(store: &EventStreams) -> anyhow::Result<Vec<Waiting>> {
+    let mut list = Vec::new();
+    for parked in Checkpoint::read(store).await?.parked() {
+        list.push(waiting(store, parked.clone()).await?);
+    }
+    Ok(list)
+}
+
+/// Has all parked streams tried again now.
+///
+/// # Errors
+/// When the store is away.
+pub async fn retry(store: &EventStreams) -> anyhow::Result<()> {
+    hand_over(store, |parked| Ok(parked.to_vec())).await
+}
+
+/// Writes down who skips the event that a parked stream waits with, and why; then skips it and has the rest of the
+/// stream sent.
+///
+/// # Errors
+/// When the stream is not parked, no reason is given, or the store is away.
+pub async fn skip(
+    store: &EventStreams,
+    stream: &str,
+    decision: &Decision,
+) -> anyhow::Result<Waiting> {
+    ensure!(!decision.reason.trim().is_empty(), "a reason is needed");
+    let checkpoint = Checkpoint::read(store).await?;
+    let mut parked = checkpoint.parked().iter();
+    let parked = parked.find(|one| one.stream == stream);
+    let parked = parked.with_context(|| format!("{stream} is not parked"))?;
+    let skipped = waiting(store, parked.clone()).await?;
+    write_down(store, &skipped, decision).await?;
+    hand_over(store, |parked| {
+        let mut parked = parked.to_vec();
+        let one = parked.iter_mut().find(|one| **one == skipped.parked);
+        let one = one.with_context(|| format!("{stream} went on meanwhile; nothing is skipped"))?;
+        one.revision += 1;
+        Ok(parked)
+    })
+    .await?;
+    Ok(skipped)
+}
+
+/// Changes what is parked in the last checkpoint, whoever writes it meanwhile.
+async fn hand_over(
+    store: &EventStreams,
+    change: impl Fn(&[ParkedStream]) -> anyhow::Result<Vec<ParkedStream>>,
+) -> anyhow::Result<()> {
+    let mut backoff = Backoff::default();
+    for _ in 0..ATTEMPTS {
+        let checkpoint = Checkpoint::read(store).await?;
+        let parked = change(checkpoint.parked())?;
+        match checkpoint.hand_over(store, parked).await {
+            Err(SaveError::Fenced) => backoff.pause().await,
+            handed_over => return Ok(handed_over?),
+        }
+    }
+    bail!("the checkpoint moves too fast; try again")
+}
+
+async fn waiting(store: &EventStreams, parked: ParkedStream) -> anyhow::Result<Waiting> {
+    let from = Direction::ForwardFrom(parked.revision);
+    let event_type = match store.read(&parked.stream, from, 1).await {
+        Ok(events) => events.into_iter().next().map(|event| event.event_type),
+        Err(ReadError::StreamDeleted) => None,
+        Err(ReadError::Unavailable(error)) => return Err(error.into()),
+    };
+    Ok(Waiting { parked, event_type })
+}
+
+async fn write_down(
+    store: &EventStreams,
+    skipped: &Waiting,
+    decision: &Decision,
+) -> anyhow::Result<()> {
+    let data = Skipped {
+        by: &decision.by,
+        stream: &skipped.parked.stream,
+        revision: skipped.parked.revision,
+        event_type: skipped.event_type.as_deref(),
+        reason: &decision.reason,
+    };
+    let event = NewEvent {
+        id: Uuid::new_v4(),
+        event_type: PARKED_EVENT_SKIPPED.into(),
+        data: serde_json::to_vec(&data)?.into(),
+        metadata: Bytes::new(),
+    };
+    let mut backoff = Backoff::default();
+    for _ in 0..ATTEMPTS {
+        let last = store.read_last(OPERATIONS).await?;
+        let expected = last.map_or(Expected::NoStream, |last| Expected::Revision(last.revision));
+        match store
+            .append(OPERATIONS, expected, vec![event.clone()])
+            .await
+        {
+            Err(AppendError::Conflict { .. }) => backoff.pause().await,
+            appended => return Ok(appended.map(drop)?),
+        }
+    }
+    bail!("stream {OPERATIONS} moves too fast; try again")
+}

@@ -1,0 +1,286 @@
+//! Streams that stand still: an event of theirs cannot be mapped, or no queue takes it. The mark passes them.
+//!
+//! Invariants: the list is bounded; all that the mark has passed of a stream on it, from the revision noted there on, is
+//! still to be sent, and is read from the stream when it is tried again.
+
+use super::window::Stuck;
+use crate::integration::mapping::{self, Unmappable};
+use crate::privacy::subject_keys::SubjectKeys;
+use event_streams::{Direction, EventStreams, ReadError, RecordedEvent};
+use messaging::{PublishError, Publisher};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How many streams may be parked.
+const MOST: usize = 1_000;
+/// How long their names may be together: they must fit into one checkpoint.
+const MOST_BYTES: usize = 256 * 1_024;
+/// How many readiness names.
+const NAMED: usize = 3;
+/// How much of a type is shown: others write it.
+const SHOWN: usize = 100;
+/// How many events of a parked stream are read at once.
+const PAGE: usize = 100;
+
+/// A parked stream, as a checkpoint has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParkedStream {
+    /// Its name.
+    pub stream: String,
+    /// The first event that was not sent.
+    pub revision: u64,
+}
+
+/// The parked streams.
+#[derive(Default)]
+pub(super) struct Parking {
+    streams: BTreeMap<String, Parked>,
+    attempts: u64,
+}
+
+struct Parked {
+    revision: u64,
+    why: String,
+    /// The last event that the log brought and that was left to the next attempt.
+    seen: Option<u64>,
+    attempt: Option<Attempt>,
+}
+
+struct Attempt {
+    number: u64,
+    /// What had been seen when it began: all of it was there to be read.
+    seen: Option<u64>,
+}
+
+/// What an attempt has to send.
+pub(super) struct Rest {
+    stream: String,
+    from: u64,
+    attempt: u64,
+}
+
+/// How an attempt ended.
+pub(super) struct Attempted {
+    rest: Rest,
+    /// Everything before this is sent.
+    next: u64,
+    end: End,
+}
+
+enum End {
+    /// Nothing is left in the stream.
+    Reached,
+    /// This event cannot be sent, for this reason.
+    Stuck(String),
+    /// Store, keys or broker are away.
+    Unknown,
+}
+
+impl Parking {
+    pub(super) fn of(streams: Vec<ParkedStream>) -> Self {
+        let parked = |one: ParkedStream| {
+            let why = "not tried yet".to_owned();
+            (one.stream, Parked::new(one.revision, why, None))
+        };
+        Self {
+            streams: streams.into_iter().map(parked).collect(),
+            attempts: 0,
+        }
+    }
+
+    pub(super) fn list(&self) -> Vec<ParkedStream> {
+        let parked = |(stream, parked): (&String, &Parked)| ParkedStream {
+            stream: stream.clone(),
+            revision: parked.revision,
+        };
+        self.streams.iter().map(parked).collect()
+    }
+
+    pub(super) fn names(&self) -> Vec<String> {
+        self.streams.keys().cloned().collect()
+    }
+
+    /// The first event of the stream that was not sent; none if it is not parked.
+    pub(super) fn revision(&self, stream: &str) -> Option<u64> {
+        self.streams.get(stream).map(|parked| parked.revision)
+    }
+
+    /// Notes an event of a parked stream that the log brought.
+    pub(super) fn see(&mut self, event: &RecordedEvent) {
+        if let Some(parked) = self.streams.get_mut(&event.stream) {
+            parked.seen = parked.seen.max(Some(event.revision));
+        }
+    }
+
+    pub(super) fn has_room_for(&self, stream: &str) -> bool {
+        let bytes: usize = self.streams.keys().map(String::len).sum();
+        self.streams.contains_key(stream)
+            || (self.streams.len() < MOST && bytes + stream.len() <= MOST_BYTES)
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        !self.has_room_for("")
+    }
+
+    /// Parks a stream, of which the log has brought events up to `seen`.
+    pub(super) fn park(&mut self, stuck: Stuck, seen: Option<u64>) {
+        let why = reason(&stuck.event_type, &stuck.why);
+        tracing::error!(
+            stream = stuck.stream,
+            revision = stuck.revision,
+            why,
+            "a stream is parked"
+        );
+        let parked = Parked::new(stuck.revision, why, seen.max(Some(stuck.revision)));
+        let parked = match self.streams.remove(&stuck.stream) {
+            Some(before) if before.revision < parked.revision => before,
+            Some(before) => Parked {
+                seen: before.seen.max(parked.seen),
+                ..parked
+            },
+            None => parked,
+        };
+        self.streams.insert(stuck.stream, parked);
+    }
+
+    pub(super) fn end(&mut self, stream: &str) {
+        if self.streams.remove(stream).is_some() {
+            tracing::info!(stream, "a stream is parked no more");
+        }
+    }
+
+    /// Begins an attempt to send what the stream has.
+    pub(super) fn begin(&mut self, stream: &str) -> Option<Rest> {
+        let parked = self.streams.get_mut(stream)?;
+        self.attempts += 1;
+        parked.attempt = Some(Attempt {
+            number: self.attempts,
+            seen: parked.seen,
+        });
+        Some(Rest {
+            stream: stream.to_owned(),
+            from: parked.revision,
+            attempt: self.attempts,
+        })
+    }
+
+    /// Notes how an attempt ended, and answers whether to try again at once: the log brought more meanwhile. An attempt
+    /// that was begun before the stream was parked for another reason changes nothing.
+    pub(super) fn finish(&mut self, attempted: Attempted) -> bool {
+        let stream = attempted.rest.stream;
+        let Some(parked) = self.streams.get_mut(&stream) else {
+            return false;
+        };
+        let number = attempted.rest.attempt;
+        let Some(attempt) = parked.attempt.take_if(|one| one.number == number) else {
+            return false;
+        };
+        parked.revision = attempted.next;
+        match attempted.end {
+            End::Stuck(why) => parked.why = why,
+            End::Unknown => {}
+            End::Reached if parked.seen > attempt.seen && parked.seen >= Some(attempted.next) => {
+                return true;
+            }
+            End::Reached => self.end(&stream),
+        }
+        false
+    }
+
+    /// What is parked, for readiness; none if nothing is.
+    pub(super) fn told(&self) -> Option<String> {
+        let count = self.streams.len();
+        let named = self.streams.iter().take(NAMED).map(|(stream, parked)| {
+            let Parked { revision, why, .. } = parked;
+            format!("{stream} at revision {revision} {why}")
+        });
+        let named = named.collect::<Vec<_>>().join("; ");
+        let more = count.saturating_sub(NAMED);
+        match (count, more) {
+            (0, _) => None,
+            (_, 0) => Some(format!("parked: {named}")),
+            _ => Some(format!("parked: {named}; and {more} more")),
+        }
+    }
+}
+
+impl Parked {
+    fn new(revision: u64, why: String, seen: Option<u64>) -> Self {
+        Self {
+            revision,
+            why,
+            seen,
+            attempt: None,
+        }
+    }
+}
+
+impl Attempted {
+    pub(super) fn stream(&self) -> &str {
+        &self.rest.stream
+    }
+}
+
+impl Rest {
+    /// Reads the stream and sends its events one by one, each when the one before is confirmed, up to the first that
+    /// cannot be sent.
+    pub(super) async fn send(
+        self,
+        store: EventStreams,
+        keys: SubjectKeys,
+        publisher: Publisher,
+    ) -> Attempted {
+        let mut next = self.from;
+        let end = loop {
+            let page = store.read(&self.stream, Direction::ForwardFrom(next), PAGE);
+            let page = match page.await {
+                Ok(page) => page,
+                Err(ReadError::StreamDeleted) => break End::Reached,
+                Err(ReadError::Unavailable(_)) => break End::Unknown,
+            };
+            let sent = send_all(&page, &mut next, &keys, &publisher).await;
+            match sent {
+                Err(end) => break end,
+                Ok(()) if page.len() < PAGE => break End::Reached,
+                Ok(()) => {}
+            }
+        };
+        Attempted {
+            rest: self,
+            next,
+            end,
+        }
+    }
+}
+
+async fn send_all(
+    page: &[RecordedEvent],
+    next: &mut u64,
+    keys: &SubjectKeys,
+    publisher: &Publisher,
+) -> Result<(), End> {
+    for event in page {
+        // What was before is truncated away.
+        *next = event.revision;
+        let stuck = |why: &dyn ToString| End::Stuck(reason(&event.event_type, &why.to_string()));
+        let message = match mapping::to_message(event, keys).await {
+            Ok(message) => message.encode(),
+            Err(Unmappable::Keys(_)) => return Err(End::Unknown),
+            Err(error) => return Err(stuck(&error)),
+        };
+        match publisher.publish(message).await {
+            Ok(()) => *next = event.revision + 1,
+            Err(PublishError::Unavailable(_)) => return Err(End::Unknown),
+            Err(error) => return Err(stuck(&error)),
+        }
+    }
+    Ok(())
+}
+
+fn reason(event_type: &str, why: &str) -> String {
+    let shown = |text: &str| text.chars().take(SHOWN).collect::<String>();
+    format!("({}): {}", shown(event_type), shown(why))
+}
+
+#[cfg(test)]
+mod tests;
