@@ -6,7 +6,7 @@
 
 use super::late::LateDeliveries;
 use super::repair::Repair;
-use super::troubles::{COMPLETENESS, Troubles};
+use super::troubles::{COMPLETENESS, State, Troubles};
 use super::view::{Outcome, View};
 use crate::integration::consumer::{PARTITIONS, bury, queue, topology};
 use crate::integration::message::IntegrationEvent;
@@ -37,9 +37,8 @@ pub struct Projector {
     repair: Repair,
     broker: Broker,
     check_every: Duration,
+    completeness: State,
 }
-
-type State = watch::Sender<Result<(), String>>;
 
 impl Projector {
     /// A projector; any number may run. `check_every` is how often the view is compared with the log.
@@ -49,10 +48,17 @@ impl Projector {
             repair,
             broker,
             check_every,
+            completeness: watch::Sender::new(Err("starting".to_owned())),
         }
     }
 
-    /// Runs until `shutdown`. `state` says what keeps the view from being up to date, if anything does.
+    /// Why the view is not compared with the log, if it is not; messages are applied all the same.
+    #[must_use]
+    pub fn completeness(&self) -> watch::Receiver<Result<(), String>> {
+        self.completeness.subscribe()
+    }
+
+    /// Runs until `shutdown`. `state` says why messages are not applied, if they are not.
     ///
     /// # Errors
     /// None; what fails is tried again.
@@ -61,7 +67,7 @@ impl Projector {
             repair: &self.repair,
             broker: &self.broker,
             dead_letters: Publisher::new(self.broker.clone(), topology()),
-            troubles: Troubles::new(state),
+            troubles: Troubles::new(state, &self.completeness),
             check: Notify::new(),
             late: LateDeliveries::default(),
             gaps: AtomicU64::default(),
