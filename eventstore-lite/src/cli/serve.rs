@@ -44,7 +44,7 @@ pub(super) async fn run(options: Options) -> Result<()> {
 fn read_certificate_again(server: &Server) {
     match server.read_certificate_again() {
         Ok(()) => {
-            tracing::info!("a hangup stops nothing; with TLS, the certificate was read again")
+            tracing::info!("a hangup stops nothing; with TLS, the certificate was read again");
         }
         Err(error) => {
             let error = format!("{error:#}");

@@ -38,12 +38,11 @@ pub(crate) async fn observe(
     let method = request.method().clone();
     understood(&request);
     let body = Held::of(&mut request);
-    let mut response = match refused(&request) {
-        Some(problem) => request.into_response(problem.error_response()),
-        None => {
-            get_for_head(&mut request);
-            next.call(request).await?.map_into_boxed_body()
-        }
+    let mut response = if let Some(problem) = refused(&request) {
+        request.into_response(problem.error_response())
+    } else {
+        get_for_head(&mut request);
+        next.call(request).await?.map_into_boxed_body()
     };
     allow_head(&mut response);
     log(&method, &response, begun);
