@@ -46,11 +46,11 @@ pub(crate) async fn observe(
     };
     allow_head(&mut response);
     log(&method, &response, begun);
-    let mut response = with_problem(response);
-    if let Some(body) = body {
-        body.until_sent(&mut response);
-    }
-    Ok(response)
+    let response = with_problem(response);
+    Ok(match body {
+        Some(body) => body.until_sent(response),
+        None => response,
+    })
 }
 
 /// Why the request cannot be handed on, if it cannot.

@@ -1,7 +1,7 @@
 //! Chunked bodies that nobody reads to their end.
 //!
 //! Once such a body is let go, the framework waits for its end without a bound, so a connection on which it drips would
-//! stay. While the body is held, the framework ends the connection after the answer.
+//! stay. While the body is held until the end of the answer, the framework ends the connection then.
 
 use std::{
     cell::RefCell,
@@ -12,7 +12,7 @@ use std::{
 
 use actix_web::{
     HttpMessage as _,
-    body::BoxBody,
+    body::{BodySize, BoxBody, MessageBody},
     dev::{Payload, ServiceRequest, ServiceResponse},
     error::PayloadError,
     web::Bytes,
@@ -37,8 +37,8 @@ impl Held {
         Some(held)
     }
 
-    pub(crate) fn until_sent(self, answer: &mut ServiceResponse<BoxBody>) {
-        answer.response_mut().extensions_mut().insert(self);
+    pub(crate) fn until_sent(self, answer: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
+        answer.map_body(|_, body| BoxBody::new(Answer { body, _held: self }))
     }
 }
 
@@ -47,5 +47,26 @@ impl Stream for Held {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.0.borrow_mut().poll_next_unpin(context)
+    }
+}
+
+/// The body of an answer, and with it that of its request.
+struct Answer {
+    body: BoxBody,
+    _held: Held,
+}
+
+impl MessageBody for Answer {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.body).poll_next(context)
     }
 }
