@@ -211,7 +211,7 @@ async fn a_member_that_means_nothing_is_refused_and_named() {
             json!({"givenname": "X"}),
             "givenname",
         ),
-        (Method::PATCH, &of_ada, json!({"id": "1"}), "id"),
+        (Method::PATCH, &of_ada, json!({"id": "12345"}), "id"),
         (Method::PATCH, &of_ada, json!({"id": null}), "id"),
         (Method::PATCH, &of_ada, json!({"id": 1}), "id"),
     ] {
