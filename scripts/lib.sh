@@ -42,8 +42,20 @@ start() {
     shift
     if command -v setsid >/dev/null; then detach=(setsid nohup); fi
     mkdir -p "$run/pids" "$run/logs"
-    "${detach[@]}" "$@" >>"$run/logs/$name.log" 2>&1 </dev/null &
-    { say $! && identity $!; } >"$run/pids/$name" || true
+    rm -f "$run/pids/$name"
+    # shellcheck disable=SC2016 # the new process expands these
+    "${detach[@]}" bash -c 'source "$0"; become "$@"' "$root/scripts/lib.sh" "$name" "$@" >>"$run/logs/$name.log" 2>&1 </dev/null &
+    while [ ! -e "$run/pids/$name" ] && kill -0 $! 2>/dev/null; do sleep 0.02; done
+}
+
+# Makes this process the part $1, which the command that follows runs. It writes its number down first: so there is no
+# moment at which a kill of `make up` leaves a process that the next `make up` does not know.
+become() {
+    local file=$run/pids/$1
+    shift
+    { say $$ && identity $$; } >"$file.new"
+    mv "$file.new" "$file"
+    exec "$@"
 }
 
 # Ends the part $1, gently at first, and returns when it is gone.

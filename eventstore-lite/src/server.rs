@@ -8,7 +8,6 @@ use anyhow::{Context, Result};
 use axum::middleware::from_fn_with_state;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::service::Routes;
 
@@ -19,6 +18,7 @@ use crate::http::{self, Site};
 use crate::node::Node;
 use crate::persistent::PersistentSubscriptions;
 use crate::storage::Storage;
+use crate::tls::Identity;
 use crate::{connection, grpc, tls, web};
 
 /// How often a quiet connection is asked whether it is alive, and how long it has to answer.
@@ -32,7 +32,7 @@ const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// A server that is listening. Dropped, it stops by itself; [`Server::shutdown`] also waits for that.
 pub struct Server {
     address: SocketAddr,
-    is_guarded: bool,
+    identity: Option<Identity>,
     storage: Arc<Storage>,
     subscriptions: Arc<PersistentSubscriptions>,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
@@ -56,7 +56,7 @@ impl Server {
     /// Opens the database and listens. System streams may be brought up to date only later; until then reads of them
     /// are answered UNAVAILABLE.
     pub(crate) async fn serve(config: Config) -> Result<Self> {
-        let (gate, acceptor) = secure(&config.security)?;
+        let (gate, identity) = secure(&config.security)?;
         let listener = TcpListener::bind(config.address).await;
         let listener = listener.with_context(|| format!("listening on {}", config.address))?;
         let address = listener.local_addr()?;
@@ -73,12 +73,13 @@ impl Server {
             storage,
             subscriptions: Arc::new(subscriptions),
             node: Node::new(address, advertised),
-            is_guarded: acceptor.is_some(),
+            is_guarded: identity.is_some(),
         };
         let (storage, stop) = (Arc::clone(&site.storage), shutdown.clone());
         tokio::spawn(async move { storage.make_links(&stop).await });
         let metrics = Arc::clone(site.storage.metrics());
         let connections = connection::incoming(listener, limits.connections, metrics);
+        let acceptor = identity.as_ref().map(Identity::current);
         let incoming = tls::incoming(connections, acceptor, limits.connections);
         let routes = routes(&site, gate, &shutdown);
         let stopping = shutdown.clone().cancelled_owned();
@@ -86,7 +87,7 @@ impl Server {
         let serving = builder().serve_with_incoming_shutdown(service, incoming, stopping);
         Ok(Self {
             address,
-            is_guarded: site.is_guarded,
+            identity,
             storage: site.storage,
             subscriptions: site.subscriptions,
             serving: tokio::spawn(serving),
@@ -104,7 +105,15 @@ impl Server {
     /// A connection string for clients; with TLS it lacks the name and password of a user.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("esdb://{}?tls={}", self.address, self.is_guarded)
+        format!("esdb://{}?tls={}", self.address, self.identity.is_some())
+    }
+
+    /// With TLS, reads certificate and key again for the handshakes from now on; connections that are open stay so.
+    ///
+    /// # Errors
+    /// If they cannot be used; the ones in use stay.
+    pub fn read_certificate_again(&self) -> Result<()> {
+        self.identity.as_ref().map_or(Ok(()), Identity::read_again)
     }
 
     /// Waits until a client has asked the server to stop; [`Server::shutdown`] then ends it.
@@ -128,7 +137,7 @@ impl Server {
     }
 }
 
-fn secure(security: &Security) -> Result<(Gate, Option<TlsAcceptor>)> {
+fn secure(security: &Security) -> Result<(Gate, Option<Identity>)> {
     match security {
         Security::Insecure => {
             tracing::warn!("neither TLS nor passwords: whoever reaches the port may do everything");
@@ -139,8 +148,8 @@ fn secure(security: &Security) -> Result<(Gate, Option<TlsAcceptor>)> {
             certificate_key,
             users,
         } => {
-            let acceptor = tls::acceptor(certificate, certificate_key)?;
-            Ok((Gate::guarded(users.clone()), Some(acceptor)))
+            let identity = Identity::read(certificate, certificate_key)?;
+            Ok((Gate::guarded(users.clone()), Some(identity)))
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Connections with or without TLS.
+//! Connections with or without TLS, whose certificate can be read again.
 //!
 //! Invariant: a handshake ends, so that it keeps its place from others for a while only.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,6 +16,7 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
@@ -29,9 +30,37 @@ const LONGEST_HANDSHAKE: Duration = Duration::from_secs(10);
 /// The protocols above TLS, the preferred one first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
+/// The certificate that handshakes are made with, and the files it is read from.
+pub(crate) struct Identity {
+    certificate: PathBuf,
+    key: PathBuf,
+    current: watch::Sender<TlsAcceptor>,
+}
+
+impl Identity {
+    pub(crate) fn read(certificate: &Path, key: &Path) -> Result<Self> {
+        Ok(Self {
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+            current: watch::Sender::new(acceptor(certificate, key)?),
+        })
+    }
+
+    /// Handshakes from now on are made with what the files have now; if that cannot be used, with what they had.
+    pub(crate) fn read_again(&self) -> Result<()> {
+        let acceptor = acceptor(&self.certificate, &self.key)?;
+        self.current.send_replace(acceptor);
+        Ok(())
+    }
+
+    pub(crate) fn current(&self) -> watch::Receiver<TlsAcceptor> {
+        self.current.subscribe()
+    }
+}
+
 /// What accepts TLS with this certificate. The provider of cryptography is its own: clients in the same process may
 /// install another.
-pub(crate) fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor> {
+fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor> {
     let name = certificate.display();
     let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>)
@@ -58,10 +87,13 @@ pub(crate) enum Transport {
 /// The connections when they can be used; of those that cannot, nothing. At most `handshakes` are made at once.
 pub(crate) fn incoming(
     connections: impl Stream<Item = io::Result<Connection>>,
-    acceptor: Option<TlsAcceptor>,
+    acceptor: Option<watch::Receiver<TlsAcceptor>>,
     handshakes: usize,
 ) -> impl Stream<Item = io::Result<Transport>> {
-    let shaking = connections.map(move |connection| shake_hands(connection, acceptor.clone()));
+    let shaking = connections.map(move |connection| {
+        let acceptor = acceptor.as_ref().map(|current| current.borrow().clone());
+        shake_hands(connection, acceptor)
+    });
     shaking
         .buffer_unordered(handshakes)
         .filter_map(std::future::ready)
@@ -189,7 +221,8 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let connections = connection::incoming(listener, 2, Arc::default());
-        let incoming = incoming(connections, Some(own_acceptor()), 2);
+        let (_current, acceptor) = watch::channel(own_acceptor());
+        let incoming = incoming(connections, Some(acceptor), 2);
         let serving = tokio::spawn(async move {
             let mut incoming = Box::pin(incoming);
             while let Some(transport) = incoming.next().await {

@@ -90,6 +90,14 @@ impl Process {
         Ok(())
     }
 
+    /// `kill -HUP`: what a closed terminal sends.
+    pub fn hang_up(&self) -> Result<()> {
+        let id = self.id().context("not started")?.to_string();
+        let sent = Command::new("kill").args(["-HUP", &id]).status()?;
+        ensure!(sent.success(), "no signal was sent to {}", self.name);
+        Ok(())
+    }
+
     /// The process id while it runs.
     #[must_use]
     pub fn id(&self) -> Option<u32> {

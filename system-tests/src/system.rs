@@ -6,7 +6,7 @@ use crate::client::{self, Users};
 use crate::part::{Part, free_address, process, settings, store_url};
 use crate::process::Process;
 use crate::wait;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use event_streams::EventStreams;
 use private_broker::PrivateBroker;
 use serde_json::{Value, json};
@@ -105,14 +105,20 @@ impl System {
         process.context("a prepared part")?.kill()
     }
 
-    /// Waits until every part says that it is ready.
+    /// What a closed terminal does to a part.
+    pub fn hang_up(&self, part: Part) -> Result<()> {
+        let process = self.processes.get(&part);
+        process.context("a prepared part")?.hang_up()
+    }
+
+    /// Waits until every part says that it is ready, with nothing missing.
     pub async fn ready(&self) -> Result<()> {
         for part in self.processes.keys() {
             wait::until(&format!("{part:?} is ready"), || async {
                 let (status, body) = self.readiness(*part).await?;
-                if !(200..300).contains(&status) {
-                    bail!("{status} {body}");
-                }
+                // The store has a bare 204 for this.
+                let ready = status == 204 || body["status"] == "ready";
+                ensure!(ready, "{status} {body}");
                 Ok(())
             })
             .await?;

@@ -1,7 +1,8 @@
 //! The composition root: the only place where stores, broker, roles and routes meet.
 //!
-//! Invariants: the process listens before its servers are there, and says at `/_readyz` which is missing; a role that
-//! fails is run again, with growing waits, and readiness says why until it works.
+//! Invariants: the process listens before its servers are there, and says at `/_readyz` which is missing; it is ready or
+//! degraded while its routes can answer, or, without routes, while its loop works; a role that fails is run again, with
+//! growing waits, and readiness says why until it works.
 
 mod parked;
 mod parts;
@@ -19,7 +20,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use supervisor::Supervisor;
 use tokio_util::sync::CancellationToken;
-use web::{Readiness, Server};
+use web::{Importance, Readiness, Server};
 
 /// What a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,8 +62,41 @@ impl Role {
         matches!(self, Self::Serve | Self::Eraser)
     }
 
+    fn has_routes(self) -> bool {
+        self.commands() || self.queries()
+    }
+
+    /// The importance of loops without routes, and of what they need.
+    fn background(self) -> Importance {
+        if self.has_routes() {
+            Importance::Useful
+        } else {
+            Importance::Needed
+        }
+    }
+
+    /// The importance of the list's read model: commands answer without it.
+    fn list(self) -> Importance {
+        if self.commands() {
+            Importance::Useful
+        } else {
+            Importance::Needed
+        }
+    }
+
+    /// The importance of the event store. The list answers without it, and the projector needs it for gaps only.
+    fn store(self) -> Option<Importance> {
+        match self {
+            Self::QueryApi => None,
+            Self::Projector => Some(Importance::Useful),
+            Self::Serve | Self::Api | Self::CommandApi | Self::Publisher | Self::Eraser => {
+                Some(Importance::Needed)
+            }
+        }
+    }
+
     fn address(self, config: &Config) -> SocketAddr {
-        if self.commands() || self.queries() {
+        if self.has_routes() {
             config.bind.users
         } else {
             config.bind.health
@@ -117,7 +151,7 @@ impl Application {
         };
         let shutdown = CancellationToken::new();
         let readiness = readiness(role, &parts, (commands.as_ref(), directory.as_ref()));
-        let mut supervisor = Supervisor::new(readiness, shutdown.clone());
+        let mut supervisor = Supervisor::new(readiness, role.background(), shutdown.clone());
         supervise(role, &parts, config, &mut supervisor).await?;
         Ok(Self {
             server,
@@ -165,6 +199,7 @@ async fn supervise(
     }
     if role.projects() {
         let projector = Arc::new(parts.projector(config).await?);
+        supervisor.report("completeness", projector.completeness());
         supervisor.run("projector", move |state, shutdown| {
             let projector = Arc::clone(&projector);
             async move { projector.run(&state, &shutdown).await }
@@ -180,32 +215,41 @@ async fn supervise(
     Ok(())
 }
 
-/// What the role cannot do without. The broker is none of the commands' needs.
+/// What the process needs for its work, and what it uses for a part of it. A process with command routes needs what most of
+/// them answer from; one without routes needs what its loop needs.
 fn readiness(
     role: Role,
     parts: &Parts,
     (commands, directory): (Option<&CommandHandler>, Option<&Directory>),
 ) -> Readiness {
     let mut readiness = Readiness::new();
-    readiness = check(readiness, "event store", &parts.store, |store| async move {
-        store.check().await
-    });
-    readiness = check(readiness, "subject keys", &parts.keys, |keys| async move {
+    if let Some(importance) = role.store() {
+        let store = ("event store", importance);
+        readiness = check(readiness, store, &parts.store, |store| async move {
+            store.check().await
+        });
+    }
+    let keys = ("subject keys", Importance::Needed);
+    readiness = check(readiness, keys, &parts.keys, |keys| async move {
         keys.check().await
     });
     if role.publishes() || role.projects() {
-        readiness = check(readiness, "broker", &parts.broker, |broker| async move {
+        let broker = ("broker", role.background());
+        readiness = check(readiness, broker, &parts.broker, |broker| async move {
             broker.check().await
         });
     }
     if let Some(commands) = commands {
-        readiness = check(readiness, "ids", commands.ids(), |ids| async move {
+        // Only POST needs an id.
+        let ids = ("ids", Importance::Useful);
+        readiness = check(readiness, ids, commands.ids(), |ids| async move {
             ids.next().await.map(drop)
         });
     }
     if let Some(directory) = directory {
+        let read_model = ("read model", role.list());
         let model = &directory.read_model;
-        readiness = check(readiness, "read model", model, |model| async move {
+        readiness = check(readiness, read_model, model, |model| async move {
             model.check().await
         });
     }

@@ -62,15 +62,16 @@ impl Application {
     }
 }
 
-/// The lease is the truth about the store: with a window in hand the service does its work without it.
+/// With a window in hand the service gives ids without the store, so the lease says whether the store is missing. Ids are
+/// given over HTTP without the broker.
 fn readiness(ids: &Arc<Ids>, broker: &Broker) -> Readiness {
     let (ids, broker) = (Arc::clone(ids), broker.clone());
     Readiness::new()
-        .with("event store", move || {
+        .needs("event store", move || {
             let window = ids.check();
             async move { window }
         })
-        .with("broker", move || {
+        .uses("broker", move || {
             let broker = broker.clone();
             async move { broker.check().await.map_err(|error| error.to_string()) }
         })

@@ -1,4 +1,5 @@
-//! No subcommand: starts the server and stops it at SIGTERM or SIGINT, or when a client says so.
+//! No subcommand: starts the server and stops it at SIGTERM or SIGINT, or when a client says so. SIGHUP stops nothing: the
+//! certificate is read again.
 
 use anyhow::Result;
 use clap::CommandFactory;
@@ -20,18 +21,37 @@ pub(super) async fn run(options: Options) -> Result<()> {
     telemetry::init("eventstore-lite")?;
     let config = options.config(|name| std::env::var_os(name));
     let config = config.unwrap_or_else(|error| refuse(&error));
-    let (mut terminate, mut interrupt) = (
+    let (mut terminate, mut interrupt, mut hangup) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
+        signal(SignalKind::hangup())?,
     );
     let server = Server::serve(config).await?;
     tracing::info!(address = %server.address(), "listening");
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        () = server.told_to_stop() => {}
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            () = server.told_to_stop() => break,
+            _ = hangup.recv() => read_certificate_again(&server),
+        }
     }
     tracing::info!("stopping");
     server.shutdown().await;
     Ok(())
+}
+
+fn read_certificate_again(server: &Server) {
+    match server.read_certificate_again() {
+        Ok(()) => {
+            tracing::info!("a hangup stops nothing; with TLS, the certificate was read again");
+        }
+        Err(error) => {
+            let error = format!("{error:#}");
+            tracing::error!(
+                error,
+                "the certificate cannot be used; the one in use stays"
+            );
+        }
+    }
 }

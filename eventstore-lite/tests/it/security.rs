@@ -356,6 +356,49 @@ async fn a_user_of_the_file_is_let_in() {
     server.kill().await;
 }
 
+/// `kill -HUP`.
+async fn hang_up(server: &Process) {
+    let id = server.child.id().unwrap().to_string();
+    let sent = Command::new("kill").args(["-HUP", &id]).status().await;
+    assert!(sent.unwrap().success());
+}
+
+#[tokio::test]
+async fn a_hangup_stops_no_server_and_has_it_read_its_certificate_again() {
+    let db = tempfile::tempdir().unwrap();
+    let (old, new) = (Certificates::new(), Certificates::new());
+    let mut command = Command::new(EXECUTABLE);
+    command.args(["--node-port", "0", "--db"]).arg(db.path());
+    command.arg("--certificate").arg(old.certificate());
+    command.arg("--certificate-key").arg(old.key());
+    command.env("EVENTSTORE_DEFAULT_ADMIN_PASSWORD", PASSWORD);
+    let server = Process::listening(command).await;
+    let port = server.address.parse::<SocketAddr>().unwrap().port();
+    let admin = format!("admin:{PASSWORD}");
+    let open = old.client(port, Some(&admin));
+    append(&open, "s").await.unwrap();
+
+    // A certificate that cannot be used changes nothing.
+    let certificate = std::fs::read(old.certificate()).unwrap();
+    std::fs::write(old.certificate(), "no certificate").unwrap();
+    hang_up(&server).await;
+    append(&old.client(port, Some(&admin)), "s").await.unwrap();
+    std::fs::write(old.certificate(), certificate).unwrap();
+
+    std::fs::copy(new.certificate(), old.certificate()).unwrap();
+    std::fs::copy(new.key(), old.key()).unwrap();
+    hang_up(&server).await;
+    soon("the new certificate", async {
+        while append(&new.client(port, Some(&admin)), "s").await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    append(&open, "s").await.unwrap();
+    assert!(append(&old.client(port, Some(&admin)), "s").await.is_err());
+    server.kill().await;
+}
+
 #[tokio::test]
 async fn the_page_shows_a_user_what_the_user_may_read() {
     let secured = Secured::start().await;

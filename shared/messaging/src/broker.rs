@@ -8,6 +8,7 @@ use lapin::{Channel, ConnectionProperties};
 use std::fmt;
 use std::time::Duration;
 use thiserror::Error;
+use url::{Host, Url};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -51,7 +52,7 @@ impl Broker {
     /// # Errors
     /// [`InvalidUrl`] when `url` is not an AMQP URL.
     pub fn connect(url: &str, name: &str) -> Result<Self, InvalidUrl> {
-        let mut uri: AMQPUri = url.parse().map_err(InvalidUrl)?;
+        let mut uri = parse(url)?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
         uri.query.connection_timeout.get_or_insert(5_000);
         Ok(Self {
@@ -103,6 +104,20 @@ impl Broker {
     }
 }
 
+/// The AMQP parser drops an IPv6 address, and would connect to localhost in its place. As text in the host's encoding the
+/// address passes through it, also when the pool parses the URL again.
+fn parse(url: &str) -> Result<AMQPUri, InvalidUrl> {
+    let parsed = Url::parse(url).map_err(|error| InvalidUrl(error.to_string()))?;
+    if parsed.cannot_be_a_base() {
+        return Err(InvalidUrl("it has no host".to_owned()));
+    }
+    let mut uri: AMQPUri = url.parse().map_err(InvalidUrl)?;
+    if let Some(Host::Ipv6(address)) = parsed.host() {
+        uri.authority.host = address.to_string().replace(':', "%3A");
+    }
+    Ok(uri)
+}
+
 /// A pool of one: many channels share the connection, and the pool makes it, checks it and makes it anew, one attempt
 /// at a time however many wait for it.
 fn pool(uri: &AMQPUri, name: String) -> Result<Pool, InvalidUrl> {
@@ -146,15 +161,51 @@ pub(crate) async fn within<T>(
 
 #[cfg(test)]
 mod tests {
-    use super::Broker;
+    use super::{AMQPUri, Broker, parse};
+    use std::net::ToSocketAddrs;
 
     #[tokio::test]
     async fn an_invalid_url_is_refused_without_repeating_its_password() {
-        let refusal = Broker::connect("http://me:secret@localhost", "test").unwrap_err();
-        assert!(
-            !format!("{refusal} {refusal:?}").contains("secret"),
-            "{refusal}"
-        );
+        for url in [
+            "http://me:secret@localhost",
+            "amqp:me:secret@localhost",
+            "amqp://me:secret@[2001:db8::1%25eth0]:5672",
+            "amqp://me:secret@2001:db8::1:5672",
+            "amqp://me:secret@:5672",
+        ] {
+            let refusal = Broker::connect(url, "test").unwrap_err();
+            assert!(
+                !format!("{refusal} {refusal:?}").contains("secret"),
+                "{refusal}"
+            );
+        }
+    }
+
+    /// Where the connection goes, by the parser that the pool uses.
+    fn target(url: &str) -> String {
+        let uri: AMQPUri = parse(url).unwrap().to_string().parse().unwrap();
+        let target = (uri.authority.host.as_str(), uri.authority.port);
+        target
+            .to_socket_addrs()
+            .unwrap()
+            .next()
+            .unwrap()
+            .to_string()
+    }
+
+    #[test]
+    fn a_connection_goes_to_the_address_of_the_url() {
+        for (url, address) in [
+            (
+                "amqp://me:secret@[2001:db8::1]:5672/%2f",
+                "[2001:db8::1]:5672",
+            ),
+            ("amqps://me:secret@[2001:db8::1]", "[2001:db8::1]:5671"),
+            ("amqp://[::ffff:192.0.2.7]:1", "[::ffff:192.0.2.7]:1"),
+            ("amqp://me:secret@192.0.2.7:5672/%2f", "192.0.2.7:5672"),
+        ] {
+            assert_eq!(target(url), address, "{url}");
+        }
     }
 
     #[tokio::test]

@@ -4,7 +4,8 @@
 //! can lower but not raise: below WARN, HTTP, gRPC, AMQP and SQL crates print whole messages, headers, addresses
 //! with their query, and statements (read in their sources; no line from WARN up prints any of these, but for
 //! `lapin`'s, which warns with the payload of each returned message). `lapin` is silent altogether: it also calls an
-//! error what `messaging` expects, such as a queue that is not declared yet, and `messaging` logs what matters.
+//! error what `messaging` expects, such as a queue that is not declared yet, and `messaging` logs what matters. So is
+//! `actix_http`: it calls an error whatever a stranger sends to the port, and `web` logs that at DEBUG.
 //!
 //! Invariant: no line of a crate that is not ours is below its ceiling, whatever `RUST_LOG` says.
 
@@ -23,7 +24,10 @@ use tracing_subscriber::{
 const SHARED: [&str; 4] = ["event_streams", "messaging", "telemetry", "web"];
 
 /// Ceilings of the crates that would print payloads, or cry wolf, even at [`OTHERS`].
-const STRICTER: [(&str, LevelFilter); 1] = [("lapin", LevelFilter::OFF)];
+const STRICTER: [(&str, LevelFilter); 2] = [
+    ("lapin", LevelFilter::OFF),
+    ("actix_http", LevelFilter::OFF),
+];
 
 /// The ceiling of every crate that is neither ours nor in [`STRICTER`].
 const OTHERS: LevelFilter = LevelFilter::WARN;
@@ -119,7 +123,7 @@ mod tests {
     #[test]
     fn other_crates_are_silent_below_warn_whatever_is_asked() {
         let text = logged(|| {
-            tracing::info!(target: "actix_http::h1", "ada");
+            tracing::error!(target: "actix_http::h1", "ada");
             tracing::info!(target: "users_service_in_name_only", "ada");
             tracing::debug!(target: "sqlx::query", "ada");
             tracing::info_span!(target: "h2", "frame", payload = "ada").in_scope(|| {

@@ -2,11 +2,13 @@
 //!
 //! Invariant: a refusal names fields and rules but repeats no value.
 
-use std::{borrow::Cow, future::Future, pin::Pin};
+use std::{borrow::Cow, future::Future, pin::Pin, time::Duration};
 
 use actix_web::{
-    FromRequest, HttpMessage as _, HttpRequest, dev::Payload, http::StatusCode,
-    web::Payload as Body,
+    FromRequest, HttpMessage as _, HttpRequest,
+    dev::Payload,
+    http::{StatusCode, header},
+    web::{Bytes, Payload as Body},
 };
 use futures::future::{Ready, ready};
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -16,8 +18,19 @@ use crate::Problem;
 /// The most bytes that a body may have.
 pub const BODY_LIMIT: usize = 64 * 1024;
 
-/// A body that is a JSON object: 415 for another media type, 413 over [`BODY_LIMIT`], 400 when it is no JSON,
-/// 422 when it is no object or a member is missing or of the wrong type.
+/// How long a body may take to come whole, however its bytes are spread.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BodyWithin(pub(crate) Duration);
+
+impl Default for BodyWithin {
+    fn default() -> Self {
+        Self(Duration::from_secs(10))
+    }
+}
+
+/// A body that is a JSON object: 415 for another media type or any content coding, 408 when it does not come whole within
+/// 10 s, 413 over [`BODY_LIMIT`], 400 when it is no JSON or a byte of it no UTF-8, 422 when it is no object or a member is
+/// missing, unknown (where `T` denies that) or of the wrong type.
 #[derive(Debug)]
 pub struct Json<T>(pub T);
 
@@ -35,24 +48,24 @@ impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let json = is_json(request);
+        let understood = understood(request);
+        let bound = request.app_data::<BodyWithin>().copied();
         let body = Body::from_request(request, payload);
         Box::pin(async move {
-            if !json {
-                return Err(Problem::new(
-                    StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                    "the body must be application/json",
-                ));
-            }
+            understood?;
             let body = body.await.map_err(|_| broken_off())?;
-            let bytes = body
-                .to_bytes_limited(BODY_LIMIT)
-                .await
-                .map_err(|_| too_large())?
-                .map_err(|_| broken_off())?;
-            parse_json(&bytes).map(Self)
+            parse_json(&whole(body, bound.unwrap_or_default()).await?).map(Self)
         })
     }
+}
+
+/// The bytes of a body, bounded in number and in time.
+async fn whole(body: Body, BodyWithin(bound): BodyWithin) -> Result<Bytes, Problem> {
+    let whole = tokio::time::timeout(bound, body.to_bytes_limited(BODY_LIMIT)).await;
+    whole
+        .map_err(|_| too_slow(bound))?
+        .map_err(|_| too_large())?
+        .map_err(|_| broken_off())
 }
 
 impl<T: DeserializeOwned> FromRequest for Query<T> {
@@ -74,9 +87,27 @@ impl FromRequest for Id {
     }
 }
 
+/// Whether the body is said to be plain JSON.
+fn understood(request: &HttpRequest) -> Result<(), Problem> {
+    let refused = |detail| Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+    if !is_json(request) {
+        return refused("the body must be application/json");
+    }
+    let mut codings = request.headers().get_all(header::CONTENT_ENCODING);
+    if !codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return refused("the body must not have a content coding");
+    }
+    Ok(())
+}
+
 fn is_json(request: &HttpRequest) -> bool {
     let media_type = request.mime_type().ok().flatten();
     media_type.is_some_and(|media| media.type_() == "application" && media.subtype() == "json")
+}
+
+fn too_slow(bound: Duration) -> Problem {
+    let detail = format!("the body did not come within {bound:?}");
+    Problem::new(StatusCode::REQUEST_TIMEOUT, detail)
 }
 
 fn too_large() -> Problem {
@@ -96,6 +127,10 @@ fn decimal(text: &str) -> Option<u64> {
 }
 
 fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // The parser looks at the bytes of a text only where it keeps it, not in a member that it ignores.
+    if std::str::from_utf8(bytes).is_err() {
+        return Err(Problem::bad_request("the body is not UTF-8"));
+    }
     // A derived Deserialize would take an array for a struct, so only an object goes that far.
     if !bytes.trim_ascii_start().starts_with(b"{") {
         return Err(well_formed(bytes).err().unwrap_or_else(no_object));
@@ -170,4 +205,49 @@ fn within(parent: &str, name: &str) -> String {
 fn refused(field: String, rule: &str) -> Problem {
     let detail: Cow<'static, str> = format!("`{field}` {rule}").into();
     Problem::invalid(field, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::{error::PayloadError, test::TestRequest};
+    use futures::{Stream, StreamExt as _, stream};
+    use serde_json::Value;
+
+    use super::*;
+
+    async fn extract(
+        body: impl Stream<Item = Result<Bytes, PayloadError>> + 'static,
+    ) -> Result<Json<Value>, Problem> {
+        let request = TestRequest::post()
+            .insert_header(("content-type", "application/json"))
+            .to_http_request();
+        let mut payload = Payload::from(Box::pin(body) as Pin<Box<dyn Stream<Item = _>>>);
+        Json::from_request(&request, &mut payload).await
+    }
+
+    /// `text`, with `pause` before each byte.
+    fn dripping(
+        text: &'static str,
+        pause: Duration,
+    ) -> impl Stream<Item = Result<Bytes, PayloadError>> {
+        stream::iter(text.bytes()).then(move |byte| async move {
+            tokio::time::sleep(pause).await;
+            Ok(Bytes::copy_from_slice(&[byte]))
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_drips_or_never_comes_is_ended() {
+        let too_slow = too_slow(Duration::from_secs(10));
+        let drip = extract(dripping("{           }", Duration::from_secs(5))).await;
+        assert_eq!(drip.unwrap_err(), too_slow);
+        let never = extract(stream::pending()).await;
+        assert_eq!(never.unwrap_err(), too_slow);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_may_use_its_time() {
+        let slow = extract(dripping("{}", Duration::from_secs(4))).await;
+        assert_eq!(slow.unwrap().0, serde_json::json!({}));
+    }
 }

@@ -1,5 +1,5 @@
-//! What every request passes through: a query that cannot be decoded is refused, HEAD is answered wherever GET is, errors
-//! of the framework become problems, and one line is logged.
+//! What every request passes through: a target that is too long and a query that cannot be decoded are refused, HEAD is
+//! answered wherever GET is, errors of the framework become problems, and one line is logged.
 //!
 //! Invariant: the line has the route's template, never the path, the query or an unknown method, which are the caller's text.
 
@@ -13,7 +13,7 @@ use actix_web::{
     middleware::Next,
 };
 
-use crate::{Problem, problem};
+use crate::{Problem, connection::understood, problem, unread::Held};
 
 const KNOWN: [Method; 7] = [
     Method::GET,
@@ -25,6 +25,9 @@ const KNOWN: [Method; 7] = [
     Method::OPTIONS,
 ];
 
+/// The most bytes of path and query. (The parser itself answers 400 above 64 KiB.)
+const TARGET_LIMIT: usize = 8 * 1024;
+
 /// Hands on what can be understood, turns answers that are errors without a problem (404, 405, …) into problems, and logs
 /// the request: a 500 at WARN, anything else at DEBUG, as a line costs more than answering.
 pub(crate) async fn observe(
@@ -33,16 +36,35 @@ pub(crate) async fn observe(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let begun = Instant::now();
     let method = request.method().clone();
-    let mut response = if request.query_string().split(['&', '=']).all(decodes) {
+    understood(&request);
+    let body = Held::of(&mut request);
+    let mut response = if let Some(problem) = refused(&request) {
+        request.into_response(problem.error_response())
+    } else {
         get_for_head(&mut request);
         next.call(request).await?.map_into_boxed_body()
-    } else {
-        let problem = Problem::bad_request("the query cannot be percent-decoded");
-        request.into_response(problem.error_response())
     };
     allow_head(&mut response);
     log(&method, &response, begun);
-    Ok(with_problem(response))
+    let response = with_problem(response);
+    Ok(match body {
+        Some(body) => body.until_sent(response),
+        None => response,
+    })
+}
+
+/// Why the request cannot be handed on, if it cannot.
+fn refused(request: &ServiceRequest) -> Option<Problem> {
+    let target = request.uri().path_and_query();
+    if target.is_some_and(|target| target.as_str().len() > TARGET_LIMIT) {
+        let detail = format!("path and query must not exceed {TARGET_LIMIT} bytes");
+        return Some(Problem::new(StatusCode::URI_TOO_LONG, detail));
+    }
+    if !request.query_string().split(['&', '=']).all(decodes) {
+        let detail = "the query cannot be percent-decoded";
+        return Some(Problem::bad_request(detail));
+    }
+    None
 }
 
 /// HEAD has the answer of GET (RFC 9110 §9.3.2). The server leaves the body out: it remembers what was asked.

@@ -15,7 +15,8 @@ use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Readiness,
+    Readiness, connection,
+    extract::BodyWithin,
     observe::observe,
     readiness::{healthz, readyz},
 };
@@ -31,6 +32,7 @@ const GRACE_SECONDS: u64 = 10;
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    body_within: BodyWithin,
 }
 
 impl Server {
@@ -42,7 +44,20 @@ impl Server {
         let listener =
             TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, address })
+        Ok(Self {
+            listener,
+            address,
+            body_within: BodyWithin::default(),
+        })
+    }
+
+    /// How long the body of a request may take to come whole; 10 s if this is not called.
+    #[must_use]
+    pub fn body_within(self, bound: Duration) -> Self {
+        Self {
+            body_within: BodyWithin(bound),
+            ..self
+        }
     }
 
     /// The address taken, with its real port.
@@ -65,6 +80,7 @@ impl Server {
         let app = move || {
             App::new()
                 .app_data(readiness.clone())
+                .app_data(self.body_within)
                 .wrap(from_fn(observe))
                 .service(web::resource("/_healthz").route(web::get().to(healthz)))
                 .service(web::resource("/_readyz").route(web::get().to(readyz)))
@@ -73,6 +89,7 @@ impl Server {
         let server = HttpServer::new(app)
             .keep_alive(KEEP_ALIVE)
             .tcp_nodelay(true)
+            .on_connect(connection::opened)
             .shutdown_timeout(GRACE_SECONDS)
             .shutdown_signal(shutdown.cancelled_owned())
             .listen(self.listener)?;

@@ -1,23 +1,28 @@
-//! The one way a process is told to end.
+//! The one way a process is told to end, and what does not end it.
 
 use std::io;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// A token that is cancelled by SIGTERM or SIGINT. Needs a tokio runtime.
+/// A token that is cancelled by SIGTERM or SIGINT. SIGHUP, which a closed terminal sends, stops nothing from here on. Needs
+/// a tokio runtime.
 ///
 /// # Errors
 /// When the operating system refuses the handlers.
 pub fn on_signal() -> io::Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let token = CancellationToken::new();
     let shutdown = token.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => (),
-            _ = interrupt.recv() => (),
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => tracing::info!("a hangup stops nothing"),
+            }
         }
         tracing::info!("shutting down");
         shutdown.cancel();

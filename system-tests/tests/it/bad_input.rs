@@ -16,6 +16,7 @@ struct Case {
     content_type: Option<&'static str>,
     body: Vec<u8>,
     status: u16,
+    coding: Option<&'static str>,
     /// The field that a 422 names.
     field: Option<&'static str>,
 }
@@ -38,6 +39,7 @@ impl Case {
             method,
             path: path.to_owned(),
             content_type: None,
+            coding: None,
             body,
             status,
             field: None,
@@ -52,6 +54,11 @@ impl Case {
         }
     }
 
+    fn coded(self, coding: &'static str) -> Self {
+        let coding = Some(coding);
+        Self { coding, ..self }
+    }
+
     fn naming(self, field: &'static str) -> Self {
         let field = Some(field);
         Self { field, ..self }
@@ -61,6 +68,9 @@ impl Case {
         let mut request = service.request(self.method.clone(), &self.path);
         if let Some(content_type) = self.content_type {
             request = request.header("content-type", content_type);
+        }
+        if let Some(coding) = self.coding {
+            request = request.header("content-encoding", coding);
         }
         let answer = Answer::to(request.body(self.body.clone())).await?;
         self.judge(&answer).with_context(|| {
@@ -112,9 +122,11 @@ fn bad_users(path: &str) -> Vec<Case> {
     };
     let mut cases = Vec::new();
     for field in ["username", "given_name", "family_name"] {
-        // The field under another name is the field missing.
-        let missing = user("bad").to_string().replace(field, "other");
-        cases.push(Case::post(missing, 422).naming(field));
+        let mut missing = user("bad");
+        missing.as_object_mut().map(|user| user.remove(field));
+        cases.push(Case::post(missing.to_string(), 422).naming(field));
+        let misspelt = user("bad").to_string().replace(field, "other");
+        cases.push(Case::post(misspelt, 422).naming("other"));
         for value in no_names() {
             let mut wrong = user("bad");
             wrong[field] = value.clone();
@@ -150,6 +162,10 @@ fn bad_bodies(path: &str) -> Vec<Case> {
         let megabyte = json!({"username": "a".repeat(1 << 20)}).to_string();
         cases.push(new(megabyte.into_bytes(), 413).typed("application/json"));
         cases.push(new(b"{".to_vec(), 400).typed("application/json"));
+        let no_text = b"{\"given_name\":\"a\",\"note\":\"\xff\"}".to_vec();
+        cases.push(new(no_text, 400).typed("application/json"));
+        let json = || new(good(), 415).typed("application/json");
+        cases.extend([json().coded("gzip"), json().coded("identity, br")]);
         cases.push(new(good(), 415));
         cases.push(new(good(), 415).typed("text/plain"));
         cases.push(new(good(), 415).typed("application/x-www-form-urlencoded"));
@@ -185,6 +201,8 @@ fn bad_paths() -> Vec<Case> {
         let change = json!({"given_name": "a"}).to_string().into_bytes();
         cases.push(Case::new(Method::PATCH, path, change, 404).typed("application/json"));
     }
+    let long = format!("/{}", "1".repeat(8 * 1024));
+    cases.push(Case::get(&long, 414));
     cases.push(Case::new(Method::PUT, "/", Vec::new(), 405));
     cases.push(Case::new(Method::POST, "/1", Vec::new(), 405));
     cases

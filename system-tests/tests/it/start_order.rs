@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use private_broker::PrivateBroker;
 use serde_json::Value;
 use std::net::SocketAddr;
+use system_tests::client::user;
 use system_tests::proxy::Proxy;
 use system_tests::system::Node;
 use system_tests::{Part, System, unique, wait};
@@ -41,26 +42,64 @@ fn is_up(readiness: &Value, dependency: &str) -> Result<bool> {
     Ok(state == "up")
 }
 
-/// Waits until these parts are not ready and their readiness says so of exactly these dependencies.
-async fn missing(system: &System, parts: &[Part], missing: &[&str], there: &[&str]) -> Result<()> {
-    for part in parts {
-        wait::until(&format!("{part:?} misses {missing:?}"), || async {
-            let (status, readiness) = system.readiness(*part).await?;
-            ensure!(
-                status == 503 && readiness["status"] == "not ready",
-                "{status} {readiness}"
-            );
-            for dependency in missing {
-                ensure!(!is_up(&readiness, dependency)?, "{readiness}");
-            }
-            for dependency in there {
-                ensure!(is_up(&readiness, dependency)?, "{readiness}");
-            }
-            Ok(())
-        })
-        .await?;
+/// What a part can do without what is missing.
+#[derive(Debug, Clone, Copy)]
+enum State {
+    NotReady,
+    Degraded,
+}
+
+impl State {
+    fn status(self) -> (u16, &'static str) {
+        match self {
+            Self::NotReady => (503, "not ready"),
+            Self::Degraded => (200, "degraded"),
+        }
     }
-    Ok(())
+}
+
+/// Waits until the part is in this state, and says that these dependencies are missing and those are there.
+async fn says(
+    system: &System,
+    part: Part,
+    state: State,
+    (missing, there): (&[&str], &[&str]),
+) -> Result<()> {
+    wait::until(&format!("{part:?} is {state:?}"), || async {
+        let (status, readiness) = system.readiness(part).await?;
+        let (code, text) = state.status();
+        ensure!(
+            status == code && readiness["status"] == text,
+            "{status} {readiness}"
+        );
+        for dependency in missing {
+            ensure!(!is_up(&readiness, dependency)?, "{readiness}");
+        }
+        for dependency in there {
+            ensure!(is_up(&readiness, dependency)?, "{readiness}");
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Every service is started, and there is neither store nor broker.
+async fn everything_is_missing(system: &System) -> Result<()> {
+    let store = (&["event store"][..], &[][..]);
+    let both = (&["event store", "broker"][..], &[][..]);
+    says(system, Part::Api, State::NotReady, store).await?;
+    says(system, Part::Eraser, State::NotReady, store).await?;
+    says(system, Part::Uuids, State::NotReady, both).await?;
+    says(system, Part::Publisher, State::NotReady, both).await?;
+    says(system, Part::Projector, State::NotReady, both).await
+}
+
+/// The broker is away, and nothing else.
+async fn the_broker_is_missing(system: &System) -> Result<()> {
+    let broker = (&["broker"][..], &["event store"][..]);
+    says(system, Part::Uuids, State::Degraded, broker).await?;
+    says(system, Part::Publisher, State::NotReady, broker).await?;
+    says(system, Part::Projector, State::NotReady, broker).await
 }
 
 async fn works(system: &System) -> Result<()> {
@@ -74,27 +113,14 @@ async fn works(system: &System) -> Result<()> {
 async fn the_services_wait_for_the_broker_and_then_for_the_store() -> Result<()> {
     let (mut system, proxy) = alone().await?;
     let users = system.users()?;
-    missing(&system, &SERVICES, &["event store"], &[]).await?;
-    missing(
-        &system,
-        &[Part::Publisher, Part::Projector],
-        &["broker"],
-        &[],
-    )
-    .await?;
+    everything_is_missing(&system).await?;
     proxy.attempts(VAIN_ATTEMPTS).await?;
     proxy.open();
-    missing(
-        &system,
-        &[Part::Publisher, Part::Projector],
-        &["event store"],
-        &["broker"],
-    )
-    .await?;
-    let refused = users
-        .create(&system_tests::client::user("early"))
-        .await?
-        .expect(503)?;
+    let store = (&["event store"][..], &["broker"][..]);
+    says(&system, Part::Uuids, State::NotReady, store).await?;
+    says(&system, Part::Publisher, State::NotReady, store).await?;
+    says(&system, Part::Projector, State::Degraded, store).await?;
+    let refused = users.create(&user("early")).await?.expect(503)?;
     ensure!(refused.content_type.starts_with("application/problem+json"));
     system.start_part(Part::Store).await?;
     works(&system).await
@@ -103,16 +129,10 @@ async fn the_services_wait_for_the_broker_and_then_for_the_store() -> Result<()>
 #[tokio::test]
 async fn the_services_wait_for_the_store_and_then_for_the_broker() -> Result<()> {
     let (mut system, proxy) = alone().await?;
-    missing(&system, &SERVICES, &["event store"], &[]).await?;
+    everything_is_missing(&system).await?;
     proxy.attempts(VAIN_ATTEMPTS).await?;
     system.start_part(Part::Store).await?;
-    missing(
-        &system,
-        &[Part::Publisher, Part::Projector],
-        &["broker"],
-        &["event store"],
-    )
-    .await?;
+    the_broker_is_missing(&system).await?;
     proxy.open();
     works(&system).await
 }
@@ -125,7 +145,10 @@ async fn the_commands_wait_for_the_ids() -> Result<()> {
     for part in Part::ROLES.into_iter().filter(|part| *part != Part::Uuids) {
         system.start_part(part).await?;
     }
-    missing(&system, &[Part::Api], &["ids"], &["event store"]).await?;
+    let ids = (&["ids"][..], &["event store"][..]);
+    says(&system, Part::Api, State::Degraded, ids).await?;
+    let refused = system.users()?.create(&user("early")).await?;
+    refused.expect(503)?;
     system.start_part(Part::Uuids).await?;
     works(&system).await
 }
@@ -138,13 +161,9 @@ async fn a_cut_line_to_the_broker_mends_itself() -> Result<()> {
     works(&system).await?;
     let users = system.users()?;
     proxy.close();
-    missing(
-        &system,
-        &[Part::Publisher, Part::Projector],
-        &["broker"],
-        &["event store"],
-    )
-    .await?;
+    the_broker_is_missing(&system).await?;
+    let (status, api) = system.readiness(Part::Api).await?;
+    ensure!(status == 200 && api["status"] == "ready", "{status} {api}");
     let meanwhile = users.created(&unique("meanwhile")).await?;
     proxy.open();
     system.ready().await?;

@@ -18,14 +18,19 @@ use web::{Id, Json, Problem};
 const RETRY_AFTER: u64 = 1;
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct NewUser {
     username: String,
     given_name: String,
     family_name: String,
 }
 
+/// What `GET` answers may be changed and sent back, so the id may be there, as it is in the path.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Patch {
+    #[serde(default, deserialize_with = "present")]
+    id: Option<String>,
     #[serde(default, deserialize_with = "present")]
     username: Option<String>,
     #[serde(default, deserialize_with = "present")]
@@ -84,8 +89,10 @@ async fn patch(
     Id(id): Id,
     Json(body): Json<Patch>,
 ) -> Result<HttpResponse, Problem> {
+    let id = UserId::new(id);
+    body.is_of(id)?;
     let changes = body.parse().map_err(invalid)?;
-    let done = handler.patch(UserId::new(id), changes).await;
+    let done = handler.patch(id, changes).await;
     done.map_err(problem)?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -106,6 +113,15 @@ impl NewUser {
 }
 
 impl Patch {
+    fn is_of(&self, id: UserId) -> Result<(), Problem> {
+        match &self.id {
+            Some(other) if *other != id.to_string() => {
+                Err(Problem::invalid("id", "`id` must be the one of the path"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     fn parse(self) -> Result<Changes, InvalidName> {
         Ok(Changes {
             username: self.username.map(Username::parse).transpose()?,

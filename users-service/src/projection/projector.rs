@@ -9,7 +9,7 @@ mod completeness;
 
 use super::late::LateDeliveries;
 use super::repair::Repair;
-use super::troubles::Troubles;
+use super::troubles::{State, Troubles};
 use super::view::View;
 use crate::integration::consumer::{PARTITIONS, keep_declared, queue, topology};
 use batch::WorkingOff;
@@ -30,9 +30,8 @@ pub struct Projector {
     repair: Repair,
     broker: Broker,
     check_every: Duration,
+    completeness: State,
 }
-
-type State = watch::Sender<Result<(), String>>;
 
 impl Projector {
     /// A projector; any number may run. `check_every` is how often the view is compared with the log.
@@ -42,10 +41,17 @@ impl Projector {
             repair,
             broker,
             check_every,
+            completeness: watch::Sender::new(Err("starting".to_owned())),
         }
     }
 
-    /// Runs until `shutdown`. `state` says what keeps the view from being up to date, if anything does.
+    /// Why the view is not compared with the log, if it is not; messages are applied all the same.
+    #[must_use]
+    pub fn completeness(&self) -> watch::Receiver<Result<(), String>> {
+        self.completeness.subscribe()
+    }
+
+    /// Runs until `shutdown`. `state` says why messages are not applied, if they are not.
     ///
     /// # Errors
     /// None; what fails is tried again.
@@ -54,7 +60,7 @@ impl Projector {
             repair: &self.repair,
             broker: &self.broker,
             dead_letters: Publisher::new(self.broker.clone(), topology()),
-            troubles: Troubles::new(state),
+            troubles: Troubles::new(state, &self.completeness),
             check: Notify::new(),
             late: LateDeliveries::default(),
             gaps: AtomicU64::default(),

@@ -16,7 +16,7 @@ use jittered_backoff::Backoff;
 use messaging::{Broker, RpcClient};
 use std::fmt::Display;
 use std::time::Duration;
-use web::Readiness;
+use web::{Importance, Readiness};
 
 /// The queue on which ids are asked for.
 const IDS: &str = "uuids";
@@ -106,7 +106,7 @@ async fn patiently<T, E>(open: impl AsyncFn() -> Result<T, E>) -> Result<T, E> {
 /// Adds a dependency that is asked anew each time.
 pub(super) fn check<T, F, E>(
     readiness: Readiness,
-    name: &'static str,
+    (name, importance): (&'static str, Importance),
     part: &T,
     ask: impl Fn(T) -> F + Send + Sync + 'static,
 ) -> Readiness
@@ -116,7 +116,7 @@ where
     E: Display,
 {
     let part = part.clone();
-    readiness.with(name, move || {
+    readiness.with(importance, name, move || {
         let answer = ask(part.clone());
         async move { answer.await.map_err(|error| error.to_string()) }
     })

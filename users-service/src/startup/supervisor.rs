@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use web::Readiness;
+use web::{Importance, Readiness};
 
 /// After how long without a failure the next one is waited for as little as the first.
 const STEADY: Duration = Duration::from_secs(30);
@@ -18,14 +18,21 @@ pub(super) type State = watch::Sender<Result<(), String>>;
 /// Runs roles.
 pub(super) struct Supervisor {
     readiness: Readiness,
+    /// Of the roles it runs.
+    importance: Importance,
     shutdown: CancellationToken,
     roles: JoinSet<()>,
 }
 
 impl Supervisor {
-    pub(super) fn new(readiness: Readiness, shutdown: CancellationToken) -> Self {
+    pub(super) fn new(
+        readiness: Readiness,
+        importance: Importance,
+        shutdown: CancellationToken,
+    ) -> Self {
         Self {
             readiness,
+            importance,
             shutdown,
             roles: JoinSet::new(),
         }
@@ -38,15 +45,24 @@ impl Supervisor {
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
         let (state, told) = watch::channel(Err("starting".to_owned()));
-        self.report(name, told);
+        self.tell(self.importance, name, told);
         let supervised = supervise(name, role, Arc::new(state), self.shutdown.clone());
         self.roles.spawn(supervised);
     }
 
-    /// Has readiness tell a state that a role keeps beside its own.
+    /// Has readiness tell a state that a role keeps beside its own: with an error in it the process is degraded, never more.
     pub(super) fn report(&mut self, name: &'static str, told: watch::Receiver<Result<(), String>>) {
+        self.tell(Importance::Useful, name, told);
+    }
+
+    fn tell(
+        &mut self,
+        importance: Importance,
+        name: &'static str,
+        told: watch::Receiver<Result<(), String>>,
+    ) {
         let readiness = std::mem::take(&mut self.readiness);
-        self.readiness = readiness.with(name, move || {
+        self.readiness = readiness.with(importance, name, move || {
             let told = told.borrow().clone();
             async move { told }
         });

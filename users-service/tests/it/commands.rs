@@ -268,6 +268,48 @@ async fn bad_input_changes_nothing_and_names_the_field() {
 }
 
 #[tokio::test]
+async fn what_was_read_may_be_changed_and_sent_back() {
+    let app = spawn_app().await;
+    let ada = app.created("ada").await;
+    let mut read: Value = app.get(&ada).await.json().await.unwrap();
+    read["given_name"] = json!("Augusta");
+    assert_eq!(app.patch(&ada, &read).await, StatusCode::NO_CONTENT);
+    let after: Value = app.get(&ada).await.json().await.unwrap();
+    assert_eq!(after, read);
+}
+
+#[tokio::test]
+async fn a_member_that_means_nothing_is_refused_and_named() {
+    let app = spawn_app().await;
+    let ada = app.created("ada").await;
+    let of_ada = format!("/{}", id(&ada));
+    let mut with_id = user("eve");
+    with_id["id"] = ada["id"].clone();
+    let mut misspelt = user("eve");
+    misspelt["givenname"] = json!("X");
+    for (method, path, body, field) in [
+        (Method::POST, "/", with_id, "id"),
+        (Method::POST, "/", misspelt, "givenname"),
+        (
+            Method::PATCH,
+            &of_ada,
+            json!({"givenname": "X"}),
+            "givenname",
+        ),
+        (Method::PATCH, &of_ada, json!({"id": "12345"}), "id"),
+        (Method::PATCH, &of_ada, json!({"id": null}), "id"),
+        (Method::PATCH, &of_ada, json!({"id": 1}), "id"),
+    ] {
+        let answer = app.send(method.clone(), path, &body).await;
+        assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY, "{body}");
+        let problem: Value = answer.json().await.unwrap();
+        assert_eq!(problem["field"], field, "{method} {body}");
+    }
+    let after: Value = app.get(&ada).await.json().await.unwrap();
+    assert_eq!(after, ada);
+}
+
+#[tokio::test]
 async fn an_id_that_is_none_is_not_found() {
     let app = spawn_app().await;
     for id in ["abc", "-1", "01", "99999999999999999999", "12345"] {

@@ -12,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 use users_service::config::Config;
 use users_service::startup::{Application, Role};
 
+const NOT_READY: (StatusCode, &str) = (StatusCode::SERVICE_UNAVAILABLE, "not ready");
+
 #[derive(Parser)]
 struct Arguments {
     #[command(flatten)]
@@ -40,7 +42,8 @@ fn config(folder: &Path, secret: &str) -> Config {
     Arguments::parse_from(std::iter::once("users-service").chain(arguments)).config
 }
 
-async fn starts(role: Role, missing: &[&str]) {
+/// Starts the role with all servers away, and checks what it says of itself then.
+async fn starts(role: Role, (code, status): (StatusCode, &str), missing: &[&str]) {
     let folder = TempDir::new().unwrap();
     let config = config(folder.path(), &format!("{}\n", "0e".repeat(32)));
     let application = Application::build(role, &config).await.unwrap();
@@ -55,8 +58,8 @@ async fn starts(role: Role, missing: &[&str]) {
         let answer = reqwest::get(format!("{url}/_readyz")).await.ok()?;
         Some((answer.status(), answer.json::<Value>().await.ok()?))
     };
-    let (status, told) = until("it listens", readiness).await;
-    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    let (answered, told) = until("it listens", readiness).await;
+    assert_eq!((answered, &told["status"]), (code, &Value::from(status)));
     for dependency in missing {
         let state = told["dependencies"][dependency].as_str().unwrap();
         assert!(state.starts_with("down: "), "{told}");
@@ -76,18 +79,30 @@ async fn starts(role: Role, missing: &[&str]) {
 
 #[tokio::test]
 async fn commands_miss_store_and_ids() {
-    starts(Role::CommandApi, &["event store", "ids"]).await;
+    starts(Role::CommandApi, NOT_READY, &["event store", "ids"]).await;
 }
 
 #[tokio::test]
 async fn an_eraser_misses_the_store() {
-    starts(Role::Eraser, &["event store", "eraser"]).await;
+    starts(Role::Eraser, NOT_READY, &["event store", "eraser"]).await;
+}
+
+#[tokio::test]
+async fn the_list_misses_nothing() {
+    starts(Role::QueryApi, (StatusCode::OK, "ready"), &[]).await;
+}
+
+#[tokio::test]
+async fn a_projector_misses_the_broker_and_its_loops() {
+    let missing = ["broker", "event store", "projector", "completeness"];
+    starts(Role::Projector, NOT_READY, &missing).await;
 }
 
 #[tokio::test]
 async fn all_roles_in_one_process_miss_everything() {
     starts(
         Role::Serve,
+        NOT_READY,
         &["event store", "broker", "ids", "eraser", "publisher"],
     )
     .await;

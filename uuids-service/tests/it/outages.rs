@@ -1,6 +1,7 @@
 //! The event store goes away, and comes back or comes late.
 
 use reqwest::StatusCode;
+use serde_json::Value;
 
 use crate::support::{Hands, SOME_DAY_MS, Store, millisecond, spawn_app};
 
@@ -41,5 +42,18 @@ async fn a_service_that_is_started_before_the_store_becomes_ready_by_itself() {
     assert_eq!(app.get("/").await.status(), StatusCode::SERVICE_UNAVAILABLE);
     store.start_again().await;
     app.leased().await;
+    assert_eq!(app.ids("").await.len(), 1);
+}
+
+#[tokio::test]
+async fn without_the_broker_the_service_gives_ids_and_is_degraded() {
+    let store = Store::start().await;
+    let app = spawn_app(&store.url(), &Hands::at(SOME_DAY_MS));
+    app.leased().await;
+    app.dependency("broker", "down: ").await;
+    let ready = app.get("/_readyz").await;
+    assert_eq!(ready.status(), StatusCode::OK);
+    let ready: Value = ready.json().await.unwrap();
+    assert_eq!(ready["status"], "degraded");
     assert_eq!(app.ids("").await.len(), 1);
 }

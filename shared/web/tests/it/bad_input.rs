@@ -1,9 +1,13 @@
 //! Bad input: each case of it gets its status, and the field that is to blame.
 
+use std::time::Duration;
+
 use reqwest::{Method, StatusCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use web::Readiness;
 
-use crate::support::{problem, spawn_app};
+use crate::support::{TestApp, problem, spawn_app, spawn_impatient_app};
 
 const GOOD: &str = r#"{"name":"ada","address":{"number":7}}"#;
 
@@ -93,6 +97,52 @@ async fn a_body_over_the_limit_is_too_large_whether_announced_or_not() {
     problem(app.post(chunked).send().await.unwrap(), 413).await;
 }
 
+/// What is answered to these bytes until the connection ends.
+async fn raw(app: &TestApp, request: &str) -> String {
+    let address = app.url.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let read = stream.read_to_string(&mut answer);
+    let ended = tokio::time::timeout(Duration::from_mins(1), read).await;
+    ended.expect("the connection ends").unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_body_that_never_comes_is_answered_and_its_connection_ends() {
+    let app = spawn_impatient_app();
+    let head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+    for begun in [
+        "Content-Length: 100\r\n\r\n",
+        "Content-Length: 100\r\n\r\n{",
+        "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
+    ] {
+        let answer = raw(&app, &format!("{head}{begun}")).await;
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+        assert!(answer.contains("application/problem+json"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_reads_keeps_no_connection() {
+    let app = spawn_app(Readiness::new());
+    for (request, status) in [
+        ("GET / ", "200"),
+        ("GET /ada ", "404"),
+        ("DELETE / ", "405"),
+    ] {
+        for begun in [
+            "Content-Length: 100\r\n\r\n{",
+            "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
+        ] {
+            let answer = raw(&app, &format!("{request}HTTP/1.1\r\nHost: x\r\n{begun}")).await;
+            let expected = format!("HTTP/1.1 {status} ");
+            assert!(answer.starts_with(&expected), "{request}{begun}: {answer}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_body_of_another_media_type_is_refused() {
     let app = spawn_app(Readiness::new());
@@ -103,6 +153,70 @@ async fn a_body_of_another_media_type_is_refused() {
         problem(request.body(GOOD).send().await.unwrap(), 415).await;
     }
     problem(app.request(Method::POST, "/").send().await.unwrap(), 415).await;
+}
+
+#[tokio::test]
+async fn a_body_with_a_content_coding_is_refused_whether_it_has_it_or_not() {
+    let app = spawn_app(Readiness::new());
+    let gzip = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+    for body in [GOOD.as_bytes(), gzip.as_slice()] {
+        for codings in [
+            &["gzip"][..],
+            &["br"],
+            &["identity, gzip"],
+            &["identity", "x"],
+            &[""],
+        ] {
+            let mut request = app.post(body.to_vec());
+            for coding in codings {
+                request = request.header("content-encoding", *coding);
+            }
+            problem(request.send().await.unwrap(), 415).await;
+        }
+    }
+    let identity = app.post(GOOD).header("content-encoding", "Identity");
+    let created = identity.send().await.unwrap();
+    assert_eq!(created.status(), StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn a_byte_that_is_no_utf_8_is_refused_wherever_it_is() {
+    let app = spawn_app(Readiness::new());
+    let (begin, end) = GOOD.split_at(1);
+    for member in [&b"\"note\":\"\xff\","[..], b"\"note\":[{\"\xc3\x28\":1}],"] {
+        let body = [begin.as_bytes(), member, end.as_bytes()].concat();
+        problem(app.post(body).send().await.unwrap(), 400).await;
+    }
+    let body = format!("{begin}\"note\":\"é\",{end}");
+    let created = app.post(body).send().await.unwrap();
+    assert_eq!(created.status(), StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn an_unknown_member_is_named_where_the_body_denies_it() {
+    let app = spawn_app(Readiness::new());
+    for (body, field) in [
+        (
+            r#"{"name":"ada","address":{"number":7,"floor":1}}"#,
+            "address.floor",
+        ),
+        (r#"{"name":"ada","address":{"numbér":7}}"#, "address.numbér"),
+    ] {
+        let response = app.post(body).send().await.unwrap();
+        assert_eq!(problem(response, 422).await.as_deref(), Some(field));
+    }
+}
+
+#[tokio::test]
+async fn a_target_over_8_kib_is_too_long() {
+    let app = spawn_app(Readiness::new());
+    let of = |length: usize| format!("/?other={}", "x".repeat(length - "/?other=".len()));
+    let longest = app.request(Method::GET, &of(8 * 1024)).send().await;
+    assert_eq!(longest.unwrap().status(), StatusCode::OK);
+    let paths = [of(8 * 1024 + 1), format!("/{}", "1".repeat(60_000))];
+    for path in paths {
+        problem(app.request(Method::GET, &path).send().await.unwrap(), 414).await;
+    }
 }
 
 #[tokio::test]

@@ -14,39 +14,71 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use web::{Problem, Readiness, Server};
 
-use crate::support::{problem, spawn_app, spawn_routes};
+use crate::support::{TestApp, problem, spawn_app, spawn_routes};
+
+/// A dependency that is up or down as the test says.
+#[derive(Clone, Default)]
+struct Switch(Arc<AtomicBool>);
+
+impl Switch {
+    fn turn(&self, up: bool) {
+        self.0.store(up, Ordering::SeqCst);
+    }
+
+    fn check(&self) -> impl Future<Output = Result<(), String>> + Send + use<> {
+        let up = self.0.load(Ordering::SeqCst);
+        async move { up.then_some(()).ok_or_else(|| "refused".to_owned()) }
+    }
+}
+
+/// Status and body of `/_readyz`.
+async fn readyz(app: &TestApp) -> (StatusCode, Value) {
+    let response = app.request(Method::GET, "/_readyz").send().await.unwrap();
+    (response.status(), response.json().await.unwrap())
+}
 
 #[tokio::test]
-async fn readiness_names_the_dependency_that_is_missing() {
-    let up = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&up);
+async fn readiness_tells_what_is_needed_from_what_is_useful() {
+    let (log, broker) = (Switch::default(), Switch::default());
     let readiness = Readiness::new()
-        .with("log", || async { Ok(()) })
-        .with("broker", move || {
-            let up = seen.load(Ordering::SeqCst);
-            async move { up.then_some(()).ok_or_else(|| "refused".to_owned()) }
+        .needs("log", {
+            let log = log.clone();
+            move || log.check()
+        })
+        .uses("broker", {
+            let broker = broker.clone();
+            move || broker.check()
         });
     let app = spawn_app(readiness);
-
-    let response = app.request(Method::GET, "/_readyz").send().await.unwrap();
-    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let down = "down: refused";
     assert_eq!(
-        response.json::<Value>().await.unwrap(),
-        json!({"status": "not ready", "message": "missing: broker", "dependencies": {"log": "up", "broker": "down: refused"}})
+        readyz(&app).await,
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            json!({"status": "not ready", "message": "missing: log, broker", "dependencies": {"log": down, "broker": down}})
+        )
     );
-
-    up.store(true, Ordering::SeqCst);
-    let response = app.request(Method::GET, "/_readyz").send().await.unwrap();
-    assert_eq!(response.status(), StatusCode::OK);
+    log.turn(true);
     assert_eq!(
-        response.json::<Value>().await.unwrap(),
-        json!({"status": "ready", "dependencies": {"log": "up", "broker": "up"}})
+        readyz(&app).await,
+        (
+            StatusCode::OK,
+            json!({"status": "degraded", "message": "missing: broker", "dependencies": {"log": "up", "broker": down}})
+        )
+    );
+    broker.turn(true);
+    assert_eq!(
+        readyz(&app).await,
+        (
+            StatusCode::OK,
+            json!({"status": "ready", "dependencies": {"log": "up", "broker": "up"}})
+        )
     );
 }
 
 #[tokio::test]
 async fn health_does_not_depend_on_dependencies() {
-    let app = spawn_app(Readiness::new().with("broker", || async { Err("refused".to_owned()) }));
+    let app = spawn_app(Readiness::new().needs("broker", || async { Err("refused".to_owned()) }));
     let response = app.request(Method::GET, "/_healthz").send().await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(

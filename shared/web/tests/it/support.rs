@@ -1,5 +1,7 @@
 //! A small service that takes everything the crate can extract.
 
+use std::time::Duration;
+
 use actix_web::{
     HttpResponse,
     web::{ServiceConfig, get, post, resource},
@@ -17,6 +19,7 @@ pub(crate) struct Person {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Address {
     number: u16,
 }
@@ -59,6 +62,21 @@ pub(crate) fn spawn_routes(
     routes: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
 ) -> TestApp {
     let server = Server::bind(([127, 0, 0, 1], 0).into()).unwrap();
+    spawn_server(server, readiness, routes)
+}
+
+/// A service whose bodies must come within a moment.
+pub(crate) fn spawn_impatient_app() -> TestApp {
+    let server = Server::bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let server = server.body_within(Duration::from_millis(50));
+    spawn_server(server, Readiness::new(), routes)
+}
+
+fn spawn_server(
+    server: Server,
+    readiness: Readiness,
+    routes: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
+) -> TestApp {
     let shutdown = CancellationToken::new();
     TestApp {
         url: format!("http://{}", server.address()),
