@@ -48,8 +48,13 @@ impl Process {
     /// Sets an environment variable of the process.
     #[must_use]
     pub fn variable(mut self, name: &str, value: impl Into<OsString>) -> Self {
-        self.environment.push((name.to_owned(), value.into()));
+        self.tell(name, value);
         self
+    }
+
+    /// Sets an environment variable for the next start; what was said last stands.
+    pub fn tell(&mut self, name: &str, value: impl Into<OsString>) {
+        self.environment.push((name.to_owned(), value.into()));
     }
 
     /// Starts it; returns at once, see [`Process::address`]. Its log grows over restarts.

@@ -91,6 +91,13 @@ impl System {
         })
     }
 
+    /// Tells every part, at its next start, that the store is at `address`: a proxy before it.
+    pub fn move_store(&mut self, address: SocketAddr) {
+        for process in self.processes.values_mut() {
+            process.tell("EVENTSTORE_URL", store_url(address));
+        }
+    }
+
     /// Starts a part (again) and waits until it listens.
     pub async fn start_part(&mut self, part: Part) -> Result<()> {
         let process = self.processes.get_mut(&part).context("a prepared part")?;

@@ -74,7 +74,9 @@ async fn work_until(
 ) -> Result<Histogram<u64>> {
     let mut latency = histogram()?;
     while Instant::now() < end {
-        let request = work.request()?;
+        let Some(request) = work.request()? else {
+            break;
+        };
         let began = Instant::now();
         let answer = sender.send_request(request).await?;
         let status = answer.status();

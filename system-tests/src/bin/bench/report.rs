@@ -15,7 +15,7 @@ const HTTP_BOUND: f64 = 0.8;
 /// All rows of one run.
 #[derive(Debug)]
 pub(crate) struct Report {
-    rows: Vec<(&'static str, usize, Figures)>,
+    rows: Vec<(String, usize, Figures)>,
     /// The empty handler's rate by number of connections.
     empty: BTreeMap<usize, f64>,
     visible: Histogram<u64>,
@@ -31,19 +31,14 @@ impl Report {
     }
 
     /// Adds a row; the first row of each number of connections is the empty handler.
-    pub(crate) fn add(
-        &mut self,
-        name: &'static str,
-        connections: usize,
-        figures: Figures,
-    ) -> Result<()> {
+    pub(crate) fn add(&mut self, name: &str, connections: usize, figures: Figures) -> Result<()> {
         ensure!(
             figures.generator < GENERATOR_LIMIT,
             "{name}, {connections} connections: the generator took {:.0} % of the machine, so it measures itself",
             figures.generator * 100.0
         );
         self.empty.entry(connections).or_insert(figures.rate);
-        self.rows.push((name, connections, figures));
+        self.rows.push((name.to_owned(), connections, figures));
         Ok(())
     }
 }
@@ -52,7 +47,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "\n{:<20} {:>11} {:>10} {:>9} {:>8} {:>8} {:>9}",
+            "\n{:<30} {:>11} {:>10} {:>9} {:>8} {:>8} {:>9}",
             "what", "connections", "answers/s", "of empty", "p50 ms", "p99 ms", "generator"
         )?;
         for (name, connections, figures) in &self.rows {
@@ -64,7 +59,7 @@ impl fmt::Display for Report {
             };
             writeln!(
                 f,
-                "{name:<20} {connections:>11} {:>10.0} {:>7.0} %{mark} {:>7.3} {:>8.3} {:>7.0} %",
+                "{name:<30} {connections:>11} {:>10.0} {:>7.0} %{mark} {:>7.3} {:>8.3} {:>7.0} %",
                 figures.rate,
                 share * 100.0,
                 milliseconds(&figures.latency, 0.5),
@@ -74,7 +69,7 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "\nEach connection sends its next request when the last one is answered.\n* bound by HTTP and the generator: the service itself is faster than this."
+            "\nEach connection sends its next request when the last one is answered.\nlate store: its kernel acknowledges as late as Linux allows, as a real server's does; a proxy does it.\n* bound by HTTP and the generator: the service itself is faster than this."
         )?;
         writeln!(
             f,

@@ -2,7 +2,7 @@
 
 use crate::empty_handler;
 use anyhow::Result;
-use futures::future::try_join_all;
+use futures::{StreamExt, TryStreamExt, stream};
 use http_body_util::Full;
 use hyper::Request;
 use hyper::body::Bytes;
@@ -12,12 +12,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use system_tests::client::{id, user};
 use system_tests::{Users, unique};
 
-/// How many users GET reads in turn.
-const KNOWN: usize = 256;
+/// How many users are made at once.
+const AT_ONCE: usize = 64;
 
 /// One kind of request to one server; clones share their counter, so that no two make the same user.
 #[derive(Debug, Clone)]
 pub(crate) struct Work {
+    name: String,
     address: SocketAddr,
     kind: Kind,
     sent: Arc<AtomicUsize>,
@@ -31,38 +32,52 @@ enum Kind {
     Get(Arc<[String]>),
     /// The prefix of the names of users to be made.
     Post(String),
+    /// Ids of users that are there, each to be deleted once.
+    Delete(Arc<[String]>),
 }
 
-/// Makes the users that GET reads; returns their ids.
-pub(crate) async fn seed(users: &Users) -> Result<Arc<[String]>> {
-    let names: Vec<_> = (0..KNOWN).map(|_| unique("known")).collect();
-    let made = try_join_all(names.iter().map(|name| users.created(name))).await?;
+/// Makes so many users; returns their ids.
+pub(crate) async fn seed(users: &Users, count: usize) -> Result<Arc<[String]>> {
+    let made = stream::iter(0..count)
+        .map(|_| async { users.created(&unique("known")).await })
+        .buffer_unordered(AT_ONCE);
+    let made: Vec<_> = made.try_collect().await?;
     Ok(made.iter().map(|user| id(user).to_owned()).collect())
 }
 
 impl Work {
     pub(crate) fn empty(address: SocketAddr) -> Self {
-        Self::new(address, Kind::Empty)
+        Self::new("empty handler", address, Kind::Empty)
     }
 
     pub(crate) fn ids(address: SocketAddr) -> Self {
-        Self::new(address, Kind::Ids)
+        Self::new("uuids GET /?count=1", address, Kind::Ids)
     }
 
     pub(crate) fn get(address: SocketAddr, known: Arc<[String]>) -> Self {
-        Self::new(address, Kind::Get(known))
+        Self::new("users GET /{id}", address, Kind::Get(known))
     }
 
     pub(crate) fn post(address: SocketAddr) -> Self {
-        Self::new(address, Kind::Post(unique("bench")))
+        Self::new("users POST /", address, Kind::Post(unique("bench")))
     }
 
-    fn new(address: SocketAddr, kind: Kind) -> Self {
-        let sent = Arc::default();
+    pub(crate) fn delete(address: SocketAddr, ids: Arc<[String]>) -> Self {
+        Self::new("users DELETE /{id}", address, Kind::Delete(ids))
+    }
+
+    /// The same before a store that acknowledges late.
+    pub(crate) fn late(mut self) -> Self {
+        self.name.push_str(", late store");
+        self
+    }
+
+    fn new(name: &str, address: SocketAddr, kind: Kind) -> Self {
         Self {
+            name: name.to_owned(),
             address,
             kind,
-            sent,
+            sent: Arc::default(),
         }
     }
 
@@ -70,17 +85,12 @@ impl Work {
         self.address
     }
 
-    pub(crate) fn name(&self) -> &'static str {
-        match self.kind {
-            Kind::Empty => "empty handler",
-            Kind::Ids => "uuids GET /?count=1",
-            Kind::Get(_) => "users GET /{id}",
-            Kind::Post(_) => "users POST /",
-        }
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
-    /// The next request.
-    pub(crate) fn request(&self) -> Result<Request<Full<Bytes>>> {
+    /// The next request, if there is one more to be made.
+    pub(crate) fn request(&self) -> Result<Option<Request<Full<Bytes>>>> {
         let number = self.sent.fetch_add(1, Ordering::Relaxed);
         let (method, path, body) = match &self.kind {
             Kind::Empty => ("GET", "/".to_owned(), String::new()),
@@ -94,13 +104,17 @@ impl Work {
                 let new = user(&format!("{prefix}-{number}"));
                 ("POST", "/".to_owned(), new.to_string())
             }
+            Kind::Delete(ids) => match ids.get(number) {
+                Some(id) => ("DELETE", format!("/{id}"), String::new()),
+                None => return Ok(None),
+            },
         };
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header("host", self.address.to_string())
             .header("content-type", "application/json");
-        Ok(request.body(Full::from(body))?)
+        Ok(Some(request.body(Full::from(body))?))
     }
 
     /// Whether this is the answer of a server that did its work.
@@ -110,6 +124,7 @@ impl Work {
             Kind::Ids => status == 200 && body.starts_with(b"{\"data\":[\""),
             Kind::Get(_) => status == 200 && is_user(body),
             Kind::Post(_) => status == 201 && is_user(body),
+            Kind::Delete(_) => status == 204 && body.is_empty(),
         }
     }
 }
