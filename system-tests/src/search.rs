@@ -68,10 +68,16 @@ pub fn canary() -> String {
     format!("Kq{} éZx{}", &random()[..12], &random()[..12])
 }
 
+/// The same for a username, which has no space.
+#[must_use]
+pub fn canary_name() -> String {
+    canary().replace(' ', "&")
+}
+
 /// Also the forms of the value's two halves: whatever an encoding makes of the letters between them, it leaves
 /// these as they are.
 fn all_forms(value: &str) -> Vec<Vec<u8>> {
-    let halves = value.split([' ', 'é']).filter(|half| !half.is_empty());
+    let halves = value.split([' ', '&', 'é']).filter(|half| !half.is_empty());
     std::iter::once(value)
         .chain(halves)
         .flat_map(forms)

@@ -6,7 +6,7 @@ use private_broker::PrivateBroker;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;
-use system_tests::search::{Search, canary};
+use system_tests::search::{Search, canary, canary_name};
 use system_tests::system::Node;
 use system_tests::{Part, System, wait};
 
@@ -39,7 +39,8 @@ impl Watched {
         let broker = Node::Own(Box::new(PrivateBroker::start().await?));
         let system = System::of(&Part::ROLES, broker, "trace").await?;
         copy_every_message(&system).await?;
-        let canaries: Vec<_> = (0..6).map(|_| canary()).collect();
+        let names = || [canary_name(), canary(), canary()];
+        let canaries = [names(), names()].concat();
         let search = Search::for_values(&canaries)?;
         Ok(Self {
             system,

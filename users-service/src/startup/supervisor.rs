@@ -91,7 +91,9 @@ where
             Ok(Err(error)) => format!("{error:#}"),
             Err(error) => error.to_string(),
         };
-        tracing::warn!(role = name, error = why, "a role failed and is run again");
+        if state.borrow().as_ref().err() != Some(&why) {
+            tracing::warn!(role = name, error = why, "a role failed and is run again");
+        }
         let _ = state.send_replace(Err(why));
         if started.elapsed() > STEADY {
             backoff.reset();
