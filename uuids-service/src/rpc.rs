@@ -13,6 +13,7 @@ pub(crate) const QUEUE: &str = "uuids";
 
 /// `{"count":10,"after":"1509466340062097408"}`; `after` may be left out.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Asked {
     count: u64,
     after: Option<String>,

@@ -104,12 +104,27 @@ impl Broker {
     }
 }
 
+/// The query parameters that the AMQP parser reads. It ignores all others, so that a misspelled one has no effect.
+const PARAMETERS: [&str; 5] = [
+    "auth_mechanism",
+    "channel_max",
+    "connection_timeout",
+    "frame_max",
+    "heartbeat",
+];
+
 /// The AMQP parser drops an IPv6 address, and would connect to localhost in its place. As text in the host's encoding the
 /// address passes through it, also when the pool parses the URL again.
 fn parse(url: &str) -> Result<AMQPUri, InvalidUrl> {
     let parsed = Url::parse(url).map_err(|error| InvalidUrl(error.to_string()))?;
     if parsed.cannot_be_a_base() {
         return Err(InvalidUrl("it has no host".to_owned()));
+    }
+    if let Some((name, _)) = parsed
+        .query_pairs()
+        .find(|(name, _)| !PARAMETERS.contains(&&**name))
+    {
+        return Err(InvalidUrl(format!("its parameter {name:?} is unknown")));
     }
     let mut uri: AMQPUri = url.parse().map_err(InvalidUrl)?;
     if let Some(Host::Ipv6(address)) = parsed.host() {
@@ -206,6 +221,14 @@ mod tests {
         ] {
             assert_eq!(target(url), address, "{url}");
         }
+    }
+
+    #[test]
+    fn an_unknown_parameter_of_the_url_is_refused_and_named() {
+        let known = "amqp://localhost?heartbeat=5&frame_max=8192&channel_max=9&connection_timeout=1000&auth_mechanism=plain";
+        assert!(parse(known).is_ok());
+        let refused = parse("amqp://localhost?heartbeat=5&heartbeats=6").unwrap_err();
+        assert!(refused.to_string().contains("\"heartbeats\""), "{refused}");
     }
 
     #[tokio::test]

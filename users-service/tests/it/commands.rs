@@ -1,13 +1,12 @@
 //! What callers of the command API can rely on.
 
-use crate::support::{App, Counter, SECRET, id, spawn_app, user};
+use crate::support::{App, Counter, id, profile, spawn_app, user};
 use event_streams::{EventStreams, Expected};
 use futures::future::{BoxFuture, FutureExt as _, join_all};
-use reqwest::{Method, Response, StatusCode, header};
+use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
 use users_service::command::error::CommandError;
-use users_service::command::handler::CommandHandler;
-use users_service::domain::{FamilyName, GivenName, Profile, UserId, Username};
+use users_service::domain::{UserError, UserId};
 use users_service::ids::{FetchError, IdService, IdSource};
 use users_service::stored_event::{Fence, user_stream};
 use uuid::Uuid;
@@ -189,10 +188,14 @@ async fn many_renames_at_once_end_with_one_holder_of_each_name() {
 async fn a_refused_creation_costs_no_key() {
     let app = spawn_app().await;
     app.created("ada").await;
-    let ada = user("ada");
-    for _ in 0..20 {
-        let answers = join_all((0..32).map(|_| app.create(&ada))).await;
-        let refused = |answer: &Response| answer.status() == StatusCode::CONFLICT;
+    for _ in 0..100 {
+        let answers = join_all((0..100).map(|_| app.handler.create(profile("ada")))).await;
+        let refused = |answer: &Result<_, CommandError>| {
+            matches!(
+                answer,
+                Err(CommandError::Rejected(UserError::UsernameTaken))
+            )
+        };
         assert!(answers.iter().all(refused));
     }
     assert_eq!(app.rows_of_keys().await, KEYS_OF_A_BATCH);
@@ -205,19 +208,9 @@ async fn a_creation_that_is_refused_at_its_end_leaves_its_key_to_the_next() {
         store: app.store.clone(),
         ids: Counter::from(1_000_000),
     };
-    let handler = CommandHandler::new(
-        app.store.clone(),
-        app.keys.clone(),
-        SECRET.repeat(32).parse().unwrap(),
-        IdSource::new(vec![Box::new(fenced)]),
-    );
+    let handler = app.handler_with(IdSource::new(vec![Box::new(fenced)]));
     for number in 0..60 {
-        let profile = Profile {
-            username: Username::parse(format!("ada{number}")).unwrap(),
-            given_name: GivenName::parse("Ada").unwrap(),
-            family_name: FamilyName::parse("Lovelace").unwrap(),
-        };
-        let refused = handler.create(profile).await;
+        let refused = handler.create(profile(&format!("ada{number}"))).await;
         assert!(matches!(refused, Err(CommandError::Conflict)));
     }
     assert_eq!(app.rows_of_keys().await, KEYS_OF_A_BATCH);

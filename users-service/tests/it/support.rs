@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use users_service::command::api;
 use users_service::command::handler::CommandHandler;
-use users_service::domain::UserId;
+use users_service::domain::{FamilyName, GivenName, Profile, UserId, Username};
 use users_service::ids::{FetchError, IdService, IdSource};
 use users_service::privacy::erasure::{Eraser, Erasure};
 use users_service::privacy::subject_keys::SubjectKeys;
@@ -112,6 +112,15 @@ pub(crate) fn user(username: &str) -> Value {
     json!({"username": username, "given_name": "Ada", "family_name": "Lovelace"})
 }
 
+/// A user of this name, as the command side takes it.
+pub(crate) fn profile(username: &str) -> Profile {
+    Profile {
+        username: Username::parse(username).unwrap(),
+        given_name: GivenName::parse("Ada").unwrap(),
+        family_name: FamilyName::parse("Lovelace").unwrap(),
+    }
+}
+
 pub(crate) fn id(user: &Value) -> &str {
     user["id"].as_str().unwrap()
 }
@@ -134,6 +143,12 @@ pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
 }
 
 impl App {
+    /// Commands on the same store and keys, with ids from elsewhere.
+    pub(crate) fn handler_with(&self, ids: IdSource) -> CommandHandler {
+        let (store, keys) = (self.store.clone(), self.keys.clone());
+        CommandHandler::new(store, keys, SECRET.repeat(32).parse().unwrap(), ids)
+    }
+
     pub(crate) async fn send(&self, method: Method, path: &str, body: &Value) -> Response {
         let request = self.client.request(method, format!("{}{path}", self.url));
         request.json(body).send().await.unwrap()

@@ -62,6 +62,7 @@ async fn a_request_that_cannot_be_served_is_answered_with_why() {
         "[]",
         "{}",
         r#"{"count":"1"}"#,
+        r#"{"count":1,"amount":2}"#,
         r#"{"count":0}"#,
         r#"{"count":-1}"#,
         r#"{"count":10001}"#,
