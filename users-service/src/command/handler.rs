@@ -61,8 +61,11 @@ impl CommandHandler {
     pub async fn create(&self, profile: Profile) -> Result<UserId, CommandError> {
         for _ in 0..FRESH_IDS {
             let user = self.ids.next().await?;
-            let goal = Goal::Create(self.secret.reservation(&profile.username));
             let former = self.secret.former_reservations(&profile.username);
+            let goal = Goal::Create {
+                name: self.secret.reservation(&profile.username),
+                read_first: !former.is_empty(),
+            };
             let create = Action::Create(profile.clone());
             let execution = Execution::new(&self.stores, user, create);
             match execution.instead_of(former).run(goal).await? {

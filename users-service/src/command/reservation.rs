@@ -20,7 +20,13 @@ mod explorer;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Goal {
     /// A new user lives under the name.
-    Create(ReservationName),
+    Create {
+        /// The name.
+        name: ReservationName,
+        /// Whether the reservation is read before it is claimed: for a name that may be held under a reservation that
+        /// it had before more letters were folded. Any other name is claimed at once, and read only after a refusal.
+        read_first: bool,
+    },
     /// The user lives under the name from here on.
     Hold {
         /// The name.
@@ -150,6 +156,7 @@ enum At {
     Rival(Rival),
     Waiting(Rival),
     Fencing(Rival, Fence, Option<u64>),
+    ClaimingUnread(ReservationName),
     Claiming(ReservationName, Option<u64>),
     Committing(Option<Claim>),
     Releasing(Claim),
@@ -167,11 +174,11 @@ struct Rival {
 impl Reservation {
     /// Begins; every refusal beyond `refusals` ends it as [`Outcome::Contended`].
     ///
-    /// A new user's stream is not read at first: that it must be absent is said with the commit.
+    /// A new user's stream is not read at first: the commit expects it to be absent.
     #[must_use]
     pub fn new(me: UserId, goal: Goal, refusals: u32) -> Self {
         let at = match &goal {
-            Goal::Create(name) => At::Name(name.clone()),
+            Goal::Create { name, read_first } => At::creation(name, *read_first),
             Goal::Hold { .. } | Goal::Keep | Goal::Delete => At::Myself,
         };
         Self {
@@ -195,6 +202,10 @@ impl Reservation {
                 user: rival.user,
                 fence: *fence,
                 expected: *expected,
+            },
+            At::ClaimingUnread(reservation) => Step::Claim {
+                reservation: reservation.clone(),
+                expected: None,
             },
             At::Claiming(reservation, expected) => Step::Claim {
                 reservation: reservation.clone(),
@@ -220,12 +231,15 @@ impl Reservation {
             (At::Waiting(rival), Seen::Waited) => At::Rival(rival.patiently()),
             (At::Fencing(rival, ..), Seen::Appended(_)) => rival.take_over(),
             (At::Fencing(rival, ..), Seen::Refused) => self.again(At::Rival(rival)),
-            (At::Claiming(reservation, _), Seen::Appended(revision)) => {
-                At::Committing(Some(Claim {
-                    reservation,
-                    revision,
-                }))
-            }
+            (
+                At::ClaimingUnread(reservation) | At::Claiming(reservation, _),
+                Seen::Appended(revision),
+            ) => At::Committing(Some(Claim {
+                reservation,
+                revision,
+            })),
+            // The name was claimed before, by somebody or by nobody any more: no rival was quicker yet.
+            (At::ClaimingUnread(name), Seen::Refused) => At::Name(name),
             (At::Claiming(name, _), Seen::Refused) => self.again(At::Name(name)),
             (At::Committing(claim), Seen::Appended(_)) => self.tidy_up(claim.is_some()),
             (At::Committing(_), Seen::Unchanged)
@@ -239,8 +253,8 @@ impl Reservation {
     fn begin(&mut self, standing: Standing) -> At {
         self.base = standing;
         match (&self.goal, &self.base) {
-            (Goal::Create(name), Standing::Absent) => At::Name(name.clone()),
-            (Goal::Create(_), _) => At::Over(Outcome::IdUsed),
+            (Goal::Create { name, .. }, Standing::Absent) => At::Name(name.clone()),
+            (Goal::Create { .. }, _) => At::Over(Outcome::IdUsed),
             (Goal::Hold { name, formerly }, Standing::Alive { claim, .. })
                 if claim.reservation != *name && Some(&claim.reservation) != formerly.as_ref() =>
             {
@@ -285,6 +299,16 @@ impl Reservation {
                 at
             }
             None => At::Over(Outcome::Contended),
+        }
+    }
+}
+
+impl At {
+    fn creation(name: &ReservationName, read_first: bool) -> Self {
+        if read_first {
+            Self::Name(name.clone())
+        } else {
+            Self::ClaimingUnread(name.clone())
         }
     }
 }
@@ -354,26 +378,70 @@ mod tests {
         }
     }
 
+    fn create(read_first: bool) -> Goal {
+        let name = name("a");
+        Goal::Create { name, read_first }
+    }
+
+    fn claims(expected: Option<u64>) -> Step {
+        let reservation = name("a");
+        Step::Claim {
+            reservation,
+            expected,
+        }
+    }
+
+    fn commits(revision: u64) -> Step {
+        Step::Commit {
+            expected: None,
+            claim: Some(claim("a", revision)),
+        }
+    }
+
     #[test]
-    fn an_uncontended_creation_is_one_read_and_two_appends() {
+    fn an_uncontended_creation_is_two_appends_and_no_read() {
+        let seen = [Seen::Appended(0), Seen::Appended(0)];
+        let expected = [claims(None), commits(0), Step::Done(Outcome::Committed)];
+        assert_eq!(steps(create(false), seen), expected);
+    }
+
+    #[test]
+    fn a_name_that_was_released_is_read_after_a_refusal_and_claimed_again() {
         let seen = [
-            Seen::Reservation(Holder::Nobody(None)),
-            Seen::Appended(0),
+            Seen::Refused,
+            Seen::Reservation(Holder::Nobody(Some(4))),
+            Seen::Appended(5),
             Seen::Appended(0),
         ];
         let expected = [
+            claims(None),
             Step::ReadReservation(name("a")),
-            Step::Claim {
-                reservation: name("a"),
-                expected: None,
-            },
-            Step::Commit {
-                expected: None,
-                claim: Some(claim("a", 0)),
-            },
+            claims(Some(4)),
+            commits(5),
             Step::Done(Outcome::Committed),
         ];
-        assert_eq!(steps(Goal::Create(name("a")), seen), expected);
+        assert_eq!(steps(create(false), seen), expected);
+    }
+
+    #[test]
+    fn a_name_that_is_taken_costs_a_refusal_and_two_reads() {
+        let rival = UserId::new(2);
+        let alive = Standing::Alive {
+            claim: claim("a", 0),
+            revision: 0,
+        };
+        let seen = [
+            Seen::Refused,
+            Seen::Reservation(Holder::Claimed(rival, 0)),
+            Seen::User(alive),
+        ];
+        let expected = [
+            claims(None),
+            Step::ReadReservation(name("a")),
+            Step::ReadUser(rival),
+            Step::Done(Outcome::Taken),
+        ];
+        assert_eq!(steps(create(false), seen), expected);
     }
 
     #[test]
@@ -400,15 +468,16 @@ mod tests {
 
     #[test]
     fn a_name_that_is_held_under_a_former_folding_is_taken() {
-        let last = steps(Goal::Create(name("a")), [Seen::HeldFormerly]).pop();
+        let last = steps(create(true), [Seen::HeldFormerly]).pop();
         assert_eq!(last, Some(Step::Done(Outcome::Taken)));
     }
 
     #[test]
     fn who_is_refused_every_time_gives_up() {
         let refused = [Seen::Reservation(Holder::Nobody(None)), Seen::Refused];
-        let seen = std::iter::repeat_n(refused, 3).flatten();
-        let last = steps(Goal::Create(name("a")), seen).pop();
+        let refused = std::iter::repeat_n(refused, 3).flatten();
+        let seen = std::iter::once(Seen::Refused).chain(refused);
+        let last = steps(create(false), seen).pop();
         assert_eq!(last, Some(Step::Done(Outcome::Contended)));
     }
 }

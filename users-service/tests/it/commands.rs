@@ -65,13 +65,34 @@ async fn a_user_lives_and_is_forgotten() {
 }
 
 #[tokio::test]
-async fn an_uncontended_creation_costs_two_appends() {
+async fn an_uncontended_creation_costs_two_appends_and_no_read() {
     let app = spawn_app().await;
-    let created = app.created("ada").await;
-    let log = app.log().await;
+    app.created("ada").await;
+    let calls = app.store_calls().await;
+    let created = app.created("eve").await;
+    // Appends share one session, which was opened before.
+    assert_eq!(app.store_calls().await - calls, 0);
+    let log = app.log().await.split_off(2);
     let names: Vec<_> = log.iter().map(|event| event.event_type.as_str()).collect();
     assert_eq!(names, ["UsernameClaimed.v1", "UserCreated.v1"]);
     assert_eq!(log[1].stream, format!("users-{}", id(&created)));
+}
+
+#[tokio::test]
+async fn those_who_ask_for_taken_names_cost_those_with_new_names_nothing() {
+    let app = spawn_app().await;
+    app.created("ada").await;
+    let calls = app.store_calls().await;
+    for hundred in 0..10 {
+        let new = (0..100).map(|one| app.handler.create(profile(&format!("eve{hundred}-{one}"))));
+        let taken = (0..100).map(|_| app.handler.create(profile("ada")));
+        let (new, taken) = tokio::join!(join_all(new), join_all(taken));
+        assert!(new.iter().all(Result::is_ok));
+        assert!(taken.iter().all(Result::is_err));
+    }
+    let reads_of_the_refused = 1_000 * 2;
+    assert_eq!(app.store_calls().await - calls, reads_of_the_refused);
+    assert_eq!(app.log().await.len(), 2 + 1_000 * 2);
 }
 
 #[tokio::test]

@@ -259,7 +259,7 @@ impl Actor {
             Standing::Absent | Standing::Abandoned | Standing::Erased => None,
         };
         let event = match (goal, claim.clone().or(held)) {
-            (Goal::Create(_) | Goal::Hold { .. } | Goal::Keep, Some(claim)) => {
+            (Goal::Create { .. } | Goal::Hold { .. } | Goal::Keep, Some(claim)) => {
                 UserEvent::Lives(claim)
             }
             (Goal::Delete, Some(_)) => UserEvent::Deleted,
@@ -328,7 +328,17 @@ fn name(name: &str) -> ReservationName {
 }
 
 fn create(username: &str) -> Goal {
-    Goal::Create(name(username))
+    Goal::Create {
+        name: name(username),
+        read_first: false,
+    }
+}
+
+fn create_after_reading(username: &str) -> Goal {
+    Goal::Create {
+        name: name(username),
+        read_first: true,
+    }
 }
 
 fn hold(username: &str) -> Goal {
@@ -389,7 +399,7 @@ fn flaw(store: &Store, variation: Variation) -> Option<Flaw> {
 
 /// Somebody new asks for the name while nobody else moves.
 fn newcomer(mut store: Store, name: &ReservationName, variation: Variation) -> Outcome {
-    let mut actor = Actor::new(99, &[(99, Goal::Create(name.clone()))]);
+    let mut actor = Actor::new(99, &[(99, create(name.as_str()))]);
     loop {
         if let Some(Step::Done(outcome)) = actor.reservation.as_ref().map(Reservation::next) {
             return outcome;
@@ -421,6 +431,15 @@ fn found_out(world: &World, variation: Variation) {
 fn three_creates() -> World {
     let rivals = [1, 2, 3].map(|user| Actor::new(user, &[(1, create("a"))]));
     World::new(&[], &rivals)
+}
+
+fn three_creates_of_which_one_reads_first() -> World {
+    let goals = [create("a"), create_after_reading("a"), create("a")];
+    let rivals = [1, 2, 3]
+        .into_iter()
+        .zip(goals)
+        .map(|(user, goal)| Actor::new(user, &[(1, goal)]));
+    World::new(&[], &rivals.collect::<Vec<_>>())
 }
 
 fn a_create_its_own_retry_and_a_rival() -> World {
@@ -508,6 +527,7 @@ fn a_rename_and_another_change_with_a_rival() -> World {
 #[test]
 fn three_creates_of_one_name_are_safe() {
     safe(&three_creates());
+    safe(&three_creates_of_which_one_reads_first());
 }
 
 #[test]
