@@ -26,13 +26,10 @@ pub(crate) struct StreamState {
 pub(crate) trait History {
     /// Why the question could not be answered.
     type Error;
-    /// The highest revision that this id was written at.
-    fn revision_of(&self, id: Uuid) -> Result<Option<u64>, Self::Error>;
+    /// The last revision with this id, if its append is remembered: nobody remembers all ids for ever.
+    fn revision_of(&self, id: Uuid) -> Option<u64>;
     /// The id of the event at a revision.
     fn id_at(&self, revision: u64) -> Result<Option<Uuid>, Self::Error>;
-    /// Whether an append of this id, which was written at this revision, is a retry of that: the event can still be
-    /// read, or the stream was soft-deleted so lately that its append is remembered.
-    fn is_retry(&self, id: Uuid, revision: u64) -> Result<bool, Self::Error>;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +57,7 @@ pub(crate) fn decide<H: History>(
         Expected::StreamExists if stream.last.is_none() && !stream.has_metadata => {
             Ok(Decision::WrongRevision)
         }
-        Expected::Any | Expected::StreamExists => decide_by_ids(ids, history),
+        Expected::Any | Expected::StreamExists => Ok(decide_by_ids(ids, history)),
         Expected::NoStream => decide_at(0, stream, ids, history, stream.soft_deleted),
         Expected::Revision(revision) => {
             decide_at(revision.saturating_add(1), stream, ids, history, false)
@@ -68,34 +65,19 @@ pub(crate) fn decide<H: History>(
     }
 }
 
-/// Without an expected revision only the ids tell a retry from a new append. Where nothing else is remembered, events
-/// that cannot be read any more are written again.
-fn decide_by_ids<H: History>(ids: &[Uuid], history: &H) -> Result<Decision, H::Error> {
-    let Some((first, others)) = ids.split_first() else {
-        return Ok(Decision::Write);
+/// Without an expected revision only the ids tell a retry from a new append.
+fn decide_by_ids<H: History>(ids: &[Uuid], history: &H) -> Decision {
+    let mut found = ids.iter().map(|id| history.revision_of(*id));
+    let Some(Some(mut last)) = found.next() else {
+        return Decision::Write;
     };
-    let Some(revision) = history.revision_of(*first)? else {
-        return Ok(Decision::Write);
-    };
-    let otherwise = if history.is_retry(*first, revision)? {
-        Decision::WrongRevision
-    } else {
-        Decision::Write
-    };
-    let mut last = (*first, revision);
-    for id in others {
-        let Some(revision) = history.revision_of(*id)? else {
-            return Ok(otherwise);
+    for revision in found {
+        let Some(revision) = revision else {
+            return Decision::WrongRevision;
         };
-        last = (*id, revision);
+        last = revision;
     }
-    let (id, revision) = last;
-    let is_retry = history.is_retry(id, revision)?;
-    Ok(if is_retry {
-        Decision::AlreadyWritten(revision)
-    } else {
-        otherwise
-    })
+    Decision::AlreadyWritten(last)
 }
 
 /// The events are to be numbered from `first` on. Where that is not the stream's end, they are either what

@@ -73,7 +73,7 @@ async fn gossip(State(site): State<Site>) -> impl IntoResponse {
         host,
         port,
     } = &site.node;
-    let head = site.storage.head().borrow().0;
+    let head = site.storage.committed().0;
     json_page(&json!({
         "members": [{
             "instanceId": instance,

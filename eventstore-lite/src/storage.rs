@@ -219,7 +219,7 @@ impl Storage {
             "gauge",
             "The last committed position.",
         )
-        .sample("{name=\"writer\",read=\"flushed\"}", self.head().borrow().0);
+        .sample("{name=\"writer\",read=\"flushed\"}", self.committed().0);
         page.family(
             "eventstore_db_size_bytes",
             "gauge",
@@ -249,12 +249,17 @@ impl Storage {
         self.writer.is_alive()
     }
 
-    /// The last committed position; it changes with every commit.
+    /// The last committed position: an append that was answered is not beyond it.
+    pub(crate) fn committed(&self) -> Position {
+        self.writer.recent().version().head
+    }
+
+    /// Changes soon after every commit, once its appends are answered.
     pub(crate) fn head(&self) -> watch::Receiver<Position> {
         self.writer.heads().all()
     }
 
-    /// Changes whenever the stream may have changed.
+    /// The same, after commits that may have changed the stream.
     pub(crate) fn head_of(&self, stream: &StreamName) -> watch::Receiver<Position> {
         self.writer.heads().of(stream)
     }

@@ -123,7 +123,7 @@ pub(super) async fn all(
 
 /// A position is where an event may begin, or beyond the end.
 pub(super) fn known(storage: &Storage, position: Position) -> Result<Position, Ended> {
-    let is_beyond = position > *storage.head().borrow();
+    let is_beyond = position > storage.committed();
     if is_beyond || position.is_boundary() {
         return Ok(position);
     }

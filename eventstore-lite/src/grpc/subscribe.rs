@@ -71,7 +71,7 @@ pub(super) async fn all(
     let start = match from {
         Begin::Start => Position::START,
         Begin::At(position) => known(storage, position)?,
-        Begin::End => *head.borrow(),
+        Begin::End => storage.committed(),
     };
     outlet.send(confirmation()).await?;
     let mut checkpoints = filter

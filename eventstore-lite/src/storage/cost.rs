@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tempfile::TempDir;
 
+use super::checkpoints::Checkpoints;
 use super::migrations::{self, MIGRATIONS};
 use super::read_stream::{self, StreamPage};
 use super::*;
@@ -14,6 +15,8 @@ use crate::event::Direction;
 const SMALL: usize = 30;
 const LARGE: usize = 100 * SMALL;
 const IN_STREAM: usize = 10;
+/// A start reads the ids of so many events: all of a small store.
+const REMEMBERED: usize = SMALL * IN_STREAM;
 /// About the steps of one row.
 const ONE_ROW: u64 = 10;
 
@@ -22,11 +25,15 @@ fn stream(number: usize) -> StreamName {
 }
 
 fn append(ledger: &mut Ledger, stream: StreamName, events: usize) {
+    append_data(ledger, stream, events, 16);
+}
+
+fn append_data(ledger: &mut Ledger, stream: StreamName, events: usize, bytes: usize) {
     let event = || NewEvent {
         id: Uuid::new_v4(),
         event_type: "happened".to_owned(),
         is_json: false,
-        data: vec![0; 16].into(),
+        data: vec![0; bytes].into(),
         metadata: vec![].into(),
     };
     let write = Write {
@@ -68,7 +75,7 @@ fn start(store: &TempDir) -> u64 {
     let steps = count(&connection);
     migrations::migrate(&mut connection, MIGRATIONS).unwrap();
     integrity::check_end(&connection).unwrap();
-    Ledger::open(connection).unwrap();
+    Ledger::remembering(connection, REMEMBERED).unwrap();
     steps.load(Relaxed)
 }
 
@@ -76,7 +83,7 @@ fn start(store: &TempDir) -> u64 {
 fn first_append(store: &TempDir) -> u64 {
     let connection = schema::open_writer(store.path(), false).unwrap();
     let steps = count(&connection);
-    let mut ledger = Ledger::open(connection).unwrap();
+    let mut ledger = Ledger::remembering(connection, REMEMBERED).unwrap();
     ledger.begin().unwrap();
     append(&mut ledger, stream(SMALL / 2), 1);
     ledger.rollback().unwrap();
@@ -164,4 +171,40 @@ fn looking_at_all_rows_is_counted() {
     };
     let (small, large) = (store(SMALL, IN_STREAM), store(LARGE, IN_STREAM));
     assert!(look(&large) > 50 * look(&small));
+}
+
+/// Bytes of write-ahead log an event, with 500 bytes of data, when `together` appends share a transaction: first each
+/// to a stream of its own, then each to one of these streams.
+fn log_per_event(together: usize) -> [u64; 2] {
+    const EVENTS: usize = 64 * 128;
+    let folder = tempfile::tempdir().unwrap();
+    let connection = schema::open_writer(folder.path(), false).unwrap();
+    // So nothing is merged, and the log only grows.
+    Checkpoints::watch(&connection);
+    let mut ledger = Ledger::open(connection).unwrap();
+    let [_, (_, log)] = schema::files(folder.path());
+    let mut before = 0;
+    [0, 1].map(|_| {
+        for group in 0..EVENTS / together {
+            ledger.begin().unwrap();
+            for number in 0..together {
+                // The step has no factor in common with the number of streams: each comes once, neighbours far apart.
+                let number = (group * together + number) * 3125 % EVENTS;
+                append_data(&mut ledger, stream(number), 1, 500);
+            }
+            ledger.commit().unwrap();
+        }
+        let after = std::fs::metadata(&log).unwrap().len();
+        let bytes = after - std::mem::replace(&mut before, after);
+        bytes / EVENTS as u64
+    })
+}
+
+#[test]
+fn an_append_writes_few_pages_to_the_log() {
+    // With an index of ids besides: 6,635 and 3,222 bytes, and 2,925 and 1,503.
+    let [created, appended] = log_per_event(16);
+    assert!(created < 6_200 && appended < 2_700, "{created}, {appended}");
+    let [created, appended] = log_per_event(64);
+    assert!(created < 2_800 && appended < 1_350, "{created}, {appended}");
 }

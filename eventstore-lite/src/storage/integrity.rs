@@ -87,9 +87,7 @@ const CHECKS: &[&str] = &[
      WHERE NOT EXISTS (SELECT 1 FROM streams s WHERE s.id = e.stream)",
     "SELECT 'the event at ' || position || ' is missing in an index' FROM some_events e
      WHERE NOT EXISTS (SELECT 1 FROM events i INDEXED BY events_by_revision
-         WHERE i.stream = e.stream AND i.revision = e.revision AND i.position = e.position)
-     OR NOT EXISTS (SELECT 1 FROM events i INDEXED BY events_by_id
-         WHERE i.stream = e.stream AND i.id = e.id AND i.position = e.position)",
+         WHERE i.stream = e.stream AND i.revision = e.revision AND i.position = e.position)",
     "SELECT 'revision ' || revision || ' of stream ' || name || ' is not preceded by its neighbour'
      FROM some_events e JOIN streams s ON s.id = e.stream
      WHERE revision BETWEEN 1 AND {tombstone} - 1 AND NOT (disordered AND has_metadata)

@@ -1,11 +1,14 @@
 //! The state of the one writer: it decides on changes and makes them, inside a transaction that its owner
 //! begins and ends.
 //!
-//! Invariant: `streams` agrees with what the transaction sees; it is emptied when a transaction fails.
+//! Invariant: `streams` and `recent_ids` agree with what the transaction sees. When a transaction fails, `streams` is
+//! emptied, and `recent_ids` returns to the last commit.
 
 mod indexing;
 mod metadata;
 mod recent_ids;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -49,6 +52,11 @@ pub(super) struct Ledger {
 
 impl Ledger {
     pub(super) fn open(connection: Connection) -> Result<Self> {
+        Self::remembering(connection, recent_ids::REMEMBERED_IDS)
+    }
+
+    /// Opens a ledger that remembers the ids of at most so many events.
+    pub(super) fn remembering(connection: Connection, ids: usize) -> Result<Self> {
         let one = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
         let head = Position::from_sql(one("SELECT head FROM log")?);
         let next_stream = one("SELECT coalesce(max(id), 0) + 1 FROM streams")?;
@@ -56,6 +64,7 @@ impl Ledger {
             one("SELECT coalesce((SELECT created FROM events ORDER BY position DESC LIMIT 1), 0)")?;
         let latest = last.max(one("SELECT latest FROM log")?);
         clock::warn_if_ahead(last, clock::now());
+        let recent_ids = RecentIds::read(&connection, ids)?;
         Ok(Self {
             connection,
             streams: HashMap::new(),
@@ -68,7 +77,7 @@ impl Ledger {
             created: 0,
             last,
             latest,
-            recent_ids: RecentIds::default(),
+            recent_ids,
             makes_links: false,
         })
     }
@@ -94,6 +103,7 @@ impl Ledger {
             statement.execute((self.head.to_sql(), self.makes_links, self.latest))?;
         }
         self.connection.execute_batch("COMMIT")?;
+        self.recent_ids.commit();
         self.committed = self.head;
         if self.streams.len() > REMEMBERED_STREAMS {
             self.streams.clear();
@@ -107,7 +117,7 @@ impl Ledger {
         self.streams.clear();
         self.changed.clear();
         self.written.clear();
-        self.recent_ids.forget();
+        self.recent_ids.rollback();
         self.head = self.committed;
         if self.connection.is_autocommit() {
             return Ok(());
@@ -146,7 +156,7 @@ impl Ledger {
             stream: stream.id,
             first: retention.first_visible(stream.last.unwrap_or(0)),
             oldest: retention.oldest_visible(self.created).unwrap_or(i64::MIN),
-            remembered: state.soft_deleted.then_some(&self.recent_ids),
+            ids: &self.recent_ids,
         };
         match decide(write.expected, &state, &ids, &history)? {
             Decision::StreamDeleted => Ok(Outcome::StreamDeleted(write.stream.clone())),
@@ -236,7 +246,7 @@ impl Ledger {
         stream.disordered = self.is_disordered(name, &stream, self.created)?;
         let place = self.insert(name, (stream.id, revision), event)?;
         stream.last = Some(revision);
-        self.recent_ids.note(event.id, stream.id);
+        self.recent_ids.note(event.id, (stream.id, revision));
         self.change(name, stream);
         self.link(name, place, event)
     }

@@ -13,7 +13,7 @@ const APPLICATION_ID: i32 = 0x4553_4C54;
 
 /// The step at index *n* leads from version *n* to version *n* + 1, which is kept as `PRAGMA user_version`.
 /// Version 0 is an empty file, or a database of before versions were kept, which has the tables of version 1.
-pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4];
+pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5];
 
 const VERSION_1: &str = "
 CREATE TABLE IF NOT EXISTS log (
@@ -70,6 +70,9 @@ const VERSION_4: &str = "
 ALTER TABLE log ADD COLUMN latest INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE streams ADD COLUMN disordered INTEGER NOT NULL DEFAULT 0;
 ";
+
+/// The writer keeps the ids of the last events in memory instead.
+const VERSION_5: &str = "DROP INDEX IF EXISTS events_by_id";
 
 /// Why a database is left alone.
 #[derive(Debug, thiserror::Error)]

@@ -239,8 +239,8 @@ pub(super) struct Written<'a> {
     /// Events before this revision cannot be read any more, nor those that were created before `oldest`.
     pub(super) first: u64,
     pub(super) oldest: i64,
-    /// Of a soft-deleted stream.
-    pub(super) remembered: Option<&'a RecentIds>,
+    /// The ids of the last events of all streams.
+    pub(super) ids: &'a RecentIds,
 }
 
 impl Written<'_> {
@@ -261,13 +261,8 @@ impl Written<'_> {
 impl History for Written<'_> {
     type Error = rusqlite::Error;
 
-    fn revision_of(&self, id: Uuid) -> Result<Option<u64>> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT revision FROM events INDEXED BY events_by_id WHERE stream = ?1 AND id = ?2
-             ORDER BY revision DESC LIMIT 1",
-        )?;
-        let revision = statement.query_row((self.stream, id.as_bytes()), |row| row.get(0));
-        Ok(revision.optional()?.map(i64::unsigned_abs))
+    fn revision_of(&self, id: Uuid) -> Option<u64> {
+        self.ids.revision_of(id, self.stream)
     }
 
     fn id_at(&self, revision: u64) -> Result<Option<Uuid>> {
@@ -276,12 +271,5 @@ impl History for Written<'_> {
             .prepare_cached("SELECT id FROM events WHERE stream = ?1 AND revision = ?2")?;
         let id = statement.query_row((self.stream, revision_to_sql(revision)), |row| row.get(0));
         Ok(id.optional()?.map(Uuid::from_bytes))
-    }
-
-    fn is_retry(&self, id: Uuid, revision: u64) -> Result<bool> {
-        match self.remembered {
-            Some(ids) => Ok(ids.is_of(id, self.stream)),
-            None => Ok(self.visible_at(revision)?.is_some()),
-        }
     }
 }

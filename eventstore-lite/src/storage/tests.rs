@@ -87,25 +87,16 @@ impl Model {
         }
     }
 
-    /// `is_remembered`: whether, since the last restart, an id was written to this stream first.
+    /// `is_remembered`: whether an id was written to this stream first.
     fn verdict_by_ids(&self, ids: &[u8], is_remembered: impl Fn(u8) -> bool) -> Verdict {
         let known: Vec<_> = ids
             .iter()
             .map(|id| self.ids.iter().rposition(|other| other == id))
+            .map(|found| found.filter(|number| is_remembered(self.ids[*number])))
             .collect();
-        let is_retry = |number: usize| {
-            if self.deleted {
-                is_remembered(self.ids[number])
-            } else {
-                number >= self.hidden
-            }
-        };
         match known[..] {
             [] | [None, ..] => Verdict::New,
-            [.., Some(last)] if known.iter().all(Option::is_some) && is_retry(last) => {
-                Verdict::Again(last)
-            }
-            [Some(first), ..] if !is_retry(first) => Verdict::New,
+            [.., Some(last)] if known.iter().all(Option::is_some) => Verdict::Again(last),
             _ => Verdict::Wrong,
         }
     }
@@ -224,7 +215,6 @@ async fn run(steps: &[Step]) -> Result<(), TestCaseError> {
             Step::Restart => {
                 storage.close().await;
                 storage = open(&folder);
-                firsts.clear();
                 continue;
             }
         };

@@ -1,6 +1,8 @@
 //! The thread that writes: it takes what waits in a bounded queue, makes it one transaction, and answers
-//! when that is on disk. The more callers wait, the more share one flush.
+//! when that is on disk. The more callers wait, the more share one flush. It answers before it wakes readers, so that
+//! the time to an acknowledgement does not grow with the number of subscribers.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -20,6 +22,7 @@ use crate::config::Limits;
 use crate::event::Position;
 use crate::heads::Heads;
 use crate::metrics::Metrics;
+use crate::stream_name::StreamName;
 
 /// The most changes that wait.
 const LONGEST_QUEUE: usize = 4096;
@@ -267,10 +270,11 @@ impl Worker {
     /// Writes a group and answers each of it; a caller that has gone away needs no answer.
     fn settle(&mut self, group: Vec<Queued>) {
         match self.write(&group) {
-            Ok(outcomes) => {
+            Ok((outcomes, changed)) => {
                 for (queued, outcome) in group.into_iter().zip(outcomes) {
                     drop(queued.answer.send(Ok(outcome)));
                 }
+                self.heads.moved(self.ledger.committed(), changed.iter());
             }
             Err(error) => {
                 self.undo(&error);
@@ -288,7 +292,8 @@ impl Worker {
         }
     }
 
-    fn write(&mut self, group: &[Queued]) -> rusqlite::Result<Vec<Outcome>> {
+    /// Writes a group durably, and returns the outcomes and the streams that have changed.
+    fn write(&mut self, group: &[Queued]) -> rusqlite::Result<(Vec<Outcome>, HashSet<StreamName>)> {
         let before = self.ledger.committed();
         self.ledger.begin()?;
         let now = Instant::now();
@@ -306,8 +311,7 @@ impl Worker {
         self.metrics.flushed(group.len(), flushing.elapsed());
         self.count(group, &outcomes, before);
         self.recent.committed(written, self.ledger.committed());
-        self.heads.moved(self.ledger.committed(), changed.iter());
-        Ok(outcomes)
+        Ok((outcomes, changed))
     }
 
     fn make_links(&mut self) -> rusqlite::Result<Option<Behind>> {
@@ -356,11 +360,111 @@ fn is_disk_full(error: &rusqlite::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use std::sync::mpsc as threads;
+    use std::task::{Context, Wake, Waker};
     use std::time::Duration;
 
+    use uuid::Uuid;
+
     use super::*;
+    use crate::append_rules::Expected;
     use crate::config::Config;
-    use crate::storage::Storage;
+    use crate::event::NewEvent;
+    use crate::storage::{Change, Storage};
+
+    fn append(stream: usize) -> Write {
+        let event = NewEvent {
+            id: Uuid::new_v4(),
+            event_type: "happened".to_owned(),
+            is_json: false,
+            data: "".into(),
+            metadata: "".into(),
+        };
+        Write {
+            stream: StreamName::stored(&format!("stream-{stream}")),
+            expected: Expected::NoStream,
+            change: Change::Append(vec![event]),
+            deadline: None,
+        }
+    }
+
+    /// Says its name when it is woken.
+    struct Named(&'static str, threads::Sender<&'static str>);
+
+    impl Wake for Named {
+        fn wake(self: Arc<Self>) {
+            self.1.send(self.0).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn an_append_is_answered_before_its_readers_are_woken() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Storage::open(&Config::new(folder.path())).unwrap();
+        let (woken, order) = threads::channel();
+        let waker = |name| Waker::from(Arc::new(Named(name, woken.clone())));
+        let mut heads = [
+            storage.head(),
+            storage.head_of(&StreamName::stored("stream-1")),
+        ];
+        let [log, stream] = heads.each_mut();
+        let (mut log, mut stream) = (pin!(log.changed()), pin!(stream.changed()));
+        for reader in [log.as_mut(), stream.as_mut()] {
+            let polled = reader.poll(&mut Context::from_waker(&waker("a reader")));
+            assert!(polled.is_pending());
+        }
+        // The writer is held until the receipt waits for its answer.
+        let (release, held) = threads::channel::<()>();
+        let held = move |_: &mut Ledger| Ok(held.recv().is_err());
+        let mut hold = pin!(storage.writer.between_groups(held));
+        assert!(futures::poll!(&mut hold).is_pending());
+        let receipt = storage.submit(append(1)).await.unwrap();
+        let mut outcome = pin!(receipt.outcome());
+        let polled = outcome
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker("the writer of the event")));
+        assert!(polled.is_pending());
+        drop(release);
+        let next = || order.recv_timeout(Duration::from_mins(1)).unwrap();
+        let all = [next(), next(), next()];
+        assert_eq!(all, ["the writer of the event", "a reader", "a reader"]);
+        hold.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn appends_that_wait_together_are_one_flush() {
+        const WAITING: usize = 100;
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Storage::open(&Config::new(folder.path())).unwrap();
+        let commits = Arc::new(AtomicUsize::new(0));
+        let (release, held) = threads::channel::<()>();
+        let counted = Arc::clone(&commits);
+        let mut hold = pin!(storage.writer.between_groups(move |ledger| {
+            let count = move || {
+                counted.fetch_add(1, Relaxed);
+                false
+            };
+            ledger.connection().commit_hook(Some(count))?;
+            assert!(held.recv().is_err());
+            Ok(())
+        }));
+        assert!(futures::poll!(&mut hold).is_pending());
+        let mut receipts = Vec::new();
+        for stream in 0..WAITING {
+            receipts.push(storage.submit(append(stream)).await.unwrap());
+        }
+        drop(release);
+        hold.await.unwrap();
+        for receipt in receipts {
+            let outcome = receipt.outcome().await.unwrap();
+            assert!(matches!(outcome, Outcome::Written { .. }), "{outcome:?}");
+        }
+        assert_eq!(commits.load(Relaxed), 1);
+        storage.write(append(WAITING)).await.unwrap();
+        assert_eq!(commits.load(Relaxed), 2, "the control");
+    }
 
     #[tokio::test]
     async fn work_that_comes_at_the_moment_when_the_thread_ends_is_refused() {

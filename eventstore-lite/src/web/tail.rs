@@ -76,7 +76,7 @@ impl Feed {
 
     fn all(site: Site, caller: Caller) -> Self {
         let head = site.storage.head();
-        let end = head.borrow().following();
+        let end = site.storage.committed().following();
         let from = From::All(AllRead {
             direction: Direction::Forwards,
             from: end,

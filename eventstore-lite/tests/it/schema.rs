@@ -53,7 +53,11 @@ async fn a_database_of_before_versions_is_brought_up_to_date() {
     let next = next.await.unwrap();
     assert_eq!((next.revision, next.position), (Some(2), 192));
     server.shutdown().await;
-    assert_eq!(version(&open(db.path())), newest);
+    let connection = open(db.path());
+    assert_eq!(version(&connection), newest);
+    let sql = "SELECT count(*) FROM sqlite_schema WHERE name = 'events_by_id'";
+    let indexes = connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    assert_eq!(indexes.unwrap(), 0, "an index that is not used any more");
 }
 
 #[tokio::test]

@@ -128,7 +128,7 @@ impl PersistentSubscriptions {
     }
 
     async fn start_from(&self, source: &Source, start: Start) -> Result<StartFrom, Refused> {
-        let head = *self.storage.head().borrow();
+        let head = self.storage.committed();
         match (start, source) {
             (Start::Beginning, _) => Ok(StartFrom::Start),
             (Start::At(position), Source::All) if Position(position) > head => {

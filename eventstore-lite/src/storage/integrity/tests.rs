@@ -185,16 +185,16 @@ async fn an_index_that_is_wrong_is_made_anew() {
     let file = schema::file(folder.path());
     let connection = Connection::open(&file).unwrap();
     // A partial index of the same name lacks a row, and is then said to be whole.
-    let damage = "DROP INDEX events_by_id;
-        CREATE INDEX events_by_id ON events (stream, id) WHERE position <> 64;
+    let damage = "DROP INDEX events_by_revision;
+        CREATE UNIQUE INDEX events_by_revision ON events (stream, revision) WHERE position <> 64;
         PRAGMA writable_schema = ON;
-        UPDATE sqlite_schema SET sql = 'CREATE INDEX events_by_id ON events (stream, id)'
-            WHERE name = 'events_by_id';
+        UPDATE sqlite_schema SET sql = 'CREATE UNIQUE INDEX events_by_revision ON events (stream, revision)'
+            WHERE name = 'events_by_revision';
         PRAGMA writable_schema = RESET";
     connection.execute_batch(damage).unwrap();
     drop(connection);
     let connection = Connection::open(&file).unwrap();
-    let wrong = |found: &[String]| found.iter().any(|text| text.contains("events_by_id"));
+    let wrong = |found: &[String]| found.iter().any(|text| text.contains("events_by_revision"));
     assert!(wrong(&verify(folder.path()).unwrap()));
     assert!(wrong(&check_and_mend(&connection).unwrap()));
     assert_eq!(verify(folder.path()).unwrap(), Vec::<String>::new());
@@ -283,7 +283,7 @@ async fn steps_to_start(streams: usize) -> u64 {
     };
     connection.progress_handler(1, Some(count)).unwrap();
     check_end(&connection).unwrap();
-    Ledger::open(connection).unwrap();
+    Ledger::remembering(connection, END).unwrap();
     steps.load(Relaxed)
 }
 

@@ -1,43 +1,97 @@
-//! Where the ids of the last appends were written first. With any revision accepted, the real server knows a retry by
-//! such a memory alone, also after the stream was deleted.
+//! The ids of the last events, in memory. Where an append accepts any revision, its ids alone tell whether it is a
+//! retry. As in the real server, an id belongs to the stream that it was written to first.
+//!
+//! Invariant: after a commit or a rollback the memory holds committed events only, at most as many as it may.
 
 use std::collections::{HashMap, VecDeque};
 
+use rusqlite::{Connection, Result};
 use uuid::Uuid;
 
-/// How many ids are remembered.
-const MOST: usize = 64 * 1024;
+use crate::event::revision_to_sql;
 
-#[derive(Debug, Default)]
+/// How many ids the writer remembers.
+pub(super) const REMEMBERED_IDS: usize = 64 * 1024;
+
+/// Where an event was written: the number of its stream, and its revision there.
+type Place = (i64, u64);
+
+#[derive(Debug)]
 pub(in crate::storage) struct RecentIds {
-    streams: HashMap<Uuid, i64>,
-    /// From the first to the last.
+    most: usize,
+    places: HashMap<Uuid, Place>,
+    /// The ids in the order of their first events.
     order: VecDeque<Uuid>,
+    /// The ids that the open transaction has noted, and what was known of each before.
+    uncommitted: Vec<(Uuid, Option<Place>)>,
 }
 
 impl RecentIds {
-    /// An event with this id is written to the stream with this number.
-    pub(super) fn note(&mut self, id: Uuid, stream: i64) {
-        if self.streams.contains_key(&id) {
+    fn new(most: usize) -> Self {
+        Self {
+            most,
+            places: HashMap::new(),
+            order: VecDeque::new(),
+            uncommitted: Vec::new(),
+        }
+    }
+
+    /// Reads the ids of the last `most` events.
+    pub(super) fn read(connection: &Connection, most: usize) -> Result<Self> {
+        let mut statement = connection.prepare(
+            "SELECT id, stream, revision FROM events WHERE length(id) = 16 ORDER BY position DESC LIMIT ?1",
+        )?;
+        let rows = statement.query_map([revision_to_sql(most as u64)], |row| {
+            let id = Uuid::from_bytes(row.get(0)?);
+            Ok((id, row.get(1)?, row.get::<_, i64>(2)?.unsigned_abs()))
+        })?;
+        let last_first = rows.collect::<Result<Vec<_>>>()?;
+        let mut ids = Self::new(most);
+        for (id, stream, revision) in last_first.into_iter().rev() {
+            ids.note(id, (stream, revision));
+        }
+        ids.commit();
+        Ok(ids)
+    }
+
+    /// The open transaction writes an event with this id to this place.
+    pub(super) fn note(&mut self, id: Uuid, place: Place) {
+        let before = self.places.get(&id).copied();
+        if before.is_some_and(|(stream, _)| stream != place.0) {
             return;
         }
-        if self.order.len() == MOST
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.streams.remove(&oldest);
+        self.places.insert(id, place);
+        if before.is_none() {
+            self.order.push_back(id);
         }
-        self.streams.insert(id, stream);
-        self.order.push_back(id);
+        self.uncommitted.push((id, before));
     }
 
-    /// Whether the id was written to this stream first.
-    pub(in crate::storage) fn is_of(&self, id: Uuid, stream: i64) -> bool {
-        self.streams.get(&id) == Some(&stream)
+    /// Keeps what was noted, and forgets the oldest ids beyond the bound.
+    pub(super) fn commit(&mut self) {
+        self.uncommitted.clear();
+        let excess = self.order.len().saturating_sub(self.most);
+        for id in self.order.drain(..excess) {
+            self.places.remove(&id);
+        }
     }
 
-    pub(super) fn forget(&mut self) {
-        self.streams.clear();
-        self.order.clear();
+    /// Forgets what was noted since the last commit.
+    pub(super) fn rollback(&mut self) {
+        while let Some((id, before)) = self.uncommitted.pop() {
+            if let Some(place) = before {
+                self.places.insert(id, place);
+            } else {
+                self.places.remove(&id);
+                self.order.pop_back();
+            }
+        }
+    }
+
+    /// The last revision in this stream that has the id, if the id was written to this stream first.
+    pub(in crate::storage) fn revision_of(&self, id: Uuid, stream: i64) -> Option<u64> {
+        let place = self.places.get(&id).filter(|place| place.0 == stream);
+        place.map(|(_, revision)| *revision)
     }
 }
 
@@ -45,17 +99,42 @@ impl RecentIds {
 mod tests {
     use super::*;
 
+    fn id(number: u128) -> Uuid {
+        Uuid::from_u128(number)
+    }
+
     #[test]
     fn the_first_stream_of_the_last_ids_is_remembered() {
-        let id = |number: usize| Uuid::from_u128(number as u128);
-        let mut ids = RecentIds::default();
-        for number in 0..=MOST {
-            ids.note(id(number), 1);
-            ids.note(id(number), 2);
+        let mut ids = RecentIds::new(3);
+        for number in 0..=3 {
+            ids.note(id(number), (1, 10));
+            ids.note(id(number), (2, 20));
+            ids.note(id(number), (1, 11));
+            ids.commit();
         }
-        assert!(!ids.is_of(id(0), 1) && !ids.is_of(id(0), 2));
-        assert!(ids.is_of(id(1), 1) && ids.is_of(id(MOST), 1));
-        assert!(!ids.is_of(id(MOST), 2));
-        assert_eq!((ids.streams.len(), ids.order.len()), (MOST, MOST));
+        for stream in [1, 2] {
+            assert_eq!(ids.revision_of(id(0), stream), None);
+        }
+        for number in 1..=3 {
+            assert_eq!(ids.revision_of(id(number), 1), Some(11));
+            assert_eq!(ids.revision_of(id(number), 2), None);
+        }
+        assert_eq!((ids.places.len(), ids.order.len()), (3, 3));
+    }
+
+    #[test]
+    fn a_transaction_that_is_undone_leaves_the_ids_as_they_were() {
+        let mut ids = RecentIds::new(2);
+        ids.note(id(1), (1, 0));
+        ids.note(id(2), (1, 1));
+        ids.commit();
+        ids.note(id(1), (1, 2));
+        ids.note(id(1), (1, 3));
+        ids.note(id(3), (1, 4));
+        ids.note(id(4), (1, 5));
+        ids.rollback();
+        let known = [1, 2, 3, 4].map(|number| ids.revision_of(id(number), 1));
+        assert_eq!(known, [Some(0), Some(1), None, None]);
+        assert_eq!(ids.order, [id(1), id(2)]);
     }
 }

@@ -185,7 +185,7 @@ async fn check(steps: &[Step], system_projections: bool) -> Result<(), TestCaseE
     for step in steps {
         make(&storage, step).await;
     }
-    let head = *storage.head().borrow();
+    let head = storage.committed();
     storage.close().await;
     let connection = schema::open_reader(folder.path()).unwrap();
     let mut compared = 0;

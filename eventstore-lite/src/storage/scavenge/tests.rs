@@ -194,7 +194,7 @@ async fn log(storage: &Storage) -> Vec<RecordedEvent> {
     let forwards = storage.read_all(read(Direction::Forwards, Position::START));
     let log = events(forwards.await.unwrap().unwrap());
     let positions: Vec<_> = log.iter().map(|event| event.position).collect();
-    let head = storage.head().borrow().0;
+    let head = storage.committed().0;
     for place in (0..=head + 64).step_by(64).map(Position) {
         let here = positions.partition_point(|position| *position < place);
         let forwards = storage.read_all(read(Direction::Forwards, place)).await;

@@ -426,7 +426,7 @@ async fn links_whose_making_is_cut_are_made_once() {
     for _ in 0..5 {
         append(&storage, "cat-1", MOST_EVENTS / 2).await;
     }
-    let head = *storage.head().borrow();
+    let head = storage.committed();
     storage.close().await;
     let mut ledger = Ledger::open(schema::open_writer(folder.path(), false).unwrap()).unwrap();
     ledger.catch_up(Position::START).unwrap();
