@@ -418,8 +418,8 @@ mod tests {
         // The writer is held until the receipt waits for its answer.
         let (release, held) = threads::channel::<()>();
         let held = move |_: &mut Ledger| Ok(held.recv().is_err());
-        let mut hold = pin!(storage.writer.between_groups(held));
-        assert!(futures::poll!(&mut hold).is_pending());
+        let mut busy = pin!(storage.writer.between_groups(held));
+        assert!(futures::poll!(&mut busy).is_pending());
         let receipt = storage.submit(append(1)).await.unwrap();
         let mut outcome = pin!(receipt.outcome());
         let polled = outcome
@@ -430,7 +430,7 @@ mod tests {
         let next = || order.recv_timeout(Duration::from_mins(1)).unwrap();
         let all = [next(), next(), next()];
         assert_eq!(all, ["the writer of the event", "a reader", "a reader"]);
-        hold.await.unwrap();
+        busy.await.unwrap();
     }
 
     #[tokio::test]
@@ -441,7 +441,7 @@ mod tests {
         let commits = Arc::new(AtomicUsize::new(0));
         let (release, held) = threads::channel::<()>();
         let counted = Arc::clone(&commits);
-        let mut hold = pin!(storage.writer.between_groups(move |ledger| {
+        let mut busy = pin!(storage.writer.between_groups(move |ledger| {
             let count = move || {
                 counted.fetch_add(1, Relaxed);
                 false
@@ -450,13 +450,13 @@ mod tests {
             assert!(held.recv().is_err());
             Ok(())
         }));
-        assert!(futures::poll!(&mut hold).is_pending());
+        assert!(futures::poll!(&mut busy).is_pending());
         let mut receipts = Vec::new();
         for stream in 0..WAITING {
             receipts.push(storage.submit(append(stream)).await.unwrap());
         }
         drop(release);
-        hold.await.unwrap();
+        busy.await.unwrap();
         for receipt in receipts {
             let outcome = receipt.outcome().await.unwrap();
             assert!(matches!(outcome, Outcome::Written { .. }), "{outcome:?}");
