@@ -1,11 +1,9 @@
 //! The comparison with the Node/Express design: it runs through, and it reports the faults that are planted.
 
-use anyhow::{Context, Result, ensure};
-use std::path::PathBuf;
-use std::process::Output;
-use tokio::process::Command;
+use anyhow::{Result, ensure};
+use std::process::{Command, Output};
 
-/// The shortest comparison; a debug build of the store slows the baseline down, so nothing is asked of its rate.
+/// The shortest comparison.
 const SHORT: [&str; 7] = [
     "compare",
     "--seconds",
@@ -17,19 +15,15 @@ const SHORT: [&str; 7] = [
 ];
 
 /// What the comparison printed, and whether it succeeded.
-async fn compare(arguments: &[&str]) -> Result<(String, bool)> {
-    let bench: PathBuf = env!("CARGO_BIN_EXE_bench").into();
+fn compare(arguments: &[&str]) -> Result<(String, bool)> {
     let Output {
         status,
         stdout,
         stderr,
-    } = Command::new(bench)
+    } = Command::new(env!("CARGO_BIN_EXE_bench"))
         .args(SHORT)
         .args(arguments)
-        .kill_on_drop(true)
-        .output()
-        .await
-        .context("run scripts/node-baseline first")?;
+        .output()?;
     let printed = [stdout, stderr].concat();
     Ok((
         String::from_utf8_lossy(&printed).into_owned(),
@@ -37,9 +31,10 @@ async fn compare(arguments: &[&str]) -> Result<(String, bool)> {
     ))
 }
 
-#[tokio::test]
-async fn both_systems_are_measured_and_ours_has_every_acknowledged_user() -> Result<()> {
-    let (printed, valid) = compare(&["--floor", "0"]).await?;
+// A debug build of the store slows the baseline down, so two of these ask nothing of its rate.
+#[test]
+fn both_systems_are_measured_and_ours_has_every_acknowledged_user() -> Result<()> {
+    let (printed, valid) = compare(&["--floor", "0"])?;
     ensure!(valid, "{printed}");
     let rows = printed
         .lines()
@@ -62,10 +57,9 @@ async fn both_systems_are_measured_and_ours_has_every_acknowledged_user() -> Res
     Ok(())
 }
 
-#[tokio::test]
-async fn a_baseline_that_is_slower_than_express_explains_makes_the_comparison_invalid() -> Result<()>
-{
-    let (printed, valid) = compare(&["--plant", "slow-baseline"]).await?;
+#[test]
+fn a_baseline_that_is_slower_than_express_explains_makes_the_comparison_invalid() -> Result<()> {
+    let (printed, valid) = compare(&["--plant", "slow-baseline"])?;
     ensure!(
         !valid && printed.contains("INVALID: the baseline is at fault"),
         "{printed}"
@@ -74,9 +68,9 @@ async fn a_baseline_that_is_slower_than_express_explains_makes_the_comparison_in
     Ok(())
 }
 
-#[tokio::test]
-async fn a_lost_user_of_ours_makes_the_comparison_invalid() -> Result<()> {
-    let (printed, valid) = compare(&["--floor", "0", "--plant", "lost-user"]).await?;
+#[test]
+fn a_lost_user_of_ours_makes_the_comparison_invalid() -> Result<()> {
+    let (printed, valid) = compare(&["--floor", "0", "--plant", "lost-user"])?;
     ensure!(
         !valid && printed.contains("INVALID: users-service lost 1 of "),
         "{printed}"
