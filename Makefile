@@ -51,6 +51,9 @@ loadtest: ## the lifecycle of 123 users under Artillery, against `make up` or TA
 bench: ## measure throughput and latency of a release build; prints what, on what, and how
 	@scripts/bench
 
+bench-compare: ## the same services beside the Node/Express design and a bare pump, in one run; prints ratios and losses
+	@scripts/bench-compare
+
 bench-store: ## the same for eventstore-lite alone, beside its disk and bare SQLite; EVENTS=10000000 for a large store
 	@scripts/bench-store
 
@@ -59,4 +62,4 @@ ifeq ($(firstword $(MAKECMDGOALS)),logs)
 users uuids eventstore rabbitmq: ; @:
 endif
 
-.PHONY: help up rebuild down logs reset lint test test-long test-long-store test-up loadtest bench bench-store conformance web-test users uuids eventstore rabbitmq
+.PHONY: help up rebuild down logs reset lint test test-long test-long-store test-up loadtest bench bench-compare bench-store conformance web-test users uuids eventstore rabbitmq

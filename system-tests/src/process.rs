@@ -27,15 +27,21 @@ pub struct Process {
 impl Process {
     /// `program` is the name of a binary of this workspace; its output goes to `<folder>/<name>.log`.
     pub fn new(name: &str, program: &str, folder: &Path) -> Result<Self> {
-        Ok(Self {
+        Ok(Self::foreign(name, executable(program)?, folder))
+    }
+
+    /// The same for an executable that is no binary of this workspace.
+    #[must_use]
+    pub fn foreign(name: &str, executable: PathBuf, folder: &Path) -> Self {
+        Self {
             name: name.to_owned(),
-            executable: executable(program)?,
+            executable,
             arguments: Vec::new(),
             environment: Vec::new(),
             log: folder.join(format!("{name}.log")),
             started_at: 0,
             child: None,
-        })
+        }
     }
 
     /// Adds a command-line argument.

@@ -11,11 +11,23 @@ pub const DEADLINE: Duration = Duration::from_secs(90);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Asks `check` again and again until it answers; fails with its last error after [`DEADLINE`].
-pub async fn until<T, F>(what: &str, mut check: impl FnMut() -> F) -> Result<T>
+pub async fn until<T, F>(what: &str, check: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
-    let deadline = Instant::now() + DEADLINE;
+    until_within(DEADLINE, what, check).await
+}
+
+/// The same with a deadline of its own.
+pub async fn until_within<T, F>(
+    within: Duration,
+    what: &str,
+    mut check: impl FnMut() -> F,
+) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    let deadline = Instant::now() + within;
     let mut pause = interval(PAUSE);
     pause.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last = anyhow!("never asked");

@@ -184,6 +184,11 @@ impl fmt::Display for Behind {
 }
 
 impl Behind {
+    /// Users a second that publisher, broker and projector bring into the list.
+    pub(crate) fn rate_by_queues(&self) -> f64 {
+        self.rate(self.by_queues)
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52 users")]
     fn rate(&self, took: Duration) -> f64 {
         self.users as f64 / took.as_secs_f64()

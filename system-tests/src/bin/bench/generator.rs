@@ -6,6 +6,8 @@ use hdrhistogram::Histogram;
 use http_body_util::BodyExt;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -30,15 +32,31 @@ pub(crate) fn histogram() -> Result<Histogram<u64>> {
 
 /// Works for this long over so many connections; fails with the first unexpected answer.
 pub(crate) async fn run(work: &Work, connections: usize, length: Duration) -> Result<Figures> {
+    run_at(work, connections, length, None).await
+}
+
+/// The same with at most `rate` requests a second, evenly spread; without a rate as fast as it can be.
+pub(crate) async fn run_at(
+    work: &Work,
+    connections: usize,
+    length: Duration,
+    rate: Option<u32>,
+) -> Result<Figures> {
     let mut senders = Vec::new();
     for _ in 0..connections {
         senders.push(connect(work).await?);
     }
     let busy = bench_machine::own_processor_time()?;
     let began = Instant::now();
+    let pace = rate.map(|rate| Arc::new(Pace::new(began, rate)));
     let mut loops = JoinSet::new();
     for sender in senders {
-        loops.spawn(work_until(work.clone(), sender, began + length));
+        loops.spawn(work_until(
+            work.clone(),
+            sender,
+            began + length,
+            pace.clone(),
+        ));
     }
     let mut latency = histogram()?;
     while let Some(done) = loops.join_next().await {
@@ -51,6 +69,26 @@ pub(crate) async fn run(work: &Work, connections: usize, length: Duration) -> Re
         latency,
         generator: busy.as_secs_f64() / took.as_secs_f64() / bench_machine::cores()?,
     })
+}
+
+/// When requests are due that all connections send together.
+#[derive(Debug)]
+struct Pace {
+    began: Instant,
+    rate: u32,
+    sent: AtomicU32,
+}
+
+impl Pace {
+    fn new(began: Instant, rate: u32) -> Self {
+        let sent = AtomicU32::default();
+        Self { began, rate, sent }
+    }
+
+    fn next(&self) -> Instant {
+        let sent = self.sent.fetch_add(1, Ordering::Relaxed);
+        self.began + Duration::from_secs(1) / self.rate * sent
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far below 2^52 answers")]
@@ -71,9 +109,13 @@ async fn work_until(
     work: Work,
     mut sender: SendRequest<Body>,
     end: Instant,
+    pace: Option<Arc<Pace>>,
 ) -> Result<Histogram<u64>> {
     let mut latency = histogram()?;
     while Instant::now() < end {
+        if let Some(pace) = &pace {
+            tokio::time::sleep_until(pace.next().into()).await;
+        }
         let Some(request) = work.request()? else {
             break;
         };

@@ -1,9 +1,11 @@
-//! `make bench`: throughput and latency over HTTP, beside an empty handler in the same run.
+//! `make bench`: throughput and latency over HTTP, beside an empty handler in the same run. `make bench-compare`: beside the
+//! Node/Express design.
 //!
 //! Invariants: one unexpected answer, and there is no figure at all; what is compared was measured in one run, on one machine.
 #![expect(clippy::print_stdout, reason = "a command whose output is its purpose")]
 
 mod behind;
+mod compare;
 mod empty_handler;
 mod generator;
 mod late_store;
@@ -11,6 +13,7 @@ mod report;
 mod visible;
 mod work;
 
+use crate::compare::CompareArguments;
 use crate::report::Report;
 use crate::work::Work;
 use anyhow::{Context, Result};
@@ -44,6 +47,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Role {
+    /// Measures the services beside the Node/Express design that they replace.
+    Compare(CompareArguments),
     /// What the services are compared with, as a process of its own; started by the measurement itself.
     EmptyHandler,
     /// A proxy that acknowledges as late as Linux allows, as a process of its own before the store at this address.
@@ -54,7 +59,7 @@ enum Role {
 }
 
 /// How many users GET reads in turn.
-const KNOWN: usize = 256;
+pub(crate) const KNOWN: usize = 256;
 
 /// So many users are made for each second of deleting them; a row that has deleted all of them ends.
 const DELETED_A_SECOND: usize = 1_500;
@@ -62,6 +67,7 @@ const DELETED_A_SECOND: usize = 1_500;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.role {
+        Some(Role::Compare(arguments)) => compare::run(&arguments),
         Some(Role::EmptyHandler) => empty_handler::run(),
         Some(Role::LateStore { store }) => late_store::run(store),
         None => measure(&arguments),

@@ -32,15 +32,21 @@ impl Report {
 
     /// Adds a row; the first row of each number of connections is the empty handler.
     pub(crate) fn add(&mut self, name: &str, connections: usize, figures: Figures) -> Result<()> {
-        ensure!(
-            figures.generator < GENERATOR_LIMIT,
-            "{name}, {connections} connections: the generator took {:.0} % of the machine, so it measures itself",
-            figures.generator * 100.0
-        );
+        check_generator(name, connections, &figures)?;
         self.empty.entry(connections).or_insert(figures.rate);
         self.rows.push((name.to_owned(), connections, figures));
         Ok(())
     }
+}
+
+/// Fails if the generator took so much of the machine that it measured itself.
+pub(crate) fn check_generator(name: &str, connections: usize, figures: &Figures) -> Result<()> {
+    ensure!(
+        figures.generator < GENERATOR_LIMIT,
+        "{name}, {connections} connections: the generator took {:.0} % of the machine, so it measures itself",
+        figures.generator * 100.0
+    );
+    Ok(())
 }
 
 impl fmt::Display for Report {
@@ -86,6 +92,6 @@ impl fmt::Display for Report {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far below 2^52 nanoseconds")]
-fn milliseconds(latency: &Histogram<u64>, quantile: f64) -> f64 {
+pub(crate) fn milliseconds(latency: &Histogram<u64>, quantile: f64) -> f64 {
     latency.value_at_quantile(quantile) as f64 / 1e6
 }

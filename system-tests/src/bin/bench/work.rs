@@ -1,14 +1,14 @@
 //! What is asked for, and which answer is the expected one.
 
 use crate::empty_handler;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use futures::{StreamExt, TryStreamExt, stream};
 use http_body_util::Full;
 use hyper::Request;
 use hyper::body::Bytes;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use system_tests::client::{id, user};
 use system_tests::{Users, unique};
 
@@ -30,8 +30,10 @@ enum Kind {
     Ids,
     /// Ids of users that are there.
     Get(Arc<[String]>),
-    /// The prefix of the names of users to be made.
-    Post(String),
+    /// The prefix of the names of users to be made, and the ids of those that were acknowledged.
+    Post(String, Arc<Mutex<Vec<u64>>>),
+    /// As `Post`, to a route that makes no user.
+    Bare(String),
     /// Ids of users that are there, each to be deleted once.
     Delete(Arc<[String]>),
 }
@@ -59,11 +61,24 @@ impl Work {
     }
 
     pub(crate) fn post(address: SocketAddr) -> Self {
-        Self::new("users POST /", address, Kind::Post(unique("bench")))
+        let kind = Kind::Post(unique("bench"), Arc::default());
+        Self::new("users POST /", address, kind)
+    }
+
+    pub(crate) fn bare(address: SocketAddr) -> Self {
+        Self::new("bare route", address, Kind::Bare(unique("bench")))
     }
 
     pub(crate) fn delete(address: SocketAddr, ids: Arc<[String]>) -> Self {
         Self::new("users DELETE /{id}", address, Kind::Delete(ids))
+    }
+
+    /// The ids of all users that this work was told are created.
+    pub(crate) fn acknowledged(&self) -> Vec<u64> {
+        match &self.kind {
+            Kind::Post(_, ids) => ids.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            Kind::Empty | Kind::Ids | Kind::Get(_) | Kind::Bare(_) | Kind::Delete(_) => Vec::new(),
+        }
     }
 
     /// The same before a store that acknowledges late.
@@ -100,10 +115,8 @@ impl Work {
                 format!("/{}", ids[number % ids.len()]),
                 String::new(),
             ),
-            Kind::Post(prefix) => {
-                let new = user(&format!("{prefix}-{number}"));
-                ("POST", "/".to_owned(), new.to_string())
-            }
+            Kind::Post(prefix, _) => ("POST", "/".to_owned(), new_user(prefix, number)),
+            Kind::Bare(prefix) => ("POST", "/bare".to_owned(), new_user(prefix, number)),
             Kind::Delete(ids) => match ids.get(number) {
                 Some(id) => ("DELETE", format!("/{id}"), String::new()),
                 None => return Ok(None),
@@ -117,18 +130,33 @@ impl Work {
         Ok(Some(request.body(Full::from(body))?))
     }
 
-    /// Whether this is the answer of a server that did its work.
+    /// Whether this is the answer of a server that did its work; notes the user that it acknowledges.
     pub(crate) fn expects(&self, status: u16, body: &[u8]) -> bool {
-        match self.kind {
+        match &self.kind {
             Kind::Empty => status == 200 && body == empty_handler::BODY.as_bytes(),
             Kind::Ids => status == 200 && body.starts_with(b"{\"data\":[\""),
-            Kind::Get(_) => status == 200 && is_user(body),
-            Kind::Post(_) => status == 201 && is_user(body),
+            Kind::Get(_) => status == 200 && user_id(body).is_ok(),
+            Kind::Bare(_) => status == 201 && user_id(body).is_ok(),
+            Kind::Post(_, ids) => match user_id(body) {
+                Ok(id) if status == 201 => {
+                    let mut ids = ids.lock().unwrap_or_else(PoisonError::into_inner);
+                    ids.push(id);
+                    true
+                }
+                Ok(_) | Err(_) => false,
+            },
             Kind::Delete(_) => status == 204 && body.is_empty(),
         }
     }
 }
 
-fn is_user(body: &[u8]) -> bool {
-    body.starts_with(b"{\"id\":\"") && body.ends_with(b"\"}")
+fn new_user(prefix: &str, number: usize) -> String {
+    user(&format!("{prefix}-{number}")).to_string()
+}
+
+/// The id in the answer for one user.
+fn user_id(body: &[u8]) -> Result<u64> {
+    let id = body.strip_prefix(b"{\"id\":\"").context("no id")?;
+    let end = id.iter().position(|byte| *byte == b'"').context("no id")?;
+    Ok(std::str::from_utf8(&id[..end])?.parse()?)
 }

@@ -1,0 +1,260 @@
+//! `make bench-compare`: these services beside the Node/Express design that they replace, and their read model beside a
+//! bare pump.
+//!
+//! Invariants: both systems get a fresh store and a fresh broker of the same kinds and the same requests from the same
+//! generator, one system after the other; an acknowledged user who is not stored is counted as lost, and one lost by
+//! users-service makes the run invalid; so does a baseline that is slower than its own framework explains.
+
+mod aims;
+mod baseline;
+mod pump;
+mod stored;
+mod table;
+
+use crate::behind;
+use crate::generator::{self, Figures};
+use crate::work::{self, Work};
+use aims::{Aim, Measured};
+use anyhow::{Context, Result, ensure};
+use baseline::Baseline;
+use clap::{Args, ValueEnum};
+use private_broker::PrivateBroker;
+use pump::Sample;
+use reqwest::Method;
+use serde_json::Value;
+use std::time::{Duration, Instant};
+use stored::StoredUsers;
+use system_tests::client::id;
+use system_tests::system::Node;
+use system_tests::{Answer, Part, System, Users, wait};
+use table::Table;
+
+/// How many connections "many" are.
+const MANY: usize = 64;
+/// Requests a second that the baseline is tried with, if it loses users at its full rate.
+const RATES: [u32; 3] = [3_000, 2_000, 1_000];
+/// A page of the list.
+const PAGE: usize = 1_000;
+/// The newest users, whose presence shows that the list has caught up: each partition is in order and has many of them.
+const NEWEST: usize = 2 * PAGE;
+
+/// What to compare, and for how long.
+#[derive(Debug, Args)]
+pub(crate) struct CompareArguments {
+    /// How long each row is measured, in seconds, after a short warm-up.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// How long each row of POST with 64 connections is measured, in seconds.
+    #[arg(long, default_value_t = 60)]
+    load: u64,
+    /// How many users are missing in the list at once, and how many messages the bare pump moves.
+    #[arg(long, default_value_t = 50_000)]
+    behind: usize,
+    /// The least share of the bare route's rate that the baseline must have, for the run to be valid. A debug build of the
+    /// store slows the baseline down.
+    #[arg(long, default_value_t = 0.25)]
+    floor: f64,
+    /// A fault to plant, which the run must report.
+    #[arg(long, value_enum)]
+    plant: Option<Plant>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Plant {
+    /// The baseline waits for a second in each POST.
+    SlowBaseline,
+    /// One acknowledged user of users-service was never stored.
+    LostUser,
+}
+
+/// The rows of one system that the aims compare.
+struct Rows {
+    many: Measured,
+    one: Measured,
+}
+
+/// The report is printed when all of it is there: an invalid run shows no figure.
+#[tokio::main]
+pub(crate) async fn run(arguments: &CompareArguments) -> Result<()> {
+    let mut table = Table::default();
+    let node = node(arguments, &mut table).await?;
+    let (ours, lag, sample) = ours(arguments, &mut table).await?;
+    let behind = behind::measure(arguments.behind).await?;
+    eprintln!("measuring the bare pump");
+    let pump = pump::measure(&sample, arguments.behind).await?;
+    let aims = [
+        Aim::at_least(
+            "POST, 64 connections: ours / Node",
+            ours.many.rate / node.many.rate,
+            1.5,
+        ),
+        Aim::at_least(
+            "POST, 1 connection: ours / Node",
+            ours.one.rate / node.one.rate,
+            1.0,
+        ),
+        Aim::below(
+            "POST, 64 connections: p99 of ours / Node",
+            ours.many.p99 / node.many.p99,
+            1.0,
+        ),
+        Aim::below(
+            "lag of the list at the end of the load, s",
+            lag.as_secs_f64(),
+            1.0,
+        ),
+        Aim::at_least(
+            "catching up / bare pump",
+            behind.rate_by_queues() / pump,
+            0.6,
+        ),
+    ];
+    println!("{}\n{table}\n{behind}", bench_machine::describe()?);
+    println!(
+        "{} messages through the bare pump: {pump:.0}/s\n",
+        arguments.behind
+    );
+    for aim in aims {
+        println!("{aim}");
+    }
+    Ok(())
+}
+
+async fn node(arguments: &CompareArguments, table: &mut Table) -> Result<Rows> {
+    let system = System::of(&[Part::Store, Part::Uuids], own_broker().await?, "info").await?;
+    let slow = arguments.plant == Some(Plant::SlowBaseline);
+    let baseline = Baseline::start(&system, slow).await?;
+    table.baseline(baseline.versions().await?);
+    let address = baseline.address();
+    let users = Users::new(&format!("http://{address}"))?;
+    let mut stored = StoredUsers::new(system.store()?);
+    let seconds = Duration::from_secs(arguments.seconds);
+
+    let bare = row("bare Express", &Work::bare(address), MANY, seconds, None).await?;
+    let bare_rate = bare.rate;
+    table.add("bare Express, POST", MANY, bare, None);
+
+    let known = work::seed(&users, crate::KNOWN).await?;
+    baseline.until_drained().await?;
+    let get = row("Node", &Work::get(address, known), MANY, seconds, None).await?;
+    table.add("Node, GET /{id}", MANY, get, None);
+
+    let mut post = async |connections, length, rate, name: &str| -> Result<(Measured, usize)> {
+        let work = Work::post(address);
+        let figures = row("Node", &work, connections, length, rate).await?;
+        let measured = Measured::of(&figures);
+        baseline.until_drained().await?;
+        let fate = stored.fate(&work.acknowledged()).await?;
+        let lost = fate.lost;
+        table.add(name, connections, figures, Some(fate));
+        Ok((measured, lost))
+    };
+    let (one, _) = post(1, seconds, None, "Node, POST /").await?;
+    let load = Duration::from_secs(arguments.load);
+    let (many, mut lost) = post(MANY, load, None, "Node, POST /").await?;
+    aims::check_baseline(many.rate, bare_rate, arguments.floor)?;
+    for rate in RATES {
+        if lost > 0 {
+            let name = format!("Node, POST / at {rate}/s");
+            (_, lost) = post(MANY, load, Some(rate), &name).await?;
+        }
+    }
+    system.end();
+    Ok(Rows { many, one })
+}
+
+async fn ours(arguments: &CompareArguments, table: &mut Table) -> Result<(Rows, Duration, Sample)> {
+    let system = System::of(&Part::WHOLE, own_broker().await?, "info").await?;
+    let address = system.address(Part::Serve).context("users")?;
+    let users = system.users()?;
+    let sample = Sample::take(&system).await?;
+    let mut stored = StoredUsers::new(system.store()?);
+    let seconds = Duration::from_secs(arguments.seconds);
+
+    let known = work::seed(&users, crate::KNOWN).await?;
+    let get = row(
+        "users-service",
+        &Work::get(address, known),
+        MANY,
+        seconds,
+        None,
+    )
+    .await?;
+    table.add("users-service, GET /{id}", MANY, get, None);
+
+    let mut post = async |connections, length, plant| -> Result<(Measured, Duration)> {
+        let work = Work::post(address);
+        let figures = row("users-service", &work, connections, length, None).await?;
+        let measured = Measured::of(&figures);
+        let mut acknowledged = work.acknowledged();
+        acknowledged.sort_unstable();
+        let lag = until_listed(&users, &acknowledged).await?;
+        acknowledged.extend(plant);
+        let mut fate = stored.fate(&acknowledged).await?;
+        ensure!(
+            fate.lost == 0,
+            "users-service lost {} of {} acknowledged users",
+            fate.lost,
+            acknowledged.len()
+        );
+        fate.listed = Some(listed(&users, &acknowledged).await?);
+        table.add("users-service, POST /", connections, figures, Some(fate));
+        Ok((measured, lag))
+    };
+    // No id is this small.
+    let plant = (arguments.plant == Some(Plant::LostUser)).then_some(1);
+    let (one, _) = post(1, seconds, plant).await?;
+    let (many, lag) = post(MANY, Duration::from_secs(arguments.load), None).await?;
+    system.end();
+    Ok((Rows { many, one }, lag, sample))
+}
+
+async fn own_broker() -> Result<Node> {
+    Ok(Node::Own(Box::new(PrivateBroker::start().await?)))
+}
+
+async fn row(
+    system: &str,
+    work: &Work,
+    connections: usize,
+    length: Duration,
+    rate: Option<u32>,
+) -> Result<Figures> {
+    let name = format!("{system}, {}", work.name());
+    eprintln!("measuring {name} with {connections} connections");
+    let warm_up = (length / 5).min(Duration::from_secs(2));
+    generator::run_at(work, connections, warm_up, rate).await?;
+    let figures = generator::run_at(work, connections, length, rate).await?;
+    crate::report::check_generator(&name, connections, &figures)?;
+    Ok(figures)
+}
+
+/// How long the list takes from now on to have the newest of these users, who are in the order of their ids.
+async fn until_listed(users: &Users, acknowledged: &[u64]) -> Result<Duration> {
+    let began = Instant::now();
+    let newest = &acknowledged[acknowledged.len().saturating_sub(NEWEST)..];
+    for page in newest.chunks(PAGE) {
+        let path = format!("/?limit={}&cursor={}", page.len(), page[0] - 1);
+        wait::until("the newest users are listed", || async {
+            let answer = Answer::to(users.request(Method::GET, &path)).await?;
+            let listed = answer.expect(200)?.body;
+            let listed = listed["data"].as_array().context("a page has data")?;
+            ensure!(numbers(listed) == page, "not yet");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(began.elapsed())
+}
+
+/// How many of these users the list has.
+async fn listed(users: &Users, acknowledged: &[u64]) -> Result<usize> {
+    let listed = users.list(PAGE).await?;
+    let listed: std::collections::HashSet<u64> = numbers(&listed).into_iter().collect();
+    Ok(acknowledged.iter().filter(|id| listed.contains(id)).count())
+}
+
+fn numbers(users: &[Value]) -> Vec<u64> {
+    let number = |user| id(user).parse().unwrap_or_default();
+    users.iter().map(number).collect()
+}

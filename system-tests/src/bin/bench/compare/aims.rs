@@ -1,0 +1,96 @@
+//! What the comparison should show, and which baseline is worth comparing with. Pure.
+
+use crate::generator::Figures;
+use crate::report::milliseconds;
+use anyhow::{Result, ensure};
+use std::fmt;
+
+/// What the aims need of one row.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Measured {
+    /// Answers a second.
+    pub(super) rate: f64,
+    /// In milliseconds.
+    pub(super) p99: f64,
+}
+
+impl Measured {
+    pub(super) fn of(figures: &Figures) -> Self {
+        Self {
+            rate: figures.rate,
+            p99: milliseconds(&figures.latency, 0.99),
+        }
+    }
+}
+
+/// A figure and where it should be.
+#[derive(Debug)]
+pub(super) struct Aim {
+    what: &'static str,
+    figure: f64,
+    limit: String,
+    reached: bool,
+}
+
+impl Aim {
+    pub(super) fn at_least(what: &'static str, figure: f64, limit: f64) -> Self {
+        Self {
+            what,
+            figure,
+            limit: format!(">= {limit}"),
+            reached: figure >= limit,
+        }
+    }
+
+    pub(super) fn below(what: &'static str, figure: f64, limit: f64) -> Self {
+        Self {
+            what,
+            figure,
+            limit: format!("< {limit}"),
+            reached: figure < limit,
+        }
+    }
+}
+
+impl fmt::Display for Aim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = if self.reached { "reached" } else { "MISSED" };
+        let Self {
+            what,
+            figure,
+            limit,
+            ..
+        } = self;
+        write!(f, "{what:<45} {figure:>7.2}  (aim {limit}: {verdict})")
+    }
+}
+
+/// Fails if the baseline has less than this share of the rate of its framework's bare route: then it has a fault of its own.
+pub(super) fn check_baseline(baseline: f64, bare: f64, floor: f64) -> Result<()> {
+    let share = baseline / bare;
+    ensure!(
+        share >= floor,
+        "the baseline is at fault: POST at {share:.2} of the bare route, and {floor} is the least"
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_baseline_below_a_quarter_of_the_bare_route_is_at_fault() {
+        assert!(check_baseline(250.0, 1_000.0, 0.25).is_ok());
+        let fault = check_baseline(249.0, 1_000.0, 0.25).unwrap_err();
+        assert!(fault.to_string().contains("at fault"), "{fault}");
+    }
+
+    #[test]
+    fn an_aim_says_whether_it_is_reached() {
+        assert!(Aim::at_least("a", 1.5, 1.5).to_string().contains("reached"));
+        assert!(Aim::at_least("a", 1.4, 1.5).to_string().contains("MISSED"));
+        assert!(Aim::below("a", 0.9, 1.0).to_string().contains("reached"));
+        assert!(Aim::below("a", 1.0, 1.0).to_string().contains("MISSED"));
+    }
+}
