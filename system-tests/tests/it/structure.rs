@@ -1,0 +1,95 @@
+//! The structure of every crate, held by reading its sources.
+//!
+//! The modules of a crate are a tree. Between the children of one module the uses must run in one direction, and a name
+//! must mean one thing.
+
+mod circles;
+mod names;
+mod sources;
+
+use sources::{Crate, workspace};
+use std::collections::BTreeSet;
+
+#[test]
+fn no_module_uses_one_that_uses_it() {
+    let circles: Vec<_> = workspace().iter().flat_map(circles::of).collect();
+    assert!(circles.is_empty(), "circles:\n{}", circles.join("\n"));
+}
+
+#[test]
+fn no_name_has_two_meanings() {
+    let workspace = workspace();
+    let mut twice: BTreeSet<String> = workspace.iter().flat_map(names::declared_twice).collect();
+    twice.extend(names::declared_again(&workspace));
+    let twice: Vec<_> = twice.into_iter().collect();
+    assert!(
+        twice.is_empty(),
+        "names with two meanings:\n{}",
+        twice.join("\n")
+    );
+}
+
+#[test]
+fn a_planted_circle_is_found() {
+    let planted = Crate::of(
+        "planted",
+        &[
+            ("lib.rs", "mod stock; mod order; mod shelf;"),
+            (
+                "order.rs",
+                "use crate::stock::Item; pub struct Order(Item);",
+            ),
+            ("stock.rs", "mod item; pub use item::Item;"),
+            (
+                "stock/item.rs",
+                "pub struct Item; fn of(order: crate::order::Order) {}",
+            ),
+            ("shelf.rs", "use crate::stock::Item;"),
+        ],
+    );
+    let found = circles::of(&planted);
+    let expected =
+        "planted: order -> stock -> order (order uses stock::item, stock/item uses order)";
+    assert_eq!(found, [expected]);
+}
+
+#[test]
+fn what_only_tests_use_makes_no_circle() {
+    let sound = Crate::of(
+        "sound",
+        &[
+            (
+                "stock.rs",
+                "pub struct Item; #[cfg(test)] mod tests { use crate::order::Order; }",
+            ),
+            (
+                "order.rs",
+                "use crate::stock::Item; pub struct Order(Item);",
+            ),
+        ],
+    );
+    assert!(circles::of(&sound).is_empty());
+}
+
+#[test]
+fn planted_names_with_two_meanings_are_found() {
+    let shared = Crate::of("shared/mail", &[("lib.rs", "pub struct Letter;")]);
+    let service = Crate::of(
+        "post",
+        &[
+            ("road.rs", "struct Van; struct Letter;"),
+            ("rail.rs", "enum Van { Red }"),
+            ("rail/van.rs", ""),
+            ("road/van.rs", ""),
+        ],
+    )
+    .using("mail");
+    let twice: Vec<_> = names::declared_twice(&service).collect();
+    let expected = [
+        "post: type Van: rail, road",
+        "post: file van.rs: rail/van, road/van",
+    ];
+    assert_eq!(twice, expected);
+    let again: Vec<_> = names::declared_again(&[shared, service]).collect();
+    assert_eq!(again, ["post: type Letter of shared/mail: road"]);
+}
