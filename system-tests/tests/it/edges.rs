@@ -58,7 +58,7 @@ async fn garbage_on_a_port_is_logged_at_debug() -> Result<()> {
         wait::until("both are in the log", || async {
             let log = system.log(part)?;
             let said = lines(&log, |line| {
-                line["level"] == "DEBUG" && line["fields"]["message"] == NOTHING_UNDERSTOOD
+                line["level"] == "DEBUG" && line["fields"]["message"] == NO_VALID_REQUEST
             });
             ensure!(said == 2, "{said}");
             Ok(())
@@ -74,4 +74,4 @@ async fn garbage_on_a_port_is_logged_at_debug() -> Result<()> {
     Ok(())
 }
 
-const NOTHING_UNDERSTOOD: &str = "a connection ended without a request that could be understood";
+const NO_VALID_REQUEST: &str = "a connection ended without a valid request";
