@@ -1,7 +1,7 @@
-//! The structure of every crate, held by reading its sources.
+//! The structure of every crate, checked by reading its sources.
 //!
-//! The modules of a crate are a tree. Between the children of one module the uses must run in one direction, and a name
-//! must mean one thing.
+//! The modules of a crate form a tree. The children of one module must not use each other in a circle, and a name must
+//! have one meaning.
 
 mod circles;
 mod names;
@@ -11,7 +11,7 @@ use sources::{Crate, workspace};
 use std::collections::BTreeSet;
 
 #[test]
-fn no_module_uses_one_that_uses_it() {
+fn no_modules_use_each_other_in_a_circle() {
     let circles: Vec<_> = workspace().iter().flat_map(circles::of).collect();
     assert!(circles.is_empty(), "circles:\n{}", circles.join("\n"));
 }
@@ -54,7 +54,7 @@ fn a_planted_circle_is_found() {
 }
 
 #[test]
-fn what_only_tests_use_makes_no_circle() {
+fn a_use_in_tests_makes_no_circle() {
     let sound = Crate::of(
         "sound",
         &[

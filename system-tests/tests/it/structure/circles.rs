@@ -3,10 +3,10 @@
 use super::sources::{Crate, Module};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Child -> child that it uses -> the modules below them that do.
+/// Child -> child that it uses -> the using and the used module below these children.
 type Uses = BTreeMap<String, BTreeMap<String, (Module, Module)>>;
 
-/// A line for each circle; one child is in one line at most.
+/// Reports each circle in a line; each child is in at most one of them.
 pub(super) fn of(examined: &Crate) -> Vec<String> {
     let parents: BTreeSet<&[String]> = examined
         .modules
@@ -50,7 +50,7 @@ fn between_children(examined: &Crate, parent: &[String]) -> Uses {
     uses
 }
 
-/// The shortest way from the child back to itself, both ends included.
+/// The shortest path from the child back to itself, both ends included.
 fn circle(uses: &Uses, child: &String) -> Option<Vec<String>> {
     let mut ways = vec![vec![child.clone()]];
     let mut reached = BTreeSet::new();

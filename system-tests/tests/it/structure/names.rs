@@ -1,9 +1,9 @@
-//! Names of types and files that mean two things.
+//! Names of types and files with two meanings.
 
 use super::sources::{Crate, Module};
 use std::collections::BTreeMap;
 
-/// Files that are called the same wherever they are, because they have the same part everywhere.
+/// File names that may repeat, because these files have the same purpose everywhere.
 const CONVENTIONAL: [&str; 1] = ["api"];
 
 /// Types and files of one crate that share a name.
@@ -31,7 +31,7 @@ pub(super) fn declared_twice(examined: &Crate) -> impl Iterator<Item = String> {
         .map(|(name, at)| format!("{}: {name}: {}", examined.name, places(&at)))
 }
 
-/// Types that a shared crate gives to a crate which has a type of the same name.
+/// Public types of a shared crate whose name a dependent crate declares again.
 pub(super) fn declared_again(workspace: &[Crate]) -> impl Iterator<Item = String> {
     workspace.iter().flat_map(move |user| {
         let shared = workspace.iter().filter(|shared| {

@@ -1,5 +1,5 @@
-//! The modules of each crate: what they use of each other, and which types they declare. What is only built for tests is
-//! left out.
+//! The modules of each crate: which modules they use, and which types they declare. Code that is only built for tests is
+//! omitted.
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::ToTokens;
@@ -13,23 +13,23 @@ pub(super) type Module = Vec<String>;
 
 /// One crate of the workspace.
 pub(super) struct Crate {
-    /// Its folder, relative to the workspace.
+    /// The folder of the crate, relative to the workspace.
     pub(super) name: String,
-    /// The crates that it depends on.
+    /// The names of its dependencies.
     pub(super) dependencies: BTreeSet<String>,
     pub(super) modules: BTreeMap<Module, Contents>,
 }
 
-/// What a module has.
+/// The uses and declarations of a module.
 #[derive(Default)]
 pub(super) struct Contents {
-    /// Paths below the root of the crate, as far as they are written.
+    /// The used paths, relative to the root of the crate.
     pub(super) uses: BTreeSet<Module>,
-    /// Structs, enums and traits.
+    /// The declared structs, enums and traits.
     pub(super) types: BTreeSet<String>,
-    /// Those of them that other crates can see, as far as this module says so.
+    /// The types that are declared `pub`.
     pub(super) public: BTreeSet<String>,
-    /// Name in this module -> where it comes from.
+    /// Re-exported name -> its origin.
     exports: BTreeMap<String, Module>,
     tests: BTreeSet<String>,
 }
@@ -71,12 +71,12 @@ impl Crate {
         read
     }
 
-    /// A crate of these files, each a path below `src` and a text.
+    /// A crate with these files; each is a path below `src` and its text.
     pub(super) fn of(name: &str, files: &[(&str, &str)]) -> Self {
         let mut modules = BTreeMap::new();
         for (path, text) in files {
             let module = module(path);
-            // An executable beside a library is a crate of its own.
+            // An executable beside a library is a separate crate.
             if module.first().is_some_and(|first| first == "bin") || *path == "main.rs" {
                 continue;
             }
@@ -100,7 +100,7 @@ impl Crate {
         self
     }
 
-    /// The module in which a path ends, with every `use` that passes a name on followed.
+    /// The module to which a path leads, following re-exports.
     pub(super) fn resolve(&self, path: &[String]) -> Module {
         let mut path = path.to_vec();
         for _ in 0..8 {
@@ -134,7 +134,7 @@ fn collect(root: &Path, folder: &Path, texts: &mut Vec<(String, String)>) {
     }
 }
 
-/// The names under `[dependencies]`, also where a dependency is set with a dot.
+/// The names under `[dependencies]`, also in the form `name.workspace = true`.
 fn dependencies(manifest: &str) -> BTreeSet<String> {
     let section = manifest.split("[dependencies]").nth(1).unwrap_or_default();
     let section = section.split("\n[").next().unwrap_or_default();
@@ -236,7 +236,7 @@ fn is_for_tests(attributes: &[Attribute]) -> bool {
     })
 }
 
-/// Every path in these tokens that begins with `crate`, `super` or `self`, macros included.
+/// Collects every path in these tokens that begins with `crate`, `super` or `self`, also inside macros.
 fn paths(module: &[String], tokens: TokenStream, into: &mut BTreeSet<Module>) {
     let mut tokens = tokens.into_iter().peekable();
     while let Some(token) = tokens.next() {
@@ -255,7 +255,7 @@ fn paths(module: &[String], tokens: TokenStream, into: &mut BTreeSet<Module>) {
 
 type Tokens = std::iter::Peekable<proc_macro2::token_stream::IntoIter>;
 
-/// Reads `::name` as long as it goes on, and the branches of a group in braces.
+/// Reads the rest of a path: each `::name`, and the branches of a group in braces.
 fn follow(
     module: &[String],
     path: &mut Vec<String>,
@@ -298,7 +298,7 @@ fn is_colon(tokens: &mut Tokens) -> bool {
     matches!(tokens.peek(), Some(TokenTree::Punct(punct)) if punct.as_char() == ':')
 }
 
-/// The path below the root of the crate; none if it begins elsewhere.
+/// The path relative to the root of the crate; `None` if it leads outside the crate.
 fn absolute(module: &[String], path: &[String]) -> Option<Module> {
     let ups = path.iter().take_while(|part| *part == "super").count();
     let (base, rest) = match path.first()?.as_str() {
