@@ -150,32 +150,32 @@ mod tests {
         let without_a_window = ids.take(1, None).await.err();
         assert_eq!(without_a_window, Some(Refusal::OutOfWindow));
         ids.grant(5, window(10_000, 70_000));
-        let begun = Instant::now();
+        let started = Instant::now();
         let before_the_window = ids.take(1, None).await.err();
         assert_eq!(
             before_the_window,
             Some(Refusal::AheadOfTheClock { by_ms: 8_000 })
         );
         let tick_of_the_timer = Duration::from_millis(1);
-        assert!((MAX_WAIT..=MAX_WAIT + tick_of_the_timer).contains(&begun.elapsed()));
+        assert!((MAX_WAIT..=MAX_WAIT + tick_of_the_timer).contains(&started.elapsed()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_id_in_the_window_costs_no_wait() {
         let ids = ids_at(1_000);
         ids.grant(5, window(1_000, 2_000));
-        let begun = Instant::now();
+        let started = Instant::now();
         assert_eq!(ids.take(10_000, None).await.unwrap().count(), 10_000);
-        assert_eq!(begun.elapsed(), Duration::ZERO);
+        assert_eq!(started.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_id_too_far_ahead_is_refused_without_a_wait() {
         let ids = ids_at(1_000);
-        let begun = Instant::now();
+        let started = Instant::now();
         let refused = ids.take(1, Some(id(3_001))).await.err();
         assert_eq!(refused, Some(Refusal::AfterTooFar));
-        assert_eq!(begun.elapsed(), Duration::ZERO);
+        assert_eq!(started.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]

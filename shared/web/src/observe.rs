@@ -35,7 +35,7 @@ pub(crate) async fn observe(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let begun = Instant::now();
+    let started = Instant::now();
     let method = request.method().clone();
     had_request(&request);
     let body = HeldBody::of(&mut request);
@@ -46,7 +46,7 @@ pub(crate) async fn observe(
         next.call(request).await?.map_into_boxed_body()
     };
     allow_head(&mut response);
-    log(&method, &response, begun);
+    log(&method, &response, started);
     let response = with_problem(response);
     Ok(match body {
         Some(body) => body.until_sent(response),
@@ -98,7 +98,7 @@ fn decodes(text: &str) -> bool {
             .is_ok()
 }
 
-fn log(method: &Method, response: &ServiceResponse<BoxBody>, begun: Instant) {
+fn log(method: &Method, response: &ServiceResponse<BoxBody>, started: Instant) {
     let failed = response.status() == StatusCode::INTERNAL_SERVER_ERROR;
     if !failed && !tracing::enabled!(tracing::Level::DEBUG) {
         return;
@@ -109,7 +109,7 @@ fn log(method: &Method, response: &ServiceResponse<BoxBody>, begun: Instant) {
     let pattern = request.match_pattern();
     let route = pattern.as_deref().unwrap_or("none");
     let status = response.status().as_u16();
-    let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     if failed {
         tracing::warn!(method, route, status, micros, "answered");
     } else {

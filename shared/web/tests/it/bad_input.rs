@@ -113,12 +113,12 @@ async fn raw(app: &TestApp, request: &str) -> String {
 async fn a_body_that_never_comes_is_answered_and_its_connection_ends() {
     let app = spawn_impatient_app();
     let head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
-    for begun in [
+    for partial in [
         "Content-Length: 100\r\n\r\n",
         "Content-Length: 100\r\n\r\n{",
         "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
     ] {
-        let answer = raw(&app, &format!("{head}{begun}")).await;
+        let answer = raw(&app, &format!("{head}{partial}")).await;
         assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
         assert!(answer.contains("application/problem+json"), "{answer}");
     }
@@ -132,13 +132,13 @@ async fn a_body_that_nobody_reads_keeps_no_connection() {
         ("GET /ada ", "404"),
         ("DELETE / ", "405"),
     ] {
-        for begun in [
+        for partial in [
             "Content-Length: 100\r\n\r\n{",
             "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
         ] {
-            let answer = raw(&app, &format!("{request}HTTP/1.1\r\nHost: x\r\n{begun}")).await;
+            let answer = raw(&app, &format!("{request}HTTP/1.1\r\nHost: x\r\n{partial}")).await;
             let expected = format!("HTTP/1.1 {status} ");
-            assert!(answer.starts_with(&expected), "{request}{begun}: {answer}");
+            assert!(answer.starts_with(&expected), "{request}{partial}: {answer}");
         }
     }
 }
