@@ -138,7 +138,10 @@ async fn a_body_that_nobody_reads_keeps_no_connection() {
         ] {
             let answer = raw(&app, &format!("{request}HTTP/1.1\r\nHost: x\r\n{partial}")).await;
             let expected = format!("HTTP/1.1 {status} ");
-            assert!(answer.starts_with(&expected), "{request}{partial}: {answer}");
+            assert!(
+                answer.starts_with(&expected),
+                "{request}{partial}: {answer}"
+            );
         }
     }
 }
