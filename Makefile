@@ -1,10 +1,10 @@
-# Recipes longer than a line or two are scripts. `make` alone lists the targets.
+# Recipes longer than a line or two are scripts. `make` without a target lists the targets.
 .DEFAULT_GOAL := help
 SHELL := bash
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.* ## ' Makefile | sed -E 's/:.* ## /\t/' | expand -t 14
-	@echo 'Variables (README.md has all): AMQP_URL, EVENTSTORE_URL use servers that exist; PROFILE=dev builds fast.'
+	@echo 'Variables (README.md lists all): AMQP_URL and EVENTSTORE_URL use existing servers; PROFILE=dev builds fast.'
 
 up: ## build and start everything on this machine, without Docker; wait until it is ready
 	@scripts/up
@@ -14,26 +14,26 @@ rebuild: ## build, then restart the services and eventstore-lite with the new bu
 	@scripts/down users uuids eventstore
 	@scripts/up
 
-down: ## stop what `make up` started; the data stays
+down: ## stop everything that `make up` started; keep the data
 	@scripts/down
 
-logs: ## follow the logs; of one part with `make logs users` (uuids, eventstore, rabbitmq)
+logs: ## follow the logs, or those of one part: `make logs users` (uuids, eventstore, rabbitmq)
 	@scripts/logs $(filter-out logs,$(MAKECMDGOALS))
 
-reset: ## stop everything and delete its data; asks first (FORCE=1 does not)
+reset: ## stop everything and delete its data; asks first, except with FORCE=1
 	@scripts/reset
 
-lint: ## formatting, lints, documents, licences and borders of dependencies, scripts, compose file
+lint: ## check formatting, lints, documents, dependencies (licences, borders), scripts and the compose file
 	@scripts/lint
 
-test: lint ## all checks: lints, unit, integration and system tests; installs what it needs
+test: lint ## run lints, unit, integration and system tests; install missing tools
 	@scripts/test
 	@scripts/web-test
 
-conformance: ## the official Rust, Node and Python clients against eventstore-lite, or the server at EVENTSTORE_URL
+conformance: ## run the official Rust, Node and Python clients against eventstore-lite, or the server at EVENTSTORE_URL
 	@scripts/conformance
 
-web-test: ## the page of eventstore-lite in a headless Chromium; screenshots in .run/web
+web-test: ## test the web page of eventstore-lite in headless Chromium; screenshots in .run/web
 	@scripts/web-test
 
 test-long: ## kill -9 every part under load, KILLS=50 times each, and count losses
@@ -42,22 +42,22 @@ test-long: ## kill -9 every part under load, KILLS=50 times each, and count loss
 test-long-store: ## kill -9 eventstore-lite under load, KILLS=300 times, and count losses
 	@STORE_KILLS=$(or $(KILLS),300) scripts/test -p eventstore-lite --test it kill:: -- --nocapture
 
-test-up: ## `make up`, the tour of README.md and `make down`, on other ports and in a folder of its own
+test-up: ## test `make up`, the tour of README.md and `make down`, on other ports and in a separate folder
 	@scripts/test-up
 
-loadtest: ## the lifecycle of 123 users under Artillery, against `make up` or TARGET=http://…
+loadtest: ## run the lifecycle of 123 users under Artillery, against `make up` or TARGET=http://…
 	@scripts/loadtest
 
-bench: ## measure throughput and latency of a release build; prints what, on what, and how
+bench: ## measure throughput and latency of a release build; print the machine, the build and the figures
 	@scripts/bench
 
 bench-compare: ## the same services beside the Node/Express design and a bare pump, in one run; prints ratios and losses
 	@scripts/bench-compare
 
-bench-store: ## the same for eventstore-lite alone, beside its disk and bare SQLite; EVENTS=10000000 for a large store
+bench-store: ## measure eventstore-lite alone, compared with the disk and bare SQLite; EVENTS=10000000 for a large store
 	@scripts/bench-store
 
-# In `make logs users` the second word is no target.
+# In `make logs users` the second word is an argument, not a target.
 ifeq ($(firstword $(MAKECMDGOALS)),logs)
 users uuids eventstore rabbitmq: ; @:
 endif

@@ -1,4 +1,4 @@
-// Names that no other virtual user has, in this run or any other.
+// Gives each virtual user names that are unique over all runs.
 import { randomUUID } from "node:crypto";
 
 export async function newUser(context) {

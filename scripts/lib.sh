@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# What the scripts share: where things are, and how processes are started, found and stopped.
-# Sourced, not run.
+# Functions that the scripts share: paths, and how to start, find and stop processes.
+# This file is sourced, not run.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 run=${RUN_DIR:-$root/.run}
-# shellcheck disable=SC2034 # read by those who source this
+# shellcheck disable=SC2034 # used by the scripts that source this file
 profile=${PROFILE:-release}
 
 say() { printf '%s\n' "$*"; }
@@ -15,13 +15,13 @@ fail() {
     exit 1
 }
 
-# What tells the process $1 from a later one with the same number; fails if it is gone.
+# Prints what distinguishes the process $1 from a later process with the same pid; fails if it has ended.
 identity() {
     local stat
     if [ -r /proc/self/stat ]; then
         stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
-        # After the name in brackets: the state first, the start time in ticks since boot twentieth.
-        # shellcheck disable=SC2086 # the words are wanted
+        # After the name in brackets, field 1 is the state and field 20 is the start time in ticks since boot.
+        # shellcheck disable=SC2086 # word splitting is intended
         set -- ${stat##*) }
         [ "$1" != Z ] && say "$(cat /proc/sys/kernel/random/boot_id) ${20}"
     else
@@ -29,14 +29,14 @@ identity() {
     fi
 }
 
-# The number of the part $1, if it runs and is the process that `start` made.
+# Prints the pid of the part $1 if it runs and is the process that `start` created.
 pid_of() {
     local pid known
     { read -r pid && read -r known; } 2>/dev/null <"$run/pids/$1" || return 1
     [ "$(identity "$pid")" = "$known" ] && say "$pid"
 }
 
-# Starts the part $1 with the command that follows, in a session of its own and with its own log.
+# Starts the part $1 with the given command, in its own session and with its own log.
 start() {
     local name=$1 detach=(nohup)
     shift
@@ -48,8 +48,8 @@ start() {
     while [ ! -e "$run/pids/$name" ] && kill -0 $! 2>/dev/null; do sleep 0.02; done
 }
 
-# Makes this process the part $1, which the command that follows runs. It writes its number down first: so there is no
-# moment at which a kill of `make up` leaves a process that the next `make up` does not know.
+# Turns this process into the part $1, running the given command. It writes the pid file first, so that a kill of `make up`
+# at any moment leaves no process that the next `make up` does not know.
 become() {
     local file=$run/pids/$1
     shift
@@ -58,7 +58,7 @@ become() {
     exec "$@"
 }
 
-# Ends the part $1, gently at first, and returns when it is gone.
+# Stops the part $1, with SIGTERM first and SIGKILL after 15 s, and returns when it has ended.
 stop() {
     local pid tries=0
     if pid=$(pid_of "$1"); then
@@ -77,7 +77,7 @@ broker_runs() { [ -d "$run/rabbitmq" ] && "$root/scripts/rabbitmq-node" status "
 
 busy() { (exec 3<>"/dev/tcp/${1%:*}/${1##*:}") 2>/dev/null; }
 
-# Who listens on port $1, as far as this user may see.
+# Prints the processes that listen on port $1, as far as this user may see them.
 listener() {
     local inode pid
     awk -v port=":$(printf %04X "$1")" '$4 == "0A" && $2 ~ port "$" { print $10 }' /proc/net/tcp /proc/net/tcp6 |
@@ -90,15 +90,15 @@ refuse_if_busy() {
     local by
     if busy "$2"; then
         by=$(listener "${2##*:}" | paste -sd, || true)
-        fail "port ${2##*:}, for $1, is in use by ${by:-a process that this user may not see}; end that, or set $3"
+        fail "port ${2##*:}, for $1, is in use by ${by:-a process that this user may not see}; stop it, or set $3"
     fi
 }
 
-# Starts eventstore-lite with a database of its own in the folder $1, until this script ends; sets `store_address`.
+# Starts eventstore-lite with a new database in the folder $1 and sets `store_address`; it ends with this script.
 start_private_store() {
     local tries=0
     "${CARGO_TARGET_DIR:-target}/debug/eventstore-lite" --insecure --node-port 0 --db "$1/db" >"$1/log" &
-    # shellcheck disable=SC2064 # this one, whatever starts later
+    # shellcheck disable=SC2064 # $! must expand now: it is this process, not a later one
     trap "kill $! 2>/dev/null; rm -rf '$1'" EXIT
     until store_address=$(grep -o '"address":"[^"]*"' "$1/log" | cut -d'"' -f4) && [ -n "$store_address" ]; do
         tries=$((tries + 1))
@@ -107,13 +107,13 @@ start_private_store() {
     done
 }
 
-# A suite that prints a line for each check: it must pass, and with a planted difference it must report that.
+# Runs a suite that prints a line for each check. The suite must pass; with a planted difference it must report that one.
 with_control() {
     local name=$1 report
     shift
     say "== $name"
     "$@"
-    say "== $name: a planted difference, which must be reported"
-    if report=$(PLANTED=1 "$@"); then fail "$name did not see a planted difference"; fi
+    say "== $name: a planted difference, which the suite must report"
+    if report=$(PLANTED=1 "$@"); then fail "$name did not report a planted difference"; fi
     grep -q 'FAILED .*planted' <<<"$report" || fail "$name failed for another reason than the planted difference: $report"
 }

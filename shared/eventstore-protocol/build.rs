@@ -1,5 +1,5 @@
-//! Generates messages, clients and services from the `.proto` files inside the `eventstore` crate's own package, so
-//! that they cannot drift apart from that crate and no copy of the files is kept here.
+//! Generates messages, clients and services from the `.proto` files inside the `eventstore` crate's own package. They
+//! cannot drift apart from that crate, and this repository keeps no copy of the files.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,7 +27,7 @@ fn main() -> Result<()> {
         .context("generating the protocol")
 }
 
-/// The folder of the `eventstore` package that the lock file names.
+/// The folder of the `eventstore` package at the version in the lock file.
 fn client_package() -> Result<PathBuf> {
     let output = Command::new(std::env::var("CARGO")?)
         .args(["metadata", "--format-version", "1", "--filter-platform"])

@@ -1,4 +1,4 @@
-//! The loss counter: what was acknowledged, against what the store and the read model have.
+//! The loss counter: compares the acknowledged users with the store and the read model.
 
 use crate::client::{Users, id};
 use anyhow::{Result, ensure};
@@ -8,28 +8,28 @@ use std::collections::BTreeMap;
 
 const CREATED: &str = "UserCreated.v1";
 
-/// Ids that are not as they must be; all empty when nothing was lost.
+/// The ids of lost and repeated users; all lists are empty if nothing was lost.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Findings {
     /// Acknowledged, but `GET /{id}` does not answer that user.
     pub not_in_store: Vec<String>,
-    /// Acknowledged, but created no time or more than once in the user's stream.
+    /// Acknowledged, but the user's stream does not have exactly one creation.
     pub not_once_in_store: Vec<String>,
-    /// Acknowledged, but not in the list with the same content.
+    /// Acknowledged, but missing in the list or listed with other content.
     pub not_in_list: Vec<String>,
     /// In the list more than once, acknowledged or not.
     pub repeated_in_list: Vec<String>,
 }
 
 impl Findings {
-    /// Fails, naming the ids, unless nothing was found.
+    /// Fails with the ids if anything was found.
     pub fn none(&self) -> Result<()> {
-        ensure!(*self == Self::default(), "lost or doubled: {self:?}");
+        ensure!(*self == Self::default(), "lost or repeated: {self:?}");
         Ok(())
     }
 }
 
-/// Compares the acknowledged users with store and read model, as they are now.
+/// Compares the acknowledged users with the current store and read model.
 pub async fn audit(
     acknowledged: &[Value],
     users: &Users,
@@ -59,7 +59,7 @@ pub async fn audit(
     Ok(findings)
 }
 
-/// Stream, revision and type of everything that is stored about users, in the order of writing.
+/// Stream, revision and type of all stored events about users, in the order of the log.
 pub async fn user_events(store: &EventStreams) -> Result<Vec<(String, u64, String)>> {
     let mut stored = Vec::new();
     let mut after = None;

@@ -1,4 +1,4 @@
-//! A client of the users service that keeps what a test asks about an answer.
+//! A client of the users service for tests. Its answers keep the status, some headers and the body.
 
 use crate::wait;
 use anyhow::{Context, Result, ensure};
@@ -6,16 +6,16 @@ use reqwest::{Client, Method, RequestBuilder, header};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// An HTTP answer, read to its end.
+/// A complete HTTP answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// The status code.
     pub status: u16,
-    /// The media type, empty where the answer has none.
+    /// The media type; empty if the answer has none.
     pub content_type: String,
     /// The header `Location`.
     pub location: Option<String>,
-    /// The body; null where it is no JSON.
+    /// The body; null if it is not JSON.
     pub body: Value,
 }
 
@@ -41,20 +41,20 @@ impl Answer {
         Ok(id.with_context(|| format!("no id in {self:?}"))?.to_owned())
     }
 
-    /// Fails unless the status is the one expected.
+    /// Fails unless the answer has this status.
     pub fn expect(self, status: u16) -> Result<Self> {
         ensure!(self.status == status, "{status} expected, got {self:?}");
         Ok(self)
     }
 }
 
-/// The body of a POST for a user with this name; the other names follow from it.
+/// The body of a POST for a user with this username; the other names are derived from it.
 #[must_use]
 pub fn user(username: &str) -> Value {
     json!({"username": username, "given_name": format!("Given {username}"), "family_name": format!("Family {username}")})
 }
 
-/// The id of a user as answered or listed.
+/// The id of a user in an answer or in the list.
 #[must_use]
 pub fn id(user: &Value) -> &str {
     user["id"].as_str().unwrap_or("no id")
@@ -68,7 +68,7 @@ pub fn http() -> Result<Client> {
         .build()?)
 }
 
-/// A caller of the users service.
+/// A client of the users service.
 #[derive(Debug, Clone)]
 pub struct Users {
     http: Client,
@@ -76,7 +76,7 @@ pub struct Users {
 }
 
 impl Users {
-    /// A caller of the service at `base`, `http://host:port`.
+    /// A client of the service at `base`, `http://host:port`.
     pub fn new(base: &str) -> Result<Self> {
         Ok(Self {
             http: http()?,
@@ -84,7 +84,7 @@ impl Users {
         })
     }
 
-    /// A request to a path of the service, not sent yet.
+    /// Builds a request to a path of the service without sending it.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("{}{path}", self.base))
     }
@@ -94,7 +94,7 @@ impl Users {
         Answer::to(self.request(Method::POST, "/").json(user)).await
     }
 
-    /// `POST /` of a user who must be created; returns the user as answered.
+    /// `POST /` that must succeed; returns the user in the answer.
     pub async fn created(&self, username: &str) -> Result<Value> {
         Ok(self.create(&user(username)).await?.expect(201)?.body)
     }
@@ -114,7 +114,7 @@ impl Users {
         Answer::to(self.request(Method::DELETE, &format!("/{id}"))).await
     }
 
-    /// Waits until the list is exactly this.
+    /// Waits until the list has exactly these users in this order.
     pub async fn until_listed(&self, expected: &[Value]) -> Result<()> {
         wait::until("the list is as expected", || async {
             let listed = self.list(2).await?;
@@ -124,7 +124,7 @@ impl Users {
         .await
     }
 
-    /// Every user of the list `GET /?limit=&cursor=`, page by page, `limit` a page.
+    /// Reads the whole list `GET /?limit=&cursor=` in pages of `limit` users.
     pub async fn list(&self, limit: usize) -> Result<Vec<Value>> {
         let mut users = Vec::new();
         let mut path = format!("/?limit={limit}");
@@ -132,7 +132,11 @@ impl Users {
             let page = Answer::to(self.request(Method::GET, &path)).await?;
             let mut page = page.expect(200)?.body;
             let rows = page["data"].as_array_mut().context("a page has data")?;
-            ensure!(rows.len() <= limit, "a page of {} for {limit}", rows.len());
+            ensure!(
+                rows.len() <= limit,
+                "a page has {} rows, limit {limit}",
+                rows.len()
+            );
             users.append(rows);
             let Some(cursor) = page["next"].as_str() else {
                 return Ok(users);

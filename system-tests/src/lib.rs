@@ -1,8 +1,8 @@
-//! The whole system from outside: real processes, a real broker, faults, figures.
+//! Tests and a bench of the whole system from outside, with real processes, a real broker and faults.
 //!
-//! This library is the harness. Invariants: a [`System`] has a folder, a store, ports and a RabbitMQ vhost of
-//! its own, so that tests run side by side; every process it starts is killed when it is dropped, also by a
-//! failed test; nothing sleeps for a fixed time: whatever takes time is waited for with [`wait::until`].
+//! This library is the harness. Invariants: each [`System`] has its own folder, store, ports and RabbitMQ vhost, so that
+//! tests can run in parallel. Dropping it kills every process that it started, also after a failed test. Nothing sleeps
+//! for a fixed time; tests wait for conditions with [`wait::until`].
 #![expect(
     clippy::missing_errors_doc,
     reason = "a harness: every error is a failed test, whatever its cause"
@@ -22,7 +22,7 @@ pub use client::{Answer, Users};
 pub use part::Part;
 pub use system::System;
 
-/// A name that no other test and no other run uses.
+/// A name that is unique over all tests and runs.
 #[must_use]
 pub fn unique(prefix: &str) -> String {
     format!("{prefix}-{}", uuid::Uuid::new_v4().simple())

@@ -1,4 +1,4 @@
-//! Users created at a steady pace, and what was acknowledged of it.
+//! A steady load of POSTs, and the users that were acknowledged.
 
 use crate::client::{Users, user};
 use crate::unique;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// A load under way: `count` POSTs, one every `pause`, whatever becomes of the ones before.
+/// A running load: POSTs at a steady pace, each sent without waiting for the earlier ones.
 #[derive(Debug)]
 pub struct Load {
     attempted: watch::Receiver<usize>,
@@ -16,17 +16,17 @@ pub struct Load {
     outcome: JoinHandle<Outcome>,
 }
 
-/// What became of the POSTs.
+/// The outcome of all POSTs.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// The users that were answered 201, as answered.
+    /// The users in the answers 201.
     pub acknowledged: Vec<Value>,
-    /// The others: a refusal, or a connection lost with the outcome unknown.
+    /// The errors of all other POSTs: a refusal, or a lost connection with an unknown outcome.
     pub failures: Vec<String>,
 }
 
 impl Load {
-    /// Begins to create `count` users, `per_second` a second.
+    /// Starts to create `count` users at the rate of `per_second`.
     #[must_use]
     pub fn begin(users: &Users, count: usize, per_second: u32) -> Self {
         let (attempt, attempted) = watch::channel(0);
@@ -44,18 +44,18 @@ impl Load {
         }
     }
 
-    /// Returns when this many users were answered 201.
+    /// Waits until this many POSTs were answered 201.
     pub async fn acknowledged(&self, at_least: usize) -> Result<()> {
         let mut acknowledged = self.acknowledged.clone();
         acknowledged.wait_for(|count| *count >= at_least).await?;
         Ok(())
     }
 
-    /// Returns when this many more POSTs were sent, or the last one was.
+    /// Waits until this many further POSTs, or all that are left, were sent.
     pub async fn more(&self, posts: usize) {
         let mut attempted = self.attempted.clone();
         let target = *attempted.borrow() + posts;
-        // The load that has sent its last one ends the channel.
+        // After the last POST the channel closes and ends the wait.
         let _ = attempted.wait_for(|count| *count >= target).await;
     }
 

@@ -16,18 +16,18 @@ pub enum Part {
     Uuids,
     /// Command and query routes of users-service.
     Api,
-    /// From the broker to the read model.
+    /// Applies messages of the broker to the read model.
     Projector,
-    /// From the store to the broker.
+    /// Publishes events of the store to the broker.
     Publisher,
-    /// Finishes what a DELETE began.
+    /// Finishes interrupted DELETEs.
     Eraser,
-    /// All roles of users-service in one process, in place of the four above.
+    /// All roles of users-service in one process, instead of the four above.
     Serve,
 }
 
 impl Part {
-    /// Each role of users-service as a process of its own.
+    /// The whole system with each role of users-service in its own process.
     pub const ROLES: [Self; 6] = [
         Self::Api,
         Self::Projector,
@@ -37,7 +37,7 @@ impl Part {
         Self::Store,
     ];
 
-    /// As few processes as there can be.
+    /// The whole system with as few processes as possible.
     pub const WHOLE: [Self; 3] = [Self::Serve, Self::Uuids, Self::Store];
 
     /// The executable, and its subcommand if it has any.
@@ -68,7 +68,7 @@ pub(crate) fn store_url(address: SocketAddr) -> String {
     format!("esdb://{address}?tls=false")
 }
 
-/// What every process is told; each reads what it knows.
+/// The environment variables of all processes; each process reads those that it knows.
 pub(crate) fn settings(
     folder: &Path,
     addresses: &BTreeMap<Part, SocketAddr>,
@@ -122,8 +122,8 @@ pub(crate) fn process(
     Ok(process.variable(bind, addresses[&part].to_string()))
 }
 
-/// A free port below those that the system gives to outgoing connections, so that a killed part finds its
-/// port free when it comes back.
+/// A free port below the range that the kernel gives to outgoing connections, so that a killed part finds its port free
+/// when it restarts.
 pub(crate) fn free_address() -> Result<SocketAddr> {
     for _ in 0..100 {
         let port = rand::random_range(10_000..32_000);

@@ -1,7 +1,7 @@
-//! One real process: its executable, its log file, its death.
+//! One real process with its executable and its log file.
 //!
-//! Invariant: a process ends, by SIGKILL through its own handle, when its [`Process`] is dropped, and on Linux also when
-//! the test is killed itself.
+//! Invariant: dropping a [`Process`] ends the process by SIGKILL through its own handle. On Linux it also ends when the
+//! test itself is killed.
 
 use crate::wait;
 use anyhow::{Context, Result, bail, ensure};
@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// A program with its arguments and environment, that can be started, killed and started again.
+/// A program with its arguments and environment that can be started, killed and started again.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -19,13 +19,13 @@ pub struct Process {
     arguments: Vec<String>,
     environment: Vec<(String, OsString)>,
     log: PathBuf,
-    /// Where in the log the present run begins.
+    /// Offset in the log at which the current run begins.
     started_at: u64,
     child: Option<Child>,
 }
 
 impl Process {
-    /// `program` is the name of a binary of this workspace; its output goes to `<folder>/<name>.log`.
+    /// Prepares a binary of this workspace named `program`; its output goes to `<folder>/<name>.log`.
     pub fn new(name: &str, program: &str, folder: &Path) -> Result<Self> {
         Ok(Self::foreign(name, executable(program)?, folder))
     }
@@ -54,18 +54,18 @@ impl Process {
     /// Sets an environment variable of the process.
     #[must_use]
     pub fn variable(mut self, name: &str, value: impl Into<OsString>) -> Self {
-        self.tell(name, value);
+        self.set_variable(name, value);
         self
     }
 
-    /// Sets an environment variable for the next start; what was said last stands.
-    pub fn tell(&mut self, name: &str, value: impl Into<OsString>) {
+    /// Sets an environment variable for the next start, replacing an earlier value.
+    pub fn set_variable(&mut self, name: &str, value: impl Into<OsString>) {
         self.environment.push((name.to_owned(), value.into()));
     }
 
-    /// Starts it; returns at once, see [`Process::address`]. Its log grows over restarts.
+    /// Starts the process and returns at once; [`Process::address`] waits until it listens. Restarts append to the log.
     pub fn start(&mut self) -> Result<()> {
-        ensure!(self.child.is_none(), "{} runs already", self.name);
+        ensure!(self.child.is_none(), "{} already runs", self.name);
         let log = File::options().create(true).append(true).open(&self.log)?;
         self.started_at = log.metadata()?.len();
         let child = self
@@ -81,7 +81,7 @@ impl Process {
         Ok(())
     }
 
-    /// On Linux the kernel also kills it when the test's thread ends by anything that runs no destructor.
+    /// The command to run. On Linux the kernel also kills the process if the test's thread ends without running destructors.
     fn command(&self) -> Command {
         if !cfg!(target_os = "linux") {
             return Command::new(&self.executable);
@@ -92,7 +92,7 @@ impl Process {
         command
     }
 
-    /// `kill -9`, and waits until the process is gone; does nothing where none runs.
+    /// Sends `kill -9` and waits until the process has ended; does nothing if it does not run.
     pub fn kill(&mut self) -> Result<()> {
         if let Some(mut child) = self.child.take() {
             child.kill()?;
@@ -101,7 +101,7 @@ impl Process {
         Ok(())
     }
 
-    /// `kill -HUP`: what a closed terminal sends.
+    /// Sends SIGHUP, as a closed terminal does.
     pub fn hang_up(&self) -> Result<()> {
         let id = self.id().context("not started")?.to_string();
         let sent = Command::new("kill").args(["-HUP", &id]).status()?;
@@ -109,16 +109,16 @@ impl Process {
         Ok(())
     }
 
-    /// The process id while it runs.
+    /// The process id, while the process runs.
     #[must_use]
     pub fn id(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
     }
 
-    /// Where it listens, as its log line with a field `address` says; fails if it ends before.
+    /// Waits for the log line with a field `address` and returns that address; fails if the process ends first.
     pub async fn address(&mut self) -> Result<SocketAddr> {
         let what = format!("{} listens", self.name);
-        // A process that has ended never will: that is told apart, so that nobody waits for it.
+        // The end of the process is an answer too, so that the test does not wait in vain.
         wait::until(&what, || {
             let ended = self.ended();
             let found = self.address_in_log();
@@ -149,7 +149,7 @@ impl Process {
             .find_map(|entry| entry["fields"]["address"].as_str()?.parse().ok()))
     }
 
-    /// Everything it has written, over all its runs.
+    /// The whole log, over all runs.
     pub fn log(&self) -> Result<String> {
         let bytes = fs::read(&self.log).with_context(|| self.log.display().to_string())?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -179,7 +179,7 @@ const TAIL: usize = 25;
 const BUILD: &str =
     "run `cargo build --workspace --bins` (with --release for a release build) first";
 
-/// The binary beside the running test or benchmark, refused when it is missing or older than its sources.
+/// Finds the binary beside the running test or benchmark; fails if it is missing or older than its sources.
 fn executable(program: &str) -> Result<PathBuf> {
     if let Some(folder) = std::env::var_os("SYSTEM_TESTS_BIN") {
         return Ok(Path::new(&folder).join(program));
@@ -189,14 +189,14 @@ fn executable(program: &str) -> Result<PathBuf> {
         .ancestors()
         .skip(1)
         .find(|folder| !folder.ends_with("deps"))
-        .context("an executable lies in a folder")?;
+        .context("an executable is in a folder")?;
     let path = folder.join(program);
     ensure!(path.exists(), "{} is missing: {BUILD}", path.display());
     ensure!(!stale(&path)?, "{} is stale: {BUILD}", path.display());
     Ok(path)
 }
 
-/// Whether a source that Cargo noted beside the executable (`<name>.d`) is newer than it.
+/// Whether the executable is older than one of the sources that Cargo lists beside it (`<name>.d`).
 fn stale(executable: &Path) -> Result<bool> {
     let built = fs::metadata(executable)?.modified()?;
     let Ok(noted) = fs::read_to_string(executable.with_extension("d")) else {

@@ -1,6 +1,6 @@
-//! A TCP proxy whose line can be cut: what a test breaks instead of the network.
+//! A TCP proxy that a test can close to simulate a broken network.
 //!
-//! Invariant: it holds its port all its life, so that a closed proxy is a server that is not there yet.
+//! Invariant: the proxy keeps its port until it is dropped, so a closed proxy looks like a server that is down.
 
 use crate::wait;
 use anyhow::{Context, Result};
@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-/// A proxy on a loopback port of its own; ends with its value.
+/// A proxy on its own loopback port; dropping it ends the proxy.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
@@ -20,7 +20,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A closed proxy to `target`: connections are accepted and closed at once, until [`Proxy::open`].
+    /// Starts a closed proxy to `target`. It accepts connections and closes them at once, until [`Proxy::open`].
     pub async fn closed(target: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -42,7 +42,7 @@ impl Proxy {
         })
     }
 
-    /// Where clients connect.
+    /// The address to which clients connect.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -53,18 +53,18 @@ impl Proxy {
         self.open.send_replace(true);
     }
 
-    /// Breaks all connections, and closes new ones at once.
+    /// Breaks all connections and closes new ones at once.
     pub fn close(&self) {
         self.open.send_replace(false);
     }
 
-    /// Returns when this many connections were tried, counted from the proxy's start.
+    /// Waits until clients have tried to connect this many times since the proxy's start.
     pub async fn attempts(&self, at_least: usize) -> Result<()> {
         let mut attempts = self.attempts.clone();
         let enough = attempts.wait_for(|count| *count >= at_least);
         tokio::time::timeout(wait::DEADLINE, enough)
             .await
-            .with_context(|| format!("never tried {at_least} times"))??;
+            .with_context(|| format!("clients did not try to connect {at_least} times"))??;
         Ok(())
     }
 }
@@ -76,7 +76,7 @@ impl Drop for Proxy {
     }
 }
 
-/// Ends when either side does or the proxy closes; a broken line is what a proxy is for, so no error.
+/// Forwards until either side ends or the proxy closes. Broken connections are intended, so they are not errors.
 async fn forward(mut client: TcpStream, target: SocketAddr, mut open: watch::Receiver<bool>) {
     let Ok(mut server) = TcpStream::connect(target).await else {
         return;

@@ -1,32 +1,32 @@
-//! Proof by search: values that must be nowhere are looked for in every file, in every form they could take.
+//! Searches all files for values that must not be there, in every encoding in which they could occur.
 
 use aho_corasick::AhoCorasick;
 use anyhow::Result;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What is looked for: personal values in all their forms, or exact texts; letters in either case.
+/// The values to search for: personal values in all their encodings, or exact texts. The search ignores case.
 #[derive(Debug)]
 pub struct Search {
     needles: AhoCorasick,
 }
 
-/// Where a search looked and what it found.
+/// The result of a search.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// The files that hold something of what was looked for.
+    /// The files that contain one of the values.
     pub found: Vec<PathBuf>,
     /// The number of files read.
     pub searched: usize,
 }
 
 impl Search {
-    /// Looks for each of these values, plain or in any of the forms that it could have been written in.
+    /// Searches for these values, in plain text and in every encoding in which they could be written.
     pub fn for_values(values: &[String]) -> Result<Self> {
         Self::for_bytes(values.iter().flat_map(|value| all_forms(value)))
     }
 
-    /// Looks for these texts as they are.
+    /// Searches for exactly these texts.
     pub fn for_texts(texts: &[&str]) -> Result<Self> {
         Self::for_bytes(texts.iter().map(|text| text.as_bytes().to_vec()))
     }
@@ -37,18 +37,18 @@ impl Search {
         Ok(Self { needles })
     }
 
-    /// Whether these bytes hold something of it.
+    /// Whether these bytes contain one of the values.
     #[must_use]
     pub fn finds_in(&self, bytes: &[u8]) -> bool {
         self.needles.is_match(bytes)
     }
 
-    /// Looks into every file below these folders.
+    /// Searches every file below these folders.
     pub fn in_files(&self, folders: &[&Path]) -> Result<Report> {
         let mut report = Report::default();
         for folder in folders {
             for file in files(folder)? {
-                // A database removes its side files when it likes: gone is gone.
+                // A database may delete a side file at any time, so a missing file is no error.
                 let Ok(bytes) = fs::read(&file) else { continue };
                 report.searched += 1;
                 if self.finds_in(&bytes) {
@@ -60,22 +60,22 @@ impl Search {
     }
 }
 
-/// A personal value that occurs nowhere else: random letters around a space and a letter beyond ASCII,
-/// so that its encoded forms differ from it.
+/// A personal value that occurs nowhere else: random letters around a space and a non-ASCII letter, so that its encoded
+/// forms differ from it.
 #[must_use]
 pub fn canary() -> String {
     let random = || uuid::Uuid::new_v4().simple().to_string();
     format!("Kq{} éZx{}", &random()[..12], &random()[..12])
 }
 
-/// The same for a username, which has no space.
+/// Like [`canary`], for a username, which may not contain a space.
 #[must_use]
 pub fn canary_name() -> String {
     canary().replace(' ', "&")
 }
 
-/// Also the forms of the value's two halves: whatever an encoding makes of the letters between them, it leaves
-/// these as they are.
+/// The encodings of the value and of its parts between the special characters. An unknown encoding may change the special
+/// characters, but it leaves the parts recognisable.
 fn all_forms(value: &str) -> Vec<Vec<u8>> {
     let halves = value.split([' ', '&', 'é']).filter(|half| !half.is_empty());
     std::iter::once(value)
@@ -98,7 +98,7 @@ fn files(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The encodings in which a value could be written down.
+/// The encodings in which a value could be written.
 fn forms(value: &str) -> Vec<Vec<u8>> {
     let mut forms = Vec::new();
     for value in [value.to_owned(), value.to_lowercase()] {
@@ -143,13 +143,14 @@ fn json_escaped(value: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-/// `[75, 113, …` without its brackets: how Rust prints bytes.
+/// Bytes as Rust's `Debug` prints them, `75, 113, …`, without the brackets.
 fn debug_bytes(bytes: &[u8]) -> Vec<u8> {
     let printed = format!("{bytes:?}");
     printed.trim_matches(['[', ']']).as_bytes().to_vec()
 }
 
-/// The part of a base64 text that is the same whatever stands around the value, if it begins at `offset` modulo 3.
+/// The base64 text of a value inside other bytes, without the characters that depend on those bytes. The value begins at
+/// `offset` modulo 3.
 fn base64_within(bytes: &[u8], offset: usize) -> Vec<u8> {
     use base64::prelude::{BASE64_STANDARD_NO_PAD, Engine};
     let skipped = (3 - offset) % 3;
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_not_found_where_it_is_not() {
+    fn another_value_is_not_found() {
         let search = Search::for_values(&[canary()]).unwrap();
         assert!(!search.finds_in(canary().as_bytes()));
     }

@@ -1,6 +1,6 @@
-//! A whole system of its own for one test: its processes, its broker, its folder.
+//! A whole system for one test, with its own processes, broker and folder.
 //!
-//! Invariant: every part keeps its address over restarts, so that nothing else has to be told.
+//! Invariant: every part keeps its address over restarts, so the other parts need no new settings.
 
 use crate::client::{self, Users};
 use crate::part::{Part, free_address, process, settings, store_url};
@@ -19,7 +19,7 @@ use tempfile::TempDir;
 /// The RabbitMQ node of a system.
 #[derive(Debug)]
 pub enum Node {
-    /// One node for all tests of this process, where this system has a vhost.
+    /// A node that all tests of this process share; this system has a vhost on it.
     Shared(&'static PrivateBroker),
     /// A node that this system may kill.
     Own(Box<PrivateBroker>),
@@ -36,10 +36,10 @@ impl Deref for Node {
     }
 }
 
-/// Processes, their folder and their broker; all of it ends with its value.
+/// Processes with their folder and their broker; dropping the system ends and deletes all of them.
 #[derive(Debug)]
 pub struct System {
-    /// Where the broker is.
+    /// The RabbitMQ node.
     pub broker: Node,
     vhost: String,
     processes: BTreeMap<Part, Process>,
@@ -66,8 +66,8 @@ impl System {
         Ok(system)
     }
 
-    /// Starts nothing yet: a test that cares for the order starts each part itself.
-    /// `amqp_url` is what the parts are told, the broker's own or a proxy's.
+    /// Prepares the parts without starting them, for a test that starts them in a certain order.
+    /// The parts connect to `amqp_url`, which is the broker's own URL or that of a proxy.
     pub fn prepare(parts: &[Part], broker: Node, amqp_url: &str, level: &str) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("system-").tempdir()?;
         let vhost = amqp_url.rsplit('/').next().unwrap_or_default().to_owned();
@@ -91,14 +91,14 @@ impl System {
         })
     }
 
-    /// Tells every part, at its next start, that the store is at `address`: a proxy before it.
+    /// Makes every part use a store at `address`, such as a proxy, from its next start on.
     pub fn move_store(&mut self, address: SocketAddr) {
         for process in self.processes.values_mut() {
-            process.tell("EVENTSTORE_URL", store_url(address));
+            process.set_variable("EVENTSTORE_URL", store_url(address));
         }
     }
 
-    /// Starts a part (again) and waits until it listens.
+    /// Starts or restarts a part and waits until it listens.
     pub async fn start_part(&mut self, part: Part) -> Result<()> {
         let process = self.processes.get_mut(&part).context("a prepared part")?;
         process.start()?;
@@ -106,24 +106,24 @@ impl System {
         Ok(())
     }
 
-    /// `kill -9` of a part.
+    /// Kills a part with `kill -9`.
     pub fn kill(&mut self, part: Part) -> Result<()> {
         let process = self.processes.get_mut(&part);
         process.context("a prepared part")?.kill()
     }
 
-    /// What a closed terminal does to a part.
+    /// Sends SIGHUP to a part, as a closed terminal does.
     pub fn hang_up(&self, part: Part) -> Result<()> {
         let process = self.processes.get(&part);
         process.context("a prepared part")?.hang_up()
     }
 
-    /// Waits until every part says that it is ready, with nothing missing.
+    /// Waits until every part is `ready`, with no missing dependency.
     pub async fn ready(&self) -> Result<()> {
         for part in self.processes.keys() {
             wait::until(&format!("{part:?} is ready"), || async {
                 let (status, body) = self.readiness(*part).await?;
-                // The store has a bare 204 for this.
+                // The store answers 204 without a body.
                 let ready = status == 204 || body["status"] == "ready";
                 ensure!(ready, "{status} {body}");
                 Ok(())
@@ -133,21 +133,21 @@ impl System {
         Ok(())
     }
 
-    /// Status and body of a part's readiness.
+    /// Status and body of the readiness answer of a part.
     pub async fn readiness(&self, part: Part) -> Result<(u16, Value)> {
         let url = format!("http://{}{}", self.addresses[&part], part.health_path());
         let answer = client::Answer::to(client::http()?.get(url)).await?;
         Ok((answer.status, answer.body))
     }
 
-    /// A caller of the users service.
+    /// A client of the users service.
     pub fn users(&self) -> Result<Users> {
         let mut api = [Part::Serve, Part::Api].into_iter();
         let api = api.find_map(|part| self.address(part));
         Users::new(&format!("http://{}", api.context("an API")?))
     }
 
-    /// Where a part listens, if it is one of this system's.
+    /// The address of a part, if this system has it.
     #[must_use]
     pub fn address(&self, part: Part) -> Option<SocketAddr> {
         self.addresses.get(&part).copied()
@@ -159,14 +159,14 @@ impl System {
         format!("http://{}", self.addresses[&Part::Uuids])
     }
 
-    /// A look into the store, past the services.
+    /// A client of the store that bypasses the services.
     pub fn store(&self) -> Result<EventStreams> {
         Ok(EventStreams::connect(&store_url(
             self.addresses[&Part::Store],
         ))?)
     }
 
-    /// Ends everything without a word, where nobody would hide the logs of a success.
+    /// Ends everything without printing logs. The bench uses this; the test harness hides the output of passed tests itself.
     pub fn end(mut self) {
         self.went_well = true;
     }
@@ -176,21 +176,21 @@ impl System {
         self.processes.keys().copied()
     }
 
-    /// What a part has logged since the test began.
+    /// The log of a part since the test began.
     pub fn log(&self, part: Part) -> Result<String> {
         self.processes[&part].log()
     }
 
-    /// The folder with everything this system writes but the broker's files: logs, `store`, `users`.
+    /// The folder with all files of this system (logs, `store`, `users`), except those of the broker.
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Where the broker keeps its data and its logs.
+    /// The folder with the broker's data and logs.
     pub async fn broker_folder(&self) -> Result<PathBuf> {
-        // A young node does not know itself yet.
-        let data = wait::until("the node knows its folder", || async {
+        // A node that has just started does not report its folder yet.
+        let data = wait::until("the node reports its folder", || async {
             let nodes = self.broker.management("GET", "nodes", &Value::Null).await?;
             let data = nodes[0]["db_dir"].as_str().map(str::to_owned);
             data.context("a node has a db_dir")
@@ -200,8 +200,8 @@ impl System {
         Ok(folder.context("the node's folder")?.to_owned())
     }
 
-    /// A call of the broker's management API on something of this system's vhost:
-    /// `kind` is `exchanges`, `queues` or `bindings`, `rest` what follows the vhost.
+    /// Calls the broker's management API for an object of this system's vhost. `kind` is `exchanges`, `queues` or
+    /// `bindings`; `rest` is the part of the path after the vhost.
     pub async fn management(
         &self,
         method: &str,
@@ -213,7 +213,7 @@ impl System {
         self.broker.management(method, &path, body).await
     }
 
-    /// Publishes through the management API; fails unless a queue got the message.
+    /// Publishes through the management API; fails if no queue got the message.
     pub async fn publish(
         &self,
         exchange: &str,
@@ -230,7 +230,7 @@ impl System {
         Ok(())
     }
 
-    /// The messages of a queue; they stay in it.
+    /// Reads the messages of a queue without removing them.
     pub async fn messages(&self, queue: &str) -> Result<Vec<Value>> {
         let body = json!({"count": 1000, "ackmode": "ack_requeue_true", "encoding": "auto"});
         let rest = format!("{queue}/get");
@@ -240,8 +240,7 @@ impl System {
 }
 
 impl Drop for System {
-    /// The folder goes with its value, so what a failed test would need of it is told; the test harness shows it of failed
-    /// tests alone.
+    /// Prints the end of each log before the folder is deleted. The test harness shows this output for failed tests only.
     fn drop(&mut self) {
         for process in self.processes.values().filter(|_| !self.went_well) {
             eprintln!("{}", process.tail());

@@ -1,4 +1,4 @@
-//! Waiting for conditions, with a deadline; the only place of the harness that lets time pass.
+//! Waiting for conditions with a deadline. No other module of the harness sleeps.
 
 use anyhow::{Context, Result, anyhow};
 use std::future::Future;
@@ -10,7 +10,7 @@ pub const DEADLINE: Duration = Duration::from_secs(90);
 
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Asks `check` again and again until it answers; fails with its last error after [`DEADLINE`].
+/// Repeats `check` until it succeeds; fails with its last error after [`DEADLINE`].
 pub async fn until<T, F>(what: &str, check: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,
@@ -30,7 +30,7 @@ where
     let deadline = Instant::now() + within;
     let mut pause = interval(PAUSE);
     pause.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut last = anyhow!("never asked");
+    let mut last = anyhow!("the check never ran");
     while Instant::now() < deadline {
         pause.tick().await;
         match tokio::time::timeout_at(deadline, check()).await {

@@ -1,4 +1,4 @@
-//! The HTTP side: `GET /?count=&after=` and `GET /{id}`.
+//! The HTTP routes: `GET /?count=&after=` and `GET /{id}`.
 
 use std::sync::Arc;
 
@@ -10,18 +10,18 @@ use actix_web::{
 use serde::Deserialize;
 use serde_json::json;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-use web::{Problem, Query};
+use web::{PathId, Problem, Query};
 
 use crate::{
     clock::EPOCH,
     domain::id::Id,
     ids::Ids,
-    request::{self, Blame, Refused},
+    request::{self, Remedy, RequestError},
 };
 
 /// `?count=1..=10000&after=<id>`; one id by default.
 #[derive(Deserialize)]
-struct Asked {
+struct IdQuery {
     count: Option<u64>,
     after: Option<u64>,
 }
@@ -37,15 +37,15 @@ pub(crate) fn routes(ids: Arc<Ids>) -> impl Fn(&mut ServiceConfig) + Clone + Sen
 }
 
 /// 200 `{"data":["1509466340062097408",…]}`, ascending; 422; 503 with `Retry-After`.
-async fn issue(ids: Data<Ids>, Query(asked): Query<Asked>) -> Result<HttpResponse, Problem> {
-    let body = request::take(&ids, asked.count.unwrap_or(1), asked.after).await?;
+async fn issue(ids: Data<Ids>, Query(query): Query<IdQuery>) -> Result<HttpResponse, Problem> {
+    let body = request::take(&ids, query.count.unwrap_or(1), query.after).await?;
     Ok(HttpResponse::Ok()
         .content_type(ContentType::json())
         .body(body))
 }
 
 /// 200 `{"id":"1509466340062097408","timestamp":"2026-05-28T08:00:19.999Z","worker":247,"sequence":0}`; 404.
-async fn explain(web::Id(number): web::Id) -> Result<HttpResponse, Problem> {
+async fn explain(PathId(number): PathId) -> Result<HttpResponse, Problem> {
     let id = Id::parse(number).ok_or_else(Problem::not_found)?;
     Ok(HttpResponse::Ok().json(json!({
         "id": number.to_string(),
@@ -62,12 +62,12 @@ fn timestamp(id: Id) -> Option<String> {
     time.format(&Rfc3339).ok()
 }
 
-impl From<Refused> for Problem {
-    fn from(refused: Refused) -> Self {
-        let why = refused.to_string();
-        match refused.blame() {
-            Blame::Field(field) => Self::invalid(field, why),
-            Blame::Later(seconds) => Self::unavailable(why, seconds),
+impl From<RequestError> for Problem {
+    fn from(error: RequestError) -> Self {
+        let reason = error.to_string();
+        match error.remedy() {
+            Remedy::ChangeField(field) => Self::invalid(field, reason),
+            Remedy::RetryAfter(seconds) => Self::unavailable(reason, seconds),
         }
     }
 }

@@ -1,11 +1,11 @@
-//! The only place where time enters. Nothing that must be unique depends on it.
+//! The only module that reads the time. The uniqueness of ids does not depend on it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// From the Unix epoch to the epoch of ids, 2015-01-01T00:00:00Z.
+/// The time from the Unix epoch to the epoch of ids, 2015-01-01T00:00:00Z.
 pub(crate) const EPOCH: Duration = Duration::from_hours(394_464);
 
-/// What time it is, as far as this machine knows: it may step, drift and stand still.
+/// This machine's idea of the time, which may step, drift and stand still.
 pub trait Clock: Send + Sync {
     /// Milliseconds since 2015-01-01T00:00:00Z; 0 before that.
     fn now_ms(&self) -> u64;

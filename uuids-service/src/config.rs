@@ -1,4 +1,4 @@
-//! What the process is told from outside.
+//! The settings of the process.
 
 use std::net::SocketAddr;
 
@@ -7,11 +7,11 @@ use clap::Args;
 /// The settings of `uuids-service serve`. URLs can hold passwords, so help does not show their values.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
-    /// Where to listen (`UUIDS_BIND`); port 0 takes a free one.
+    /// Address to listen on (`UUIDS_BIND`); port 0 takes a free port.
     #[arg(long = "bind", env = "UUIDS_BIND", default_value = "127.0.0.1:6000")]
     pub bind: SocketAddr,
 
-    /// The event store that keeps the windows (`EVENTSTORE_URL`).
+    /// Event store that keeps the windows (`EVENTSTORE_URL`).
     #[arg(
         long,
         env = "EVENTSTORE_URL",
@@ -20,7 +20,7 @@ pub struct Config {
     )]
     pub eventstore_url: String,
 
-    /// The broker whose queue `uuids` is served (`AMQP_URL`).
+    /// Broker whose queue `uuids` this process serves (`AMQP_URL`).
     #[arg(
         long,
         env = "AMQP_URL",

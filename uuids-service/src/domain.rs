@@ -1,7 +1,7 @@
-//! Ids, the windows of time they may be issued in, and the issuing itself.
+//! Ids, the windows of time in which they may be issued, and the issuing itself.
 //!
-//! Pure: knows no clock, no storage, no threads. All times are milliseconds since 2015-01-01T00:00:00Z, the number that
-//! an id begins with, and come from the caller.
+//! This module is pure: it has no clock, no storage and no threads. The caller passes all times, in milliseconds since
+//! 2015-01-01T00:00:00Z, the number that an id begins with.
 
 pub(crate) mod id;
 pub(crate) mod issuer;

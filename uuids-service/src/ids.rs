@@ -1,7 +1,7 @@
-//! The ids of this process, shared by all who serve them.
+//! The ids of this process, shared by the HTTP routes and the RabbitMQ server.
 //!
-//! Invariants: no lock is held while waiting; nobody waits longer than [`PATIENCE`]; readiness says whether an id
-//! could be had now.
+//! Invariants: no lock is held while waiting; no request waits longer than [`MAX_WAIT`]; readiness says whether an id
+//! could be issued now.
 
 use std::{
     pin::pin,
@@ -21,9 +21,9 @@ use crate::{
 };
 
 /// How long a request may wait for a window, or for the clock.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(250);
+pub(crate) const MAX_WAIT: Duration = Duration::from_millis(250);
 
-/// Where requests take ids and the lease brings windows.
+/// Hands out ids to requests, from the windows that the lease keeper grants.
 pub(crate) struct Ids {
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
@@ -32,8 +32,8 @@ pub(crate) struct Ids {
 
 struct State {
     issuer: Issuer,
-    /// Why there is no window yet, or why the last one was not followed by another.
-    trouble: Option<String>,
+    /// Why the latest attempt to get a window failed; `None` after a success.
+    failure: Option<String>,
 }
 
 impl Ids {
@@ -42,7 +42,7 @@ impl Ids {
             clock,
             state: Mutex::new(State {
                 issuer: Issuer::default(),
-                trouble: Some("no answer yet".to_owned()),
+                failure: Some("no answer yet".to_owned()),
             }),
             granted: Notify::new(),
         }
@@ -50,38 +50,39 @@ impl Ids {
 
     /// The next `count` ids, all above `after`.
     pub(crate) async fn take(&self, count: u16, after: Option<Id>) -> Result<Issued, Refusal> {
-        let waited = timeout(PATIENCE, self.take_in_time(count, after)).await;
+        let waited = timeout(MAX_WAIT, self.take_in_time(count, after)).await;
         waited.unwrap_or_else(|_| self.issue(count, after))
     }
 
-    /// Takes up a window and wakes those who wait for one.
+    /// Adds a window and wakes the requests that wait for one.
     pub(crate) fn grant(&self, worker: u16, window: Window) {
         let mut state = self.state();
         state.issuer.grant(worker, window);
-        state.trouble = None;
+        state.failure = None;
         drop(state);
         self.granted.notify_waiters();
     }
 
-    /// Notes why no window could be had; the ones in hand go on. Tells whether this is news.
-    pub(crate) fn trouble(&self, why: String) -> bool {
-        self.state().trouble.replace(why).is_none()
+    /// Records why no new window was granted; current windows stay valid. Returns whether it is the first failure since the
+    /// last success.
+    pub(crate) fn record_failure(&self, reason: String) -> bool {
+        self.state().failure.replace(reason).is_none()
     }
 
-    /// What must be got from the log.
+    /// What this process needs from the log.
     pub(crate) fn need(&self) -> Need {
         self.state().issuer.need(self.clock.now_ms())
     }
 
-    /// Whether an id could be had now; if not, why.
+    /// Fails with the reason if no id could be issued now.
     pub(crate) fn check(&self) -> Result<(), String> {
         let state = self.state();
         match state.issuer.clone().issue(self.clock.now_ms(), 1, None) {
             Ok(_) => Ok(()),
-            Err(Refusal::AheadOfTheClock { by_ms }) if Duration::from_millis(by_ms) <= PATIENCE => {
+            Err(Refusal::AheadOfTheClock { by_ms }) if Duration::from_millis(by_ms) <= MAX_WAIT => {
                 Ok(())
             }
-            Err(refusal) => Err(state.trouble.clone().unwrap_or_else(|| refusal.to_string())),
+            Err(refusal) => Err(state.failure.clone().unwrap_or_else(|| refusal.to_string())),
         }
     }
 
@@ -90,11 +91,11 @@ impl Ids {
             let mut granted = pin!(self.granted.notified());
             granted.as_mut().enable();
             let pause = match self.issue(count, after) {
-                Err(Refusal::OutOfWindow) => PATIENCE,
+                Err(Refusal::OutOfWindow) => MAX_WAIT,
                 Err(Refusal::AheadOfTheClock { by_ms }) => Duration::from_millis(by_ms),
                 settled @ (Ok(_) | Err(Refusal::AfterTooFar)) => return settled,
             };
-            // Both a window and the clock's moving on may help, so both are reasons to look again.
+            // Either a new window or the advancing clock may help, so each of them ends the pause.
             let _ = timeout(pause, granted).await;
         }
     }
@@ -118,16 +119,16 @@ mod tests {
     use super::*;
     use crate::domain::id::Tick;
 
-    struct Hands(AtomicU64);
+    struct ManualClock(AtomicU64);
 
-    impl Clock for Hands {
+    impl Clock for ManualClock {
         fn now_ms(&self) -> u64 {
             self.0.load(Ordering::SeqCst)
         }
     }
 
     fn ids_at(now_ms: u64) -> Ids {
-        Ids::new(Arc::new(Hands(now_ms.into())))
+        Ids::new(Arc::new(ManualClock(now_ms.into())))
     }
 
     fn window(from_ms: u64, until_ms: u64) -> Window {
@@ -140,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_client_may_rely_on_250_ms() {
-        assert_eq!(PATIENCE, Duration::from_millis(250));
+        assert_eq!(MAX_WAIT, Duration::from_millis(250));
     }
 
     #[tokio::test(start_paused = true)]
@@ -149,36 +150,36 @@ mod tests {
         let without_a_window = ids.take(1, None).await.err();
         assert_eq!(without_a_window, Some(Refusal::OutOfWindow));
         ids.grant(5, window(10_000, 70_000));
-        let begun = Instant::now();
+        let started = Instant::now();
         let before_the_window = ids.take(1, None).await.err();
         assert_eq!(
             before_the_window,
             Some(Refusal::AheadOfTheClock { by_ms: 8_000 })
         );
         let tick_of_the_timer = Duration::from_millis(1);
-        assert!((PATIENCE..=PATIENCE + tick_of_the_timer).contains(&begun.elapsed()));
+        assert!((MAX_WAIT..=MAX_WAIT + tick_of_the_timer).contains(&started.elapsed()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_id_in_the_window_costs_no_wait() {
         let ids = ids_at(1_000);
         ids.grant(5, window(1_000, 2_000));
-        let begun = Instant::now();
+        let started = Instant::now();
         assert_eq!(ids.take(10_000, None).await.unwrap().count(), 10_000);
-        assert_eq!(begun.elapsed(), Duration::ZERO);
+        assert_eq!(started.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_id_too_far_ahead_is_refused_without_a_wait() {
         let ids = ids_at(1_000);
-        let begun = Instant::now();
+        let started = Instant::now();
         let refused = ids.take(1, Some(id(3_001))).await.err();
         assert_eq!(refused, Some(Refusal::AfterTooFar));
-        assert_eq!(begun.elapsed(), Duration::ZERO);
+        assert_eq!(started.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_is_answered_once_the_window_reaches_far_enough() {
+    async fn a_waiting_request_is_answered_once_the_window_reaches_far_enough() {
         let ids = ids_at(1_000);
         ids.grant(5, window(1_000, 2_000));
         let mut waiting = pin!(ids.take(1, Some(id(2_500))));
@@ -191,8 +192,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_outruns_the_clock_is_answered_once_it_has_moved_on() {
-        let hands = Arc::new(Hands(1_000.into()));
+    async fn a_request_ahead_of_the_clock_is_answered_once_the_clock_has_moved_on() {
+        let hands = Arc::new(ManualClock(1_000.into()));
         let ids = Ids::new(Arc::clone(&hands) as Arc<dyn Clock>);
         ids.grant(5, window(2_100, 60_000));
         let mut waiting = pin!(ids.take(1, None));
@@ -203,13 +204,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn readiness_is_whether_an_id_could_be_had() {
-        let hands = Arc::new(Hands(1_000.into()));
+    async fn the_process_is_ready_while_it_can_issue_an_id() {
+        let hands = Arc::new(ManualClock(1_000.into()));
         let ids = Ids::new(Arc::clone(&hands) as Arc<dyn Clock>);
         assert_eq!(ids.check(), Err("no answer yet".to_owned()));
         ids.grant(5, window(1_000, 2_000));
-        assert!(ids.trouble("away".to_owned()), "the first to say so");
-        assert!(!ids.trouble("still away".to_owned()));
+        assert!(ids.record_failure("away".to_owned()), "the first failure");
+        assert!(!ids.record_failure("still away".to_owned()));
         assert_eq!(ids.check(), Ok(()), "the window is still good");
         hands.0.store(2_000, Ordering::SeqCst);
         assert_eq!(ids.check(), Err("still away".to_owned()));
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_can_be_had_again_within_its_patience_so_the_process_is_ready() {
+    fn the_process_is_ready_while_a_request_would_succeed_within_its_wait() {
         let ids = ids_at(1_000);
         ids.grant(5, window(2_250, 60_000));
         assert_eq!(ids.check(), Ok(()));

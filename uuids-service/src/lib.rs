@@ -1,14 +1,14 @@
 //! 64-bit ids, numeric, sortable by time, unique across machines.
 //!
-//! Invariant: an id is issued only in a millisecond of a window that its worker number was granted in the log, and no
-//! two windows of one number overlap; so no id is issued twice, whatever the clocks do.
+//! Invariant: no id is issued twice, whatever the clocks do. Every id lies in a window that the log grants to its worker
+//! number, and no two windows of one number overlap.
 
 mod api;
 pub mod clock;
 pub mod config;
 mod domain;
 mod ids;
-mod lease;
+mod lease_keeper;
 mod request;
 mod rpc;
 pub mod startup;

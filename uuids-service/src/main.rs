@@ -1,4 +1,4 @@
-//! Starts the process.
+//! The executable `uuids-service`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `WindowGranted` as it is stored. Names and members are frozen: see `tests/fixtures/events`.
+//! The stored form of `WindowGranted`. Its name and its members are frozen: see `tests/fixtures/events`.
 
 use bytes::Bytes;
 use event_streams::{NewEvent, RecordedEvent};
@@ -10,7 +10,7 @@ use crate::domain::window::{Holder, Window, WindowGranted};
 /// The stored name of [`WindowGranted`].
 pub(crate) const WINDOW_GRANTED: &str = "WindowGranted.v1";
 
-/// `{"holder":"<uuid>","from_ms":0,"until_ms":60000}`, in milliseconds since 2015-01-01T00:00:00Z, the end exclusive.
+/// `{"holder":"<uuid>","from_ms":0,"until_ms":60000}`, in milliseconds since 2015-01-01T00:00:00Z; the end is exclusive.
 #[derive(Debug, Serialize, Deserialize)]
 struct WindowGrantedV1 {
     holder: Uuid,
@@ -18,13 +18,13 @@ struct WindowGrantedV1 {
     until_ms: u64,
 }
 
-/// The event is of another kind, or cannot be read.
+/// The event has another type or malformed data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a {WINDOW_GRANTED}")]
 pub(crate) struct Unreadable;
 
-/// The event with its identity, which is drawn here once and kept over all retries of the append: an id that two rivals
-/// could derive alike would tell both of them that their window is granted.
+/// The event with a new random id, which stays the same over all retries of the append. If two rivals derived the same id,
+/// the store would take the second append for a retry of the first, and both would use the window.
 pub(crate) fn store(event: &WindowGranted) -> NewEvent {
     let data = WindowGrantedV1 {
         holder: event.holder.0,
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn each_event_has_an_identity_of_its_own() {
+    fn each_event_has_its_own_id() {
         let event = load(&recorded("WindowGranted.v1", FROZEN)).unwrap();
         assert_ne!(store(&event).id, store(&event).id);
     }

@@ -1,4 +1,5 @@
-//! What the figures of a bench were measured on, and what its processes took of it. On Linux.
+//! Describes the machine and the build of a bench, and measures the processor time and memory of its processes. Linux
+//! only.
 
 use std::fs;
 use std::process::Command;
@@ -6,14 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-/// A second has so many ticks, on every Linux that this is built for.
-const TICKS: u64 = 100;
+/// Clock ticks per second in `/proc/<pid>/stat`; the same on every Linux that we build for.
+const TICKS_PER_SECOND: u64 = 100;
 
-/// Machine, build, commit and command, one a line.
+/// The machine, commit, build and command, each on a line of its own.
 ///
 /// # Errors
 ///
-/// If `/proc` does not say.
+/// If `/proc` cannot be read.
 pub fn describe() -> Result<String> {
     let lines = [
         format!(
@@ -37,7 +38,7 @@ pub fn describe() -> Result<String> {
 ///
 /// # Errors
 ///
-/// If the system does not say.
+/// If the system does not report it.
 pub fn cores() -> Result<f64> {
     let cores = std::thread::available_parallelism()?.get();
     Ok(f64::from(u32::try_from(cores)?))
@@ -45,13 +46,13 @@ pub fn cores() -> Result<f64> {
 
 fn build() -> &'static str {
     if cfg!(debug_assertions) {
-        "debug, so these figures say nothing of a release build"
+        "debug, so these figures say nothing about a release build"
     } else {
         "release"
     }
 }
 
-/// The commit of the sources, and whether they differ from it.
+/// The commit of the sources, marked `-dirty` if they differ from it.
 fn commit() -> String {
     let git = Command::new("git")
         .args(["describe", "--always", "--dirty", "--abbrev=12"])
@@ -73,28 +74,29 @@ fn field(file: &str, name: &str) -> Result<String> {
     Ok(value.trim().to_owned())
 }
 
-/// The processor time of a process so far, user and system, all threads, also those that have ended; in hundredths of a second.
+/// The user and system time that a process has used so far, including threads that have ended. The resolution is a
+/// hundredth of a second.
 ///
 /// # Errors
 ///
-/// If `/proc` does not say.
+/// If `/proc` cannot be read.
 pub fn processor_time(process: u32) -> Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
     let (_, fields) = stat.rsplit_once(") ").context("a process has a name")?;
     let fields: Vec<_> = fields.split(' ').collect();
     let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-    Ok(Duration::from_millis(ticks * 1000 / TICKS))
+    Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
 }
 
-/// The processor time of this process so far, user and system, of all threads that are there; in nanoseconds.
+/// The user and system time that the living threads of this process have used so far. The resolution is a nanosecond.
 ///
 /// # Errors
 ///
-/// If `/proc` does not say.
+/// If `/proc` cannot be read.
 pub fn own_processor_time() -> Result<Duration> {
     let mut taken = Duration::ZERO;
     for thread in fs::read_dir("/proc/self/task")? {
-        // The first figure is the time on a processor in nanoseconds.
+        // The first number is the time on a processor, in nanoseconds.
         let times = fs::read_to_string(thread?.path().join("schedstat"))?;
         let nanoseconds = times.split_whitespace().next().context("a figure")?;
         taken += Duration::from_nanos(nanoseconds.parse()?);
@@ -102,11 +104,11 @@ pub fn own_processor_time() -> Result<Duration> {
     Ok(taken)
 }
 
-/// The most memory a process has had, in MiB.
+/// The peak memory of a process, in MiB.
 ///
 /// # Errors
 ///
-/// If `/proc` does not say.
+/// If `/proc` cannot be read.
 pub fn peak_memory(process: u32) -> Result<u64> {
     let peak = field(&format!("/proc/{process}/status"), "VmHWM")?;
     let kilobytes = peak.split(' ').next().context("a figure")?;

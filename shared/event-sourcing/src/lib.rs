@@ -1,38 +1,38 @@
 //! Deciders: pure decisions over folded events, with given/when/then for their tests.
 //!
-//! Owns the shape of a decision and nothing else: knows nothing of time, ids, storage, serialization or threads.
-//! What a decision must know of the world travels in its command.
+//! This crate defines the shape of a decision and nothing else: it has no time, ids, storage, serialization or threads. A
+//! command carries everything that its decision needs to know.
 
 pub mod testing;
 
-/// How one kind of stream decides: a fold over its events, and a rule for each command.
+/// The rules of one kind of stream: a fold over its events, and a decision for each command.
 pub trait Decider {
-    /// What somebody asks for, with everything that the decision must know.
+    /// A request, with everything that the decision needs to know.
     type Command;
-    /// What the events so far amount to.
+    /// The result of folding the events so far.
     type State;
-    /// What has happened.
+    /// Something that has happened.
     type Event;
-    /// Why a rule said no.
+    /// The reason why a rule refuses a command.
     type Refusal;
 
     /// The state of a stream without events.
     fn initial() -> Self::State;
 
-    /// The events that the command makes; none when it is already so.
+    /// The events that the command causes; empty if the state is already as requested.
     ///
     /// # Errors
-    /// The refusal, when a rule says no.
+    /// The refusal, if a rule refuses the command.
     fn decide(
         state: &Self::State,
         command: Self::Command,
     ) -> Result<Vec<Self::Event>, Self::Refusal>;
 
-    /// The state after the event. Never fails and never judges: the event has happened.
+    /// The state after the event. It cannot fail or refuse, because the event has already happened.
     fn evolve(state: Self::State, event: &Self::Event) -> Self::State;
 }
 
-/// The state after `events`, in their order, from the very beginning.
+/// The state after all `events` of a stream, in order.
 pub fn fold<'a, D>(events: impl IntoIterator<Item = &'a D::Event>) -> D::State
 where
     D: Decider,

@@ -1,25 +1,25 @@
 //! Given/when/then: tests of a decider that read as prose.
 //!
-//! `given::<Door>([Opened]).when(Close).then([Closed])`. Every check panics with both sides when it does not hold.
+//! `given::<Door>([Opened]).when(Close).then([Closed])`. A failed check panics and shows both sides.
 
 use std::fmt::Debug;
 
 use crate::{Decider, fold};
 
-/// What has happened before the command.
+/// The events before the command.
 #[must_use]
 pub struct Given<D: Decider> {
     events: Vec<D::Event>,
 }
 
-/// What the command led to.
+/// The decision about the command.
 #[must_use]
 pub struct Outcome<D: Decider> {
     events: Vec<D::Event>,
     decided: Result<Vec<D::Event>, D::Refusal>,
 }
 
-/// Begins a test with the events of the stream so far.
+/// Begins a test with the events that the stream already has.
 pub fn given<D: Decider>(events: impl IntoIterator<Item = D::Event>) -> Given<D> {
     Given {
         events: events.into_iter().collect(),
@@ -27,7 +27,7 @@ pub fn given<D: Decider>(events: impl IntoIterator<Item = D::Event>) -> Given<D>
 }
 
 impl<D: Decider> Given<D> {
-    /// Decides the command upon the events given.
+    /// Decides the command after the given events.
     pub fn when(self, command: D::Command) -> Outcome<D> {
         let decided = D::decide(&fold::<D>(&self.events), command);
         Outcome {
@@ -42,10 +42,10 @@ where
     D::Event: PartialEq + Debug,
     D::Refusal: PartialEq + Debug,
 {
-    /// Goes on with the events given and those decided, so that several commands read as a story.
+    /// Continues with the given and the decided events, so that several commands read as a story.
     ///
     /// # Panics
-    /// When the command was refused.
+    /// If the command was refused.
     #[track_caller]
     pub fn and(mut self) -> Given<D> {
         match self.decided {
@@ -57,28 +57,28 @@ where
         }
     }
 
-    /// Exactly these events were decided.
+    /// Checks that exactly these events were decided.
     ///
     /// # Panics
-    /// When others were, or the command was refused.
+    /// If other events were decided, or the command was refused.
     #[track_caller]
     pub fn then(self, expected: impl IntoIterator<Item = D::Event>) {
         assert_eq!(self.decided, Ok(expected.into_iter().collect()));
     }
 
-    /// Nothing was decided: it was already so.
+    /// Checks that no event was decided, because the state was already as requested.
     ///
     /// # Panics
-    /// When an event was decided, or the command was refused.
+    /// If an event was decided, or the command was refused.
     #[track_caller]
     pub fn then_nothing(self) {
         self.then([]);
     }
 
-    /// The command was refused for this reason.
+    /// Checks that the command was refused for this reason.
     ///
     /// # Panics
-    /// When it was not refused, or for another reason.
+    /// If it was not refused, or for another reason.
     #[track_caller]
     pub fn then_refused(self, expected: D::Refusal) {
         assert_eq!(self.decided, Err(expected));
@@ -129,14 +129,14 @@ mod tests {
     }
 
     #[test]
-    fn the_events_given_are_folded_in_their_order() {
+    fn the_given_events_are_folded_in_order() {
         given::<Door>([DoorEvent::Opened, DoorEvent::Closed])
             .when(DoorCommand::Open)
             .then([DoorEvent::Opened]);
     }
 
     #[test]
-    fn a_story_goes_on_with_what_was_decided() {
+    fn a_story_continues_with_the_decided_events() {
         given::<Door>([])
             .when(DoorCommand::Open)
             .and()
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn no_event_means_already_so() {
+    fn a_command_without_events_decides_nothing() {
         given::<Door>([]).when(DoorCommand::Knock).then_nothing();
     }
 

@@ -1,10 +1,10 @@
-//! Ids of events as they stand on the wire.
+//! Event ids in their wire format.
 
 use ::uuid::Uuid;
 
 use crate::shared::{self, uuid};
 
-/// The id; `None` if there is none, or its text is no UUID.
+/// Parses an id; `None` if it is missing or its text is not a UUID.
 #[must_use]
 pub fn parse(id: &shared::Uuid) -> Option<Uuid> {
     match id.value.as_ref()? {
@@ -19,7 +19,7 @@ pub fn parse(id: &shared::Uuid) -> Option<Uuid> {
     }
 }
 
-/// As two halves, or as text.
+/// Writes an id as two halves if `structured`, and otherwise as text.
 #[must_use]
 pub fn write(id: Uuid, structured: bool) -> shared::Uuid {
     let (most, least) = id.as_u64_pair();

@@ -11,7 +11,7 @@
 
 pub mod event_id;
 
-/// The folder of the `.proto` files that this was generated from.
+/// The folder of the `.proto` files from which this crate is generated.
 pub const PROTOS: &str = env!("EVENTSTORE_PROTOS");
 
 /// Package `google.rpc`.

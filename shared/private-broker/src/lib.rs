@@ -1,8 +1,8 @@
 //! Starts private RabbitMQ nodes for tests, through `scripts/rabbitmq-node`.
 //!
-//! Invariants: a node has a temporary folder and free loopback ports of its own; it ends, and its folder
-//! goes, when its [`PrivateBroker`] is dropped or the process that started it ends, also by `kill -9`
-//! (the script reads a pipe whose other end only this process holds).
+//! Invariants: each node has its own temporary folder and its own free loopback ports. The node ends and its folder is
+//! deleted when its [`PrivateBroker`] is dropped, or when the process that started it ends, also by `kill -9`. (The
+//! script reads a pipe whose other end only this process holds.)
 
 use anyhow::{Context, bail};
 use std::io::{BufRead, BufReader, Write};
@@ -27,23 +27,23 @@ pub struct PrivateBroker {
 }
 
 impl PrivateBroker {
-    /// The one node that all tests of this process share; give each test a [`vhost`](Self::vhost).
+    /// The one node that all tests of this process share; give each test its own [`vhost`](Self::vhost).
     ///
     /// # Panics
-    /// When the node cannot be started: no test can run then.
+    /// If the node cannot be started, because then no test can run.
     pub async fn shared() -> &'static Self {
         SHARED
             .get_or_init(|| async { Self::start().await.expect("a RabbitMQ node can be started") })
             .await
     }
 
-    /// A node of one's own, for tests that kill it.
+    /// Starts a node that nobody shares, for tests that kill it.
     ///
     /// # Errors
-    /// When RabbitMQ is not installed, or the node does not become ready.
+    /// If RabbitMQ is not installed, or the node does not become ready.
     pub async fn start() -> anyhow::Result<Self> {
         let mut failure = None;
-        // Free ports are found by binding and letting go, so another process can be quicker.
+        // A free port is found by binding and releasing it, so another process may take it in between.
         for _ in 0..3 {
             match Self::start_once().await {
                 Ok(broker) => return Ok(broker),
@@ -69,16 +69,16 @@ impl PrivateBroker {
         self.vhost_url("%2f")
     }
 
-    /// `http://127.0.0.1:PORT`, where guest:guest may log in.
+    /// `http://127.0.0.1:PORT`; the login is guest:guest.
     #[must_use]
     pub fn management_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.management_port)
     }
 
-    /// Makes a virtual host with a random name and returns its AMQP URL, which ends in that name.
+    /// Creates a virtual host with a random name and returns its AMQP URL, which ends in that name.
     ///
     /// # Panics
-    /// When the node does not answer: the test cannot run then.
+    /// If the node does not answer, because then the test cannot run.
     pub async fn vhost(&self) -> String {
         let name = Uuid::new_v4().simple().to_string();
         let rights = serde_json::json!({"configure": ".*", "write": ".*", "read": ".*"});
@@ -88,7 +88,7 @@ impl PrivateBroker {
         ] {
             self.management("PUT", &path, &body)
                 .await
-                .expect("the node makes a virtual host");
+                .expect("the node creates a virtual host");
         }
         self.vhost_url(&name)
     }
@@ -97,10 +97,10 @@ impl PrivateBroker {
         format!("amqp://guest:guest@127.0.0.1:{}/{name}", self.amqp_port)
     }
 
-    /// A call of the management API: `path` without `/api/`; returns the answer's JSON (null if empty).
+    /// Calls the management API at `path`, without its prefix `/api/`. Returns the answer's JSON, or null if it is empty.
     ///
     /// # Errors
-    /// When the node does not answer, or answers anything but success.
+    /// If the node does not answer, or its answer is not a success.
     pub async fn management(
         &self,
         method: &str,
@@ -120,29 +120,29 @@ impl PrivateBroker {
         Ok(serde_json::from_str(&text).unwrap_or_default())
     }
 
-    /// Ends the node with SIGKILL; ports and data stay reserved for [`restart`](Self::restart).
+    /// Ends the node with SIGKILL; its ports and data are kept for [`restart`](Self::restart).
     ///
     /// # Errors
-    /// When the supervising script is gone.
+    /// If the supervising script has ended.
     pub async fn kill(&self) -> anyhow::Result<()> {
-        self.tell("kill", "killed").await
+        self.command("kill", "killed").await
     }
 
-    /// Starts a killed node again, on the same ports and data, and returns when it is ready.
+    /// Starts a killed node again with the same ports and data, and returns when it is ready.
     ///
     /// # Errors
-    /// When the node does not become ready.
+    /// If the node does not become ready.
     pub async fn restart(&self) -> anyhow::Result<()> {
-        self.tell("start", "ready").await
+        self.command("start", "ready").await
     }
 
-    async fn tell(&self, word: &'static str, answer: &'static str) -> anyhow::Result<()> {
+    async fn command(&self, command: &'static str, answer: &'static str) -> anyhow::Result<()> {
         let supervisor = Arc::clone(&self.supervisor);
         tokio::task::spawn_blocking(move || {
             supervisor
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .tell(word, answer)
+                .command(command, answer)
         })
         .await?
     }
@@ -152,7 +152,7 @@ impl PrivateBroker {
 #[derive(Debug)]
 struct Supervisor {
     script: Child,
-    words: Option<ChildStdin>,
+    commands: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
 
@@ -168,22 +168,20 @@ impl Supervisor {
             .stdout(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot run {SCRIPT}"))?;
-        let words = script.stdin.take();
+        let commands = script.stdin.take();
         let answers = BufReader::new(script.stdout.take().context("stdout is a pipe")?);
         let mut supervisor = Self {
             script,
-            words,
+            commands,
             answers,
         };
         supervisor.expect_answer("ready")?;
         Ok(supervisor)
     }
 
-    fn tell(&mut self, word: &str, answer: &str) -> anyhow::Result<()> {
-        writeln!(
-            self.words.as_mut().context("the script still listens")?,
-            "{word}"
-        )?;
+    fn command(&mut self, command: &str, answer: &str) -> anyhow::Result<()> {
+        let commands = self.commands.as_mut();
+        writeln!(commands.context("the script still listens")?, "{command}")?;
         self.expect_answer(answer)
     }
 
@@ -198,14 +196,14 @@ impl Supervisor {
 }
 
 impl Drop for Supervisor {
-    /// Closing the script's input ends the node; waiting leaves nothing behind.
+    /// Closing the script's input ends the node. Waiting for the script leaves no process behind.
     fn drop(&mut self) {
-        self.words.take();
+        self.commands.take();
         let _ = self.script.wait();
     }
 }
 
-/// The script removes the folder, also when this process is killed.
+/// Creates the folder of a node. The script removes it, even if this process is killed.
 fn temporary_folder() -> anyhow::Result<PathBuf> {
     Ok(tempfile::Builder::new()
         .prefix("rabbitmq-")
@@ -213,8 +211,9 @@ fn temporary_folder() -> anyhow::Result<PathBuf> {
         .keep())
 }
 
-/// Free ports below the range that the kernel gives to outgoing connections: those can be taken, or even connected to
-/// themselves, while the node is down between [`PrivateBroker::kill`] and [`PrivateBroker::restart`].
+/// Free ports below the range that the kernel gives to outgoing connections. While the node is down, between
+/// [`PrivateBroker::kill`] and [`PrivateBroker::restart`], an outgoing connection could take a port of that range, or even
+/// connect to itself.
 fn free_ports() -> anyhow::Result<[u16; PORTS.len()]> {
     let mut ports = [0; PORTS.len()];
     let mut held = Vec::new();

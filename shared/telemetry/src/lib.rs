@@ -1,13 +1,13 @@
-//! Structured logs that carry no personal data: one JSON object a line on stdout.
+//! Structured logs without personal data: one JSON object per line on stdout.
 //!
-//! `RUST_LOG` sets the level of our own crates, up to `trace`. Everybody else has a fixed ceiling that `RUST_LOG`
-//! can lower but not raise: below WARN, HTTP, gRPC, AMQP and SQL crates print whole messages, headers, addresses
-//! with their query, and statements (read in their sources; no line from WARN up prints any of these, but for
-//! `lapin`'s, which warns with the payload of each returned message). `lapin` is silent altogether: it also calls an
-//! error what `messaging` expects, such as a queue that is not declared yet, and `messaging` logs what matters. So is
-//! `actix_http`: it calls an error whatever a stranger sends to the port, and `web` logs that at DEBUG.
+//! `RUST_LOG` sets the level of our own crates, up to `trace`. Every other crate has a fixed ceiling that `RUST_LOG` can
+//! lower but not raise. Below WARN, the HTTP, gRPC, AMQP and SQL crates print whole messages, headers, URLs with their
+//! query, and SQL statements. We checked this in their sources. From WARN up only `lapin` prints such data: it warns with
+//! the payload of each returned message. `lapin` is therefore silent. It also logs as errors what `messaging` expects,
+//! such as a queue that is not declared yet; `messaging` logs the errors that matter. `actix_http` is silent too: it logs
+//! any garbage on the port as an error, and `web` logs that at DEBUG.
 //!
-//! Invariant: no line of a crate that is not ours is below its ceiling, whatever `RUST_LOG` says.
+//! Invariant: no foreign crate logs below its ceiling, whatever `RUST_LOG` says.
 
 use anyhow::Context as _;
 use tracing::{Metadata, Subscriber, level_filters::LevelFilter};
@@ -20,10 +20,10 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-/// The shared crates that log; a service's own crate is added by its name.
+/// The shared crates that log. [`init`] adds the service's own crate.
 const SHARED: [&str; 4] = ["event_streams", "messaging", "telemetry", "web"];
 
-/// Ceilings of the crates that would print payloads, or cry wolf, even at [`OTHERS`].
+/// Ceilings of crates that would print payloads or false alarms even at [`OTHERS`].
 const STRICTER: [(&str, LevelFilter); 2] = [
     ("lapin", LevelFilter::OFF),
     ("actix_http", LevelFilter::OFF),
@@ -32,21 +32,21 @@ const STRICTER: [(&str, LevelFilter); 2] = [
 /// The ceiling of every crate that is neither ours nor in [`STRICTER`].
 const OTHERS: LevelFilter = LevelFilter::WARN;
 
-/// Begins logging for the whole process; `service` is its package's name (`users-service`).
+/// Starts logging for the whole process; `service` is the name of its package (`users-service`).
 ///
 /// # Errors
-/// When `RUST_LOG` cannot be parsed, or logging has begun already.
+/// If `RUST_LOG` cannot be parsed, or logging has already started.
 pub fn init(service: &str) -> anyhow::Result<()> {
-    let asked = EnvFilter::builder()
+    let requested = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
         .from_env()
         .context("RUST_LOG")?;
-    json_lines(service, asked, std::io::stdout)
+    json_lines(service, requested, std::io::stdout)
         .try_init()
-        .context("logging has begun already")
+        .context("logging has already started")
 }
 
-fn json_lines<W>(service: &str, asked: EnvFilter, writer: W) -> impl Subscriber + Send + Sync
+fn json_lines<W>(service: &str, requested: EnvFilter, writer: W) -> impl Subscriber + Send + Sync
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
@@ -54,15 +54,15 @@ where
         tracing_subscriber::fmt::layer()
             .json()
             .with_writer(writer)
-            .with_filter(capped(service, asked)),
+            .with_filter(capped(service, requested)),
     )
 }
 
-fn capped<S>(service: &str, asked: EnvFilter) -> impl Filter<S> + 'static
+fn capped<S>(service: &str, requested: EnvFilter) -> impl Filter<S> + 'static
 where
     S: Subscriber + for<'s> LookupSpan<'s>,
 {
-    asked.and(ceilings(service.replace('-', "_")))
+    requested.and(ceilings(service.replace('-', "_")))
 }
 
 fn ceilings(own: String) -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {
@@ -86,7 +86,7 @@ mod tests {
 
     use super::*;
 
-    /// What is logged while `log` runs with everything asked for.
+    /// The output that `log` produces with `RUST_LOG=trace`.
     fn logged(log: impl FnOnce()) -> String {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let subscriber = json_lines("users-service", EnvFilter::new("trace"), {
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_crates_log_as_low_as_is_asked() {
+    fn our_own_crates_log_at_the_requested_level() {
         let text = logged(|| {
             tracing::trace!(target: "users_service::command", "a");
             tracing::trace!(target: "event_streams", "b");
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn other_crates_are_silent_below_warn_whatever_is_asked() {
+    fn other_crates_are_silent_below_warn_at_every_requested_level() {
         let text = logged(|| {
             tracing::error!(target: "actix_http::h1", "ada");
             tracing::info!(target: "users_service_in_name_only", "ada");

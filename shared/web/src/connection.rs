@@ -1,34 +1,34 @@
-//! Connections on which nothing came that could be understood: garbage, half a request, a port scan.
+//! Connections that never carry a valid request: garbage, half a request, a port scan.
 //!
-//! The framework logs each as an ERROR of its own, which the logs leave out. This module says it at DEBUG, because every
-//! stranger can cause it.
+//! The framework logs each of them as an ERROR, which `telemetry` drops. This module logs them at DEBUG, because anybody
+//! can cause them.
 
 use std::{any::Any, cell::Cell};
 
 use actix_web::{dev::Extensions, dev::ServiceRequest};
 
-/// What is known of one connection; it ends with it.
+/// The state of one connection, dropped when the connection ends.
 #[derive(Default)]
 struct Connection {
-    understood: Cell<bool>,
+    had_request: Cell<bool>,
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        if !self.understood.get() {
-            tracing::debug!("a connection ended without a request that could be understood");
+        if !self.had_request.get() {
+            tracing::debug!("a connection ended without a valid request");
         }
     }
 }
 
-/// Notes a new connection.
+/// Starts to watch a new connection.
 pub(crate) fn opened(_: &dyn Any, data: &mut Extensions) {
     data.insert(Connection::default());
 }
 
-/// Notes that the connection of this request brought one.
-pub(crate) fn understood(request: &ServiceRequest) {
+/// Records that this connection has carried a valid request.
+pub(crate) fn had_request(request: &ServiceRequest) {
     if let Some(connection) = request.conn_data::<Connection>() {
-        connection.understood.set(true);
+        connection.had_request.set(true);
     }
 }

@@ -1,6 +1,6 @@
-//! What comes in: bodies, queries and ids, each bounded, and each refused with the field that is to blame.
+//! Extractors for bodies, queries and ids. Their input is bounded, and a refusal names the wrong field.
 //!
-//! Invariant: a refusal names fields and rules but repeats no value.
+//! Invariant: a refusal names fields and rules but never repeats a value.
 
 use std::{borrow::Cow, future::Future, pin::Pin, time::Duration};
 
@@ -15,10 +15,10 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::Problem;
 
-/// The most bytes that a body may have.
+/// The maximum size of a body, in bytes.
 pub const BODY_LIMIT: usize = 64 * 1024;
 
-/// How long a body may take to come whole, however its bytes are spread.
+/// How long a whole body may take to arrive.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BodyWithin(pub(crate) Duration);
 
@@ -28,38 +28,38 @@ impl Default for BodyWithin {
     }
 }
 
-/// A body that is a JSON object: 415 for another media type or any content coding, 408 when it does not come whole within
-/// 10 s, 413 over [`BODY_LIMIT`], 400 when it is no JSON or a byte of it no UTF-8, 422 when it is no object or a member is
-/// missing, unknown (where `T` denies that) or of the wrong type.
+/// A body that is a JSON object. It is refused with 415 for another media type or any content coding, with 408 if it does
+/// not arrive within 10 s, with 413 above [`BODY_LIMIT`], and with 400 if it is not JSON or not UTF-8. It is refused with
+/// 422 if it is not an object, or if a member is missing, unknown (where `T` denies that) or of the wrong type.
 #[derive(Debug)]
 pub struct Json<T>(pub T);
 
-/// The query string: 422 when a parameter is missing or of the wrong type. (One that cannot be percent-decoded does not
-/// come so far: it is a 400 on every route.)
+/// The query string. It is refused with 422 if a parameter is missing or of the wrong type. (A query that cannot be
+/// percent-decoded is refused earlier, with 400 on every route.)
 #[derive(Debug)]
 pub struct Query<T>(pub T);
 
-/// The path segment `{id}` as a decimal number without sign or leading zeros; anything else is a 404.
+/// The path segment `{id}` as a decimal number without sign or leading zeros; any other segment is answered 404.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Id(pub u64);
+pub struct PathId(pub u64);
 
 impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
     type Error = Problem;
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let understood = understood(request);
+        let plain_json = require_plain_json(request);
         let bound = request.app_data::<BodyWithin>().copied();
         let body = Body::from_request(request, payload);
         Box::pin(async move {
-            understood?;
+            plain_json?;
             let body = body.await.map_err(|_| broken_off())?;
             parse_json(&whole(body, bound.unwrap_or_default()).await?).map(Self)
         })
     }
 }
 
-/// The bytes of a body, bounded in number and in time.
+/// Reads a whole body, bounded in size and time.
 async fn whole(body: Body, BodyWithin(bound): BodyWithin) -> Result<Bytes, Problem> {
     let whole = tokio::time::timeout(bound, body.to_bytes_limited(BODY_LIMIT)).await;
     whole
@@ -77,7 +77,7 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
     }
 }
 
-impl FromRequest for Id {
+impl FromRequest for PathId {
     type Error = Problem;
     type Future = Ready<Result<Self, Problem>>;
 
@@ -87,8 +87,8 @@ impl FromRequest for Id {
     }
 }
 
-/// Whether the body is said to be plain JSON.
-fn understood(request: &HttpRequest) -> Result<(), Problem> {
+/// Fails unless the headers declare the body as JSON without a content coding.
+fn require_plain_json(request: &HttpRequest) -> Result<(), Problem> {
     let refused = |detail| Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     if !is_json(request) {
         return refused("the body must be application/json");
@@ -106,7 +106,7 @@ fn is_json(request: &HttpRequest) -> bool {
 }
 
 fn too_slow(bound: Duration) -> Problem {
-    let detail = format!("the body did not come within {bound:?}");
+    let detail = format!("the body did not arrive within {bound:?}");
     Problem::new(StatusCode::REQUEST_TIMEOUT, detail)
 }
 
@@ -127,13 +127,13 @@ fn decimal(text: &str) -> Option<u64> {
 }
 
 fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    // The parser looks at the bytes of a text only where it keeps it, not in a member that it ignores.
+    // The parser checks the bytes of a string only if it keeps the string, not in an ignored member.
     if std::str::from_utf8(bytes).is_err() {
         return Err(Problem::bad_request("the body is not UTF-8"));
     }
-    // A derived Deserialize would take an array for a struct, so only an object goes that far.
+    // A derived Deserialize would accept an array for a struct, so only objects are passed on.
     if !bytes.trim_ascii_start().starts_with(b"{") {
-        return Err(well_formed(bytes).err().unwrap_or_else(no_object));
+        return Err(well_formed(bytes).err().unwrap_or_else(not_an_object));
     }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     match serde_path_to_error::deserialize(&mut json) {
@@ -157,7 +157,7 @@ fn malformed() -> Problem {
     Problem::bad_request("the body is not well-formed JSON")
 }
 
-fn no_object() -> Problem {
+fn not_an_object() -> Problem {
     Problem::new(
         StatusCode::UNPROCESSABLE_ENTITY,
         "the body must be a JSON object",
@@ -170,19 +170,20 @@ fn parse_query<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
         .map_err(|error| wrong_field(&error))
 }
 
-/// The field and the rule, from the error's path and text. serde's texts are "missing field `x`" (whose path is that
-/// of the parent) and "invalid type: <the value>, expected <the rule>", of which only the rule may go on.
+/// A problem that names the field and the rule, taken from the error's path and text. serde's texts are "missing field
+/// `x`" (with the path of the parent) and "invalid type: <the value>, expected <the rule>". Only the rule may reach the
+/// client.
 fn wrong_field<E: std::fmt::Display>(error: &serde_path_to_error::Error<E>) -> Problem {
     let text = error.inner().to_string();
     let text = text.split(" at line ").next().unwrap_or_default();
     let path = error.path().to_string();
-    for (told, rule) in [
+    for (prefix, rule) in [
         ("missing field `", "is missing"),
-        ("duplicate field `", "is there twice"),
+        ("duplicate field `", "is given twice"),
         ("unknown field `", "is unknown"),
     ] {
         if let Some(name) = text
-            .strip_prefix(told)
+            .strip_prefix(prefix)
             .and_then(|rest| rest.split('`').next())
         {
             return refused(within(&path, name), rule);

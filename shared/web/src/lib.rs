@@ -1,8 +1,8 @@
 //! problem+json, health, readiness and graceful shutdown for actix-web services.
 //!
-//! Owns how a service speaks HTTP, whatever it says. Invariants: every error answer is `application/problem+json`
-//! with a `message`; no path value, query or body is in a log line or in an error's text; a service listens before
-//! its dependencies are there, and says at `/_readyz` which is missing.
+//! This crate decides how a service speaks HTTP, not what it says. Invariants: every error answer is
+//! `application/problem+json` with a `message`; no log line and no error text holds a path value, a query or a body; a
+//! service listens before its dependencies are up, and names the missing ones at `/_readyz`.
 
 mod connection;
 mod extract;
@@ -13,7 +13,7 @@ mod server;
 mod shutdown;
 mod unread;
 
-pub use extract::{BODY_LIMIT, Id, Json, Query};
+pub use extract::{BODY_LIMIT, Json, PathId, Query};
 pub use problem::Problem;
 pub use readiness::{Importance, Readiness};
 pub use server::Server;

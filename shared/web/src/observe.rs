@@ -1,7 +1,8 @@
-//! What every request passes through: a target that is too long and a query that cannot be decoded are refused, HEAD is
-//! answered wherever GET is, errors of the framework become problems, and one line is logged.
+//! The middleware of every request. It refuses targets that are too long and queries that cannot be decoded, answers HEAD
+//! wherever GET is routed, turns errors of the framework into problems, and logs one line.
 //!
-//! Invariant: the line has the route's template, never the path, the query or an unknown method, which are the caller's text.
+//! Invariant: the line has the route's template, never the path, the query or an unknown method, because these are the
+//! caller's text.
 
 use std::time::Instant;
 
@@ -13,7 +14,7 @@ use actix_web::{
     middleware::Next,
 };
 
-use crate::{Problem, connection::understood, problem, unread::Held};
+use crate::{Problem, connection::had_request, problem, unread::HeldBody};
 
 const KNOWN: [Method; 7] = [
     Method::GET,
@@ -25,19 +26,19 @@ const KNOWN: [Method; 7] = [
     Method::OPTIONS,
 ];
 
-/// The most bytes of path and query. (The parser itself answers 400 above 64 KiB.)
+/// The maximum length of path and query together, in bytes. (The parser itself answers 400 above 64 KiB.)
 const TARGET_LIMIT: usize = 8 * 1024;
 
-/// Hands on what can be understood, turns answers that are errors without a problem (404, 405, …) into problems, and logs
-/// the request: a 500 at WARN, anything else at DEBUG, as a line costs more than answering.
+/// Passes on valid requests, gives framework errors (404, 405, …) a problem body, and logs the request. A 500 is logged at
+/// WARN, every other answer at DEBUG, because a log line costs more than the answer.
 pub(crate) async fn observe(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let begun = Instant::now();
+    let started = Instant::now();
     let method = request.method().clone();
-    understood(&request);
-    let body = Held::of(&mut request);
+    had_request(&request);
+    let body = HeldBody::of(&mut request);
     let mut response = if let Some(problem) = refused(&request) {
         request.into_response(problem.error_response())
     } else {
@@ -45,7 +46,7 @@ pub(crate) async fn observe(
         next.call(request).await?.map_into_boxed_body()
     };
     allow_head(&mut response);
-    log(&method, &response, begun);
+    log(&method, &response, started);
     let response = with_problem(response);
     Ok(match body {
         Some(body) => body.until_sent(response),
@@ -53,7 +54,7 @@ pub(crate) async fn observe(
     })
 }
 
-/// Why the request cannot be handed on, if it cannot.
+/// The problem with this request, if it must not be passed on.
 fn refused(request: &ServiceRequest) -> Option<Problem> {
     let target = request.uri().path_and_query();
     if target.is_some_and(|target| target.as_str().len() > TARGET_LIMIT) {
@@ -67,14 +68,14 @@ fn refused(request: &ServiceRequest) -> Option<Problem> {
     None
 }
 
-/// HEAD has the answer of GET (RFC 9110 §9.3.2). The server leaves the body out: it remembers what was asked.
+/// Routes HEAD like GET (RFC 9110 §9.3.2). The server still knows the original method and omits the body.
 fn get_for_head(request: &mut ServiceRequest) {
     if request.method() == Method::HEAD {
         request.head_mut().method = Method::GET;
     }
 }
 
-/// The routes know nothing of HEAD, so a 405 would not say that it is there.
+/// Adds HEAD to the `Allow` header of a 405. The routes do not know HEAD, so the framework would omit it.
 fn allow_head(response: &mut ServiceResponse<BoxBody>) {
     let allowed = response.headers().get(header::ALLOW);
     let Some(allowed) = allowed.and_then(|allowed| allowed.to_str().ok()) else {
@@ -82,12 +83,13 @@ fn allow_head(response: &mut ServiceResponse<BoxBody>) {
     };
     if allowed.split(", ").any(|method| method == "GET") {
         let allowed = header::HeaderValue::from_str(&format!("{allowed}, HEAD"));
-        let allowed = allowed.expect("a header's text with four letters more");
+        let allowed = allowed.expect("a valid header with `, HEAD` stays valid");
         response.headers_mut().insert(header::ALLOW, allowed);
     }
 }
 
-/// Strictly, as the parser behind it is lenient: it would take `%zz` literally and put U+FFFD for `%ff`.
+/// Whether the text can be percent-decoded. This check is strict, because the later parser is lenient: it would keep `%zz`
+/// literally and replace `%ff` by U+FFFD.
 fn decodes(text: &str) -> bool {
     let is_escape = |rest: &str| matches!(rest.as_bytes(), [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
     text.split('%').skip(1).all(is_escape)
@@ -96,7 +98,7 @@ fn decodes(text: &str) -> bool {
             .is_ok()
 }
 
-fn log(method: &Method, response: &ServiceResponse<BoxBody>, begun: Instant) {
+fn log(method: &Method, response: &ServiceResponse<BoxBody>, started: Instant) {
     let failed = response.status() == StatusCode::INTERNAL_SERVER_ERROR;
     if !failed && !tracing::enabled!(tracing::Level::DEBUG) {
         return;
@@ -107,7 +109,7 @@ fn log(method: &Method, response: &ServiceResponse<BoxBody>, begun: Instant) {
     let pattern = request.match_pattern();
     let route = pattern.as_deref().unwrap_or("none");
     let status = response.status().as_u16();
-    let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     if failed {
         tracing::warn!(method, route, status, micros, "answered");
     } else {
@@ -121,7 +123,7 @@ fn with_problem(response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> 
         return response;
     }
     let mut response =
-        response.map_body(|_, _| BoxBody::new(Problem::new(status, said(status)).body()));
+        response.map_body(|_, _| BoxBody::new(Problem::new(status, detail(status)).body()));
     let media_type = header::HeaderValue::from_static(problem::MEDIA_TYPE);
     response
         .headers_mut()
@@ -129,16 +131,19 @@ fn with_problem(response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> 
     response
 }
 
-/// Anything in JSON says what it has to say already: a problem, or what is missing for readiness.
+/// Whether the answer is already JSON: a problem, or the readiness of the service.
 fn is_problem(response: &ServiceResponse<BoxBody>) -> bool {
     let media_type = response.headers().get(header::CONTENT_TYPE);
     media_type.is_some_and(|media_type| media_type.as_bytes().ends_with(b"json"))
 }
 
-fn said(status: StatusCode) -> &'static str {
+/// The detail of a framework error.
+fn detail(status: StatusCode) -> &'static str {
     match status {
         StatusCode::NOT_FOUND => "there is nothing here",
-        StatusCode::METHOD_NOT_ALLOWED => "this cannot be done here; Allow says what can",
-        _ => status.canonical_reason().unwrap_or("it failed"),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            "this method is not allowed here; the header Allow lists those that are"
+        }
+        _ => status.canonical_reason().unwrap_or("the request failed"),
     }
 }

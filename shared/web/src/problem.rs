@@ -1,4 +1,4 @@
-//! The one shape of an error answer: RFC 9457, with the `message` that clients of the original read.
+//! The one format of error answers: RFC 9457, with the `message` that clients of the original service read.
 
 use std::{borrow::Cow, fmt};
 
@@ -10,10 +10,10 @@ use serde::Serialize;
 
 pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
 
-/// An error answer. Its text says what is wrong, never what was sent: it holds no personal data.
+/// An error answer. Its text says what is wrong and never repeats the input, so it holds no personal data.
 ///
 /// `{"type":"about:blank","title":"Unprocessable Entity","status":422,"detail":"…","message":"…","field":"count"}`,
-/// where `message` repeats `detail`, and `field` is there when one member of the input is to blame.
+/// where `message` repeats `detail`, and `field` is present if one member of the input is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     status: StatusCode,
@@ -23,7 +23,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem of any status; `detail` is a sentence for whoever called.
+    /// A problem of any status; `detail` is a sentence for the caller.
     pub fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
             status,
@@ -33,23 +33,23 @@ impl Problem {
         }
     }
 
-    /// 400: the request cannot be understood at all.
+    /// 400: the request is malformed.
     pub fn bad_request(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
-    /// 404: there is nothing here, or not any more.
+    /// 404: the resource does not exist, or not any more.
     #[must_use]
     pub fn not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, "there is nothing here")
     }
 
-    /// 409: the state of something else forbids it.
+    /// 409: the request conflicts with the current state.
     pub fn conflict(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::CONFLICT, detail)
     }
 
-    /// 422: understood, but `field` breaks a rule.
+    /// 422: the request is well-formed, but `field` breaks a rule.
     pub fn invalid(
         field: impl Into<Cow<'static, str>>,
         detail: impl Into<Cow<'static, str>>,
@@ -60,7 +60,7 @@ impl Problem {
         }
     }
 
-    /// 503: not now; the same request may succeed after `retry_after` seconds, which `Retry-After` says.
+    /// 503: the same request may succeed later. The header `Retry-After` is set to `retry_after` seconds.
     pub fn unavailable(detail: impl Into<Cow<'static, str>>, retry_after: u64) -> Self {
         Self {
             retry_after: Some(retry_after),
@@ -68,7 +68,7 @@ impl Problem {
         }
     }
 
-    /// 500: a fault of the service, whose cause is in its log and not in the answer.
+    /// 500: a fault of the service. Its cause is in the log, not in the answer.
     #[must_use]
     pub fn internal() -> Self {
         Self::new(

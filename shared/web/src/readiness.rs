@@ -1,8 +1,8 @@
-//! Whether the service can do its work now, and what it lacks if it cannot do all of it.
+//! Reports whether the service can do its work now, and which dependencies are missing.
 //!
-//! Three states: *ready* (200), when every dependency is up; *degraded* (200), when every needed one is up; *not ready*
-//! (503), when a needed one is down. So a load balancer withdraws only a process that cannot do its work, and a script that
-//! waits for a whole system waits for `"status":"ready"`.
+//! A service is *ready* (200) when every dependency is up, *degraded* (200) when only useful ones are down, and *not ready*
+//! (503) when a needed one is down. So a load balancer removes only a process that cannot do its work. A script that waits
+//! for a whole system waits for `"status":"ready"`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,17 +10,17 @@ use actix_web::{HttpResponse, http::StatusCode, web::Data};
 use futures::future::{BoxFuture, FutureExt as _, join_all};
 use serde_json::{Map, Value, json};
 
-/// How long one dependency may take to answer before it counts as down.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a check may take before its dependency counts as down.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 type Check = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
-/// What a process can still do when a dependency is down.
+/// How important a dependency is for the work of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Importance {
-    /// Not its work: without this dependency it is not ready.
+    /// Without this dependency the process cannot do its work and is not ready.
     Needed,
-    /// Its work, but for a part of it: without this dependency it is degraded.
+    /// Without this dependency a part of the work is missing and the process is degraded.
     Useful,
 }
 
@@ -32,21 +32,21 @@ struct Dependency {
     check: Check,
 }
 
-/// The named dependencies of a service, each with a check that is made anew for every request of `/_readyz`.
+/// The named dependencies of a service. Every request of `/_readyz` runs all their checks.
 #[derive(Clone, Default)]
 pub struct Readiness {
     dependencies: Vec<Dependency>,
 }
 
 impl Readiness {
-    /// Of a service that needs nothing: always ready.
+    /// The readiness of a service without dependencies, which is always ready.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a dependency without which the service is not ready; `check` answers with why it is down. Every caller of
-    /// `/_readyz` is shown the reason.
+    /// Adds a dependency without which the service is not ready. `check` fails with the reason why the dependency is down;
+    /// `/_readyz` shows this reason to every caller.
     #[must_use]
     pub fn needs<F>(self, name: &'static str, check: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
@@ -55,7 +55,7 @@ impl Readiness {
         self.with(Importance::Needed, name, check)
     }
 
-    /// Adds a dependency without which the service is degraded; otherwise as [`Readiness::needs`].
+    /// Adds a dependency without which the service is degraded; otherwise like [`Readiness::needs`].
     #[must_use]
     pub fn uses<F>(self, name: &'static str, check: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
@@ -64,7 +64,7 @@ impl Readiness {
         self.with(Importance::Useful, name, check)
     }
 
-    /// [`Readiness::needs`] or [`Readiness::uses`], by `importance`.
+    /// Adds a dependency of the given importance, like [`Readiness::needs`] or [`Readiness::uses`].
     #[must_use]
     pub fn with<F>(
         mut self,
@@ -84,18 +84,20 @@ impl Readiness {
         self
     }
 
-    /// Each dependency with why it is down, all asked at once.
-    async fn ask(&self) -> Vec<(&Dependency, Result<(), String>)> {
+    /// Runs all checks at once and returns each dependency with its result.
+    async fn check(&self) -> Vec<(&Dependency, Result<(), String>)> {
         join_all(self.dependencies.iter().map(|dependency| async move {
-            let answer = tokio::time::timeout(PATIENCE, (dependency.check)()).await;
-            let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")));
+            let answer = tokio::time::timeout(CHECK_TIMEOUT, (dependency.check)()).await;
+            let answer =
+                answer.unwrap_or_else(|_| Err(format!("no answer within {CHECK_TIMEOUT:?}")));
             (dependency, answer)
         }))
         .await
     }
 }
 
-/// `GET /_healthz`: the process runs. It says nothing about dependencies, so that nobody restarts it for their sake.
+/// `GET /_healthz`: the process runs. The answer does not depend on dependencies, because a restart would not bring them
+/// back.
 pub(crate) async fn healthz() -> HttpResponse {
     HttpResponse::Ok().json(json!({"status": "up"}))
 }
@@ -104,13 +106,13 @@ pub(crate) async fn healthz() -> HttpResponse {
 /// `{"status":"degraded","message":"missing: broker","dependencies":{"broker":"down: …", …}}` with 200, or the same with
 /// `"not ready"` and 503.
 pub(crate) async fn readyz(readiness: Data<Readiness>) -> HttpResponse {
-    let answers = readiness.ask().await;
+    let answers = readiness.check().await;
     let down = answers.iter().filter(|(_, answer)| answer.is_err());
     let down: Vec<&Dependency> = down.map(|(dependency, _)| *dependency).collect();
     let names: Vec<_> = down.iter().map(|dependency| dependency.name).collect();
     let dependencies: Map<String, Value> = answers
         .iter()
-        .map(|(dependency, answer)| (dependency.name.to_owned(), told(answer).into()))
+        .map(|(dependency, answer)| (dependency.name.to_owned(), state_text(answer).into()))
         .collect();
     let (status, text) = state(&down);
     let mut body = json!({"status": text, "dependencies": dependencies});
@@ -131,9 +133,9 @@ fn state(down: &[&Dependency]) -> (StatusCode, &'static str) {
     }
 }
 
-fn told(answer: &Result<(), String>) -> String {
+fn state_text(answer: &Result<(), String>) -> String {
     match answer {
         Ok(()) => "up".to_owned(),
-        Err(why) => format!("down: {why}"),
+        Err(reason) => format!("down: {reason}"),
     }
 }

@@ -1,4 +1,4 @@
-//! Binding, serving, and ending without breaking off an answer.
+//! Binding, serving, and a shutdown that finishes the requests in flight.
 
 use std::{
     io,
@@ -21,13 +21,14 @@ use crate::{
     readiness::{healthz, readyz},
 };
 
-/// How long a connection may be idle: longer than the pools of common clients keep one, so that they, not we, close it.
+/// How long a connection may be idle. This is longer than the pools of common clients keep one, so that the client closes
+/// the connection and not the server.
 const KEEP_ALIVE: Duration = Duration::from_mins(2);
 
-/// How long requests in flight may take to end after shutdown began, in seconds.
+/// How long requests in flight may take to finish after the shutdown begins, in seconds.
 const GRACE_SECONDS: u64 = 10;
 
-/// An address that is taken, not yet served.
+/// A server that has bound its address and does not serve yet.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
@@ -36,10 +37,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// Takes the address; port 0 takes a free one.
+    /// Binds the address; port 0 takes a free port.
     ///
     /// # Errors
-    /// When the address is in use or not ours; the error names it.
+    /// If the address is in use or not local; the error names it.
     pub fn bind(address: SocketAddr) -> anyhow::Result<Self> {
         let listener =
             TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
@@ -51,7 +52,7 @@ impl Server {
         })
     }
 
-    /// How long the body of a request may take to come whole; 10 s if this is not called.
+    /// Sets how long the whole body of a request may take to arrive; the default is 10 s.
     #[must_use]
     pub fn body_within(self, bound: Duration) -> Self {
         Self {
@@ -60,16 +61,16 @@ impl Server {
         }
     }
 
-    /// The address taken, with its real port.
+    /// The bound address, with its real port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves `routes`, `/_healthz` and `/_readyz` until `shutdown`, then lets requests in flight end.
+    /// Serves `routes`, `/_healthz` and `/_readyz` until `shutdown`, then finishes the requests in flight.
     ///
     /// # Errors
-    /// When the operating system takes the listener away.
+    /// If the listener fails.
     pub async fn run(
         self,
         readiness: Readiness,

@@ -1,15 +1,15 @@
-//! The one way a process is told to end, and what does not end it.
+//! The signals that end a process, and the hangup that does not.
 
 use std::io;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// A token that is cancelled by SIGTERM or SIGINT. SIGHUP, which a closed terminal sends, stops nothing from here on. Needs
-/// a tokio runtime.
+/// A token that SIGTERM or SIGINT cancels. From this call on, SIGHUP, which a closed terminal sends, does not end the
+/// process. Needs a tokio runtime.
 ///
 /// # Errors
-/// When the operating system refuses the handlers.
+/// If the operating system refuses the handlers.
 pub fn on_signal() -> io::Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

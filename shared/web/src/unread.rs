@@ -1,7 +1,7 @@
-//! Chunked bodies that nobody reads to their end.
+//! Chunked bodies that the handler does not read to their end.
 //!
-//! Once such a body is let go, the framework waits for its end without a bound, so a connection on which it drips would
-//! stay. While the body is held until the end of the answer, the framework ends the connection then.
+//! Once such a body is dropped, the framework waits for its end without a limit, so a slowly dripping body would keep its
+//! connection open. If the body is instead held until the answer is sent, the framework then closes the connection.
 
 use std::{
     cell::RefCell,
@@ -21,12 +21,12 @@ use futures::{Stream, StreamExt as _};
 
 type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, PayloadError>>>>;
 
-/// The body of a request, held until its answer was sent.
+/// The body of a request, held until its answer is sent.
 #[derive(Clone)]
-pub(crate) struct Held(Rc<RefCell<Payload>>);
+pub(crate) struct HeldBody(Rc<RefCell<Payload>>);
 
-impl Held {
-    /// Takes hold of the body, if it is chunked; the request reads it as before.
+impl HeldBody {
+    /// Holds the body if it is chunked; the handler can still read it.
     pub(crate) fn of(request: &mut ServiceRequest) -> Option<Self> {
         if !request.chunked().unwrap_or(false) {
             return None;
@@ -42,7 +42,7 @@ impl Held {
     }
 }
 
-impl Stream for Held {
+impl Stream for HeldBody {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -50,10 +50,10 @@ impl Stream for Held {
     }
 }
 
-/// The body of an answer, and with it that of its request.
+/// The body of an answer, together with the body of its request.
 struct Answer {
     body: BoxBody,
-    _held: Held,
+    _held: HeldBody,
 }
 
 impl MessageBody for Answer {

@@ -1,4 +1,4 @@
-//! Bad input changes nothing, and is never answered 500: every refusal is a problem+json that says what is wrong.
+//! Bad input changes nothing and is never answered 500. Every refusal is a problem+json that says what is wrong.
 
 use anyhow::{Context, Result, ensure};
 use private_broker::PrivateBroker;
@@ -9,7 +9,7 @@ use system_tests::client::{Answer, id, user};
 use system_tests::system::Node;
 use system_tests::{Part, System, Users, unique};
 
-/// A request that is refused, and how.
+/// A bad request and its expected refusal.
 struct Case {
     method: Method,
     path: String,
@@ -86,22 +86,22 @@ impl Case {
         ensure!(answer.status == self.status, "{} expected", self.status);
         ensure!(
             answer.content_type.starts_with("application/problem+json"),
-            "no problem"
+            "not a problem+json"
         );
         let message = answer.body["message"].as_str().context("a message")?;
         ensure!(!message.is_empty() && answer.body["status"] == self.status);
         if let Some(field) = self.field {
             ensure!(
                 answer.body["field"] == field && message.contains(field),
-                "not named"
+                "the field is not named"
             );
         }
         Ok(())
     }
 }
 
-/// A field's values that are well-formed JSON but no name.
-fn no_names() -> [Value; 10] {
+/// Values of a field that are well-formed JSON but not a valid name.
+fn invalid_names() -> [Value; 10] {
     [
         json!(""),
         json!("  "),
@@ -127,7 +127,7 @@ fn bad_users(path: &str) -> Vec<Case> {
         cases.push(Case::post(missing.to_string(), 422).naming(field));
         let misspelt = user("bad").to_string().replace(field, "other");
         cases.push(Case::post(misspelt, 422).naming("other"));
-        for value in no_names() {
+        for value in invalid_names() {
             let mut wrong = user("bad");
             wrong[field] = value.clone();
             cases.push(Case::post(wrong.to_string(), 422).naming(field));
@@ -162,8 +162,8 @@ fn bad_bodies(path: &str) -> Vec<Case> {
         let megabyte = json!({"username": "a".repeat(1 << 20)}).to_string();
         cases.push(new(megabyte.into_bytes(), 413).typed("application/json"));
         cases.push(new(b"{".to_vec(), 400).typed("application/json"));
-        let no_text = b"{\"given_name\":\"a\",\"note\":\"\xff\"}".to_vec();
-        cases.push(new(no_text, 400).typed("application/json"));
+        let not_utf_8 = b"{\"given_name\":\"a\",\"note\":\"\xff\"}".to_vec();
+        cases.push(new(not_utf_8, 400).typed("application/json"));
         let json = || new(good(), 415).typed("application/json");
         cases.extend([json().coded("gzip"), json().coded("identity, br")]);
         cases.push(new(good(), 415));
@@ -175,7 +175,7 @@ fn bad_bodies(path: &str) -> Vec<Case> {
 }
 
 fn bad_paths() -> Vec<Case> {
-    let no_ids = [
+    let invalid_ids = [
         "/abc",
         "/-1",
         "/+1",
@@ -195,7 +195,7 @@ fn bad_paths() -> Vec<Case> {
         "/12345",
     ];
     let mut cases = Vec::new();
-    for path in no_ids {
+    for path in invalid_ids {
         cases.push(Case::get(path, 404));
         cases.push(Case::new(Method::DELETE, path, Vec::new(), 404));
         let change = json!({"given_name": "a"}).to_string().into_bytes();
@@ -274,7 +274,7 @@ async fn the_users_service_refuses_bad_input_and_nothing_changes() -> Result<()>
     let after = user_events(&store).await?;
     ensure!(before == after, "events were written: {after:?}");
     ensure!(users.get(&path[1..]).await?.body == existing);
-    // Once a later user is listed, what came before has been applied too.
+    // Once a later user is listed, all earlier events have been applied too.
     let later = users.created(&unique("later")).await?;
     users.until_listed(&[existing, later]).await?;
     no_panic(&system)

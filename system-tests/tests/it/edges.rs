@@ -1,4 +1,4 @@
-//! What strangers and terminals do to a process: garbage on its port, a hangup.
+//! Disturbances from outside: garbage on the port of a process, and a hangup of its terminal.
 
 use anyhow::{Context, Result, ensure};
 use private_broker::PrivateBroker;
@@ -8,7 +8,7 @@ use system_tests::{Part, System, unique, wait};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// As `make up` runs it, logging at `level`.
+/// The system as `make up` runs it, logging at `level`.
 async fn whole_system(level: &str) -> Result<System> {
     let broker = Node::Shared(PrivateBroker::shared().await);
     System::of(&Part::WHOLE, broker, level).await
@@ -19,7 +19,7 @@ async fn a_hangup_stops_no_part() -> Result<()> {
     let system = whole_system("info").await?;
     for part in Part::WHOLE {
         system.hang_up(part)?;
-        wait::until(&format!("{part:?} has heard it"), || async {
+        wait::until(&format!("{part:?} has received the hangup"), || async {
             let log = system.log(part)?;
             ensure!(log.contains("a hangup stops nothing"), "not yet");
             Ok(())
@@ -32,7 +32,7 @@ async fn a_hangup_stops_no_part() -> Result<()> {
     system.ready().await
 }
 
-/// How many lines of a log are of these.
+/// Counts the log lines that `picked` selects.
 fn lines(log: &str, picked: impl Fn(&Value) -> bool) -> usize {
     let lines = log
         .lines()
@@ -57,15 +57,15 @@ async fn garbage_on_a_port_is_logged_at_debug() -> Result<()> {
         }
         wait::until("both are in the log", || async {
             let log = system.log(part)?;
-            let said = lines(&log, |line| {
-                line["level"] == "DEBUG" && line["fields"]["message"] == NOTHING_UNDERSTOOD
+            let logged = lines(&log, |line| {
+                line["level"] == "DEBUG" && line["fields"]["message"] == NO_VALID_REQUEST
             });
-            ensure!(said == 2, "{said}");
+            ensure!(logged == 2, "{logged}");
             Ok(())
         })
         .await?;
         let log = system.log(part)?;
-        // The client of the event store calls an error that the store is not there yet.
+        // The client of the event store logs an error while the store is still down.
         let errors = lines(&log, |line| {
             line["level"] == "ERROR" && line["target"] != "eventstore::grpc"
         });
@@ -74,4 +74,4 @@ async fn garbage_on_a_port_is_logged_at_debug() -> Result<()> {
     Ok(())
 }
 
-const NOTHING_UNDERSTOOD: &str = "a connection ended without a request that could be understood";
+const NO_VALID_REQUEST: &str = "a connection ended without a valid request";

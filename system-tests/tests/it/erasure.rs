@@ -1,4 +1,4 @@
-//! A DELETE that was cut short by `kill -9` is finished without a second request.
+//! A DELETE that `kill -9` interrupts is finished without a second request.
 
 use anyhow::{Result, ensure};
 use event_streams::{EventStreams, ReadError};
@@ -9,11 +9,11 @@ use system_tests::client::{id, user};
 use system_tests::system::Node;
 use system_tests::{Part, System, Users, unique, wait};
 
-/// How many users are deleted at once, and how often it is tried to hit a DELETE in the middle.
+/// The number of users deleted at once, and of attempts to interrupt a DELETE.
 const USERS: usize = 24;
 const ROUNDS: usize = 10;
 
-/// All but the eraser, which is started when there is something to finish.
+/// All parts except the eraser, which starts when there is a DELETE to finish.
 const BEFORE: [Part; 5] = [
     Part::Api,
     Part::Projector,
@@ -26,7 +26,7 @@ fn stream(user: &Value) -> String {
     format!("users-{}", id(user))
 }
 
-/// Whether the user's stream ends with the deletion, so that it must be carried through.
+/// Whether the user's stream ends with the deletion, so that the DELETE must be finished.
 async fn deleted(store: &EventStreams, user: &Value) -> Result<bool> {
     let last = store.read_last(&stream(user)).await?;
     Ok(last.is_some_and(|event| event.event_type == "UserDeleted.v1"))
@@ -38,8 +38,8 @@ async fn tombstoned(store: &EventStreams, user: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Deletes all at once and kills the API when the first deletion is in the store; returns the users
-/// whose deletion is durable and was never answered.
+/// Deletes all users at once and kills the API when the first deletion is in the store. Returns the users whose deletion
+/// is durable but was never answered.
 async fn cut(system: &mut System, alive: &[Value]) -> Result<Vec<Value>> {
     let (users, store) = (system.users()?, system.store()?);
     let deletions = alive.iter().map(|user| {
@@ -90,10 +90,10 @@ async fn a_delete_cut_by_a_kill_is_finished_without_a_second_request() -> Result
         }
         system.start_part(Part::Api).await?;
     }
-    ensure!(!unanswered.is_empty(), "no DELETE was cut in the middle");
+    ensure!(!unanswered.is_empty(), "no DELETE was interrupted");
     others.retain(|user| !unanswered.contains(user));
 
-    // The API stays dead until the eraser alone has carried the deletions through.
+    // The API stays down until the eraser alone has finished the deletions.
     system.start_part(Part::Eraser).await?;
     for user in &unanswered {
         wait::until("the stream is tombstoned", || tombstoned(&store, user)).await?;

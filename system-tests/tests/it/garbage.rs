@@ -1,4 +1,4 @@
-//! Garbage on the exchange and on the queues goes to the dead queue with a reason, and stops nobody.
+//! Garbage on the exchange and on the queues goes to the dead-letter queue with a reason and blocks nobody.
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ const QUEUES: [&str; 4] = [
     "users.directory.g1.3",
 ];
 
-/// The properties of a message about user 17, who never was, with some headers in place of the right ones.
+/// The properties of a message about user 17, who does not exist, with some headers replaced by wrong ones.
 fn properties(wrong: &Value) -> Value {
     let mut headers = json!({
         "cloudEvents:specversion": "1.0", "cloudEvents:type": "user.created.v1", "cloudEvents:source": "users-service",
@@ -24,7 +24,7 @@ fn properties(wrong: &Value) -> Value {
     json!({"headers": headers, "content_type": "application/json", "delivery_mode": 2, "message_id": uuid::Uuid::new_v4()})
 }
 
-/// Messages that no publisher of ours sends: bytes, and forgeries that come closer and closer to the real ones.
+/// Messages that our publisher never sends: random bytes, and forgeries that are more and more like real messages.
 fn garbage() -> Vec<(Value, String)> {
     let body = json!({"id": "17"}).to_string();
     let key = uuid::Uuid::new_v4().simple().to_string();
@@ -54,7 +54,7 @@ fn garbage() -> Vec<(Value, String)> {
     ]
 }
 
-/// The dead messages of all queues.
+/// The messages of all dead-letter queues.
 async fn dead(system: &System) -> Result<Vec<Value>> {
     let mut dead = Vec::new();
     for queue in QUEUES {
@@ -64,7 +64,7 @@ async fn dead(system: &System) -> Result<Vec<Value>> {
 }
 
 #[tokio::test]
-async fn garbage_is_put_aside_with_a_reason_and_the_others_go_on() -> Result<()> {
+async fn garbage_goes_to_the_dead_letter_queue_and_real_messages_are_applied() -> Result<()> {
     let system = System::start().await?;
     let users = system.users()?;
     let mut expected = vec![users.created(&unique("before")).await?];
@@ -83,7 +83,7 @@ async fn garbage_is_put_aside_with_a_reason_and_the_others_go_on() -> Result<()>
         }
         expected.push(users.created(&unique("between")).await?);
     }
-    let dead = wait::until("all garbage is in the dead queues", || async {
+    let dead = wait::until("all garbage is in the dead-letter queues", || async {
         let dead = dead(&system).await?;
         ensure!(dead.len() == sent, "{} of {sent}", dead.len());
         Ok(dead)

@@ -1,4 +1,4 @@
-//! What the other tests rely on: processes end with their values, and a cut line is cut.
+//! The promises of the harness: dropping a process ends it, and a closed proxy is closed.
 
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
@@ -7,7 +7,7 @@ use system_tests::process::Process;
 use system_tests::proxy::Proxy;
 use tempfile::TempDir;
 
-/// A process of this crate that serves HTTP and needs nothing else.
+/// A process of this crate that serves HTTP and has no dependencies.
 fn server(folder: &TempDir) -> Result<Process> {
     Ok(Process::new("server", "bench", folder.path())?.argument("empty-handler"))
 }
@@ -17,7 +17,7 @@ fn runs(process: u32) -> bool {
 }
 
 #[tokio::test]
-async fn a_process_starts_again_and_ends_with_its_value() -> Result<()> {
+async fn a_process_can_restart_and_ends_when_it_is_dropped() -> Result<()> {
     let folder = TempDir::new()?;
     let mut process = server(&folder)?;
     process.start()?;
@@ -27,14 +27,17 @@ async fn a_process_starts_again_and_ends_with_its_value() -> Result<()> {
     ensure!(!runs(first.0));
     process.start()?;
     let second = (process.id().context("it runs")?, process.address().await?);
-    ensure!(first.1 != second.1, "the address of the run before");
+    ensure!(
+        first.1 != second.1,
+        "the address is that of the previous run"
+    );
     drop(process);
     ensure!(!runs(second.0));
     Ok(())
 }
 
 #[tokio::test]
-async fn a_process_that_ends_at_once_is_not_waited_for() -> Result<()> {
+async fn the_harness_does_not_wait_for_a_process_that_has_ended() -> Result<()> {
     let folder = TempDir::new()?;
     let mut process = Process::new("broken", "bench", folder.path())?.argument("--nonsense");
     process.start()?;
@@ -48,7 +51,7 @@ async fn a_process_that_ends_at_once_is_not_waited_for() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_proxy_is_closed_until_it_is_opened_and_when_it_is_cut() -> Result<()> {
+async fn a_proxy_forwards_only_between_open_and_close() -> Result<()> {
     let folder = TempDir::new()?;
     let mut process = server(&folder)?;
     process.start()?;

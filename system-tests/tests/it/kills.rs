@@ -1,7 +1,7 @@
-//! `kill -9` of each part while users are created: what was answered 201 is in the store and in the read model,
-//! exactly once, after that part alone was started again.
+//! `kill -9` of each part while users are created. Every user that was answered 201 is in the store and in the read model
+//! exactly once, after only that part was restarted.
 //!
-//! `SYSTEM_TESTS_KILLS` is the number of kills of each part, 1 by default.
+//! `SYSTEM_TESTS_KILLS` is the number of kills of each part; the default is 1.
 
 use anyhow::{Result, ensure};
 use private_broker::PrivateBroker;
@@ -11,10 +11,10 @@ use system_tests::load::{Load, Outcome};
 use system_tests::system::Node;
 use system_tests::{Part, System, unique, wait};
 
-/// Of each kill; at 50 a second.
+/// The number of users created during each kill, at 50 per second.
 const USERS: usize = 200;
 
-/// What is killed: a process of ours or the broker.
+/// The process to kill: one of ours, or the broker.
 #[derive(Debug, Clone, Copy)]
 enum Victim {
     Part(Part),
@@ -42,8 +42,8 @@ fn kills() -> usize {
     kills.and_then(|kills| kills.parse().ok()).unwrap_or(1)
 }
 
-/// Kills in the middle of a load, starts again while it lasts, and waits until nothing acknowledged is missing.
-/// Returns what became of all POSTs.
+/// Kills the victim in the middle of a load, restarts it while the load lasts, and waits until no acknowledged user is
+/// missing. Returns the outcome of all POSTs.
 async fn survives(victim: Victim) -> Result<Outcome> {
     let broker = match victim {
         Victim::Broker => Node::Own(Box::new(PrivateBroker::start().await?)),
@@ -67,12 +67,12 @@ async fn survives(victim: Victim) -> Result<Outcome> {
         })
         .await?;
     }
-    // What failed may have happened or not, but it must not stop what comes after.
+    // A failed POST may or may not have taken effect, but it must not block later ones.
     users.created(&unique("after")).await?;
     Ok(all)
 }
 
-/// The part is not in the path of a command, so nobody may notice that it is away.
+/// The victim is not in the path of a command, so no command may fail while it is down.
 async fn survives_unnoticed(victim: Victim) -> Result<()> {
     let outcome = survives(victim).await?;
     ensure!(outcome.failures.is_empty(), "{:?}", outcome.failures);
@@ -95,7 +95,7 @@ async fn a_killed_id_service_loses_nothing() -> Result<()> {
 #[tokio::test]
 async fn a_killed_api_loses_nothing() -> Result<()> {
     let outcome = survives(Victim::Part(Part::Api)).await?;
-    ensure!(!outcome.failures.is_empty(), "the API was not away");
+    ensure!(!outcome.failures.is_empty(), "the API was never down");
     Ok(())
 }
 
@@ -114,16 +114,16 @@ async fn a_killed_broker_loses_nothing_and_commands_do_not_notice() -> Result<()
     survives_unnoticed(Victim::Broker).await
 }
 
-/// The control of the tests above: their loss counter sees a loss.
+/// The control of the tests above: their loss counter finds a loss.
 #[tokio::test]
-async fn an_acknowledged_user_who_never_was_is_counted_as_lost() -> Result<()> {
+async fn an_acknowledged_user_that_does_not_exist_is_counted_as_lost() -> Result<()> {
     let system = System::start().await?;
     let (users, store) = (system.users()?, system.store()?);
     let real = users.created(&unique("real")).await?;
     let planted = json!({"id": "1", "username": "x", "given_name": "x", "family_name": "x"});
     let mut altered = real.clone();
     altered["given_name"] = json!("somebody else");
-    wait::until("the real one is listed", || async {
+    wait::until("the real user is listed", || async {
         audit(std::slice::from_ref(&real), &users, &store)
             .await?
             .none()

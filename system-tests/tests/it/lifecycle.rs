@@ -1,4 +1,4 @@
-//! The lifecycle of the original's load script, and what it promises about ids.
+//! The lifecycle of the original service's load script, and its promises about ids.
 
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
@@ -14,7 +14,7 @@ async fn of(parts: &[Part]) -> Result<System> {
     System::of(parts, broker, "info").await
 }
 
-/// As `make up` runs it: all roles of users-service in one process.
+/// The system as `make up` runs it, with all roles of users-service in one process.
 async fn whole_system() -> Result<System> {
     of(&Part::WHOLE).await
 }

@@ -10,4 +10,5 @@ mod kills;
 mod lifecycle;
 mod privacy;
 mod start_order;
+mod structure;
 mod usernames;

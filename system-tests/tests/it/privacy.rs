@@ -1,4 +1,4 @@
-//! Personal data is where it must be and nowhere else: proven by searching all files for canary values.
+//! Personal data is only where it must be. The tests prove it by searching all files for canary values.
 
 use anyhow::{Context, Result, ensure};
 use event_streams::ReadError;
@@ -10,7 +10,7 @@ use system_tests::search::{Search, canary, canary_name};
 use system_tests::system::Node;
 use system_tests::{Part, System, wait};
 
-/// A queue of the test's own, which gets a copy of every message.
+/// A queue of the test that gets a copy of every message.
 const COPY: &str = "copy";
 
 async fn copy_every_message(system: &System) -> Result<()> {
@@ -24,10 +24,10 @@ async fn copy_every_message(system: &System) -> Result<()> {
     Ok(())
 }
 
-/// In the log line of a request, which is below the default level.
+/// A text in the log line of a request, which is logged below the default level.
 const LOGGED: &str = r#""route":"/{id}""#;
 
-/// A system that logs everything it can, and the values that may never be found in it.
+/// A system that logs at TRACE, and the values that must not appear in its files.
 struct Watched {
     system: System,
     canaries: Vec<String>,
@@ -49,8 +49,8 @@ impl Watched {
         })
     }
 
-    /// Creates a user with the first three canaries, patches in the last three, provokes refusals and mistakes
-    /// with the same values; returns the id.
+    /// Creates a user with the first three canaries, changes them to the last three, and provokes refusals and errors with
+    /// the same values. Returns the id.
     async fn live(&self) -> Result<String> {
         let users = self.system.users()?;
         let c = &self.canaries;
@@ -94,8 +94,8 @@ impl Watched {
         logs.map(|log| self.system.folder().join(log)).collect()
     }
 
-    /// Fails if a canary is in a file of one of these places, or if the place's witness, which must be there, is not:
-    /// then the search looked in the wrong place.
+    /// Fails if a file in these places contains a canary. It also fails if no file contains the witness, because then the
+    /// search looked in the wrong place.
     fn not_in(&self, places: &[PathBuf], witness: &str) -> Result<()> {
         let places: Vec<_> = places.iter().map(PathBuf::as_path).collect();
         let witnesses = Search::for_texts(&[witness])?.in_files(&places)?;
@@ -110,7 +110,7 @@ impl Watched {
         self.system.folder().join("store")
     }
 
-    /// Read model and keys.
+    /// The folder of the read model and the keys.
     fn users(&self) -> PathBuf {
         self.system.folder().join("users")
     }
@@ -123,8 +123,8 @@ impl Watched {
     }
 }
 
-/// Waits until the messages of a life are in the copy, and searches them header by header.
-/// Returns the id of the key that the user's data is sealed under.
+/// Waits until the copy has all messages of the user, and searches them including their headers. Returns the id of the key
+/// under which the user's data is sealed.
 async fn messages_are_clean(watched: &Watched, id: &str, count: usize) -> Result<String> {
     let messages = wait::until("every event has its message", || async {
         let messages = watched.system.messages(COPY).await?;
@@ -134,7 +134,10 @@ async fn messages_are_clean(watched: &Watched, id: &str, count: usize) -> Result
     .await?;
     for message in &messages {
         let headers = &message["properties"]["headers"];
-        ensure!(headers["cloudEvents:subject"] == id, "whose is {message}?");
+        ensure!(
+            headers["cloudEvents:subject"] == id,
+            "the message belongs to another user: {message}"
+        );
         ensure!(
             !watched.search.finds_in(message.to_string().as_bytes()),
             "{message}"
@@ -164,7 +167,7 @@ async fn personal_data_is_nowhere_in_clear_and_gone_after_delete() -> Result<()>
     watched.listed(1).await?;
     let key = messages_are_clean(&watched, &id, 2).await?;
     watched.nowhere_in_clear(&id).await?;
-    // What the read model holds is sealed, and its row names the key: that is what must go.
+    // The data in the read model is sealed, so the search looks for the key id that the row names. It must disappear.
     let row = Search::for_texts(&[&key])?;
     let held = row.in_files(&[&watched.users()])?.found;
     ensure!(!held.is_empty(), "the read model does not hold the user");
@@ -183,7 +186,7 @@ async fn personal_data_is_nowhere_in_clear_and_gone_after_delete() -> Result<()>
     planted_data_is_found(&watched, &id).await
 }
 
-/// The control of all the searches above: the same search finds a value that lies beside what it searched.
+/// The control of all searches above: the same search finds a value that was planted in the searched folder.
 async fn planted_data_is_found(watched: &Watched, id: &str) -> Result<()> {
     let planted = watched.store().join("planted");
     let value = Value::from(watched.canaries[5].clone()).to_string();

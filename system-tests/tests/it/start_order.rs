@@ -1,4 +1,4 @@
-//! Started in any order, the services become ready by themselves, and say what is missing until then.
+//! The services can start in any order. They become ready by themselves, and until then they report what is missing.
 
 use anyhow::{Context, Result, ensure};
 use private_broker::PrivateBroker;
@@ -17,10 +17,11 @@ const SERVICES: [Part; 5] = [
     Part::Uuids,
 ];
 
-/// How often the broker is asked in vain before it comes: until then every service has met its absence, and waits.
-const VAIN_ATTEMPTS: usize = 40;
+/// The number of failed connections to the broker before it starts. After these every service has noticed that the broker
+/// is down, and waits for it.
+const FAILED_ATTEMPTS: usize = 40;
 
-/// All services started, with neither store nor broker there.
+/// Starts all services while store and broker are down.
 async fn alone() -> Result<(System, Proxy)> {
     let broker = PrivateBroker::shared().await;
     let url = broker.vhost().await;
@@ -42,7 +43,7 @@ fn is_up(readiness: &Value, dependency: &str) -> Result<bool> {
     Ok(state == "up")
 }
 
-/// What a part can do without what is missing.
+/// The state of a part whose dependencies are partly missing.
 #[derive(Debug, Clone, Copy)]
 enum State {
     NotReady,
@@ -58,12 +59,12 @@ impl State {
     }
 }
 
-/// Waits until the part is in this state, and says that these dependencies are missing and those are there.
-async fn says(
+/// Waits until the part reports this state, these missing dependencies, and these present ones.
+async fn reports(
     system: &System,
     part: Part,
     state: State,
-    (missing, there): (&[&str], &[&str]),
+    (missing, present): (&[&str], &[&str]),
 ) -> Result<()> {
     wait::until(&format!("{part:?} is {state:?}"), || async {
         let (status, readiness) = system.readiness(part).await?;
@@ -75,7 +76,7 @@ async fn says(
         for dependency in missing {
             ensure!(!is_up(&readiness, dependency)?, "{readiness}");
         }
-        for dependency in there {
+        for dependency in present {
             ensure!(is_up(&readiness, dependency)?, "{readiness}");
         }
         Ok(())
@@ -83,23 +84,23 @@ async fn says(
     .await
 }
 
-/// Every service is started, and there is neither store nor broker.
+/// Every service runs, and both store and broker are down.
 async fn everything_is_missing(system: &System) -> Result<()> {
     let store = (&["event store"][..], &[][..]);
     let both = (&["event store", "broker"][..], &[][..]);
-    says(system, Part::Api, State::NotReady, store).await?;
-    says(system, Part::Eraser, State::NotReady, store).await?;
-    says(system, Part::Uuids, State::NotReady, both).await?;
-    says(system, Part::Publisher, State::NotReady, both).await?;
-    says(system, Part::Projector, State::NotReady, both).await
+    reports(system, Part::Api, State::NotReady, store).await?;
+    reports(system, Part::Eraser, State::NotReady, store).await?;
+    reports(system, Part::Uuids, State::NotReady, both).await?;
+    reports(system, Part::Publisher, State::NotReady, both).await?;
+    reports(system, Part::Projector, State::NotReady, both).await
 }
 
-/// The broker is away, and nothing else.
+/// Only the broker is down.
 async fn the_broker_is_missing(system: &System) -> Result<()> {
     let broker = (&["broker"][..], &["event store"][..]);
-    says(system, Part::Uuids, State::Degraded, broker).await?;
-    says(system, Part::Publisher, State::NotReady, broker).await?;
-    says(system, Part::Projector, State::NotReady, broker).await
+    reports(system, Part::Uuids, State::Degraded, broker).await?;
+    reports(system, Part::Publisher, State::NotReady, broker).await?;
+    reports(system, Part::Projector, State::NotReady, broker).await
 }
 
 async fn works(system: &System) -> Result<()> {
@@ -114,12 +115,12 @@ async fn the_services_wait_for_the_broker_and_then_for_the_store() -> Result<()>
     let (mut system, proxy) = alone().await?;
     let users = system.users()?;
     everything_is_missing(&system).await?;
-    proxy.attempts(VAIN_ATTEMPTS).await?;
+    proxy.attempts(FAILED_ATTEMPTS).await?;
     proxy.open();
     let store = (&["event store"][..], &["broker"][..]);
-    says(&system, Part::Uuids, State::NotReady, store).await?;
-    says(&system, Part::Publisher, State::NotReady, store).await?;
-    says(&system, Part::Projector, State::Degraded, store).await?;
+    reports(&system, Part::Uuids, State::NotReady, store).await?;
+    reports(&system, Part::Publisher, State::NotReady, store).await?;
+    reports(&system, Part::Projector, State::Degraded, store).await?;
     let refused = users.create(&user("early")).await?.expect(503)?;
     ensure!(refused.content_type.starts_with("application/problem+json"));
     system.start_part(Part::Store).await?;
@@ -130,7 +131,7 @@ async fn the_services_wait_for_the_broker_and_then_for_the_store() -> Result<()>
 async fn the_services_wait_for_the_store_and_then_for_the_broker() -> Result<()> {
     let (mut system, proxy) = alone().await?;
     everything_is_missing(&system).await?;
-    proxy.attempts(VAIN_ATTEMPTS).await?;
+    proxy.attempts(FAILED_ATTEMPTS).await?;
     system.start_part(Part::Store).await?;
     the_broker_is_missing(&system).await?;
     proxy.open();
@@ -146,7 +147,7 @@ async fn the_commands_wait_for_the_ids() -> Result<()> {
         system.start_part(part).await?;
     }
     let ids = (&["ids"][..], &["event store"][..]);
-    says(&system, Part::Api, State::Degraded, ids).await?;
+    reports(&system, Part::Api, State::Degraded, ids).await?;
     let refused = system.users()?.create(&user("early")).await?;
     refused.expect(503)?;
     system.start_part(Part::Uuids).await?;
@@ -154,7 +155,7 @@ async fn the_commands_wait_for_the_ids() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_cut_line_to_the_broker_mends_itself() -> Result<()> {
+async fn services_recover_after_their_connection_to_the_broker_was_cut() -> Result<()> {
     let (mut system, proxy) = alone().await?;
     proxy.open();
     system.start_part(Part::Store).await?;

@@ -1,4 +1,4 @@
-//! A username cannot be held by two live users.
+//! Two living users never hold the same username.
 
 use anyhow::{Result, ensure};
 use futures::future::{join_all, try_join, try_join_all};

@@ -12,7 +12,7 @@ use actix_web::http::header::LOCATION;
 use actix_web::web::{Data, ServiceConfig};
 use actix_web::{HttpResponse, Resource, web as actix};
 use serde::{Deserialize, Deserializer};
-use web::{Id, Json, Problem};
+use web::{Json, PathId, Problem};
 
 /// When to try again, in seconds.
 const RETRY_AFTER: u64 = 1;
@@ -78,7 +78,7 @@ async fn create(
         .json(shown(id, &profile)))
 }
 
-async fn get(handler: Data<CommandHandler>, Id(id): Id) -> Result<HttpResponse, Problem> {
+async fn get(handler: Data<CommandHandler>, PathId(id): PathId) -> Result<HttpResponse, Problem> {
     let id = UserId::new(id);
     let user = handler.get(id).await.map_err(problem)?;
     Ok(HttpResponse::Ok().json(shown(id, &user.profile)))
@@ -86,7 +86,7 @@ async fn get(handler: Data<CommandHandler>, Id(id): Id) -> Result<HttpResponse, 
 
 async fn patch(
     handler: Data<CommandHandler>,
-    Id(id): Id,
+    PathId(id): PathId,
     Json(body): Json<Patch>,
 ) -> Result<HttpResponse, Problem> {
     let id = UserId::new(id);
@@ -97,7 +97,10 @@ async fn patch(
     Ok(HttpResponse::NoContent().finish())
 }
 
-async fn delete(handler: Data<CommandHandler>, Id(id): Id) -> Result<HttpResponse, Problem> {
+async fn delete(
+    handler: Data<CommandHandler>,
+    PathId(id): PathId,
+) -> Result<HttpResponse, Problem> {
     handler.delete(UserId::new(id)).await.map_err(problem)?;
     Ok(HttpResponse::NoContent().finish())
 }

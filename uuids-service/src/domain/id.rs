@@ -1,23 +1,24 @@
 //! The layout of an id: 41 bits of milliseconds, 10 bits of worker, 12 bits of sequence, below a sign bit of 0.
 
-/// The milliseconds that the layout has room for, until the year 2084.
+/// The number of milliseconds that the layout can hold, until the year 2084.
 pub(crate) const MILLISECONDS: u64 = 1 << 41;
-/// The worker numbers that the layout has room for.
+/// The number of workers that the layout can hold.
 pub(crate) const WORKERS: u16 = 1 << WORKER_BITS;
 
 const WORKER_BITS: u32 = 10;
 const SEQUENCE_BITS: u32 = 12;
 
-/// An id, in the order of its number.
+/// An id; ids are ordered by their number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Id(u64);
 
-/// One place for an id of any one worker: `millisecond << 12 | sequence`. The next place is the next number.
+/// The part of an id without its worker: `millisecond << 12 | sequence`. Each worker can issue one id per tick. The next
+/// tick is the next number.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Tick(u64);
 
 impl Tick {
-    /// The first place of a millisecond.
+    /// The first tick of the millisecond.
     pub(crate) fn first_of(millisecond: u64) -> Self {
         Self(millisecond << SEQUENCE_BITS)
     }
@@ -30,13 +31,13 @@ impl Tick {
         low(self.0, SEQUENCE_BITS)
     }
 
-    /// How many places its millisecond has from this one on.
-    pub(crate) fn places_left(self) -> u64 {
+    /// The number of ticks from this one to the end of its millisecond.
+    pub(crate) fn ticks_left(self) -> u64 {
         (1 << SEQUENCE_BITS) - self.sequence()
     }
 
-    pub(crate) fn plus(self, places: u64) -> Self {
-        Self(self.0 + places)
+    pub(crate) fn plus(self, ticks: u64) -> Self {
+        Self(self.0 + ticks)
     }
 }
 
@@ -47,7 +48,7 @@ impl Id {
         Self(millisecond | worker | low(tick.0, SEQUENCE_BITS))
     }
 
-    /// Any number but those with the sign bit set, which no id has.
+    /// `None` if the sign bit is set, which no id has.
     pub(crate) fn parse(number: u64) -> Option<Self> {
         Some(Self(number)).filter(|id| id.millisecond() < MILLISECONDS)
     }

@@ -1,12 +1,12 @@
-//! Issuing ids from the window in hand.
+//! Issuing ids from the current window.
 //!
-//! The shared sequence serves all who ask: it goes upwards and follows the clock. Whoever asks for ids above one that
-//! the shared sequence has not reached is answered from later places, which the shared sequence leaves out when it
-//! comes to them. So such a request moves nobody else's ids.
+//! The shared sequence serves all requests without `after`: it ascends and follows the clock. A request with `after`
+//! beyond the shared sequence takes ids from later ticks. The shared sequence skips these ticks when it reaches them, so
+//! the request does not move anybody else's ids.
 //!
-//! Invariants: every id lies in a window that was granted to this process; no place of a window is given twice; the
-//! shared sequence leads the clock by [`LEAD_MS`] at most. It goes downwards only where a window of another number
-//! begins further below it than that.
+//! Invariants: every id lies in a window that was granted to this process; no tick of a window is issued twice; the
+//! shared sequence is at most [`LEAD_MS`] ahead of the clock. The shared sequence descends only when a window of another
+//! number begins more than [`LEAD_MS`] below it.
 
 use std::{cmp::Ordering, collections::BTreeMap};
 
@@ -15,22 +15,24 @@ use super::{
     window::{AHEAD_MS, Window},
 };
 
-/// The shared sequence leads the clock by at most so much.
+/// How far the shared sequence may be ahead of the clock.
 pub(crate) const LEAD_MS: u64 = 1_000;
-/// `after` may lead the later of the clock and the last shared id by at most so much.
+/// How far `after` may be ahead of the later of the clock and the last shared id.
 pub(crate) const AFTER_MS: u64 = 2_000;
-/// The least time that ids go on without the event store: a window is followed by another when less of it is left.
+/// The shortest time for which ids can be issued without the event store. When less than this is left of a window, the
+/// next one is needed.
 const RENEW_BELOW_MS: u64 = AHEAD_MS / 3 * 2;
 
-/// What one process may issue, and what it issued.
+/// The lease of one process, and what it has issued.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Issuer {
     lease: Option<Lease>,
-    /// The shared sequence gives no place below this one any more: it is past its last id, and past the clock at the
-    /// last answer.
+    /// The first tick that the shared sequence may still issue. It is past the last shared id, and not before the clock at
+    /// the last answer.
     next: Tick,
-    /// How many places of a millisecond were given ahead of the shared sequence, always the first ones.
-    given_ahead: BTreeMap<u64, u64>,
+    /// For each millisecond, how many of its ticks were issued ahead of the shared sequence; these are always its first
+    /// ticks.
+    issued_ahead: BTreeMap<u64, u64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -47,41 +49,41 @@ pub(crate) struct Issued {
     runs: Vec<Run>,
 }
 
-/// Places of one millisecond without a gap.
+/// Consecutive ticks of one millisecond.
 #[derive(Debug, Clone, Copy)]
 struct Run {
     first: Tick,
     count: u64,
 }
 
-/// Why no ids can be had now.
+/// Why no ids can be issued now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
-    /// The window in hand, if there is one, does not reach as far as was asked.
+    /// There is no window, or it ends before the ids that were requested.
     #[error("no window of time reaches that far yet")]
     OutOfWindow,
-    /// The ids would lead the clock too far, until it has moved on by `by_ms`.
+    /// The ids would be too far ahead of the clock until it has advanced by `by_ms`.
     #[error("the ids are ahead of the clock")]
     AheadOfTheClock { by_ms: u64 },
-    /// It will not be answered before the clock gets there.
-    #[error("`after` leads the clock and the last id by more than {AFTER_MS} ms")]
+    /// `after` is refused until the clock has come near it.
+    #[error("`after` is more than {AFTER_MS} ms ahead of the clock and of the last id")]
     AfterTooFar,
 }
 
-/// What a process must get from the log.
+/// What a process needs from the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// The window in hand will do.
+    /// The current window is enough.
     Nothing,
-    /// Another window of the number in hand.
+    /// The next window of the current worker number.
     Window,
-    /// A worker number: there is none, or the clock stepped back by more than a window, so that one whose window has
-    /// passed is better than waiting.
+    /// Another worker number: the process has none, or its clock stepped back by more than a window. In the latter case
+    /// taking a number whose window has passed is better than waiting.
     Number,
 }
 
 impl Issuer {
-    /// Takes up a window of `worker`: as an extension where it follows the one in hand, else in its place.
+    /// Adds a window of `worker`. It extends the current window if it follows that one directly, and replaces it otherwise.
     pub(crate) fn grant(&mut self, worker: u16, window: Window) {
         if let Some(lease) = &mut self.lease
             && lease.worker == worker
@@ -91,17 +93,17 @@ impl Issuer {
             return;
         }
         self.lease = Some(Lease { worker, window });
-        self.given_ahead.clear();
+        self.issued_ahead.clear();
         let reached_ms = self.next.millisecond();
         self.next = if reached_ms > window.from_ms + LEAD_MS {
             Tick::default()
         } else {
-            // The next millisecond is above the last id, whichever of the two numbers is greater.
+            // Ids of the next millisecond are above the last id, whichever of the two worker numbers is greater.
             Tick::first_of(reached_ms + 1)
         };
     }
 
-    /// What must be got from the log, by the clock. No request for ids changes it.
+    /// What the process needs from the log at this time. No request for ids changes the answer.
     pub(crate) fn need(&self, now_ms: u64) -> Need {
         let Some(Lease { window, .. }) = self.lease else {
             return Need::Number;
@@ -116,7 +118,7 @@ impl Issuer {
         }
     }
 
-    /// The next `count` ids, all above `after`: at the clock's millisecond, or as soon after it as they must be.
+    /// The next `count` ids, all above `after`, at the clock's millisecond or as soon after it as possible.
     pub(crate) fn issue(
         &mut self,
         now_ms: u64,
@@ -136,7 +138,7 @@ impl Issuer {
             let start = self.first_above(after, worker).max(next);
             let runs = self.free(start, count, latest_ms + AFTER_MS + LEAD_MS, lease)?;
             let given = runs.iter().map(Run::end_in_its_millisecond);
-            self.given_ahead.extend(given);
+            self.issued_ahead.extend(given);
             self.next = next;
             runs
         } else {
@@ -144,7 +146,7 @@ impl Issuer {
             self.next = runs.last().map_or(next, Run::end);
             runs
         };
-        self.given_ahead = self.given_ahead.split_off(&self.next.millisecond());
+        self.issued_ahead = self.issued_ahead.split_off(&self.next.millisecond());
         Ok(Issued {
             worker,
             count,
@@ -152,19 +154,19 @@ impl Issuer {
         })
     }
 
-    /// The first place, of those that were not given ahead, at which `worker` has a greater id than `after`.
+    /// The first tick that was not issued ahead and at which an id of `worker` is greater than `after`.
     fn first_above(&self, after: Id, worker: u16) -> Tick {
         let millisecond = after.millisecond();
         let is_above = match u64::from(worker).cmp(&after.worker()) {
             Ordering::Less => false,
-            // From the places in between nothing could be given any more, so the next millisecond serves better.
-            Ordering::Equal => after.sequence() < self.given_ahead_in(millisecond),
+            // Ticks issued ahead are always the first of a millisecond. Beginning in its middle would waste the ticks before.
+            Ordering::Equal => after.sequence() < self.issued_ahead_in(millisecond),
             Ordering::Greater => true,
         };
         Tick::first_of(millisecond + u64::from(!is_above))
     }
 
-    /// The first `count` places from `start` on that were not given ahead, the last of them at `last_ms` at the latest.
+    /// The first `count` ticks from `start` on that were not issued ahead, the last of them not after `last_ms`.
     fn free(
         &self,
         start: Tick,
@@ -174,9 +176,9 @@ impl Issuer {
     ) -> Result<Vec<Run>, Refusal> {
         let mut runs = Vec::new();
         let mut left = u64::from(count);
-        let mut place = start;
+        let mut tick = start;
         while left > 0 {
-            let millisecond = place.millisecond();
+            let millisecond = tick.millisecond();
             if millisecond > last_ms {
                 let by_ms = millisecond - last_ms;
                 return Err(Refusal::AheadOfTheClock { by_ms });
@@ -184,30 +186,30 @@ impl Issuer {
             if millisecond >= lease.window.until_ms {
                 return Err(Refusal::OutOfWindow);
             }
-            let free = Tick::first_of(millisecond).plus(self.given_ahead_in(millisecond));
-            place = place.max(free);
-            if place.millisecond() > millisecond {
+            let free = Tick::first_of(millisecond).plus(self.issued_ahead_in(millisecond));
+            tick = tick.max(free);
+            if tick.millisecond() > millisecond {
                 continue;
             }
             let run = Run {
-                first: place,
-                count: place.places_left().min(left),
+                first: tick,
+                count: tick.ticks_left().min(left),
             };
             left -= run.count;
-            place = run.end();
+            tick = run.end();
             runs.push(run);
         }
         Ok(runs)
     }
 
-    fn given_ahead_in(&self, millisecond: u64) -> u64 {
-        let given = self.given_ahead.get(&millisecond);
+    fn issued_ahead_in(&self, millisecond: u64) -> u64 {
+        let given = self.issued_ahead.get(&millisecond);
         given.copied().unwrap_or_default()
     }
 }
 
 impl Run {
-    /// The place after the last.
+    /// The tick after the last one.
     fn end(&self) -> Tick {
         self.first.plus(self.count)
     }
@@ -221,14 +223,14 @@ impl Run {
 impl Issued {
     pub(crate) fn ids(&self) -> impl Iterator<Item = Id> {
         let worker = self.worker;
-        let places = self
+        let ticks = self
             .runs
             .iter()
-            .flat_map(|run| (0..run.count).map(move |place| run.first.plus(place)));
-        places.map(move |place| Id::new(place, worker))
+            .flat_map(|run| (0..run.count).map(move |tick| run.first.plus(tick)));
+        ticks.map(move |tick| Id::new(tick, worker))
     }
 
-    /// How many they are.
+    /// The number of ids.
     pub(crate) fn count(&self) -> usize {
         self.count.into()
     }

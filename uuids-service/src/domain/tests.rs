@@ -1,4 +1,4 @@
-//! What the domain promises: by example, and under clocks, rivals and crashes that a generator makes up.
+//! The promises of the domain, by example and under generated clocks, rivals and crashes.
 
 use event_sourcing::testing::given;
 use uuid::Uuid;
@@ -21,15 +21,15 @@ fn take(holder: Holder, now_ms: u64) -> GrantWindow {
     GrantWindow {
         holder,
         now_ms,
-        purpose: Purpose::TakeTheNumber,
+        purpose: Purpose::Take,
     }
 }
 
-fn go_on(holder: Holder, now_ms: u64) -> GrantWindow {
+fn renew(holder: Holder, now_ms: u64) -> GrantWindow {
     GrantWindow {
         holder,
         now_ms,
-        purpose: Purpose::GoOn,
+        purpose: Purpose::Renew,
     }
 }
 
@@ -48,14 +48,14 @@ fn an_unused_number_is_granted_from_now_on() {
 #[test]
 fn a_renewal_follows_the_window_before_it() {
     given::<WorkerNumber>([granted(ADA, 0, 9_000)])
-        .when(go_on(ADA, 5_000))
+        .when(renew(ADA, 5_000))
         .then([granted(ADA, 9_000, 5_000 + AHEAD_MS)]);
 }
 
 #[test]
-fn a_late_renewal_leaves_out_what_is_past() {
+fn a_late_renewal_begins_now() {
     given::<WorkerNumber>([granted(ADA, 0, 9_000)])
-        .when(go_on(ADA, 10_000))
+        .when(renew(ADA, 10_000))
         .then([granted(ADA, 10_000, 10_000 + AHEAD_MS)]);
 }
 
@@ -80,23 +80,23 @@ fn a_holder_takes_its_own_number_only_when_the_last_window_is_over_too() {
 }
 
 #[test]
-fn nobody_goes_on_with_a_number_that_another_holds() {
+fn only_the_holder_renews_a_number() {
     given::<WorkerNumber>([granted(ADA, 0, 9_000)])
-        .when(go_on(BOB, 9_000))
+        .when(renew(BOB, 9_000))
         .then_refused(WindowRefused::Held);
 }
 
 #[test]
-fn a_clock_that_stepped_back_is_never_leased_further_ahead() {
+fn after_a_step_back_no_window_ends_further_ahead_of_the_clock() {
     let until = 100_000 + AHEAD_MS;
     given::<WorkerNumber>([granted(ADA, 100_000, until)])
-        .when(go_on(ADA, 50_000))
+        .when(renew(ADA, 50_000))
         .then_nothing();
     given::<WorkerNumber>([granted(ADA, 100_000, until)])
-        .when(go_on(ADA, 100_000 + SHORTEST_MS - 1))
+        .when(renew(ADA, 100_000 + SHORTEST_MS - 1))
         .then_nothing();
     given::<WorkerNumber>([granted(ADA, 100_000, until)])
-        .when(go_on(ADA, 100_000 + SHORTEST_MS))
+        .when(renew(ADA, 100_000 + SHORTEST_MS))
         .then([granted(ADA, until, until + SHORTEST_MS)]);
 }
 
@@ -110,7 +110,7 @@ fn no_window_leaves_the_layout() {
 }
 
 #[test]
-fn an_id_of_the_original_is_taken_apart_as_the_original_put_it_together() {
+fn an_id_of_the_original_service_is_parsed_into_its_parts() {
     let id = Id::parse(1_509_466_340_062_097_408).unwrap();
     let since_1970 = 1_420_070_400_000 + id.millisecond();
     assert_eq!(since_1970, 1_779_955_219_999, "2026-05-28T08:00:19.999Z");
@@ -119,7 +119,7 @@ fn an_id_of_the_original_is_taken_apart_as_the_original_put_it_together() {
 }
 
 #[test]
-fn a_number_with_the_sign_bit_is_no_id() {
+fn a_number_with_the_sign_bit_is_not_an_id() {
     let greatest = Id::parse(i64::MAX.unsigned_abs()).unwrap();
     assert_eq!((greatest.worker(), greatest.sequence()), (1_023, 4_095));
     assert_eq!(Id::parse(i64::MAX.unsigned_abs() + 1), None);

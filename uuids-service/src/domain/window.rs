@@ -1,19 +1,21 @@
-//! Who may issue ids of a worker number, and for which milliseconds: the decider of one stream `uuids-worker-<n>`.
+//! The decider of one stream `uuids-worker-<n>`: which process may issue ids of a worker number, and for which
+//! milliseconds.
 //!
 //! Invariant: a window begins at or after the end of the one before it, so no two windows of one number overlap. Time
-//! decides only whether a number may change hands and how far ahead it is granted, never whether ids are unique.
+//! decides only whether a number may change hands and how far ahead it is granted. The uniqueness of ids does not depend
+//! on it.
 
 use event_sourcing::Decider;
 use uuid::Uuid;
 
 use super::id::MILLISECONDS;
 
-/// A window ends at most so far ahead of the clock of whoever asks for it: how long ids go on without the event store.
+/// How far a window may end ahead of its holder's clock. This is how long ids can be issued without the event store.
 pub(crate) const AHEAD_MS: u64 = 60_000;
-/// A window that would be shorter is not worth an event.
+/// A window shorter than this is not worth an event.
 pub(crate) const SHORTEST_MS: u64 = 100;
 
-/// Milliseconds that belong to one holder.
+/// A range of milliseconds that belongs to one holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Window {
     /// The first millisecond of the window.
@@ -22,14 +24,14 @@ pub(crate) struct Window {
     pub(crate) until_ms: u64,
 }
 
-/// A process that holds, or held, a worker number: random per start of the process.
+/// A process that holds, or held, a worker number; drawn at random at each start of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Holder(pub(crate) Uuid);
 
-/// How one worker number is granted.
+/// The rules by which one worker number is granted.
 pub(crate) struct WorkerNumber;
 
-/// `holder`, whose clock says `now_ms`, asks for a window.
+/// A request for a window by `holder`, whose clock says `now_ms`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GrantWindow {
     pub(crate) holder: Holder,
@@ -37,14 +39,14 @@ pub(crate) struct GrantWindow {
     pub(crate) purpose: Purpose,
 }
 
-/// What a window is for.
+/// Why a holder requests a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To take a number whose last window is over by the clock, whoever held it: also one that the holder itself held
-    /// before its clock stepped back.
-    TakeTheNumber,
-    /// To go on with the number that the holder has.
-    GoOn,
+    /// It takes a number whose last window is over by its clock. Any process may have held the number before, also the
+    /// holder itself before its clock stepped back.
+    Take,
+    /// It renews the number that it holds.
+    Renew,
 }
 
 /// The holder may issue ids in the window.
@@ -54,16 +56,16 @@ pub(crate) struct WindowGranted {
     pub(crate) window: Window,
 }
 
-/// Whose the number is: that of the last window, as each window begins after those before it.
+/// The last window of a number, which decides who holds it, because each window begins after the earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tenure {
-    /// Nobody ever held it.
+    /// No window was ever granted.
     Unused,
-    /// The last window that was granted.
+    /// The last granted window.
     Granted(WindowGranted),
 }
 
-/// Why there is no window.
+/// Why no window is granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum WindowRefused {
     #[error("the worker number is held")]
@@ -92,8 +94,8 @@ impl Decider for WorkerNumber {
             Tenure::Unused => 0,
             Tenure::Granted(last) => {
                 let may_have_it = match purpose {
-                    Purpose::TakeTheNumber => last.window.until_ms <= now_ms,
-                    Purpose::GoOn => last.holder == holder,
+                    Purpose::Take => last.window.until_ms <= now_ms,
+                    Purpose::Renew => last.holder == holder,
                 };
                 if !may_have_it {
                     return Err(WindowRefused::Held);

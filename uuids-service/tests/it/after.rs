@@ -1,19 +1,21 @@
-//! `after=<id>`: it is answered above that id, and moves nobody else's ids.
+//! `after=<id>` is answered with greater ids and does not move anybody else's ids.
 
 use reqwest::StatusCode;
 use serde_json::Value;
 
-use crate::support::{Hands, SOME_DAY_MS, Store, grants, millisecond, spawn_app, until, worker};
+use crate::support::{
+    ManualClock, SOME_DAY_MS, Store, grants, millisecond, spawn_app, until, worker,
+};
 
-/// An id of another process.
+/// The greatest id of another process in this millisecond.
 fn of_another(millisecond: u64) -> u64 {
     millisecond << 22 | 1_023 << 12 | 4_095
 }
 
 #[tokio::test]
-async fn after_moves_its_own_answer_only() {
+async fn after_affects_only_its_own_answer() {
     let store = Store::start().await;
-    let clock = Hands::at(SOME_DAY_MS);
+    let clock = ManualClock::at(SOME_DAY_MS);
     let app = spawn_app(&store.url(), &clock);
     app.leased().await;
     let ahead = of_another(SOME_DAY_MS + 1_900);
@@ -21,19 +23,19 @@ async fn after_moves_its_own_answer_only() {
     assert!(above[0] > ahead);
 
     let others = app.ids("").await[0];
-    assert_eq!(millisecond(others), SOME_DAY_MS, "nobody else is moved");
+    assert_eq!(millisecond(others), SOME_DAY_MS, "other ids do not move");
 
     clock.set(millisecond(above[0]));
     let later = app.ids("count=10000").await;
     assert_eq!(millisecond(later[0]), millisecond(above[0]));
     let again = later.iter().find(|id| above.contains(id));
-    assert_eq!(again, None, "what was given ahead is not given again");
+    assert_eq!(again, None, "an id issued ahead is not issued again");
 }
 
 #[tokio::test]
 async fn after_may_lead_the_later_of_clock_and_last_id_by_two_seconds() {
     let store = Store::start().await;
-    let clock = Hands::at(SOME_DAY_MS);
+    let clock = ManualClock::at(SOME_DAY_MS);
     let app = spawn_app(&store.url(), &clock);
     app.leased().await;
     let two_seconds_ahead = of_another(SOME_DAY_MS + 2_000);
@@ -53,7 +55,7 @@ async fn after_may_lead_the_later_of_clock_and_last_id_by_two_seconds() {
     }
     assert_eq!(millisecond(app.ids("").await[0]), SOME_DAY_MS);
 
-    // The clock steps back a little: now the last id is the later of the two.
+    // The clock steps back a little, so the last id is now later than the clock.
     clock.set(SOME_DAY_MS - 900);
     let above = app.ids(&format!("after={two_seconds_ahead}")).await[0];
     assert!(above > two_seconds_ahead);
@@ -62,7 +64,7 @@ async fn after_may_lead_the_later_of_clock_and_last_id_by_two_seconds() {
 #[tokio::test]
 async fn no_request_for_ids_causes_a_lease() {
     let store = Store::start().await;
-    let clock = Hands::at(SOME_DAY_MS);
+    let clock = ManualClock::at(SOME_DAY_MS);
     let app = spawn_app(&store.url(), &clock);
     app.leased().await;
     let id = app.ids("").await[0];
@@ -74,7 +76,7 @@ async fn no_request_for_ids_causes_a_lease() {
         }
         app.get(&format!("/?after={}", i64::MAX)).await;
     }
-    // The renewal that the clock calls for comes after any that a request could have caused.
+    // The renewal that the clock causes comes after any renewal that a request could have caused.
     let renewed_at = SOME_DAY_MS + 25_000;
     clock.set(renewed_at);
     let grants = until("the window is renewed", || async {

@@ -1,14 +1,14 @@
-//! Bad input changes nothing and says what is wrong.
+//! Bad input changes nothing, and its answer says what is wrong.
 
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
 
-use crate::support::{Hands, SOME_DAY_MS, Store, spawn_app};
+use crate::support::{ManualClock, SOME_DAY_MS, Store, spawn_app};
 
 #[tokio::test]
-async fn bad_input_is_refused_with_the_field_to_blame() {
+async fn bad_input_is_refused_and_the_field_is_named() {
     let store = Store::start().await;
-    let app = spawn_app(&store.url(), &Hands::at(SOME_DAY_MS));
+    let app = spawn_app(&store.url(), &ManualClock::at(SOME_DAY_MS));
     app.leased().await;
     let cases = [
         ("/?count=0", 422, Some("count")),
@@ -45,9 +45,9 @@ async fn bad_input_is_refused_with_the_field_to_blame() {
 }
 
 #[tokio::test]
-async fn only_get_is_there() {
+async fn only_get_is_allowed() {
     let store = Store::start().await;
-    let app = spawn_app(&store.url(), &Hands::at(SOME_DAY_MS));
+    let app = spawn_app(&store.url(), &ManualClock::at(SOME_DAY_MS));
     for path in ["/", "/1"] {
         let response = Client::new()
             .post(format!("{}{path}", app.url))

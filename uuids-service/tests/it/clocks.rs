@@ -1,13 +1,15 @@
-//! Clocks that step back, and requests that outrun the clock.
+//! Clocks that step back, and requests that get ahead of the clock.
 
 use reqwest::StatusCode;
 
-use crate::support::{Hands, SOME_DAY_MS, Store, millisecond, numbers, spawn_app, until, worker};
+use crate::support::{
+    ManualClock, SOME_DAY_MS, Store, millisecond, numbers, spawn_app, until, worker,
+};
 
 #[tokio::test]
 async fn ids_go_on_upwards_when_the_clock_steps_back_by_less_than_a_second() {
     let store = Store::start().await;
-    let clock = Hands::at(SOME_DAY_MS);
+    let clock = ManualClock::at(SOME_DAY_MS);
     let app = spawn_app(&store.url(), &clock);
     app.leased().await;
     let before = app.ids("count=10").await;
@@ -20,7 +22,7 @@ async fn ids_go_on_upwards_when_the_clock_steps_back_by_less_than_a_second() {
 #[tokio::test]
 async fn a_step_back_within_a_window_is_waited_for_and_order_holds() {
     let store = Store::start().await;
-    let clock = Hands::at(SOME_DAY_MS);
+    let clock = ManualClock::at(SOME_DAY_MS);
     let app = spawn_app(&store.url(), &clock);
     app.leased().await;
     let before = app.ids("").await[0];
@@ -38,7 +40,7 @@ async fn a_step_back_within_a_window_is_waited_for_and_order_holds() {
 #[tokio::test]
 async fn after_a_step_back_of_more_than_a_window_ids_follow_the_clock_under_another_number() {
     let store = Store::start().await;
-    let clock = Hands::at(SOME_DAY_MS + 3_600_000);
+    let clock = ManualClock::at(SOME_DAY_MS + 3_600_000);
     let app = spawn_app(&store.url(), &clock);
     app.leased().await;
     let ahead = app.ids("count=10").await;
@@ -52,7 +54,7 @@ async fn after_a_step_back_of_more_than_a_window_ids_follow_the_clock_under_anot
     assert!(back.iter().all(|id| millisecond(*id) == SOME_DAY_MS));
     assert_ne!(worker(back[0]), worker(ahead[0]));
 
-    // From here on they go upwards again, and what was issued at the wrong time is not issued when that time comes.
+    // From here on ids ascend again. Ids issued at the wrong time are not issued again when that time comes.
     clock.set(SOME_DAY_MS + 3_600_000);
     app.leased().await;
     let then = app.ids("count=10000").await;
@@ -63,7 +65,7 @@ async fn after_a_step_back_of_more_than_a_window_ids_follow_the_clock_under_anot
 #[tokio::test]
 async fn ids_lead_the_clock_by_a_second_at_most() {
     let store = Store::start().await;
-    let clock = Hands::at(SOME_DAY_MS);
+    let clock = ManualClock::at(SOME_DAY_MS);
     let app = spawn_app(&store.url(), &clock);
     app.leased().await;
     let mut last = app.ids("").await[0];
@@ -83,7 +85,7 @@ async fn ids_lead_the_clock_by_a_second_at_most() {
     assert_eq!(refused.headers()["retry-after"], "1");
     assert!(
         millisecond(last) > now_ms + 990,
-        "nearly all of it was given"
+        "nearly the whole second was issued"
     );
 
     clock.set(now_ms + 3);

@@ -1,16 +1,16 @@
-//! Ids over HTTP: never one twice, upwards, and explained.
+//! Ids over HTTP are unique, ascend, and can be explained.
 
 use std::collections::HashSet;
 
 use futures::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::{Hands, SOME_DAY_MS, Store, millisecond, spawn_app, worker};
+use crate::support::{ManualClock, SOME_DAY_MS, Store, millisecond, spawn_app, worker};
 
 #[tokio::test]
 async fn an_id_says_when_and_by_whom_it_was_issued() {
     let store = Store::start().await;
-    let app = spawn_app(&store.url(), &Hands::at(SOME_DAY_MS));
+    let app = spawn_app(&store.url(), &ManualClock::at(SOME_DAY_MS));
     app.leased().await;
     let ids = app.ids("").await;
     assert_eq!(ids.len(), 1, "one by default");
@@ -25,7 +25,7 @@ async fn an_id_says_when_and_by_whom_it_was_issued() {
 #[tokio::test]
 async fn the_originals_example_is_explained() {
     let store = Store::start().await;
-    let app = spawn_app(&store.url(), &Hands::at(SOME_DAY_MS));
+    let app = spawn_app(&store.url(), &ManualClock::at(SOME_DAY_MS));
     let explained: Value = app.get("/1509466340062097408").await.json().await.unwrap();
     let expected = json!({
         "id": "1509466340062097408", "timestamp": "2026-05-28T08:00:19.999Z", "worker": 247, "sequence": 0
@@ -36,7 +36,7 @@ async fn the_originals_example_is_explained() {
 #[tokio::test]
 async fn two_processes_with_the_same_clock_never_issue_the_same_id() {
     let store = Store::start().await;
-    let clock = Hands::at(SOME_DAY_MS);
+    let clock = ManualClock::at(SOME_DAY_MS);
     let apps = [
         spawn_app(&store.url(), &clock),
         spawn_app(&store.url(), &clock),
@@ -55,7 +55,7 @@ async fn two_processes_with_the_same_clock_never_issue_the_same_id() {
 #[tokio::test]
 async fn ids_go_upwards_and_on_into_the_next_millisecond() {
     let store = Store::start().await;
-    let app = spawn_app(&store.url(), &Hands::at(SOME_DAY_MS));
+    let app = spawn_app(&store.url(), &ManualClock::at(SOME_DAY_MS));
     app.leased().await;
     let mut ids = Vec::new();
     for count in [1, 10_000, 1, 300, 1] {
@@ -66,14 +66,14 @@ async fn ids_go_upwards_and_on_into_the_next_millisecond() {
     assert_eq!(
         millisecond(ids[10_302]),
         SOME_DAY_MS + 2,
-        "4,096 a millisecond"
+        "4,096 ids per millisecond"
     );
 }
 
 #[tokio::test]
 async fn a_restart_with_a_clock_that_stepped_back_issues_no_id_again() {
     let store = Store::start().await;
-    let clock = Hands::at(SOME_DAY_MS);
+    let clock = ManualClock::at(SOME_DAY_MS);
     let mut ids = HashSet::new();
     for step_back_ms in [0, 1, 50_000, 100_000] {
         clock.set(SOME_DAY_MS - step_back_ms);
@@ -88,7 +88,7 @@ async fn a_restart_with_a_clock_that_stepped_back_issues_no_id_again() {
 #[tokio::test]
 async fn a_clock_that_jumps_ahead_gets_a_window_there() {
     let store = Store::start().await;
-    let clock = Hands::at(SOME_DAY_MS);
+    let clock = ManualClock::at(SOME_DAY_MS);
     let app = spawn_app(&store.url(), &clock);
     app.leased().await;
     let before = app.ids("").await[0];

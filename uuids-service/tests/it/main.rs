@@ -1,9 +1,6 @@
 //! The service as a client sees it, on an event store in the same process.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test stops where something is not as it says"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails where a value is missing")]
 
 mod after;
 mod bad_input;

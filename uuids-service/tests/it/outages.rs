@@ -1,14 +1,14 @@
-//! The event store goes away, and comes back or comes late.
+//! The event store or the broker is down, comes back, or starts late.
 
 use reqwest::StatusCode;
 use serde_json::Value;
 
-use crate::support::{Hands, SOME_DAY_MS, Store, millisecond, spawn_app};
+use crate::support::{ManualClock, SOME_DAY_MS, Store, millisecond, spawn_app};
 
 #[tokio::test]
 async fn ids_go_on_to_the_end_of_the_window_while_the_store_is_away() {
     let mut store = Store::start().await;
-    let clock = Hands::at(SOME_DAY_MS);
+    let clock = ManualClock::at(SOME_DAY_MS);
     let app = spawn_app(&store.url(), &clock);
     app.leased().await;
     let before = app.ids("").await[0];
@@ -35,7 +35,7 @@ async fn ids_go_on_to_the_end_of_the_window_while_the_store_is_away() {
 async fn a_service_that_is_started_before_the_store_becomes_ready_by_itself() {
     let mut store = Store::start().await;
     store.stop().await;
-    let app = spawn_app(&store.url(), &Hands::at(SOME_DAY_MS));
+    let app = spawn_app(&store.url(), &ManualClock::at(SOME_DAY_MS));
     app.dependency("event store", "down: ").await;
     app.dependency("broker", "down: ").await;
     assert_eq!(app.get("/_healthz").await.status(), StatusCode::OK);
@@ -48,7 +48,7 @@ async fn a_service_that_is_started_before_the_store_becomes_ready_by_itself() {
 #[tokio::test]
 async fn without_the_broker_the_service_gives_ids_and_is_degraded() {
     let store = Store::start().await;
-    let app = spawn_app(&store.url(), &Hands::at(SOME_DAY_MS));
+    let app = spawn_app(&store.url(), &ManualClock::at(SOME_DAY_MS));
     app.leased().await;
     app.dependency("broker", "down: ").await;
     let ready = app.get("/_readyz").await;

@@ -1,11 +1,11 @@
-//! Worker numbers that others hold, take over, or spoil.
+//! Worker numbers that other processes hold, take over or spoil.
 
 use event_streams::{EventStreams, Expected, NewEvent};
 use futures::{StreamExt as _, stream};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::{Hands, SOME_DAY_MS, Store, millisecond, spawn_app, worker};
+use crate::support::{ManualClock, SOME_DAY_MS, Store, millisecond, spawn_app, worker};
 
 const WORKERS: u16 = 1_024;
 
@@ -18,13 +18,13 @@ fn event(event_type: &'static str, data: &serde_json::Value) -> NewEvent {
     }
 }
 
-/// A window of somebody else.
+/// A window of another process.
 fn window(from_ms: u64, until_ms: u64) -> NewEvent {
     let data = json!({"holder": Uuid::new_v4(), "from_ms": from_ms, "until_ms": until_ms});
     event("WindowGranted.v1", &data)
 }
 
-/// Takes every number but one: most are held, one is spoiled, one tombstoned.
+/// Occupies every number but one: most are held, one is spoiled, one tombstoned.
 async fn occupy_all_but(free: u16, until_ms: u64, streams: &EventStreams) {
     let others = (0..WORKERS).filter(|worker| *worker != free);
     let occupied = stream::iter(others).for_each_concurrent(64, |worker| async move {
@@ -60,7 +60,7 @@ async fn the_one_number_whose_last_window_is_over_is_taken() {
         .await
         .unwrap();
 
-    let clock = Hands::at(SOME_DAY_MS);
+    let clock = ManualClock::at(SOME_DAY_MS);
     let first = spawn_app(&store.url(), &clock);
     first.leased().await;
     assert_eq!(worker(first.ids("").await[0]), 77);
@@ -79,7 +79,7 @@ async fn the_one_number_whose_last_window_is_over_is_taken() {
 #[tokio::test]
 async fn a_process_whose_number_was_taken_takes_another_and_goes_on_upwards() {
     let store = Store::start().await;
-    let clock = Hands::at(SOME_DAY_MS);
+    let clock = ManualClock::at(SOME_DAY_MS);
     let app = spawn_app(&store.url(), &clock);
     app.leased().await;
     let before = app.ids("").await[0];

@@ -7,7 +7,7 @@ use private_broker::PrivateBroker;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Hands, SOME_DAY_MS, Store, TestApp, millisecond, numbers, spawn_with_broker, until,
+    ManualClock, SOME_DAY_MS, Store, TestApp, millisecond, numbers, spawn_with_broker, until,
 };
 
 const WITHIN: Duration = Duration::from_secs(5);
@@ -21,10 +21,10 @@ async fn ask(client: &RpcClient, request: &str) -> Option<Value> {
 }
 
 async fn spawn(store: &Store) -> (TestApp, RpcClient) {
-    spawn_at(store, &Hands::at(SOME_DAY_MS)).await
+    spawn_at(store, &ManualClock::at(SOME_DAY_MS)).await
 }
 
-async fn spawn_at(store: &Store, clock: &Arc<Hands>) -> (TestApp, RpcClient) {
+async fn spawn_at(store: &Store, clock: &Arc<ManualClock>) -> (TestApp, RpcClient) {
     let amqp_url = PrivateBroker::shared().await.vhost().await;
     let app = spawn_with_broker(&store.url(), &amqp_url, clock);
     app.leased().await;
@@ -35,7 +35,7 @@ async fn spawn_at(store: &Store, clock: &Arc<Hands>) -> (TestApp, RpcClient) {
 }
 
 #[tokio::test]
-async fn ids_are_had_over_the_broker_too() {
+async fn ids_are_issued_over_the_broker_too() {
     let store = Store::start().await;
     let (app, client) = spawn(&store).await;
     let over_http = app.ids("").await[0];
@@ -48,12 +48,12 @@ async fn ids_are_had_over_the_broker_too() {
     let ids = numbers(&ask(&client, &request).await.unwrap());
     assert!(ids[0] > above);
     let others = numbers(&ask(&client, r#"{"count":1}"#).await.unwrap());
-    assert_eq!(millisecond(others[0]), SOME_DAY_MS, "nobody else is moved");
+    assert_eq!(millisecond(others[0]), SOME_DAY_MS, "other ids do not move");
     assert_eq!(app.get("/_readyz").await.status(), 200);
 }
 
 #[tokio::test]
-async fn a_request_that_cannot_be_served_is_answered_with_why() {
+async fn a_request_that_cannot_be_served_is_answered_with_the_reason() {
     let store = Store::start().await;
     let (_app, client) = spawn(&store).await;
     for request in [
@@ -82,9 +82,9 @@ async fn a_request_that_cannot_be_served_is_answered_with_why() {
 }
 
 #[tokio::test]
-async fn a_clock_that_stepped_back_is_told_over_the_broker_too() {
+async fn a_clock_that_stepped_back_is_reported_over_the_broker_too() {
     let store = Store::start().await;
-    let clock = Hands::at(SOME_DAY_MS);
+    let clock = ManualClock::at(SOME_DAY_MS);
     let (_app, client) = spawn_at(&store, &clock).await;
     clock.set(SOME_DAY_MS - 9_500);
     let reply = ask(&client, r#"{"count":1}"#).await.unwrap();

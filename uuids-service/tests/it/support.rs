@@ -1,4 +1,4 @@
-//! An event store, services on it, and clocks that tests set.
+//! An event store, services that use it, and clocks that tests set.
 
 use std::{
     future::Future,
@@ -20,15 +20,15 @@ use uuids_service::{clock::Clock, config::Config, startup::Application};
 
 /// 2026-05-28T08:00:19.999Z, in milliseconds since 2015.
 pub(crate) const SOME_DAY_MS: u64 = 359_884_819_999;
-/// Where nobody listens: the discard port.
+/// An address where nobody listens: the discard port.
 pub(crate) const NOWHERE: &str = "127.0.0.1:9";
 
 const DEADLINE: Duration = Duration::from_mins(1);
 
-/// A clock that goes only when it is told to.
-pub(crate) struct Hands(AtomicU64);
+/// A clock that moves only when a test sets it.
+pub(crate) struct ManualClock(AtomicU64);
 
-impl Hands {
+impl ManualClock {
     pub(crate) fn at(now_ms: u64) -> Arc<Self> {
         Arc::new(Self(now_ms.into()))
     }
@@ -38,13 +38,13 @@ impl Hands {
     }
 }
 
-impl Clock for Hands {
+impl Clock for ManualClock {
     fn now_ms(&self) -> u64 {
         self.0.load(Ordering::SeqCst)
     }
 }
 
-/// An event store of the test's own, whose data outlives a stop.
+/// A private event store of one test; its data survives a stop.
 pub(crate) struct Store {
     folder: TempDir,
     server: Option<Server>,
@@ -96,11 +96,15 @@ impl Drop for TestApp {
 }
 
 /// A service without a broker.
-pub(crate) fn spawn_app(store_url: &str, clock: &Arc<Hands>) -> TestApp {
+pub(crate) fn spawn_app(store_url: &str, clock: &Arc<ManualClock>) -> TestApp {
     spawn_with_broker(store_url, &format!("amqp://{NOWHERE}/%2f"), clock)
 }
 
-pub(crate) fn spawn_with_broker(store_url: &str, amqp_url: &str, clock: &Arc<Hands>) -> TestApp {
+pub(crate) fn spawn_with_broker(
+    store_url: &str,
+    amqp_url: &str,
+    clock: &Arc<ManualClock>,
+) -> TestApp {
     let config = Config {
         bind: ([127, 0, 0, 1], 0).into(),
         eventstore_url: store_url.to_owned(),
@@ -133,14 +137,14 @@ impl TestApp {
         numbers(&response.json().await.unwrap())
     }
 
-    /// Waits until there is a window.
+    /// Waits until the service has a window.
     pub(crate) async fn leased(&self) {
         self.dependency("event store", "up").await;
     }
 
-    /// Waits until readiness says `state` of the dependency (the beginning of it).
+    /// Waits until the readiness state of the dependency begins with `state`.
     pub(crate) async fn dependency(&self, name: &str, state: &str) {
-        until("readiness says so", || async {
+        until("the dependency has the expected state", || async {
             let ready: Value = self.get("/_readyz").await.json().await.unwrap();
             let said = ready["dependencies"][name].as_str()?.to_owned();
             said.starts_with(state).then_some(())
@@ -148,14 +152,14 @@ impl TestApp {
         .await;
     }
 
-    /// Ends the service as a signal would, and waits until it has.
+    /// Stops the service as a signal would, and waits until it has ended.
     pub(crate) async fn stop(mut self) {
         self.shutdown.cancel();
         (&mut self.run).await.unwrap().unwrap();
     }
 }
 
-/// The windows of a worker number in the log, `(from_ms, until_ms)` each.
+/// The windows of a worker number in the log, each as `(from_ms, until_ms)`.
 pub(crate) async fn grants(store: &Store, worker: u64) -> Vec<(u64, u64)> {
     let streams = EventStreams::connect(&store.url()).unwrap();
     let stream = format!("uuids-worker-{worker}");
@@ -175,7 +179,7 @@ pub(crate) fn numbers(answer: &Value) -> Vec<u64> {
         .collect()
 }
 
-/// What `condition` gives as soon as it gives something; fails when it does not within a minute.
+/// Polls `condition` until it returns a value; fails after a minute.
 pub(crate) async fn until<T, F>(what: &str, mut condition: impl FnMut() -> F) -> T
 where
     F: Future<Output = Option<T>>,
@@ -191,7 +195,7 @@ where
         }
     };
     let found = tokio::time::timeout(DEADLINE, found).await;
-    found.unwrap_or_else(|_| panic!("not within {DEADLINE:?}: {what}"))
+    found.unwrap_or_else(|_| panic!("waited {DEADLINE:?} in vain: {what}"))
 }
 
 pub(crate) fn millisecond(id: u64) -> u64 {

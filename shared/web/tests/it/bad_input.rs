@@ -1,4 +1,4 @@
-//! Bad input: each case of it gets its status, and the field that is to blame.
+//! Each case of bad input is answered with its status and the name of the wrong field.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::{TestApp, problem, spawn_app, spawn_impatient_app};
 const GOOD: &str = r#"{"name":"ada","address":{"number":7}}"#;
 
 #[tokio::test]
-async fn good_input_is_taken() {
+async fn good_input_is_accepted() {
     let app = spawn_app(Readiness::new());
     let created = app.post(GOOD).send().await.unwrap();
     assert_eq!(created.status(), StatusCode::CREATED);
@@ -28,7 +28,7 @@ async fn good_input_is_taken() {
 }
 
 #[tokio::test]
-async fn a_body_is_refused_with_the_field_to_blame() {
+async fn a_wrong_body_is_refused_and_the_field_is_named() {
     let app = spawn_app(Readiness::new());
     let cases = [
         ("", 400, None),
@@ -97,7 +97,7 @@ async fn a_body_over_the_limit_is_too_large_whether_announced_or_not() {
     problem(app.post(chunked).send().await.unwrap(), 413).await;
 }
 
-/// What is answered to these bytes until the connection ends.
+/// Sends these bytes and returns everything that the server answers until the connection ends.
 async fn raw(app: &TestApp, request: &str) -> String {
     let address = app.url.trim_start_matches("http://");
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -113,12 +113,12 @@ async fn raw(app: &TestApp, request: &str) -> String {
 async fn a_body_that_never_comes_is_answered_and_its_connection_ends() {
     let app = spawn_impatient_app();
     let head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
-    for begun in [
+    for partial in [
         "Content-Length: 100\r\n\r\n",
         "Content-Length: 100\r\n\r\n{",
         "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
     ] {
-        let answer = raw(&app, &format!("{head}{begun}")).await;
+        let answer = raw(&app, &format!("{head}{partial}")).await;
         assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
         assert!(answer.contains("application/problem+json"), "{answer}");
     }
@@ -132,13 +132,16 @@ async fn a_body_that_nobody_reads_keeps_no_connection() {
         ("GET /ada ", "404"),
         ("DELETE / ", "405"),
     ] {
-        for begun in [
+        for partial in [
             "Content-Length: 100\r\n\r\n{",
             "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
         ] {
-            let answer = raw(&app, &format!("{request}HTTP/1.1\r\nHost: x\r\n{begun}")).await;
+            let answer = raw(&app, &format!("{request}HTTP/1.1\r\nHost: x\r\n{partial}")).await;
             let expected = format!("HTTP/1.1 {status} ");
-            assert!(answer.starts_with(&expected), "{request}{begun}: {answer}");
+            assert!(
+                answer.starts_with(&expected),
+                "{request}{partial}: {answer}"
+            );
         }
     }
 }
@@ -156,7 +159,7 @@ async fn a_body_of_another_media_type_is_refused() {
 }
 
 #[tokio::test]
-async fn a_body_with_a_content_coding_is_refused_whether_it_has_it_or_not() {
+async fn a_body_with_a_content_coding_is_refused_whether_it_is_really_coded_or_not() {
     let app = spawn_app(Readiness::new());
     let gzip = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
     for body in [GOOD.as_bytes(), gzip.as_slice()] {
@@ -180,7 +183,7 @@ async fn a_body_with_a_content_coding_is_refused_whether_it_has_it_or_not() {
 }
 
 #[tokio::test]
-async fn a_byte_that_is_no_utf_8_is_refused_wherever_it_is() {
+async fn a_byte_that_is_not_utf_8_is_refused_wherever_it_is() {
     let app = spawn_app(Readiness::new());
     let (begin, end) = GOOD.split_at(1);
     for member in [&b"\"note\":\"\xff\","[..], b"\"note\":[{\"\xc3\x28\":1}],"] {
@@ -220,7 +223,7 @@ async fn a_target_over_8_kib_is_too_long() {
 }
 
 #[tokio::test]
-async fn a_query_is_refused_with_the_parameter_to_blame() {
+async fn a_wrong_query_is_refused_and_the_parameter_is_named() {
     let app = spawn_app(Readiness::new());
     let cases = [
         ("limit=%ff", 400, None),
@@ -257,7 +260,7 @@ async fn a_query_that_cannot_be_decoded_is_refused_on_every_route() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_not_found() {
+async fn an_unknown_path_is_not_found() {
     let app = spawn_app(Readiness::new());
     for path in [
         "/ada",
@@ -275,7 +278,7 @@ async fn what_is_not_there_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_method_that_is_not_there_is_answered_with_those_that_are() {
+async fn an_unknown_method_is_answered_with_the_allowed_methods() {
     let app = spawn_app(Readiness::new());
     let response = app.request(Method::DELETE, "/").send().await.unwrap();
     let allowed = response.headers()["allow"].to_str().unwrap().to_owned();

@@ -1,4 +1,4 @@
-//! Health, readiness, and the end.
+//! Health, readiness and shutdown.
 
 use std::sync::{
     Arc,
@@ -16,7 +16,7 @@ use web::{Problem, Readiness, Server};
 
 use crate::support::{TestApp, problem, spawn_app, spawn_routes};
 
-/// A dependency that is up or down as the test says.
+/// A dependency that the test turns on and off.
 #[derive(Clone, Default)]
 struct Switch(Arc<AtomicBool>);
 
@@ -38,7 +38,7 @@ async fn readyz(app: &TestApp) -> (StatusCode, Value) {
 }
 
 #[tokio::test]
-async fn readiness_tells_what_is_needed_from_what_is_useful() {
+async fn readiness_distinguishes_needed_from_useful_dependencies() {
     let (log, broker) = (Switch::default(), Switch::default());
     let readiness = Readiness::new()
         .needs("log", {
@@ -111,7 +111,7 @@ async fn head_has_the_answer_of_get_without_its_body() {
 }
 
 #[tokio::test]
-async fn an_unavailable_service_says_when_to_try_again() {
+async fn an_unavailable_service_says_when_to_retry() {
     let app = spawn_routes(Readiness::new(), |config: &mut ServiceConfig| {
         let away = || async { Problem::unavailable("the store is away", 3).error_response() };
         config.service(resource("/away").route(get().to(away)));

@@ -1,9 +1,6 @@
 //! The crate as a client sees it: a real server on a free port.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test stops where something is not as it says"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails where a value is missing")]
 
 mod bad_input;
 mod lifecycle;

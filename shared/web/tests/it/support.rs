@@ -1,4 +1,4 @@
-//! A small service that takes everything the crate can extract.
+//! A small service that uses every extractor of the crate.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
-use web::{Id, Json, Query, Readiness, Server};
+use web::{Json, PathId, Query, Readiness, Server};
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Person {
@@ -65,7 +65,7 @@ pub(crate) fn spawn_routes(
     spawn_server(server, readiness, routes)
 }
 
-/// A service whose bodies must come within a moment.
+/// A service whose bodies must arrive within 50 ms.
 pub(crate) fn spawn_impatient_app() -> TestApp {
     let server = Server::bind(([127, 0, 0, 1], 0).into()).unwrap();
     let server = server.body_within(Duration::from_millis(50));
@@ -100,11 +100,11 @@ async fn create(person: Json<Person>) -> HttpResponse {
     HttpResponse::Created().json((name, address.number))
 }
 
-async fn read(Id(id): Id) -> HttpResponse {
+async fn read(PathId(id): PathId) -> HttpResponse {
     HttpResponse::Ok().json(id)
 }
 
-/// Checks what every error answer has, and gives its `field`.
+/// Checks the members of an error answer and returns its `field`.
 pub(crate) async fn problem(response: Response, status: u16) -> Option<String> {
     let case = response.url().to_string();
     assert_eq!(
@@ -132,7 +132,7 @@ pub(crate) async fn problem(response: Response, status: u16) -> Option<String> {
     );
     assert!(
         !body.to_string().contains("ada"),
-        "{case}: repeats what was sent: {body}"
+        "{case}: the answer repeats the input: {body}"
     );
     body["field"].as_str().map(str::to_owned)
 }

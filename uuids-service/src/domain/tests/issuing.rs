@@ -1,4 +1,4 @@
-//! What one process issues, by example.
+//! The ids that one process issues, by example.
 
 use crate::domain::{
     id::{Id, Tick},
@@ -38,7 +38,7 @@ fn refusal(issuer: &mut Issuer, now_ms: u64, count: u16, after: Option<Id>) -> R
 }
 
 #[test]
-fn ids_are_of_the_clocks_millisecond() {
+fn ids_carry_the_clocks_millisecond() {
     let mut issuer = with_window(7, 100, 200);
     assert_eq!(one(&mut issuer, 150), id(150, 7, 0));
     assert_eq!(one(&mut issuer, 150), id(150, 7, 1));
@@ -95,7 +95,7 @@ fn the_shared_sequence_leads_the_clock_by_a_second_at_most() {
 }
 
 #[test]
-fn after_is_answered_above_it_from_the_window_in_hand() {
+fn ids_after_an_id_are_greater_and_come_from_the_current_window() {
     for (after, next) in [
         (id(160, 6, 4_095), id(160, 7, 0)),
         (id(160, 7, 9), id(161, 7, 0)),
@@ -113,11 +113,15 @@ fn after_is_answered_above_it_from_the_window_in_hand() {
         refusal(&mut issuer, 150, 1, Some(id(199, 8, 0))),
         Refusal::OutOfWindow
     );
-    assert_eq!(one(&mut issuer, 150), id(150, 7, 0), "refused, so not used");
+    assert_eq!(
+        one(&mut issuer, 150),
+        id(150, 7, 0),
+        "a refusal uses up no id"
+    );
 }
 
 #[test]
-fn what_is_given_ahead_moves_nobody_else_and_is_not_given_again() {
+fn ids_issued_ahead_move_nobody_else_and_are_not_issued_again() {
     let mut issuer = with_window(7, 100, 60_100);
     let after = id(1_000, 6, 0);
     assert_eq!(
@@ -131,7 +135,7 @@ fn what_is_given_ahead_moves_nobody_else_and_is_not_given_again() {
         id(1_001, 7, 905)
     );
     assert_eq!(above(&mut issuer, 150, id(1_100, 6, 0)), id(1_100, 7, 0));
-    // The shared sequence comes to them: it leaves out what was given, and takes all else.
+    // When the shared sequence reaches these ticks, it skips those issued ahead and takes all others.
     assert_eq!(one(&mut issuer, 999), id(999, 7, 0));
     assert_eq!(one(&mut issuer, 1_000), id(1_001, 7, 906));
     assert_eq!(
@@ -173,7 +177,7 @@ fn after_may_lead_the_later_of_clock_and_last_id_by_two_seconds() {
 }
 
 #[test]
-fn those_who_lead_have_a_second_of_places_beyond_the_farthest() {
+fn an_answer_ahead_ends_at_most_a_second_beyond_the_farthest_after() {
     let mut issuer = with_window(7, 100, 60_100);
     let farthest = Some(id(12_000, 7, 4_095));
     while issuer.issue(10_000, 10_000, farthest).is_ok() {}
@@ -194,7 +198,7 @@ fn a_change_of_the_worker_number_goes_on_upwards() {
 }
 
 #[test]
-fn a_number_that_is_taken_far_below_the_last_id_is_followed() {
+fn a_new_number_far_below_the_last_id_restarts_the_sequence_there() {
     let mut issuer = with_window(7, 3_600_000, 3_660_000);
     one(&mut issuer, 3_600_000);
     let (from_ms, until_ms) = (5_000, 65_000);
@@ -204,7 +208,7 @@ fn a_number_that_is_taken_far_below_the_last_id_is_followed() {
 }
 
 #[test]
-fn a_window_that_follows_extends_the_one_in_hand() {
+fn a_following_window_extends_the_current_one() {
     let mut issuer = with_window(7, 100, 200);
     let (from_ms, until_ms) = (200, 300);
     issuer.grant(7, Window { from_ms, until_ms });
@@ -214,7 +218,7 @@ fn a_window_that_follows_extends_the_one_in_hand() {
 }
 
 #[test]
-fn windows_are_needed_by_the_clock_and_another_number_after_a_step_back_of_more_than_one() {
+fn the_clock_decides_when_a_window_or_another_number_is_needed() {
     assert_eq!(Issuer::default().need(0), Need::Number);
     let mut issuer = with_window(7, 100_000, 100_000 + AHEAD_MS);
     one(&mut issuer, 105_000);

@@ -1,9 +1,8 @@
-//! Many processes, few worker numbers, clocks that lie: no id twice, no two windows overlap, and the promises about order
-//! and about how far ids lead the clock.
+//! A simulation of many processes with few worker numbers and wrong clocks. It checks that no id is issued twice, that no
+//! two windows overlap, and the promises about the order of ids and about their lead over the clock.
 //!
-//! The log is modelled by its one promise: an append at the exact revision is written once or not at all, and a
-//! repeated one (the same event id) is told the outcome of the first. So that all of this can be trusted, faults are
-//! planted too, and must be found.
+//! The log is modelled by its one promise: an append at the exact revision is written once or not at all, and a repeated
+//! append (the same event id) gets the outcome of the first. Planted faults show that the checks find errors.
 
 mod faults;
 mod process;
@@ -15,42 +14,43 @@ use world::World;
 
 use crate::domain::id::{Id, MILLISECONDS, Tick};
 
-/// Fewer than processes, so that they are fought over.
+/// There are fewer numbers than processes, so that the processes compete for them.
 const NUMBERS: u16 = 2;
 const PROCESSES: usize = 3;
 const START_MS: u64 = 10_000_000;
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// The clock of a process moves by so much: on, back, far.
+    /// The clock of a process moves forwards or backwards, a little or far.
     Clock { process: usize, by_ms: i64 },
-    /// A process looks at a number in the log, as when it has none.
+    /// A process reads a number in the log, as it does when it has none.
     Look { process: usize, number: u16 },
-    /// It decides upon what it knows, which may be long out of date, and sends the append. (A pause is any other step in between.)
+    /// The process decides by what it has read, which may be out of date, and sends the append. (Steps in between act as a
+    /// pause.)
     Decide { process: usize },
-    /// The append reaches the log, or it does not; the answer reaches the process, or it does not.
+    /// The append reaches the log or is lost, and so does the answer on its way to the process.
     Append {
         process: usize,
         written: bool,
         answered: bool,
     },
-    /// Ids are asked for.
+    /// Somebody asks the process for ids.
     Issue {
         process: usize,
         count: u16,
         after: After,
     },
-    /// The process ends and another starts in its place, with the same clock.
+    /// The process ends, and another one with the same clock replaces it.
     Restart { process: usize },
 }
 
-/// What the ids must be above.
+/// The id that all issued ids must be above.
 #[derive(Debug, Clone)]
 enum After {
     Nothing,
-    /// The last id of a process, perhaps of the one that is asked.
+    /// The last id of a process, possibly of the same one.
     LastOf(usize),
-    /// Any id about the clock of the one that is asked.
+    /// An id near the clock of the process that is asked.
     Near {
         lead_ms: i64,
         worker: u16,
@@ -98,7 +98,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step(), 1..200)
 }
 
-/// What is wrong after these steps, if anything is.
+/// Runs the steps; the error says what went wrong.
 fn run(steps: &[Step], fault: Fault) -> Result<World, String> {
     let mut world = World::new(fault);
     for step in steps {

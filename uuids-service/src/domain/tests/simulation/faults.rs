@@ -1,4 +1,5 @@
-//! Faults that are planted in the processes and in the log, and must be found; and that there is something to find.
+//! Faults planted in the processes and in the log, which the simulation must find. One more test shows that the simulation
+//! issues ids at all.
 
 use proptest::{
     prelude::*,
@@ -11,28 +12,28 @@ use crate::domain::{
     issuer::{Issued, Issuer, Refusal},
 };
 
-/// One way to get it wrong.
+/// A planted error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     None,
-    /// The log takes an append whatever revision it expects.
+    /// The log accepts an append at any expected revision.
     AppendsAnywhere,
-    /// A process takes up a window before the log has it.
-    DoesNotWaitForTheLog,
-    /// A process starts with the memory of the one before it.
-    StartsWithAnOldMemory,
-    /// What was given to somebody who leads is forgotten.
-    ForgetsWhatItGaveAhead,
-    /// Whoever leads moves the shared sequence.
-    FollowsWhoeverLeads,
-    /// Whoever leads too far is answered all the same.
-    AnswersBelow,
-    /// Whoever outruns the clock is served.
+    /// A process uses a window before the log has it.
+    GrantsBeforeTheLog,
+    /// A process starts with the memory of its predecessor.
+    StartsWithOldMemory,
+    /// The issuer forgets which ticks it issued ahead.
+    ForgetsIssuedAhead,
+    /// A request with `after` moves the shared sequence.
+    MovesTheSharedSequence,
+    /// An `after` that is too far ahead is answered anyway.
+    AnswersTooFarAhead,
+    /// Ids are issued too far ahead of the clock.
     OutrunsTheClock,
-    /// A clock that steps back far is waited for.
+    /// After a long step back the process keeps its number and waits.
     KeepsItsNumber,
-    /// After a step back it begins again in the window that it has.
-    BeginsItsWindowAgain,
+    /// After a step back the process issues from the beginning of its window again.
+    RestartsItsWindow,
 }
 
 /// The answer of a process that has the fault.
@@ -51,23 +52,23 @@ pub(super) fn answer(
     let issuer = &mut process.issuer;
     let answer = issuer.issue(now_ms, count, after);
     match (fault, answer, ahead_ms) {
-        (Fault::ForgetsWhatItGaveAhead, Ok(given), Some(_)) => {
+        (Fault::ForgetsIssuedAhead, Ok(given), Some(_)) => {
             *issuer = before;
-            // Asking for nothing only moves the shared sequence to the clock.
+            // A request for zero ids only moves the shared sequence to the clock.
             issuer.issue(now_ms, 0, None)?;
             Ok(given)
         }
-        (Fault::FollowsWhoeverLeads, Ok(_), Some(after_ms)) => {
+        (Fault::MovesTheSharedSequence, Ok(_), Some(after_ms)) => {
             *issuer = before;
             issuer.issue(after_ms + 1, count, None)
         }
-        (Fault::AnswersBelow, Err(too_far), _) => {
+        (Fault::AnswersTooFarAhead, Err(too_far), _) => {
             issuer.issue(now_ms, count, None).or(Err(too_far))
         }
         (Fault::OutrunsTheClock, Err(Refusal::AheadOfTheClock { by_ms }), None) => {
             issuer.issue(now_ms + by_ms, count, None)
         }
-        (Fault::BeginsItsWindowAgain, Err(Refusal::AheadOfTheClock { .. }), None) => {
+        (Fault::RestartsItsWindow, Err(Refusal::AheadOfTheClock { .. }), None) => {
             *issuer = Issuer::default();
             let (number, window) = process.expected.lease.ok_or(Refusal::OutOfWindow)?;
             issuer.grant(number, window);
@@ -77,7 +78,7 @@ pub(super) fn answer(
     }
 }
 
-/// What the simulation says of a fault.
+/// The error that the simulation reports for a fault.
 fn found(fault: Fault) -> String {
     let config = ProptestConfig {
         cases: 2_000,
@@ -92,7 +93,7 @@ fn found(fault: Fault) -> String {
     });
     match found {
         Err(TestError::Fail(what, _)) => what.message().to_owned(),
-        other => panic!("{fault:?} is not found: {other:?}"),
+        other => panic!("{fault:?} was not found: {other:?}"),
     }
 }
 
@@ -100,8 +101,8 @@ fn found(fault: Fault) -> String {
 fn a_fault_in_the_log_or_in_the_windows_is_found_out() {
     for fault in [
         Fault::AppendsAnywhere,
-        Fault::DoesNotWaitForTheLog,
-        Fault::StartsWithAnOldMemory,
+        Fault::GrantsBeforeTheLog,
+        Fault::StartsWithOldMemory,
     ] {
         let what = found(fault);
         let reasons = ["overlap", "no window", "was issued twice"];
@@ -110,20 +111,20 @@ fn a_fault_in_the_log_or_in_the_windows_is_found_out() {
 }
 
 #[test]
-fn an_id_that_was_given_ahead_and_again_is_found_out() {
-    let what = found(Fault::ForgetsWhatItGaveAhead);
+fn an_id_issued_ahead_and_again_is_found_out() {
+    let what = found(Fault::ForgetsIssuedAhead);
     assert!(what.contains("was issued twice"), "{what}");
 }
 
 #[test]
 fn a_shared_sequence_that_others_move_is_found_out() {
-    let what = found(Fault::FollowsWhoeverLeads);
+    let what = found(Fault::MovesTheSharedSequence);
     assert!(what.contains("is left out"), "{what}");
 }
 
 #[test]
-fn an_answer_to_somebody_who_leads_too_far_is_found_out() {
-    let what = found(Fault::AnswersBelow);
+fn an_answer_too_far_ahead_is_found_out() {
+    let what = found(Fault::AnswersTooFarAhead);
     assert!(what.contains("Ok(Issued"), "{what}");
 }
 
@@ -140,8 +141,8 @@ fn a_process_that_waits_for_a_clock_that_stepped_back_far_is_found_out() {
 }
 
 #[test]
-fn a_process_that_begins_its_window_again_is_found_out() {
-    let what = found(Fault::BeginsItsWindowAgain);
+fn a_process_that_restarts_its_window_is_found_out() {
+    let what = found(Fault::RestartsItsWindow);
     assert!(what.contains("is left out"), "{what}");
 }
 

@@ -1,4 +1,4 @@
-//! One process of the simulation, and what is expected of its answers.
+//! One process of the simulation, and the expectations about its answers.
 
 use std::collections::HashSet;
 
@@ -12,22 +12,23 @@ use crate::domain::{
 };
 use event_sourcing::Decider as _;
 
-/// More than all that a simulation issues takes.
+/// More milliseconds than all ids of one simulation take.
 const CROWD_MS: u64 = 500;
 
 pub(super) struct Process {
     pub(super) holder: Holder,
     pub(super) clock_ms: u64,
-    pub(super) seat: Option<Seat>,
+    pub(super) known: Option<KnownNumber>,
     pub(super) in_flight: Option<InFlight>,
     pub(super) issuer: Issuer,
     pub(super) last: Option<Id>,
     pub(super) expected: Expected,
 }
 
-/// The number last seen: its revision (how many events it has), whose it is, and what the next window is for.
+/// A worker number as the process last saw it: its revision (the number of events), its tenure, and the purpose of the next
+/// window.
 #[derive(Clone, Copy)]
-pub(super) struct Seat {
+pub(super) struct KnownNumber {
     pub(super) number: u16,
     pub(super) revision: usize,
     pub(super) tenure: Tenure,
@@ -42,11 +43,11 @@ pub(super) struct InFlight {
     pub(super) event: WindowGranted,
 }
 
-/// What the answers of a process must be, by its windows, its clock and its earlier answers.
+/// What the answers of a process must be, derived from its windows, its clock and its earlier answers.
 #[derive(Default)]
 pub(super) struct Expected {
     pub(super) lease: Option<(u16, Window)>,
-    /// Where the shared sequence goes on.
+    /// The next tick of the shared sequence.
     pub(super) shared: Tick,
 }
 
@@ -55,7 +56,7 @@ impl Process {
         Self {
             holder: Holder(Uuid::new_v4()),
             clock_ms,
-            seat: None,
+            known: None,
             in_flight: None,
             issuer: Issuer::default(),
             last: None,
@@ -64,19 +65,19 @@ impl Process {
     }
 
     pub(super) fn decide(&mut self) {
-        let (None, Some(seat)) = (self.in_flight, self.seat) else {
+        let (None, Some(known)) = (self.in_flight, self.known) else {
             return;
         };
         let command = GrantWindow {
             holder: self.holder,
             now_ms: self.clock_ms,
-            purpose: seat.purpose,
+            purpose: known.purpose,
         };
-        let events = WorkerNumber::decide(&seat.tenure, command).unwrap_or_default();
+        let events = WorkerNumber::decide(&known.tenure, command).unwrap_or_default();
         self.in_flight = events.first().map(|event| InFlight {
             event_id: Uuid::new_v4(),
-            number: seat.number,
-            revision: seat.revision,
+            number: known.number,
+            revision: known.revision,
             event: *event,
         });
     }
@@ -117,7 +118,7 @@ impl Expected {
         }
         self.lease = Some((number, window));
         let reached_ms = self.shared.millisecond();
-        // Order breaks only here: with another window, which begins more than a second below the last id.
+        // The order breaks only here: another window begins more than a second below the last id.
         self.shared = if reached_ms > window.from_ms + LEAD_MS {
             Tick::default()
         } else {
@@ -125,7 +126,7 @@ impl Expected {
         };
     }
 
-    /// What is wrong with an answer; `issued` has all that were given before it.
+    /// Fails if an answer is wrong; `issued` has all ids issued before it.
     pub(super) fn judge(
         &mut self,
         clock_ms: u64,
@@ -179,7 +180,7 @@ impl Expected {
     }
 }
 
-/// An answer to somebody who leads begins above it, and as soon after it as it can.
+/// An answer ahead of the shared sequence begins above `after`, and as soon after it as possible.
 fn judge_leading(
     latest_ms: u64,
     after: Id,
@@ -202,24 +203,24 @@ fn judge_leading(
     )
 }
 
-/// The answer has each place from `start` to its end that was not given before.
+/// The answer has every tick from `start` to its end that was not issued before.
 fn leaves_out_nothing(start: Tick, answer: &Issued, issued: &HashSet<u64>) -> Result<(), String> {
-    let mut place = start;
+    let mut tick = start;
     for id in answer.ids() {
         let worker = u16::try_from(id.worker()).map_err(|error| error.to_string())?;
-        while Id::new(place, worker) != id {
-            let left_out = Id::new(place, worker);
+        while Id::new(tick, worker) != id {
+            let left_out = Id::new(tick, worker);
             if left_out > id || !issued.contains(&left_out.number()) {
                 return Err(format!("{left_out:?} is left out before {id:?}"));
             }
-            place = place.plus(1);
+            tick = tick.plus(1);
         }
-        place = place.plus(1);
+        tick = tick.plus(1);
     }
     Ok(())
 }
 
-/// There are ids unless the clock is far from the shared sequence or from the window.
+/// A refusal is right only when the clock is far from the shared sequence or from the window.
 fn may_refuse(refusal: Refusal, clock_ms: u64, next: Tick, window: Window) -> Result<(), String> {
     let next_ms = next.millisecond();
     let has_reason = match refusal {

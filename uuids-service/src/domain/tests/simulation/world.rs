@@ -1,4 +1,4 @@
-//! The log, and the processes that share it.
+//! The log and the processes that share it.
 
 use std::collections::HashSet;
 
@@ -8,14 +8,14 @@ use uuid::Uuid;
 use super::{
     After, NUMBERS, PROCESSES, START_MS, Step,
     faults::{Fault, answer},
-    process::{InFlight, Process, Seat},
+    process::{InFlight, KnownNumber, Process},
 };
 use crate::domain::{
     issuer::{LEAD_MS, Need, Refusal},
     window::{AHEAD_MS, Purpose, Tenure, Window, WindowGranted, WorkerNumber},
 };
 
-/// One more than the steps fight over: free for the process that recovers in the end.
+/// A number that no step uses: it is free for the process that recovers at the end.
 const SPARE: u16 = NUMBERS;
 
 pub(super) struct World {
@@ -60,19 +60,19 @@ impl World {
 
     fn look(&mut self, process: usize, number: u16) {
         let events = self.log[usize::from(number)].iter().map(|(_, event)| event);
-        let seat = Seat {
+        let known = KnownNumber {
             number,
             revision: events.len(),
             tenure: fold::<WorkerNumber>(events),
-            purpose: Purpose::TakeTheNumber,
+            purpose: Purpose::Take,
         };
-        self.processes[process].seat = Some(seat);
+        self.processes[process].known = Some(known);
     }
 
     fn decide(&mut self, process: usize) {
         let process = &mut self.processes[process];
         process.decide();
-        if let (Fault::DoesNotWaitForTheLog, Some(sent)) = (self.fault, process.in_flight) {
+        if let (Fault::GrantsBeforeTheLog, Some(sent)) = (self.fault, process.in_flight) {
             process.grant(sent.number, sent.event.window);
         }
     }
@@ -96,17 +96,17 @@ impl World {
         let ours = stream
             .get(revision)
             .map(|(id, _)| anywhere || *id == event_id);
-        // Without an answer the append stays in flight and is sent again as it is.
+        // Without an answer the append stays in flight and is sent again unchanged.
         if let (true, Some(ours)) = (answered, ours) {
             process.in_flight = None;
-            process.seat = None;
+            process.known = None;
             if ours {
                 process.grant(number, event.window);
-                process.seat = Some(Seat {
+                process.known = Some(KnownNumber {
                     number,
                     revision: revision + 1,
                     tenure: Tenure::Granted(event),
-                    purpose: Purpose::GoOn,
+                    purpose: Purpose::Renew,
                 });
             }
         }
@@ -115,7 +115,7 @@ impl World {
     fn restart(&mut self, process: usize) {
         let old = &mut self.processes[process];
         let mut new = Process::start(old.clock_ms);
-        if self.fault == Fault::StartsWithAnOldMemory {
+        if self.fault == Fault::StartsWithOldMemory {
             new.issuer = old.issuer.clone();
         }
         *old = new;
@@ -129,7 +129,7 @@ impl World {
         let need = process.issuer.need(process.clock_ms);
         let answer = answer(process, count, after, fault);
         if need != process.issuer.need(process.clock_ms) {
-            return Err("a request for ids calls for a lease".to_owned());
+            return Err("a request for ids causes a need for a lease".to_owned());
         }
         let judged = process
             .expected
@@ -160,7 +160,7 @@ impl World {
         overlap.map_or(Ok(()), |pair| Err(format!("{pair:?} overlap")))
     }
 
-    /// Once the log answers and a number is free, a process has ids at its clock, or waits for less than a window.
+    /// Once the log answers and a number is free, a process issues ids at its clock, or waits for less than a window.
     pub(super) fn recovers(&mut self) -> Result<(), String> {
         let recovering = 0;
         for _ in 0..4 {
@@ -170,8 +170,8 @@ impl World {
                 Need::Nothing => break,
                 Need::Window
                     if process
-                        .seat
-                        .is_some_and(|seat| seat.purpose == Purpose::GoOn) => {}
+                        .known
+                        .is_some_and(|known| known.purpose == Purpose::Renew) => {}
                 Need::Number if self.fault == Fault::KeepsItsNumber && process.has_window() => {
                     break;
                 }
