@@ -30,7 +30,7 @@ impl Baseline {
             .variable("EVENTSTORE_URL", format!("esdb://{store}?tls=false"))
             .variable("UUIDS_URL", system.uuids_url());
         if slow {
-            process.tell("PLANTED_DELAY_MS", "1000");
+            process.set_variable("PLANTED_DELAY_MS", "1000");
         }
         process.start()?;
         let address = process.address().await?;
@@ -51,9 +51,9 @@ impl Baseline {
         Ok(counts["versions"].as_str().context("versions")?.to_owned())
     }
 
-    /// Waits until each command that it acknowledged is stored, or has failed.
+    /// Waits until each command that it acknowledged is stored, or has failed; says why the last one failed that did.
     pub(super) async fn until_drained(&self) -> Result<()> {
-        wait::until_within(
+        let counts = wait::until_within(
             DRAINED_WITHIN,
             "the baseline has handled its commands",
             || async {
@@ -63,10 +63,17 @@ impl Baseline {
                     count("stored")? + count("failed")? == count("published")?,
                     "{counts}"
                 );
-                Ok(())
+                Ok(counts)
             },
         )
-        .await
+        .await?;
+        if let Some(reason) = counts["reason"].as_str() {
+            eprintln!(
+                "the baseline has lost {} commands so far: {reason}",
+                counts["failed"]
+            );
+        }
+        Ok(())
     }
 
     async fn counts(&self) -> Result<Value> {
