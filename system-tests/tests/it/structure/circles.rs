@@ -38,12 +38,13 @@ fn between_children(examined: &Crate, parent: &[String]) -> Uses {
             continue;
         }
         for path in &contents.uses {
-            let used = examined.resolve(path);
-            if used.len() > depth && used.starts_with(parent) && used[depth] != module[depth] {
+            let target = examined.resolve(path);
+            if target.len() > depth && target.starts_with(parent) && target[depth] != module[depth]
+            {
                 let of_child = uses.entry(module[depth].clone()).or_default();
                 of_child
-                    .entry(used[depth].clone())
-                    .or_insert_with(|| (module[depth..].to_vec(), used[depth..].to_vec()));
+                    .entry(target[depth].clone())
+                    .or_insert_with(|| (module[depth..].to_vec(), target[depth..].to_vec()));
             }
         }
     }

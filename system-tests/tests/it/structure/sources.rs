@@ -173,6 +173,10 @@ fn contents(module: &[String], file: File) -> Contents {
     contents
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "other items declare no name that is checked"
+)]
 fn declare(contents: &mut Contents, module: &[String], item: &Item) {
     let (name, visibility) = match item {
         Item::Struct(item) => (&item.ident, &item.vis),
@@ -216,6 +220,10 @@ fn exports(
     }
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "only these items are ever built for tests alone"
+)]
 fn attributes(item: &Item) -> &[Attribute] {
     match item {
         Item::Mod(item) => &item.attrs,
