@@ -7,7 +7,7 @@ use private_broker::PrivateBroker;
 use serde_json::Value;
 use system_tests::client::{id, user};
 use system_tests::system::Node;
-use system_tests::{Part, System, Users, unique, wait};
+use system_tests::{Part, System, unique, wait};
 
 /// The number of users deleted at once, and of attempts to interrupt a DELETE.
 const USERS: usize = 24;
@@ -64,7 +64,15 @@ async fn cut(system: &mut System, alive: &[Value]) -> Result<Vec<Value>> {
     Ok(unanswered)
 }
 
-async fn alive(users: &Users) -> Result<Vec<Value>> {
+/// Creates users once the API has reached the store.
+async fn alive(system: &System) -> Result<Vec<Value>> {
+    wait::until("the API is ready", || async {
+        let (status, body) = system.readiness(Part::Api).await?;
+        ensure!(status == 200, "{status} {body}");
+        Ok(())
+    })
+    .await?;
+    let users = system.users()?;
     let names: Vec<_> = (0..USERS).map(|_| unique("erased")).collect();
     try_join_all(names.iter().map(|name| users.created(name))).await
 }
@@ -82,7 +90,7 @@ async fn a_delete_cut_by_a_kill_is_finished_without_a_second_request() -> Result
     let mut unanswered = Vec::new();
     let mut others = Vec::new();
     for _ in 0..ROUNDS {
-        let round = alive(&users).await?;
+        let round = alive(&system).await?;
         unanswered = cut(&mut system, &round).await?;
         if !unanswered.is_empty() {
             others = round;
