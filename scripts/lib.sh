@@ -107,6 +107,20 @@ start_private_store() {
     done
 }
 
+# Succeeds if the npm packages in this folder are those of its lock file.
+has_npm_packages() {
+    [ -e node_modules/.package-lock.json ] && [ ! package-lock.json -nt node_modules/.package-lock.json ]
+}
+
+# Installs the npm packages of this folder, unless they are there.
+install_npm_packages() {
+    "$root/scripts/need" npm
+    has_npm_packages || npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+}
+
+# Prints the Node that comes with the npm packages of this folder, or the one on the PATH where none comes with them.
+node_of_packages() { ls node_modules/node-linux-*/bin/node 2>/dev/null || say node; }
+
 # Runs a suite that prints a line for each check. The suite must pass; with a planted difference it must report that one.
 with_control() {
     local name=$1 report

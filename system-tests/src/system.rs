@@ -25,6 +25,13 @@ pub enum Node {
     Own(Box<PrivateBroker>),
 }
 
+impl Node {
+    /// Starts a node for one system.
+    pub async fn own() -> Result<Self> {
+        Ok(Self::Own(Box::new(PrivateBroker::start().await?)))
+    }
+}
+
 impl Deref for Node {
     type Target = PrivateBroker;
 
@@ -131,6 +138,16 @@ impl System {
             .await?;
         }
         Ok(())
+    }
+
+    /// Waits until a part can do its work, although a dependency may be missing.
+    pub async fn serves(&self, part: Part) -> Result<()> {
+        wait::until(&format!("{part:?} can do its work"), || async {
+            let (status, body) = self.readiness(part).await?;
+            ensure!((200..300).contains(&status), "{status} {body}");
+            Ok(())
+        })
+        .await
     }
 
     /// Status and body of the readiness answer of a part.

@@ -66,12 +66,7 @@ async fn cut(system: &mut System, alive: &[Value]) -> Result<Vec<Value>> {
 
 /// Creates users once the API has reached the store.
 async fn alive(system: &System) -> Result<Vec<Value>> {
-    wait::until("the API is ready", || async {
-        let (status, body) = system.readiness(Part::Api).await?;
-        ensure!(status == 200, "{status} {body}");
-        Ok(())
-    })
-    .await?;
+    system.serves(Part::Api).await?;
     let users = system.users()?;
     let names: Vec<_> = (0..USERS).map(|_| unique("erased")).collect();
     try_join_all(names.iter().map(|name| users.created(name))).await

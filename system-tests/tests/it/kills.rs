@@ -46,7 +46,7 @@ fn kills() -> usize {
 /// missing. Returns the outcome of all POSTs.
 async fn survives(victim: Victim) -> Result<Outcome> {
     let broker = match victim {
-        Victim::Broker => Node::Own(Box::new(PrivateBroker::start().await?)),
+        Victim::Broker => Node::own().await?,
         Victim::Part(_) => Node::Shared(PrivateBroker::shared().await),
     };
     let mut system = System::of(&Part::ROLES, broker, "info").await?;

@@ -2,7 +2,6 @@
 
 use anyhow::{Context, Result, ensure};
 use event_streams::ReadError;
-use private_broker::PrivateBroker;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;
@@ -36,7 +35,7 @@ struct Watched {
 
 impl Watched {
     async fn start() -> Result<Self> {
-        let broker = Node::Own(Box::new(PrivateBroker::start().await?));
+        let broker = Node::own().await?;
         let system = System::of(&Part::ROLES, broker, "trace").await?;
         copy_every_message(&system).await?;
         let names = || [canary_name(), canary(), canary()];

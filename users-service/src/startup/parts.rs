@@ -35,7 +35,6 @@ pub(super) struct Parts {
 
 impl Parts {
     pub(super) async fn build(config: &Config) -> anyhow::Result<Self> {
-        // The store first: its client must be the one that installs the TLS provider.
         let store = EventStreams::connect(&config.servers.eventstore_url)?;
         let broker = Broker::connect(&config.servers.amqp_url, env!("CARGO_PKG_NAME"))?;
         let keys = config.data.folder()?.join("keys.db");

@@ -3,7 +3,6 @@
 use anyhow::{Context, Result, ensure};
 use event_streams::EventStreams;
 use futures::{StreamExt, TryStreamExt, stream};
-use private_broker::PrivateBroker;
 use reqwest::Method;
 use serde_json::Value;
 use std::fmt;
@@ -38,7 +37,7 @@ pub(crate) struct Behind {
 /// Makes users in a system of its own, has them listed in both ways, and fails unless each list has exactly these users and
 /// nothing was dead-lettered.
 pub(crate) async fn measure(count: usize) -> Result<Behind> {
-    let broker = Node::Own(Box::new(PrivateBroker::start().await?));
+    let broker = Node::own().await?;
     let url = broker.vhost().await;
     let mut system = System::prepare(&PARTS, broker, &url, "info")?;
     let before_publishing = PARTS.iter().filter(|part| **part != Part::Publisher);
@@ -73,12 +72,7 @@ fn name(queue: usize) -> String {
 
 async fn start(system: &mut System, part: Part) -> Result<()> {
     system.start_part(part).await?;
-    wait::until(&format!("{part:?} is ready"), || async {
-        let (status, body) = system.readiness(part).await?;
-        ensure!((200..300).contains(&status), "{status} {body}");
-        Ok(())
-    })
-    .await
+    system.serves(part).await
 }
 
 /// The ids of those that were made last, and all users in the order of their ids.

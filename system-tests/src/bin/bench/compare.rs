@@ -18,7 +18,6 @@ use aims::{Aim, Measured};
 use anyhow::{Context, Result, ensure};
 use baseline::Baseline;
 use clap::{Args, ValueEnum};
-use private_broker::PrivateBroker;
 use pump::Sample;
 use reqwest::Method;
 use serde_json::Value;
@@ -121,7 +120,7 @@ pub(crate) async fn run(arguments: &CompareArguments) -> Result<()> {
 }
 
 async fn node(arguments: &CompareArguments, table: &mut Table) -> Result<Rows> {
-    let system = System::of(&[Part::Store, Part::Uuids], own_broker().await?, "info").await?;
+    let system = System::of(&[Part::Store, Part::Uuids], Node::own().await?, "info").await?;
     let slow = arguments.plant == Some(Plant::SlowBaseline);
     let baseline = Baseline::start(&system, slow).await?;
     table.baseline(baseline.versions().await?);
@@ -164,7 +163,7 @@ async fn node(arguments: &CompareArguments, table: &mut Table) -> Result<Rows> {
 }
 
 async fn ours(arguments: &CompareArguments, table: &mut Table) -> Result<(Rows, Duration, Sample)> {
-    let system = System::of(&Part::WHOLE, own_broker().await?, "info").await?;
+    let system = System::of(&Part::WHOLE, Node::own().await?, "info").await?;
     let address = system.address(Part::Serve).context("users")?;
     let users = system.users()?;
     let sample = Sample::take(&system).await?;
@@ -207,10 +206,6 @@ async fn ours(arguments: &CompareArguments, table: &mut Table) -> Result<(Rows, 
     let (many, lag) = post(MANY, Duration::from_secs(arguments.load), None).await?;
     system.end();
     Ok((Rows { many, one }, lag, sample))
-}
-
-async fn own_broker() -> Result<Node> {
-    Ok(Node::Own(Box::new(PrivateBroker::start().await?)))
 }
 
 async fn row(

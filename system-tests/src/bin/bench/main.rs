@@ -18,7 +18,6 @@ use crate::report::Report;
 use crate::work::Work;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use private_broker::PrivateBroker;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -92,7 +91,7 @@ async fn measure(arguments: &Arguments) -> Result<()> {
 }
 
 async fn prompt_store(arguments: &Arguments) -> Result<Report> {
-    let broker = Node::Own(Box::new(PrivateBroker::start().await?));
+    let broker = Node::own().await?;
     let system = System::of(&Part::WHOLE, broker, "info").await?;
     let mut empty = Process::new("empty", "bench", system.folder())?.argument("empty-handler");
     empty.start()?;
@@ -109,7 +108,7 @@ async fn prompt_store(arguments: &Arguments) -> Result<Report> {
 }
 
 async fn late_store(arguments: &Arguments, report: &mut Report) -> Result<()> {
-    let broker = Node::Own(Box::new(PrivateBroker::start().await?));
+    let broker = Node::own().await?;
     let url = broker.vhost().await;
     let mut system = System::prepare(&Part::WHOLE, broker, &url, "info")?;
     system.start_part(Part::Store).await?;
