@@ -108,8 +108,8 @@ mod tests {
         let mut ids = RecentIds::new(3);
         for number in 0..=3 {
             ids.note(id(number), (1, 10));
-            ids.note(id(number), (2, 20));
             ids.note(id(number), (1, 11));
+            ids.note(id(number), (2, 20));
             ids.commit();
         }
         for stream in [1, 2] {
