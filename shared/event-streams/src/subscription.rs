@@ -33,9 +33,9 @@ const WINDOW: u32 = 256;
 /// What a subscription delivers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivery {
-    /// The next event of the asked-for streams.
+    /// The next event that the subscription asks for.
     Event(RecordedEvent),
-    /// Everything up to here has been delivered, although the last events were of other streams.
+    /// Everything up to here has been delivered, although the filter leaves out the last events.
     Checkpoint(Position),
     /// The end of the log was reached; what comes now is new. Comes again after each reconnection.
     CaughtUp,
@@ -48,7 +48,7 @@ pub enum Delivery {
 #[derive(Debug)]
 pub struct Subscription {
     connection: Connection,
-    prefixes: Vec<String>,
+    filter: Option<Filter>,
     after: Option<Position>,
     /// A task, so that a reader who turns away does not begin the opening anew each time.
     opening: Option<AbortOnDropHandle<Result<Feed, Failure>>>,
@@ -69,9 +69,26 @@ impl EventStreams {
     /// with one of `stream_prefixes` (none: of all streams). A tombstone of such a stream is among them.
     #[must_use]
     pub fn subscribe_all(&self, stream_prefixes: &[&str], after: Option<Position>) -> Subscription {
+        let filter = (!stream_prefixes.is_empty())
+            .then(|| Filter::StreamIdentifier(expression(stream_prefixes)));
+        self.subscribe(filter, after)
+    }
+
+    /// Subscribes to the events after `after` (exclusive; `None`: from the beginning) whose types begin with one of
+    /// `type_prefixes`, of all streams. The server leaves the others out.
+    #[must_use]
+    pub fn subscribe_all_of_types(
+        &self,
+        type_prefixes: &[&str],
+        after: Option<Position>,
+    ) -> Subscription {
+        self.subscribe(Some(Filter::EventType(expression(type_prefixes))), after)
+    }
+
+    fn subscribe(&self, filter: Option<Filter>, after: Option<Position>) -> Subscription {
         Subscription {
             connection: self.connection.clone(),
-            prefixes: stream_prefixes.iter().map(ToString::to_string).collect(),
+            filter,
             after,
             opening: None,
             feed: None,
@@ -130,7 +147,7 @@ impl Subscription {
         let all = StreamOption::All(AllOptions {
             all_option: Some(after),
         });
-        let filter = (!self.prefixes.is_empty()).then(|| filter(&self.prefixes));
+        let filter = self.filter.clone().map(filter_option);
         let subscription = CountOption::Subscription(SubscriptionOptions {});
         read::request(all, ReadDirection::Forwards, subscription, filter)
     }
@@ -181,12 +198,16 @@ impl Feed {
     }
 }
 
-fn filter(prefixes: &[String]) -> FilterOption {
+fn expression(prefixes: &[&str]) -> Expression {
+    Expression {
+        prefix: prefixes.iter().map(ToString::to_string).collect(),
+        ..Expression::default()
+    }
+}
+
+fn filter_option(filter: Filter) -> FilterOption {
     FilterOption::Filter(FilterOptions {
-        filter: Some(Filter::StreamIdentifier(Expression {
-            prefix: prefixes.to_vec(),
-            ..Expression::default()
-        })),
+        filter: Some(filter),
         window: Some(Window::Max(WINDOW)),
         checkpoint_interval_multiplier: 1,
     })

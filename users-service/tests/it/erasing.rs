@@ -300,6 +300,33 @@ async fn a_user_whose_names_do_not_open_can_be_deleted() {
     assert_eq!(app.delete(&damaged).await, StatusCode::NOT_FOUND);
 }
 
+/// Otherwise each start of an eraser would look through the whole log.
+#[tokio::test]
+async fn an_erasers_checkpoint_moves_although_nobody_is_deleted() {
+    let app = spawn_app().await;
+    app.created("ada").await;
+    let other = || NewEvent {
+        id: Uuid::new_v4(),
+        event_type: "Other.v1".into(),
+        data: "{}".into(),
+        metadata: Bytes::new(),
+    };
+    for _ in 0..4 {
+        let others = std::iter::repeat_with(other).take(400).collect();
+        let appended = app.store.append("other-1", Expected::Any, others);
+        appended.await.unwrap();
+    }
+    let _eraser = app.eraser();
+    until_checkpoint(
+        &app,
+        Position {
+            commit: 1,
+            prepare: 1,
+        },
+    )
+    .await;
+}
+
 #[tokio::test]
 async fn an_erasers_checkpoint_beyond_the_end_of_the_log_is_put_right() {
     let app = spawn_app().await;

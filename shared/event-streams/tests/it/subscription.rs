@@ -45,6 +45,28 @@ async fn a_subscription_begins_after_the_given_position() {
 }
 
 #[tokio::test]
+async fn a_subscription_by_type_is_given_no_other_type() {
+    let store = Store::start().await;
+    let streams = store.connect();
+    append(&streams, "user-1").await;
+    let appended = streams.append("user-2", Expected::Any, vec![event("B.v1")]);
+    let wanted = soon(appended).await.unwrap().position;
+    let last = append(&streams, "user-3").await;
+    let mut all = streams.subscribe_all_of_types(&["B."], None);
+    let mut delivered = Vec::new();
+    loop {
+        match soon(all.next()).await {
+            Delivery::Event(event) => delivered.push(event.position),
+            Delivery::Checkpoint(_) => {}
+            Delivery::CaughtUp => break,
+            Delivery::Interrupted(reason) => panic!("{reason}"),
+        }
+    }
+    assert_eq!(delivered, [wanted]);
+    assert!(last > wanted);
+}
+
+#[tokio::test]
 async fn a_reader_of_few_streams_learns_how_far_the_log_was_looked_through() {
     let store = Store::start().await;
     let streams = store.connect();

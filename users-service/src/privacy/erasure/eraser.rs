@@ -8,7 +8,7 @@ use super::{Erasure, ErasureError};
 use crate::command::history::{History, HistoryError};
 use crate::domain::UserId;
 use crate::integration::publisher::{Published, published};
-use crate::stored_event::{USER_DELETED, USER_STREAM_PREFIX, user_of_stream, user_stream};
+use crate::stored_event::{USER_DELETED, user_of_stream, user_stream};
 use event_streams::{Delivery, EventStreams, Position, Subscription, Unavailable};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -18,8 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 /// How many erasures may be unfinished at once.
 const UNFINISHED: usize = 1_024;
-/// After how many events without an erasure the checkpoint is moved all the same.
-const QUIET: u32 = 1_000;
+/// After how many deliveries without an erasure the checkpoint is moved all the same. The server leaves out all other
+/// events, and tells after every few hundred of them how far it has looked.
+const QUIET: u32 = 4;
 /// How often unfinished erasures are looked at, in milliseconds.
 const LOOK: std::ops::Range<u64> = 200..300;
 
@@ -89,7 +90,7 @@ impl Eraser {
     async fn follow(&self, state: &watch::Sender<Result<(), String>>) -> anyhow::Result<()> {
         let checkpoint = Checkpoint::read(&self.store).await?;
         let finished = checkpoint.position();
-        let mut log = self.store.subscribe_all(&[USER_STREAM_PREFIX], finished);
+        let mut log = self.store.subscribe_all_of_types(&[USER_DELETED], finished);
         let mut progress = Progress {
             unfinished: VecDeque::new(),
             checkpoint,
