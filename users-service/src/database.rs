@@ -21,6 +21,12 @@ pub(crate) fn options(path: &Path) -> SqliteConnectOptions {
         .pragma("checkpoint_fullfsync", "ON")
 }
 
+/// A file whose content can be read from the log again: a commit survives the process, but is flushed only with a later
+/// flush. A crash of the machine puts the file back to one of its former states, with nothing missing between commits.
+pub(crate) fn rebuildable(path: &Path) -> SqliteConnectOptions {
+    options(path).synchronous(SqliteSynchronous::Normal)
+}
+
 #[cfg(test)]
 mod tests {
     use super::options;

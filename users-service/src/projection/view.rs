@@ -1,7 +1,11 @@
-//! The read model `directory` for its writers: rows, holds, attempts and completeness, each written durably.
+//! The read model `directory` for its writers: rows, holds, attempts and completeness.
 //!
-//! Invariants: what was erased is in neither the file nor its log when [`View::apply`] returns; the position of
-//! completeness never goes back.
+//! Invariants:
+//! - Rows and the position of completeness lie in one file and one write-ahead log, so a crash of the machine takes both
+//!   back to the same moment. The log of the store restores what comes after it.
+//! - Erasures are flushed before [`View::apply`] returns, and so are counted attempts before they are made. What was
+//!   erased is then in neither the file nor its write-ahead log.
+//! - The position of completeness never goes back while the machine runs.
 
 mod history;
 mod ledger;
@@ -112,8 +116,8 @@ impl View {
         if erases { self.forget().await } else { Ok(()) }
     }
 
-    /// Empties the write-ahead log, where older versions of pages lie. It never waits inside the database, because it
-    /// would keep all writers waiting too.
+    /// Flushes the file and empties the write-ahead log, where older versions of pages lie. It never waits inside the
+    /// database, because it would keep all writers waiting too.
     async fn forget(&self) -> Result<(), sqlx::Error> {
         let emptying = async {
             loop {

@@ -25,6 +25,8 @@ pub struct ReadModel {
     pool: SqlitePool,
     /// One connection that never waits for a lock, for what would keep others waiting meanwhile.
     impatient: SqlitePool,
+    /// One connection whose commits are flushed, for what the log cannot restore.
+    durable: SqlitePool,
 }
 
 /// A user as the list shows one.
@@ -78,16 +80,20 @@ impl ReadModel {
     /// # Errors
     /// When the file cannot be opened or is of a newer program.
     pub async fn open(path: &Path) -> Result<Self, MigrateError> {
-        let options = database::options(path);
         let pool = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS)
-            .connect_with(options.clone())
+            .connect_with(database::rebuildable(path))
             .await?;
         sqlx::migrate!("migrations/directory").run(&pool).await?;
-        let impatient = SqlitePoolOptions::new()
-            .max_connections(1)
-            .connect_lazy_with(options.busy_timeout(Duration::ZERO));
-        Ok(Self { pool, impatient })
+        let options = database::options(path);
+        let one = || SqlitePoolOptions::new().max_connections(1);
+        let durable = one().connect_lazy_with(options.clone());
+        let impatient = one().connect_lazy_with(options.busy_timeout(Duration::ZERO));
+        Ok(Self {
+            pool,
+            impatient,
+            durable,
+        })
     }
 
     pub(crate) fn pool(&self) -> &SqlitePool {
@@ -96,6 +102,10 @@ impl ReadModel {
 
     pub(crate) fn impatient(&self) -> &SqlitePool {
         &self.impatient
+    }
+
+    pub(crate) fn durable(&self) -> &SqlitePool {
+        &self.durable
     }
 
     /// One cheap look at the file, for readiness.
@@ -207,4 +217,27 @@ pub(crate) fn entry(row: &SqliteRow) -> Result<Option<Entry>, sqlx::Error> {
 
 pub(crate) fn decode(error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
     sqlx::Error::Decode(Box::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ReadModel;
+
+    #[tokio::test]
+    async fn rows_are_flushed_later_and_attempts_and_erasures_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = ReadModel::open(&folder.path().join("directory.db")).await;
+        let model = model.unwrap();
+        let (normal, full) = (1_i64, 2);
+        let pools = [
+            (model.pool(), normal),
+            (model.durable(), full),
+            (model.impatient(), full),
+        ];
+        for (pool, expected) in pools {
+            let read = sqlx::query_scalar("PRAGMA synchronous").fetch_one(pool);
+            let synchronous: i64 = read.await.unwrap();
+            assert_eq!(synchronous, expected);
+        }
+    }
 }

@@ -9,6 +9,7 @@ mod architecture;
 mod bus;
 mod commands;
 mod comparing;
+mod crashing;
 mod erasing;
 mod forging;
 mod former_names;

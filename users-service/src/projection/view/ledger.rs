@@ -8,12 +8,12 @@ use sqlx::{SqliteConnection, SqliteExecutor};
 const GENERATION: i64 = 1;
 
 impl View {
-    /// Holds a user at the event that cannot be applied. The reason holds no personal data.
+    /// Holds a user at the event that cannot be applied, durably. The reason holds no personal data.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn hold(&self, user: UserId, revision: u64, reason: &str) -> Result<(), sqlx::Error> {
-        hold(self.read_model.pool(), user, revision, reason).await
+        hold(self.read_model.durable(), user, revision, reason).await
     }
 
     /// How often this event was tried.
@@ -41,7 +41,7 @@ impl View {
         )
         .bind(number(event.0.number()))
         .bind(number(event.1))
-        .execute(self.read_model.pool())
+        .execute(self.read_model.durable())
         .await
         .map(drop)
     }
