@@ -8,6 +8,8 @@ use jittered_backoff::Backoff;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Consumer as Deliveries};
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 
 /// What a consumer has to tell.
 #[derive(Debug)]
@@ -50,6 +52,7 @@ pub struct Consumer {
     topology: Topology,
     queue: String,
     prefetch: u16,
+    interval: Duration,
     open: Option<Open>,
     /// The broker ended a consumer and kept its channel, as it does when the queue is deleted. Somebody else may have
     /// declared the queue again by the time this consumer looks for it.
@@ -69,11 +72,20 @@ impl Consumer {
             topology,
             queue,
             prefetch,
+            interval: Duration::ZERO,
             open: None,
             cancelled: false,
             failed: false,
             backoff: Backoff::default(),
         }
+    }
+
+    /// Gives a busy queue fewer and larger batches: the next batch comes `interval` after the last one, or earlier if it is
+    /// full. A message that arrives later than that comes at once.
+    #[must_use]
+    pub fn at_most_every(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
     }
 
     /// Waits for messages and returns up to `limit` of those that are there (at least one), or says that the queue was
@@ -132,7 +144,7 @@ impl Consumer {
         let deliveries = within(consuming).await?;
         self.open = Some(Open {
             channel,
-            deliveries: Arriving::new(deliveries),
+            deliveries: Arriving::new(deliveries, self.interval),
         });
         Ok(!anew.is_empty())
     }
@@ -142,7 +154,7 @@ impl Consumer {
 #[derive(Debug)]
 struct Open {
     channel: Channel,
-    deliveries: Arriving<Deliveries>,
+    deliveries: Arriving<Deliveries, lapin::message::Delivery>,
 }
 
 impl Open {
@@ -157,35 +169,55 @@ impl Open {
 
 /// Takes what has arrived in batches, from a stream that says only once that it has ended and is silent afterwards.
 #[derive(Debug)]
-struct Arriving<S> {
+struct Arriving<S, T> {
     stream: S,
     ended: bool,
+    /// What has arrived for the next batch; a cancelled call leaves it here.
+    items: Vec<T>,
+    interval: Duration,
+    /// The next batch does not come earlier, unless it is full.
+    not_before: Instant,
 }
 
-impl<S> Arriving<S> {
-    fn new(stream: S) -> Self {
-        let ended = false;
-        Self { stream, ended }
+impl<S, T> Arriving<S, T> {
+    fn new(stream: S, interval: Duration) -> Self {
+        Self {
+            stream,
+            ended: false,
+            items: Vec::new(),
+            interval,
+            not_before: Instant::now(),
+        }
     }
 }
 
-impl<T, E, S: Stream<Item = Result<T, E>> + Unpin> Arriving<S> {
-    /// Waits for an item, and takes up to `limit` that are there. None when the stream ended, now or during the last call.
+impl<T, E, S: Stream<Item = Result<T, E>> + Unpin> Arriving<S, T> {
+    /// Waits for an item, and takes up to `limit` that arrive until it is time for a batch. None when the stream ended, now
+    /// or during the last call.
     async fn next(&mut self, limit: usize) -> Option<Vec<T>> {
-        if self.ended {
-            return None;
+        if self.items.is_empty() {
+            if self.ended {
+                return None;
+            }
+            self.items.push(self.stream.next().await?.ok()?);
         }
-        let mut items = vec![self.stream.next().await?.ok()?];
-        while items.len() < limit
-            && let Some(next) = self.stream.next().now_or_never()
-        {
-            let Some(Ok(item)) = next else {
-                self.ended = true;
-                break;
-            };
-            items.push(item);
+        // A timer that has run out already would still wait for its next tick.
+        if Instant::now() < self.not_before {
+            let _ = timeout_at(self.not_before, self.fill(limit)).await;
+        } else {
+            let _ = self.fill(limit).now_or_never();
         }
-        Some(items)
+        self.not_before = Instant::now() + self.interval;
+        Some(std::mem::take(&mut self.items))
+    }
+
+    async fn fill(&mut self, limit: usize) {
+        while self.items.len() < limit && !self.ended {
+            match self.stream.next().await {
+                Some(Ok(item)) => self.items.push(item),
+                Some(Err(_)) | None => self.ended = true,
+            }
+        }
     }
 }
 
@@ -210,20 +242,43 @@ impl Drop for Open {
 mod tests {
     use super::Arriving;
     use futures::FutureExt;
-    use futures::stream::poll_fn;
+    use futures::stream::{self, StreamExt, poll_fn};
     use std::collections::VecDeque;
     use std::task::Poll;
+    use std::time::Duration;
+    use tokio::sync::mpsc;
 
-    #[test]
-    fn an_end_behind_waiting_messages_is_noticed_although_the_stream_is_silent_afterwards() {
+    #[tokio::test]
+    async fn an_end_behind_waiting_messages_is_noticed_although_the_stream_is_silent_afterwards() {
         let mut polls: VecDeque<Option<Result<u32, ()>>> =
             VecDeque::from([Some(Ok(1)), Some(Ok(2)), Some(Ok(3)), None]);
-        let mut arriving = Arriving::new(poll_fn(|_| match polls.pop_front() {
+        let stream = poll_fn(|_| match polls.pop_front() {
             Some(item) => Poll::Ready(item),
             None => Poll::Pending,
-        }));
+        });
+        let mut arriving = Arriving::new(stream, Duration::ZERO);
         assert_eq!(arriving.next(1).now_or_never(), Some(Some(vec![1])));
         assert_eq!(arriving.next(100).now_or_never(), Some(Some(vec![2, 3])));
         assert_eq!(arriving.next(100).now_or_never(), Some(None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_queue_gives_a_batch_at_each_interval_and_a_quiet_one_gives_it_at_once() {
+        let (sender, mut receiver) = mpsc::unbounded_channel::<Result<u32, ()>>();
+        let stream = stream::poll_fn(move |context| receiver.poll_recv(context)).boxed();
+        let mut arriving = Arriving::new(stream, Duration::from_millis(5));
+        let send = |number| sender.send(Ok(number)).unwrap();
+        send(1);
+        assert_eq!(arriving.next(9).now_or_never(), Some(Some(vec![1])));
+        send(2);
+        assert_eq!(arriving.next(9).now_or_never(), None, "too early");
+        send(3);
+        tokio::time::advance(Duration::from_millis(5)).await;
+        assert_eq!(arriving.next(9).now_or_never(), Some(Some(vec![2, 3])));
+        (4..=6).for_each(send);
+        assert_eq!(arriving.next(3).now_or_never(), Some(Some(vec![4, 5, 6])));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        send(7);
+        assert_eq!(arriving.next(9).now_or_never(), Some(Some(vec![7])));
     }
 }

@@ -12,6 +12,7 @@ use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{Channel, Confirmation};
 use std::collections::HashSet;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use thiserror::Error;
@@ -47,7 +48,7 @@ pub struct Publisher {
 
 #[derive(Debug)]
 struct Outgoing {
-    message: Message,
+    message: Arc<Message>,
     outcome: oneshot::Sender<Outcome>,
 }
 
@@ -76,7 +77,8 @@ impl Publisher {
     ///
     /// # Errors
     /// [`Unavailable`] when the runtime is shutting down.
-    pub async fn send(&self, message: Message) -> Result<Confirm, Unavailable> {
+    pub async fn send(&self, message: impl Into<Arc<Message>>) -> Result<Confirm, Unavailable> {
+        let message = message.into();
         let (outcome, settled) = oneshot::channel();
         let sent = self.outbox.send(Outgoing { message, outcome }).await;
         sent.map_err(|_| ended())?;
@@ -152,7 +154,10 @@ impl Driver {
         }
     }
 
-    async fn publish_all(&mut self, messages: &[Message]) -> Result<Vec<Outcome>, Unavailable> {
+    async fn publish_all(
+        &mut self,
+        messages: &[Arc<Message>],
+    ) -> Result<Vec<Outcome>, Unavailable> {
         let channel = self.open_channel().await?;
         let declared = self.declared;
         if declared.is_none_or(|declared| declared.elapsed() > DECLARED_FOR) {
@@ -189,7 +194,10 @@ impl Driver {
     }
 }
 
-async fn publish_group(channel: &Channel, messages: &[Message]) -> lapin::Result<Vec<Outcome>> {
+async fn publish_group(
+    channel: &Channel,
+    messages: &[Arc<Message>],
+) -> lapin::Result<Vec<Outcome>> {
     let mandatory = BasicPublishOptions {
         mandatory: true,
         ..BasicPublishOptions::default()

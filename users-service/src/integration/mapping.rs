@@ -23,9 +23,6 @@ pub enum Unmappable {
     /// A sealed name is damaged.
     #[error("a sealed name of this event is damaged")]
     Damaged(#[from] DoesNotOpen),
-    /// The key store failed.
-    #[error(transparent)]
-    Keys(#[from] KeysError),
     /// The key is neither there nor destroyed. This is no erasure.
     #[error("key {0} is lost")]
     KeyLost(KeyId),
@@ -48,26 +45,43 @@ pub fn owner(event: &RecordedEvent) -> Result<UserId, Unmappable> {
     user.ok_or_else(|| Undecodable::Malformed(event.event_type.clone()).into())
 }
 
-/// Maps an event of a user's stream.
+/// Maps events of users' streams, in their order. All their keys are looked up at once.
 ///
 /// # Errors
-/// [`Unmappable`]
-pub async fn to_message(
-    event: &RecordedEvent,
+/// When the key store fails.
+pub async fn to_messages(
+    events: &[&RecordedEvent],
     keys: &SubjectKeys,
+) -> Result<Vec<Result<IntegrationEvent, Unmappable>>, KeysError> {
+    let stored: Vec<_> = events
+        .iter()
+        .map(|event| StoredEvent::decode(event))
+        .collect();
+    let sealed = stored.iter().flatten().filter_map(StoredEvent::sealed);
+    let ids: Vec<KeyId> = sealed.map(|names| names.key).collect();
+    let keys = if ids.is_empty() {
+        HashMap::new()
+    } else {
+        keys.find_many(&ids).await?
+    };
+    let mapped = events.iter().zip(stored);
+    Ok(mapped
+        .map(|(event, stored)| to_message(event, &stored?, &keys))
+        .collect())
+}
+
+fn to_message(
+    event: &RecordedEvent,
+    stored: &StoredEvent,
+    keys: &HashMap<KeyId, Lookup>,
 ) -> Result<IntegrationEvent, Unmappable> {
     let user = owner(event)?;
-    let stored = StoredEvent::decode(event)?;
-    let keys = match stored.sealed() {
-        Some(names) => keys.find_many(&[names.key]).await?,
-        None => HashMap::new(),
-    };
     let identity = Identity {
         id: event.id,
         user,
         revision: event.revision,
     };
-    let change = match (&stored, open(&stored, &keys)?) {
+    let change = match (stored, open(stored, keys)?) {
         (StoredEvent::Created(_), Some((key, names))) => Change::created(identity, key, &names),
         (StoredEvent::Created(_), None) => Change::Created(Names::Erased),
         (StoredEvent::Patched(_), Some((key, names))) => Change::patched(identity, key, &names),

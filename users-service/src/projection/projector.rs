@@ -23,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 const PREFETCH: u16 = 500;
 const BATCH: usize = 250;
+/// A busy queue gives batches this far apart, so that each is worth its statements.
+const BATCH_EVERY: Duration = Duration::from_millis(5);
 
 /// Keeps the read model up to date.
 #[derive(Debug)]
@@ -95,7 +97,8 @@ impl Run<'_> {
     }
 
     async fn consume(&self, queue: String) {
-        let mut consumer = Consumer::new(self.broker.clone(), topology(), queue.clone(), PREFETCH);
+        let consumer = Consumer::new(self.broker.clone(), topology(), queue.clone(), PREFETCH);
+        let mut consumer = consumer.at_most_every(BATCH_EVERY);
         while let Some(incoming) = self
             .shutdown
             .run_until_cancelled(consumer.next(BATCH))

@@ -105,7 +105,6 @@ impl Repair {
             revised.push(match event {
                 Ok(event) => Ok(event),
                 Err(Unmappable::KeyLost(key)) => Err(Refused::KeyLost(key)),
-                Err(Unmappable::Keys(error)) => return Err(error),
                 Err(error @ (Unmappable::Undecodable(_) | Unmappable::Damaged(_))) => {
                     Err(Refused::ForEver(recorded.revision, error.to_string()))
                 }

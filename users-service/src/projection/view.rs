@@ -10,6 +10,7 @@
 mod history;
 mod ledger;
 mod rows;
+mod writer;
 
 pub(super) use history::{History, Progress};
 
@@ -21,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Duration;
 use uuid::Uuid;
+use writer::Writer;
 
 /// How long readers may keep the log from being emptied.
 const FORGET_WITHIN: Duration = Duration::from_secs(2);
@@ -29,6 +31,7 @@ const FORGET_WITHIN: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub struct View {
     read_model: ReadModel,
+    writer: Writer,
 }
 
 /// What became of an event.
@@ -69,51 +72,30 @@ struct Known {
 }
 
 impl View {
-    /// Writes this read model.
+    /// Writes this read model. Must be called within a runtime.
     #[must_use]
     pub fn new(read_model: ReadModel) -> Self {
-        Self { read_model }
+        let writer = Writer::start(read_model.clone());
+        Self { read_model, writer }
     }
 
-    /// Applies events in one transaction, in this order, and answers what became of each.
+    /// Applies events in one transaction, in this order, and returns what became of each. Batches of other callers may
+    /// share the transaction.
     ///
     /// # Errors
-    /// When the database fails; nothing was applied then, or all of it was and only the log is not emptied yet, for
+    /// When the database fails. Then nothing was applied, or all of it was and only the log is not emptied yet, for
     /// example because readers kept it busy. The same events may be applied again, and erasures must be.
-    pub async fn apply(&self, events: &[DirectoryEvent]) -> Result<Vec<Outcome>, sqlx::Error> {
+    pub async fn apply(&self, events: Vec<DirectoryEvent>) -> Result<Vec<Outcome>, sqlx::Error> {
         if events.is_empty() {
             return Ok(Vec::new());
         }
-        let users: BTreeSet<UserId> = events.iter().map(|event| event.user).collect();
-        let mut transaction = self.begin().await?;
-        let mut known = rows::load(&mut transaction, &users).await?;
-        let take = |event: &DirectoryEvent| known.entry(event.user).or_default().take(event);
-        let outcomes = events.iter().map(take).collect();
-        // A repeated deletion may be one whose first transaction was followed by a crash.
+        // A repeated deletion counts too: a crash may have followed its first transaction.
         let erases = events.iter().any(|event| event.effect == Effect::Erase);
-        self.finish(transaction, &known, erases).await?;
+        let outcomes = self.writer.apply(events).await?;
+        if erases {
+            self.forget().await?;
+        }
         Ok(outcomes)
-    }
-
-    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
-        self.read_model.pool().begin_with("BEGIN IMMEDIATE").await
-    }
-
-    async fn finish(
-        &self,
-        mut transaction: Transaction<'static, Sqlite>,
-        known: &BTreeMap<UserId, Known>,
-        mut erases: bool,
-    ) -> Result<(), sqlx::Error> {
-        for (user, known) in known {
-            rows::write(&mut transaction, *user, known).await?;
-            erases |= known.now != known.before && known.now.as_ref().is_some_and(Row::is_final);
-        }
-        if known.values().any(|known| known.now != known.before) {
-            ledger::forget_attempts(&mut transaction).await?;
-        }
-        transaction.commit().await?;
-        if erases { self.forget().await } else { Ok(()) }
     }
 
     /// Flushes the file and empties the write-ahead log, where older versions of pages lie. It never waits inside the
@@ -181,6 +163,15 @@ impl Standing {
 }
 
 impl Known {
+    fn is_changed(&self) -> bool {
+        self.now != self.before
+    }
+
+    /// Whether the user is deleted, and was not before.
+    fn is_erased(&self) -> bool {
+        self.is_changed() && self.now.as_ref().is_some_and(Row::is_final)
+    }
+
     fn take(&mut self, event: &DirectoryEvent) -> Outcome {
         match judge(self.now.as_ref(), event) {
             Verdict::Duplicate => Outcome::Duplicate,
@@ -205,6 +196,24 @@ impl Known {
             held: self.held,
         }
     }
+}
+
+async fn begin(read_model: &ReadModel) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
+    read_model.pool().begin_with("BEGIN IMMEDIATE").await
+}
+
+/// Writes what has changed, with a number of statements that does not depend on the number of users.
+async fn commit(
+    mut transaction: Transaction<'static, Sqlite>,
+    known: &BTreeMap<UserId, Known>,
+) -> Result<(), sqlx::Error> {
+    for (user, known) in known {
+        rows::write_hold(&mut transaction, *user, known).await?;
+    }
+    if rows::write_changed(&mut transaction, known).await? {
+        ledger::forget_attempts(&mut transaction).await?;
+    }
+    transaction.commit().await
 }
 
 /// Ids and revisions that do not fit were refused where they came in.

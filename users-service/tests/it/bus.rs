@@ -1,7 +1,7 @@
 //! A virtual host of a real broker for each test, and the roles that use it.
 
 use crate::support::{App, until};
-use event_streams::Position;
+use event_streams::{Position, RecordedEvent};
 use messaging::{Broker, Consumer, Delivery, Incoming, Message, Publisher as Sender, Topology};
 use private_broker::PrivateBroker;
 use serde_json::{Value, json};
@@ -12,7 +12,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use users_service::domain::NameField;
 use users_service::integration::consumer::{PARTITIONS, dead_queue, queue};
-use users_service::integration::mapping::to_message;
+use users_service::integration::mapping::to_messages;
+use users_service::integration::message::IntegrationEvent;
 use users_service::integration::publisher::{Pace, Publisher, published_up_to};
 use users_service::projection::projector::Projector;
 use users_service::projection::repair::Repair;
@@ -188,7 +189,7 @@ impl Bus {
             .await;
         let sender = self.sender();
         for revision in revisions {
-            let message = to_message(&events[*revision], &app.keys).await.unwrap();
+            let message = to_message(app, &events[*revision]).await;
             sender.publish(message.encode()).await.unwrap();
         }
     }
@@ -291,4 +292,10 @@ pub(crate) fn forged(
         headers: headers.iter().map(header).collect(),
         body: body.to_vec(),
     }
+}
+
+/// The publisher's message of an event.
+pub(crate) async fn to_message(app: &App, event: &RecordedEvent) -> IntegrationEvent {
+    let mapped = to_messages(&[event], &app.keys).await.unwrap();
+    mapped.into_iter().next().unwrap().unwrap()
 }

@@ -1,7 +1,7 @@
 //! What a stranger on the bus can do to the read model: put messages into the dead queue.
 
 use crate::bus::{
-    Bus, PACE, forged, listed, read_model, repair, until_listed, until_published, view,
+    Bus, PACE, forged, listed, read_model, repair, to_message, until_listed, until_published, view,
 };
 use crate::support::{App, id, spawn_app, until};
 use messaging::Message;
@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use sqlx::SqlitePool;
 use std::time::Duration;
 use users_service::integration::consumer::{queue, topology};
-use users_service::integration::mapping::to_message;
 use users_service::projection::directory::ERASED;
 
 /// So long that no test sees a second look at the log.
@@ -39,8 +38,7 @@ fn replace(message: &mut Message, header: &str, value: &str) {
 /// The message of an event that the log has.
 async fn genuine(app: &App, user: &Value, revision: usize) -> Message {
     let events = app.events(&format!("users-{}", id(user))).await;
-    let message = to_message(&events[revision], &app.keys).await;
-    message.unwrap().encode()
+    to_message(app, &events[revision]).await.encode()
 }
 
 async fn until_dead(bus: &Bus, count: usize) -> Vec<String> {

@@ -1,5 +1,5 @@
 use crate::bus::{
-    Bus, PACE, forged, listed, read_model, repair, until_listed, until_published, view,
+    Bus, PACE, forged, listed, read_model, repair, to_message, until_listed, until_published, view,
 };
 use crate::support::{App, id, spawn_app, until};
 use bytes::Bytes;
@@ -313,13 +313,13 @@ async fn a_stream_that_is_tombstoned_under_the_reader_is_an_erasure() {
     let ada = app.created("ada").await;
     app.patch(&ada, &json!({"username": "augusta"})).await;
     let events = app.events(&format!("users-{}", id(&ada))).await;
-    let late = users_service::integration::mapping::to_message(&events[1], &app.keys).await;
+    let late = to_message(&app, &events[1]).await;
     let stream = format!("users-{}", id(&ada));
     app.store
         .tombstone(&stream, Expected::Revision(1))
         .await
         .unwrap();
-    bus.sender().publish(late.unwrap().encode()).await.unwrap();
+    bus.sender().publish(late.encode()).await.unwrap();
     until("the user is erased", async || {
         let standing = view.standing(number(&ada)).await.unwrap();
         (standing.revision == Some(ERASED)).then_some(())
@@ -519,8 +519,7 @@ async fn a_message_with_the_names_of_another_user_goes_to_the_dead_queue() {
     bus.publish(&app, &eda, &[0]).await;
     until_listed(&app, &read_model, &[(id(&eda), "eda")]).await;
     let events = app.events(&format!("users-{}", id(&ada))).await;
-    let moved = users_service::integration::mapping::to_message(&events[1], &app.keys).await;
-    let mut moved = moved.unwrap();
+    let mut moved = to_message(&app, &events[1]).await;
     moved.user = number(&eda);
     bus.sender().publish(moved.encode()).await.unwrap();
     until("the copy is buried", async || {
@@ -561,7 +560,7 @@ async fn an_erasure_that_readers_hold_up_fails_and_can_be_repeated() {
     let (app, _, _) = all().await;
     let view = view(&app).await;
     let ada = app.created("ada").await;
-    let erasure = [DirectoryEvent {
+    let erasure = vec![DirectoryEvent {
         id: uuid::Uuid::new_v4(),
         user: number(&ada),
         revision: ERASED,
@@ -576,7 +575,7 @@ async fn an_erasure_that_readers_hold_up_fails_and_can_be_repeated() {
         .fetch_all(&mut *reading)
         .await
         .unwrap();
-    assert!(view.apply(&erasure).await.is_err());
+    assert!(view.apply(erasure.clone()).await.is_err());
     reading.rollback().await.unwrap();
-    view.apply(&erasure).await.unwrap();
+    view.apply(erasure).await.unwrap();
 }

@@ -7,10 +7,13 @@ use super::window::{Content, Settled, Stuck, Window};
 use super::{Publisher, State};
 use crate::integration::consumer;
 use crate::integration::mapping::{self, STREAM_DELETED, Unmappable};
-use crate::privacy::subject_keys::{KeysError, SubjectKeys};
+use crate::integration::message::IntegrationEvent;
 use crate::stored_event::USER_DELETED;
+use anyhow::Context as _;
 use event_streams::{Delivery, Position, RecordedEvent, Subscription};
+use futures::FutureExt as _;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
@@ -103,7 +106,7 @@ impl<'a> Active<'a> {
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(Ended::Shutdown),
-                delivery = self.log.next(), if self.window.has_room() => self.take(delivery).await?,
+                delivery = self.log.next(), if self.window.room() > 0 => self.take(delivery).await?,
                 settled = self.window.next() => self.settle(settled).await?,
                 Some(done) = self.beside.join_next() => self.finish(done?).await?,
                 () = sleep_until(self.next_round) => self.begin_round(),
@@ -119,32 +122,44 @@ impl<'a> Active<'a> {
         }
     }
 
-    async fn take(&mut self, delivery: Delivery) -> anyhow::Result<()> {
-        self.interrupted = None;
-        match delivery {
-            Delivery::Event(event) => {
-                self.taken = Some(event.position);
-                self.send(&event).await?;
+    /// Takes this delivery and those that have arrived behind it, as far as the window has room.
+    async fn take(&mut self, first: Delivery) -> anyhow::Result<()> {
+        let mut deliveries = vec![first];
+        while deliveries.len() < self.window.room()
+            && let Some(delivery) = self.log.next().now_or_never()
+        {
+            deliveries.push(delivery);
+        }
+        let events: Vec<_> = deliveries.iter().filter_map(event).collect();
+        let mapped = mapping::to_messages(&events, &self.role.keys).await?;
+        let mut contents = mapped.into_iter().map(content);
+        for delivery in deliveries {
+            self.interrupted = None;
+            match delivery {
+                Delivery::Event(event) => {
+                    self.taken = Some(event.position);
+                    let content = contents.next().context("each event has a content")?;
+                    self.send(&event, content).await?;
+                }
+                Delivery::Checkpoint(position) => {
+                    self.taken = Some(position);
+                    self.window.pass(position);
+                }
+                Delivery::CaughtUp => {}
+                Delivery::Interrupted(reason) => self.interrupted = Some(reason.to_string()),
             }
-            Delivery::Checkpoint(position) => {
-                self.taken = Some(position);
-                self.window.pass(position);
-            }
-            Delivery::CaughtUp => {}
-            Delivery::Interrupted(reason) => self.interrupted = Some(reason.to_string()),
         }
         Ok(())
     }
 
     /// Sends the event, or leaves it to the next attempt if its stream is parked. A deletion ends the parking: what was
     /// before it says nothing any more.
-    async fn send(&mut self, event: &RecordedEvent) -> anyhow::Result<()> {
+    async fn send(&mut self, event: &RecordedEvent, content: Content) -> anyhow::Result<()> {
         if event.event_type == STREAM_DELETED {
             self.parking.end(&event.stream);
             self.window.pass(event.position);
             return Ok(());
         }
-        let content = content(event, &self.role.keys).await?;
         match self.parking.revision(&event.stream) {
             // It was sent or skipped before; what was sent may come again.
             Some(first) if event.revision < first && content.is_err() => {
@@ -237,7 +252,7 @@ impl<'a> Active<'a> {
     }
 
     fn look(&mut self) {
-        if !self.window.has_room() || self.interrupted.is_some() {
+        if self.window.room() == 0 || self.interrupted.is_some() {
             // Then there is another reason why nothing comes, and it is told.
             self.overdue = Overdue::default();
         } else if !self.looking {
@@ -293,12 +308,16 @@ impl<'a> Active<'a> {
     }
 }
 
-async fn content(event: &RecordedEvent, keys: &SubjectKeys) -> Result<Content, KeysError> {
-    match mapping::to_message(event, keys).await {
-        Ok(message) => Ok(Ok(message.encode())),
-        Err(Unmappable::Keys(error)) => Err(error),
-        Err(error) => Ok(Err(error.to_string())),
+fn event(delivery: &Delivery) -> Option<&RecordedEvent> {
+    match delivery {
+        Delivery::Event(event) => Some(event),
+        Delivery::Checkpoint(_) | Delivery::CaughtUp | Delivery::Interrupted(_) => None,
     }
+}
+
+fn content(mapped: Result<IntegrationEvent, Unmappable>) -> Content {
+    let message = mapped.map_err(|error| error.to_string())?;
+    Ok(Arc::new(message.encode()))
 }
 
 fn every(period: Duration) -> Interval {

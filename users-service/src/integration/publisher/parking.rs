@@ -4,7 +4,7 @@
 //! still to be sent, and is read from the stream when it is tried again.
 
 use super::window::Stuck;
-use crate::integration::mapping::{self, Unmappable};
+use crate::integration::mapping;
 use crate::privacy::subject_keys::SubjectKeys;
 use event_streams::{Direction, EventStreams, ReadError, RecordedEvent};
 use messaging::{PublishError, Publisher};
@@ -259,15 +259,14 @@ async fn send_all(
     keys: &SubjectKeys,
     publisher: &Publisher,
 ) -> Result<(), End> {
-    for event in page {
-        // What was before is truncated away.
+    let events: Vec<_> = page.iter().collect();
+    let mapped = mapping::to_messages(&events, keys).await;
+    let mapped = mapped.map_err(|_| End::Unknown)?;
+    for (event, message) in page.iter().zip(mapped) {
+        // The events before this one are truncated away.
         *next = event.revision;
         let stuck = |why: &dyn ToString| End::Stuck(reason(&event.event_type, &why.to_string()));
-        let message = match mapping::to_message(event, keys).await {
-            Ok(message) => message.encode(),
-            Err(Unmappable::Keys(_)) => return Err(End::Unknown),
-            Err(error) => return Err(stuck(&error)),
-        };
+        let message = message.map_err(|error| stuck(&error))?.encode();
         match publisher.publish(message).await {
             Ok(()) => *next = event.revision + 1,
             Err(PublishError::Unavailable(_)) => return Err(End::Unknown),

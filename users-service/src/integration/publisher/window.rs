@@ -9,13 +9,14 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 use jittered_backoff::Backoff;
 use messaging::{Message, PublishError, Publisher, Unavailable};
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use tokio::time::{Instant, sleep_until};
 
 /// Not more than the publisher's outbox takes, so that sending never waits.
 const ROOM: usize = 256;
 
 /// The message of an event, or why there is none.
-pub(super) type Content = Result<Message, String>;
+pub(super) type Content = Result<Arc<Message>, String>;
 
 /// The next thing that happened to the window.
 pub(super) enum Settled {
@@ -95,8 +96,9 @@ impl Window {
         &self.publisher
     }
 
-    pub(super) fn has_room(&self) -> bool {
-        self.entries.len() < ROOM
+    /// How many more entries it takes.
+    pub(super) fn room(&self) -> usize {
+        ROOM.saturating_sub(self.entries.len())
     }
 
     /// Everything up to here is confirmed and routed, or parked; none if nothing is yet.
@@ -219,7 +221,7 @@ impl Window {
         };
         match &entry.content {
             Ok(message) => {
-                let message = message.clone();
+                let message = Arc::clone(message);
                 entry.failed = None;
                 let confirm = self.publisher.send(message).await?;
                 let answer = async move { (number, confirm.await) };

@@ -115,30 +115,34 @@ impl Run<'_> {
 
     async fn apply(&self, batch: &mut WorkingOff<'_>, together: Together) -> anyhow::Result<()> {
         let Together { places, events } = together;
-        let verified = self.repair.verify(&events).await?;
-        let readable = verified.iter().filter_map(|verified| match verified {
-            Verified::Event(event) => Some(event.clone()),
-            Verified::OnlyInLog | Verified::Forged(_) => None,
-        });
-        let readable: Vec<_> = readable.collect();
-        let mut outcomes = self.view().apply(&readable).await?.into_iter();
+        let mut readable = Vec::with_capacity(events.len());
+        let mut applied = Vec::with_capacity(events.len());
         let mut open = Vec::new();
-        for ((place, event), verified) in places.into_iter().zip(&events).zip(verified) {
+        let verified = self.repair.verify(&events).await?;
+        for (message, verified) in places.into_iter().zip(&events).zip(verified) {
             match verified {
-                Verified::Forged(Doubt::Bare) => self.bury(batch, place, NOT_IN_LOG).await?,
+                Verified::Event(event) => {
+                    readable.push(event);
+                    applied.push(message);
+                }
+                Verified::OnlyInLog => open.push(message),
+                Verified::Forged(Doubt::Bare) => self.bury(batch, message.0, NOT_IN_LOG).await?,
                 Verified::Forged(doubt) => {
                     let reason = format!("{doubt}; {NOT_IN_LOG}");
-                    self.bury(batch, place, &reason).await?;
+                    self.bury(batch, message.0, &reason).await?;
                 }
-                Verified::OnlyInLog => open.push((place, event)),
-                Verified::Event(_) => match outcomes.next() {
-                    Some(Outcome::Applied | Outcome::Duplicate | Outcome::Held) => {
-                        self.late.delivered((event.user, event.revision));
-                    }
-                    Some(Outcome::Gap | Outcome::Conflict) | None => open.push((place, event)),
-                },
             }
         }
+        let outcomes = self.view().apply(readable).await?;
+        for (message, outcome) in applied.into_iter().zip(outcomes) {
+            match outcome {
+                Outcome::Applied | Outcome::Duplicate | Outcome::Held => {
+                    self.late.delivered((message.1.user, message.1.revision));
+                }
+                Outcome::Gap | Outcome::Conflict => open.push(message),
+            }
+        }
+        open.sort_by_key(|(place, _)| *place);
         self.read_log(batch, &open).await
     }
 

@@ -66,11 +66,12 @@ impl Repair {
         }
         let (events, mut behind) = self.readable(&missing).await?;
         let mut applied = 0;
-        for (event, outcome) in events.iter().zip(self.view.apply(&events).await?) {
+        let users: Vec<UserId> = events.iter().map(|event| event.user).collect();
+        for (user, outcome) in users.into_iter().zip(self.view.apply(events).await?) {
             match outcome {
                 Outcome::Applied => applied += 1,
                 Outcome::Gap | Outcome::Conflict => {
-                    behind.insert(event.user);
+                    behind.insert(user);
                 }
                 Outcome::Duplicate | Outcome::Held => {}
             }

@@ -1,6 +1,6 @@
 //! What was read of users' streams, and rows that follow it.
 
-use super::{Known, Standing, View, rows};
+use super::{Known, Standing, View, begin, commit, rows};
 use crate::domain::UserId;
 use crate::projection::directory::{DirectoryEvent, Verdict, judge};
 use std::collections::BTreeSet;
@@ -56,14 +56,17 @@ impl View {
         histories: &[History],
     ) -> Result<Vec<Progress>, sqlx::Error> {
         let users: BTreeSet<UserId> = histories.iter().map(|history| history.user).collect();
-        let mut transaction = self.begin().await?;
+        let mut transaction = begin(&self.read_model).await?;
         let mut known = rows::load(&mut transaction, &users).await?;
         let followed = histories.iter().map(|history| {
             let known = known.entry(history.user).or_default();
             known.follow(history)
         });
         let progress = followed.collect();
-        self.finish(transaction, &known, false).await?;
+        commit(transaction, &known).await?;
+        if known.values().any(Known::is_erased) {
+            self.forget().await?;
+        }
         Ok(progress)
     }
 }

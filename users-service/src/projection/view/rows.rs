@@ -4,6 +4,7 @@ use super::{Known, number};
 use crate::domain::{NameField, UserId};
 use crate::projection::directory::Row;
 use crate::query::read_model::{decode, entry, user};
+use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,8 +51,8 @@ fn loaded(row: &SqliteRow) -> Result<Option<Row>, sqlx::Error> {
     }))
 }
 
-/// Writes what has changed of one user.
-pub(super) async fn write(
+/// Holds a user, or lifts the hold.
+pub(super) async fn write_hold(
     connection: &mut SqliteConnection,
     user: UserId,
     known: &Known,
@@ -64,52 +65,63 @@ pub(super) async fn write(
     if let Some((revision, reason)) = known.hold.as_ref().filter(|_| !final_now) {
         super::ledger::hold(&mut *connection, user, *revision, reason).await?;
     }
-    match &known.now {
-        now if *now == known.before => Ok(()),
-        Some(row) => write_row(connection, user, known.before.as_ref(), row).await,
-        None => {
-            let delete = sqlx::query("DELETE FROM users WHERE id = ?").bind(number(user.number()));
-            delete.execute(connection).await.map(drop)
-        }
-    }
+    Ok(())
 }
 
-/// Only over the row that was read, so that two appliers are harmless whatever the database's isolation.
-async fn write_row(
+/// Writes the rows that have changed, each only over the row that was read, so that two writers are harmless whatever the
+/// database's isolation. Returns whether there were any.
+pub(super) async fn write_changed(
     connection: &mut SqliteConnection,
-    user: UserId,
-    before: Option<&Row>,
-    row: &Row,
-) -> Result<(), sqlx::Error> {
-    let statement = match before {
-        None => {
-            "INSERT INTO users (revision, event, key, username, given_name, family_name, id)
-             VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    known: &BTreeMap<UserId, Known>,
+) -> Result<bool, sqlx::Error> {
+    let (mut new, mut changed, mut gone) = (Vec::new(), Vec::new(), Vec::new());
+    for (user, known) in known.iter().filter(|(_, known)| known.is_changed()) {
+        match (&known.before, &known.now) {
+            (None, Some(row)) => new.push(written(*user, row, None)?),
+            (Some(before), Some(row)) => changed.push(written(*user, row, Some(before.revision))?),
+            (_, None) => gone.push(Value::from(number(user.number()))),
         }
-        Some(_) => {
-            "UPDATE users SET revision = ?, event = ?, key = ?, username = ?, given_name = ?, family_name = ?
-             WHERE id = ? AND revision = ?"
+    }
+    let any = new.len() + changed.len() + gone.len() > 0;
+    for (statement, rows) in [(INSERT, new), (UPDATE, changed), (DELETE, gone)] {
+        if rows.is_empty() {
+            continue;
         }
-    };
+        let count = rows.len() as u64;
+        let query = sqlx::query(statement).bind(Value::from(rows).to_string());
+        if query.execute(&mut *connection).await?.rows_affected() != count {
+            return Err(sqlx::Error::RowNotFound);
+        }
+    }
+    Ok(any)
+}
+
+const INSERT: &str = "
+    INSERT INTO users (id, revision, event, key, username, given_name, family_name)
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6
+    FROM json_each(?) WHERE true ON CONFLICT DO NOTHING";
+
+const UPDATE: &str = "
+    UPDATE users SET revision = value ->> 1, event = value ->> 2, key = value ->> 3,
+        username = value ->> 4, given_name = value ->> 5, family_name = value ->> 6
+    FROM json_each(?) WHERE users.id = value ->> 0 AND users.revision = value ->> 7";
+
+const DELETE: &str = "DELETE FROM users WHERE id IN (SELECT value FROM json_each(?))";
+
+/// A row as the statements above take it: the columns in the order of [`INSERT`], and the revision of the row that was read.
+fn written(user: UserId, row: &Row, before: Option<u64>) -> Result<Value, sqlx::Error> {
     let entry = row.entry.as_ref();
-    let mut query = sqlx::query(statement)
-        .bind(number(row.revision))
-        .bind(row.event.map(|event| event.to_string()))
-        .bind(entry.map(|entry| entry.key.to_string()));
+    let mut columns = vec![
+        Value::from(number(user.number())),
+        Value::from(number(row.revision)),
+        row.event.map(|event| event.to_string()).into(),
+        entry.map(|entry| entry.key.to_string()).into(),
+    ];
     for field in NameField::ALL {
         let sealed = entry.and_then(|entry| entry.names.get(&field));
-        let sealed = sealed
-            .map(serde_json::to_value)
-            .transpose()
-            .map_err(decode)?;
-        query = query.bind(sealed.and_then(|sealed| sealed.as_str().map(ToOwned::to_owned)));
+        let sealed = sealed.map(serde_json::to_value).transpose();
+        columns.push(sealed.map_err(decode)?.into());
     }
-    query = query.bind(number(user.number()));
-    if let Some(before) = before {
-        query = query.bind(number(before.revision));
-    }
-    match query.execute(connection).await?.rows_affected() {
-        1 => Ok(()),
-        _ => Err(sqlx::Error::RowNotFound),
-    }
+    columns.push(before.map(number).into());
+    Ok(columns.into())
 }

@@ -15,7 +15,7 @@ use private_broker::PrivateBroker;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use system_tests::{System, unique, wait};
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -28,6 +28,7 @@ const QUEUES: usize = 4;
 const WINDOW: usize = 256;
 const PREFETCH: u16 = 500;
 const BATCH: usize = 250;
+const BATCH_EVERY: Duration = Duration::from_millis(5);
 const SAMPLES: &str = "bench.sample";
 
 /// A message that users-service published.
@@ -102,6 +103,7 @@ pub(super) async fn measure(sample: &Sample, count: usize) -> Result<f64> {
     let mut consumers = JoinSet::new();
     for queue in (0..QUEUES).map(queue) {
         let consumer = Consumer::new(broker.clone(), topology(), queue, PREFETCH);
+        let consumer = consumer.at_most_every(BATCH_EVERY);
         consumers.spawn(consume(consumer, Arc::clone(&taken), count));
     }
     publish(broker, sample, count).await?;
