@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod compare;
+mod cost;
 mod edges;
 mod erasure;
 mod garbage;

@@ -162,6 +162,7 @@ impl SubjectKeys {
     /// [`find_many`](Self::find_many) for ids that come from outside: one that the store never had says nothing of the
     /// store, so a missing key is not remembered as lost.
     pub(crate) async fn look_up(&self, ids: &[KeyId]) -> Result<HashMap<KeyId, Lookup>, KeysError> {
+        tracing::debug!(keys = ids.len(), "looking up keys");
         let wanted: Vec<String> = ids.iter().map(ToString::to_string).collect();
         let wanted = serde_json::Value::from(wanted).to_string();
         let rows: Vec<(Vec<u8>, Option<Vec<u8>>, bool)> = sqlx::query_as(

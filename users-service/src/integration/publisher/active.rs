@@ -105,9 +105,9 @@ impl<'a> Active<'a> {
         let mut look = every(LOOK_EVERY);
         loop {
             tokio::select! {
+                // Answers come before deliveries: together they make room for a larger batch.
+                biased;
                 () = shutdown.cancelled() => return Ok(Ended::Shutdown),
-                delivery = self.log.next(), if self.window.room() > 0 => self.take(delivery).await?,
-                settled = self.window.next() => self.settle(settled).await?,
                 Some(done) = self.beside.join_next() => self.finish(done?).await?,
                 () = sleep_until(self.next_round) => self.begin_round(),
                 _ = look.tick() => self.look(),
@@ -117,6 +117,8 @@ impl<'a> Active<'a> {
                         return fenced(error);
                     }
                 }
+                settled = self.window.next() => self.settle(settled).await?,
+                delivery = self.log.next(), if self.window.room() > 0 => self.take(delivery).await?,
             }
             self.tell();
         }

@@ -70,7 +70,8 @@ async fn apply(
         let known: &mut Known = known.entry(event.user).or_default();
         known.take(event)
     };
-    let outcomes = events.map(take).collect();
+    let outcomes: Vec<_> = events.map(take).collect();
     commit(transaction, &known).await?;
+    tracing::debug!(events = outcomes.len(), "applied events");
     Ok(outcomes)
 }
