@@ -4,7 +4,6 @@
 
 mod elsewhere;
 mod gate;
-mod users;
 mod verifier;
 
 use serde_json::{Map, Value};
@@ -13,9 +12,9 @@ use crate::event::{NewEvent, ResolvedEvent};
 use crate::storage::{Change, Write};
 use crate::stream_name::StreamName;
 use crate::system_streams::is_index;
+use crate::users::Role;
 
 pub(crate) use gate::{Door, Gate, access_denied, guard};
-pub use users::{Role, Users, hash_password};
 
 /// Who makes a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::access::Users;
+use crate::users::Users;
 
 /// The settings of one server.
 #[derive(Clone, Debug)]

@@ -15,6 +15,7 @@ mod persistent_subscriptions;
 mod proposed;
 mod read;
 mod read_request;
+mod read_task;
 mod status;
 mod streams;
 mod subscribe;

@@ -34,13 +34,14 @@ mod stream_name;
 mod system_streams;
 mod tls;
 mod transfer;
+mod users;
 mod web;
 
-pub use access::{Role, Users, hash_password};
 pub use config::{Advertised, Config, Limits, Security};
 pub use eventstore_protocol as wire;
 pub(crate) use eventstore_protocol::event_id;
 pub use server::Server;
+pub use users::{Role, Users, hash_password};
 
 /// The example of the README, which is compiled and run.
 #[cfg(doctest)]

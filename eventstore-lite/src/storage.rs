@@ -32,6 +32,7 @@ mod shared;
 mod statistics;
 #[cfg(test)]
 mod tests;
+mod unusable;
 mod visible;
 mod writer;
 

@@ -13,8 +13,9 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 
 use super::verifier::{Unverified, Verifier};
-use super::{Caller, Role, Users, elsewhere, is_for_anybody};
+use super::{Caller, elsewhere, is_for_anybody};
 use crate::metrics::Metrics;
+use crate::users::{Role, Users};
 
 /// Who is let in.
 #[derive(Clone)]

@@ -18,7 +18,7 @@ use ring::hmac;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use uuid::Uuid;
 
-use super::users::{Role, Secret, User, Users};
+use crate::users::{Role, Secret, User, Users};
 
 /// How many passwords are hashed at once: each takes 19 MiB and a core for a while.
 const HASHING: usize = 1;
@@ -156,8 +156,8 @@ impl Known {
 mod tests {
     use std::io::Write as _;
 
-    use super::super::users::hash_password;
     use super::*;
+    use crate::users::hash_password;
 
     fn verifier() -> Verifier {
         let mut file = tempfile::NamedTempFile::new().unwrap();

@@ -1,6 +1,6 @@
 //! Reads with a count: they take pages until they have that many events, or there are no more.
 
-use super::outlet::{Ended, Outlet};
+use super::outlet::{Outlet, ReadEnd};
 use super::read_request::{Begin, ReadAll, ReadStream};
 use super::status;
 use crate::event::{Direction, Position};
@@ -18,7 +18,7 @@ pub(super) async fn stream(
     request: ReadStream,
     (resolve_links, positions): (bool, bool),
     outlet: &Outlet,
-) -> Result<(), Ended> {
+) -> Result<(), ReadEnd> {
     let mut left = request.count;
     let mut from = match request.from {
         Begin::Start => 0,
@@ -70,7 +70,7 @@ pub(super) async fn stream(
     }
 }
 
-async fn not_found(request: &ReadStream, outlet: &Outlet) -> Result<(), Ended> {
+async fn not_found(request: &ReadStream, outlet: &Outlet) -> Result<(), ReadEnd> {
     let stream_name = request.stream.as_str().to_owned().into();
     let stream_identifier = Some(StreamIdentifier { stream_name });
     outlet
@@ -85,7 +85,7 @@ pub(super) async fn all(
     request: ReadAll,
     resolve_links: bool,
     outlet: &Outlet,
-) -> Result<(), Ended> {
+) -> Result<(), ReadEnd> {
     let from = match (request.from, request.direction) {
         (Begin::Start, Direction::Forwards) => Position::START,
         (Begin::End, Direction::Backwards) => Position(u64::MAX),
@@ -122,7 +122,7 @@ pub(super) async fn all(
 }
 
 /// A position is where an event may begin, or beyond the end.
-pub(super) fn known(storage: &Storage, position: Position) -> Result<Position, Ended> {
+pub(super) fn known(storage: &Storage, position: Position) -> Result<Position, ReadEnd> {
     let is_beyond = position > storage.committed();
     if is_beyond || position.is_boundary() {
         return Ok(position);

@@ -8,8 +8,8 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use super::batch_append::Session;
 use super::delete::Removal;
-use super::outlet::{self, Answers};
 use super::read_request::ReadRequest;
+use super::read_task::{self, Answers};
 use super::{append, permission};
 use crate::calls::deadline;
 use crate::storage::Storage;
@@ -44,7 +44,7 @@ impl Streams for Service {
         let lasting = read.what.lasts().then(|| permission::lasting(&calls));
         let lasting = lasting.transpose()?;
         let shutdown = self.shutdown.clone();
-        let answers = outlet::serve(&self.storage, caller, read, lasting, shutdown);
+        let answers = read_task::serve(&self.storage, caller, read, lasting, shutdown);
         Ok(Response::new(answers))
     }
 

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use uuid::Uuid;
 
-use super::outlet::{Ended, Outlet};
+use super::outlet::{Outlet, ReadEnd};
 use super::read::known;
 use super::read_request::{Begin, Filtered};
 use super::status;
@@ -23,7 +23,7 @@ pub(super) async fn stream(
     (stream, from): (StreamName, Begin<u64>),
     resolve_links: bool,
     outlet: &Outlet,
-) -> Result<Infallible, Ended> {
+) -> Result<Infallible, ReadEnd> {
     let mut head = storage.head_of(&stream);
     let last = storage.end_of(stream.clone()).await?;
     let last = last.map_err(|_| status::stream_deleted(&stream))?;
@@ -66,7 +66,7 @@ pub(super) async fn all(
     (from, filter): (Begin<Position>, Option<Filtered>),
     resolve_links: bool,
     outlet: &Outlet,
-) -> Result<Infallible, Ended> {
+) -> Result<Infallible, ReadEnd> {
     let mut head = storage.head();
     let start = match from {
         Begin::Start => Position::START,
@@ -116,7 +116,7 @@ async fn scanned(
     page: Vec<Scanned>,
     mut checkpoints: Option<&mut Checkpoints>,
     outlet: &Outlet,
-) -> Result<Vec<Content>, Ended> {
+) -> Result<Vec<Content>, ReadEnd> {
     let mut contents = Vec::new();
     for Scanned { position, event } in page {
         while let Some(due) = checkpoints.as_mut().and_then(|due| due.before(position)) {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::group::Message;
 use super::records::{self, Replayed};
-use super::replays::Parked;
 use super::settings::GroupKey;
 use crate::append_rules::Expected;
 use crate::clock;
@@ -19,6 +18,14 @@ pub(super) struct ParkedEvents {
     pub(super) next: u64,
     /// Somebody deleted the stream of parked events.
     pub(super) is_gone: bool,
+}
+
+/// The revisions of the events that are parked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct ParkedRange {
+    pub(super) first: u64,
+    /// The revision after the last.
+    pub(super) end: u64,
 }
 
 pub(super) struct Journal {
@@ -60,7 +67,7 @@ impl Journal {
     }
 
     /// Which events are parked. Of a stream that was deleted and may be written again, none before its end.
-    pub(super) async fn parked(&self) -> Result<Parked, StorageFailed> {
+    pub(super) async fn parked(&self) -> Result<ParkedRange, StorageFailed> {
         let page = self.parked_page(0, 1).await?;
         let StreamPage::Events {
             events,
@@ -71,10 +78,10 @@ impl Journal {
         else {
             let last = self.storage.end_of(self.parked.clone()).await?;
             let end = last.unwrap_or(None).map_or(0, |last| last + 1);
-            return Ok(Parked { first: end, end });
+            return Ok(ParkedRange { first: end, end });
         };
         let first = events.first().and_then(revision);
-        Ok(Parked {
+        Ok(ParkedRange {
             first: first.unwrap_or(forwards),
             end: last + 1,
         })

@@ -5,18 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use super::journal::Journal;
+use super::journal::{Journal, ParkedRange};
 use super::records::{self, Replayed};
 use crate::event::ResolvedEvent;
 use crate::storage::StorageFailed;
-
-/// The revisions of the events that are parked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Parked {
-    pub(super) first: u64,
-    /// After the last.
-    pub(super) end: u64,
-}
 
 /// A stop on the way through the parked events.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +20,7 @@ struct Way {
 
 #[derive(Debug)]
 pub(super) struct Replays {
-    parked: Parked,
+    parked: ParkedRange,
     way: Option<Way>,
     /// What came again, by the revision at which it was parked, until it is settled.
     open: BTreeMap<u64, Replayed>,

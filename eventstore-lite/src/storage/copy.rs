@@ -9,7 +9,8 @@ use tempfile::NamedTempFile;
 
 use super::copies::CopyFolder;
 use super::folder::{Folder, flush_entries};
-use super::migrations::{MIGRATIONS, Unusable};
+use super::migrations::MIGRATIONS;
+use super::unusable::Unusable;
 use super::{integrity, migrations, schema};
 
 /// Writes the database in `folder` to `file`, as it is at one moment, and flushes it to disk.

@@ -15,13 +15,12 @@ mod mend;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use rusqlite::Connection;
 
-use super::migrations::Unusable;
+use super::unusable::{Damage, Unusable, is_damage};
 use super::{rows, schema};
 use crate::event::{Position, TOMBSTONE_REVISION};
 use crate::retention::Retention;
@@ -133,21 +132,6 @@ const DERIVED: &[&str] = &[
      AND NOT EXISTS (SELECT 1 FROM events p WHERE p.stream = l.stream AND p.revision = l.revision - 1)",
 ];
 
-/// What is wrong, each in a sentence; nothing if the database is sound.
-#[derive(Debug, thiserror::Error)]
-pub(crate) struct Damage(pub(crate) Vec<String>);
-
-impl fmt::Display for Damage {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "the database is damaged: {}. `eventstore-lite verify` looks for all damage, `eventstore-lite \
-             restore` goes back to a backup",
-            self.0.join("; ")
-        )
-    }
-}
-
 /// Looks at the end of the log before a server uses it, and puts right what is derived from it.
 pub(super) fn check_end(connection: &Connection) -> Result<(), Unusable> {
     let Findings { log, derived } = check(connection, Scope::End)?;
@@ -235,14 +219,6 @@ fn or_finding(found: rusqlite::Result<Vec<String>>) -> rusqlite::Result<Vec<Stri
         Err(error) if is_damage(&error) => Ok(vec![error.to_string()]),
         found => found,
     }
-}
-
-pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-    matches!(
-        error.sqlite_error_code(),
-        Some(DatabaseCorrupt | NotADatabase)
-    )
 }
 
 fn texts(connection: &Connection, query: &str) -> rusqlite::Result<Vec<String>> {

@@ -4,6 +4,7 @@
 //! Invariant: `streams` and `recent_ids` agree with what the transaction sees. When a transaction fails, `streams` is
 //! emptied, and `recent_ids` returns to the last commit.
 
+mod history;
 mod indexing;
 mod metadata;
 mod recent_ids;
@@ -17,9 +18,10 @@ use bytes::Bytes;
 use rusqlite::{Connection, Result};
 use uuid::Uuid;
 
-pub(super) use recent_ids::RecentIds;
+use history::StreamHistory;
+use recent_ids::RecentIds;
 
-use super::rows::{self, Place, Stream, Written};
+use super::rows::{self, Place, Stream};
 use super::{Change, Outcome, Write, records};
 use crate::append_rules::{Decision, decide};
 use crate::clock::{self, Clock};
@@ -151,7 +153,7 @@ impl Ledger {
         let is_more = matches!(write.change, Change::Append(_)) && stream.last.is_some();
         state.tombstoned |= !is_more && self.is_metastream_of_tombstoned(&write.stream)?;
         let retention = stream.retention(&write.stream);
-        let history = Written {
+        let history = StreamHistory {
             connection: &self.connection,
             stream: stream.id,
             first: retention.first_visible(stream.last.unwrap_or(0)),

@@ -6,7 +6,7 @@
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::integrity::{self, Damage};
+use super::unusable::Unusable;
 
 /// `PRAGMA application_id`: "ESLT". With it `file(1)` and SQLite tools can tell whose database it is.
 const APPLICATION_ID: i32 = 0x4553_4C54;
@@ -73,49 +73,6 @@ ALTER TABLE streams ADD COLUMN disordered INTEGER NOT NULL DEFAULT 0;
 
 /// The writer keeps the ids of the last events in memory instead.
 const VERSION_5: &str = "DROP INDEX IF EXISTS events_by_id";
-
-/// Why a database is left alone.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Unusable {
-    #[error(
-        "the database has layout version {found}, and this program knows versions up to {known}: a newer \
-         eventstore-lite has written it. Nothing was changed. Start that version or a newer one, or use \
-         another folder"
-    )]
-    Newer { found: usize, known: usize },
-    #[error(
-        "the database has layout version {found}, and this program works with version {known}. Start the \
-         server once: it brings the database up to date"
-    )]
-    Older { found: usize, known: usize },
-    #[error(
-        "the file is an SQLite database of another program (application_id {application_id}, user_version \
-         {user_version}). Nothing was changed. Use another folder"
-    )]
-    Foreign {
-        application_id: i32,
-        user_version: i32,
-    },
-    #[error(
-        "a restore is putting another database here, or was cut while it did. If none runs, run it again or start \
-         the server: both finish it"
-    )]
-    Restoring,
-    #[error(transparent)]
-    Damaged(Damage),
-    #[error(transparent)]
-    Sqlite(rusqlite::Error),
-}
-
-impl From<rusqlite::Error> for Unusable {
-    fn from(error: rusqlite::Error) -> Self {
-        if integrity::is_damage(&error) {
-            Self::Damaged(Damage(vec![error.to_string()]))
-        } else {
-            Self::Sqlite(error)
-        }
-    }
-}
 
 /// The version of a database that this program can use; changes nothing.
 pub(super) fn version(connection: &Connection, known: usize) -> Result<usize, Unusable> {

@@ -4,8 +4,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Result, Row};
 use uuid::Uuid;
 
-use super::ledger::RecentIds;
-use crate::append_rules::{History, StreamState};
+use crate::append_rules::StreamState;
 use crate::event::{NewEvent, Position, RecordedEvent, revision_to_sql};
 use crate::retention::Retention;
 use crate::stream_name::StreamName;
@@ -230,46 +229,4 @@ pub(super) fn event_at_revision(
 pub(super) fn number(row: &Row<'_>, column: usize) -> Result<Option<u64>> {
     let value: Option<i64> = row.get(column)?;
     Ok(value.map(i64::unsigned_abs))
-}
-
-/// What was written to one stream, as the append rules ask for it.
-pub(super) struct Written<'a> {
-    pub(super) connection: &'a Connection,
-    pub(super) stream: i64,
-    /// Events before this revision cannot be read any more, nor those that were created before `oldest`.
-    pub(super) first: u64,
-    pub(super) oldest: i64,
-    /// The ids of the last events of all streams.
-    pub(super) ids: &'a RecentIds,
-}
-
-impl Written<'_> {
-    /// Where the event of this revision is, if it can be read.
-    pub(super) fn visible_at(&self, revision: u64) -> Result<Option<Position>> {
-        if revision < self.first {
-            return Ok(None);
-        }
-        let mut statement = self.connection.prepare_cached(
-            "SELECT position FROM events WHERE stream = ?1 AND revision = ?2 AND created >= ?3",
-        )?;
-        let place = (self.stream, revision_to_sql(revision), self.oldest);
-        let position = statement.query_row(place, |row| row.get(0)).optional()?;
-        Ok(position.map(Position::from_sql))
-    }
-}
-
-impl History for Written<'_> {
-    type Error = rusqlite::Error;
-
-    fn revision_of(&self, id: Uuid) -> Option<u64> {
-        self.ids.revision_of(id, self.stream)
-    }
-
-    fn id_at(&self, revision: u64) -> Result<Option<Uuid>> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT id FROM events WHERE stream = ?1 AND revision = ?2")?;
-        let id = statement.query_row((self.stream, revision_to_sql(revision)), |row| row.get(0));
-        Ok(id.optional()?.map(Uuid::from_bytes))
-    }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Result};
 
-use super::migrations::{self, MIGRATIONS, Unusable};
+use super::migrations::{self, MIGRATIONS};
+use super::unusable::Unusable;
 
 const FILE: &str = "events.db";
 /// A database that a restore has made, until it has taken the place of the other. If there is one, it is the database.

@@ -17,7 +17,7 @@ pub(super) const REMEMBERED_IDS: usize = 64 * 1024;
 type Place = (i64, u64);
 
 #[derive(Debug)]
-pub(in crate::storage) struct RecentIds {
+pub(super) struct RecentIds {
     most: usize,
     places: HashMap<Uuid, Place>,
     /// The ids in the order of their first events.
@@ -89,7 +89,7 @@ impl RecentIds {
     }
 
     /// The last revision in this stream that has the id, if the id was written to this stream first.
-    pub(in crate::storage) fn revision_of(&self, id: Uuid, stream: i64) -> Option<u64> {
+    pub(super) fn revision_of(&self, id: Uuid, stream: i64) -> Option<u64> {
         let place = self.places.get(&id).filter(|place| place.0 == stream);
         place.map(|(_, revision)| *revision)
     }

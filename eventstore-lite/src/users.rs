@@ -38,13 +38,13 @@ impl Role {
 pub struct Users(BTreeMap<String, User>);
 
 #[derive(Clone)]
-pub(super) struct User {
-    pub(super) role: Role,
-    pub(super) secret: Secret,
+pub(crate) struct User {
+    pub(crate) role: Role,
+    pub(crate) secret: Secret,
 }
 
 #[derive(Clone)]
-pub(super) enum Secret {
+pub(crate) enum Secret {
     Password(String),
     Hash(Box<PasswordHash>),
 }
@@ -110,7 +110,7 @@ impl Users {
         self.0.is_empty()
     }
 
-    pub(super) fn into_iter(self) -> impl Iterator<Item = (String, User)> {
+    pub(crate) fn into_iter(self) -> impl Iterator<Item = (String, User)> {
         self.0.into_iter()
     }
 }
