@@ -31,7 +31,7 @@ pub(crate) struct Calls {
 
 /// The connection that a call comes from.
 #[derive(Clone, Debug)]
-pub(crate) struct Peer {
+pub(crate) struct CallConnection {
     pub(crate) tcp: TcpConnectInfo,
     pub(crate) calls: Arc<Calls>,
 }
@@ -103,7 +103,7 @@ impl Drop for Lasting {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::Page;
+    use crate::metrics::MetricsPage;
 
     fn calls() -> (Arc<Metrics>, Arc<Calls>) {
         let metrics = Arc::new(Metrics::default());
@@ -112,7 +112,7 @@ mod tests {
     }
 
     fn shows(metrics: &Metrics, line: &str) -> bool {
-        let mut page = Page::default();
+        let mut page = MetricsPage::default();
         metrics.write_to(&mut page);
         page.into_text().lines().any(|found| found == line)
     }

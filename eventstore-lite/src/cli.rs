@@ -24,27 +24,27 @@ use crate::transfer::Moved;
 /// An EventStoreDB-compatible server in one binary. Options are named as the real server's.
 #[derive(Parser)]
 #[command(version, about, after_help = options::ENVIRONMENT, args_conflicts_with_subcommands = true)]
-struct Arguments {
+struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    serve: options::Options,
+    serve: options::ServerArgs,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    Verify(verify::Options),
-    Backup(backup::Options),
-    Restore(restore::Options),
-    Stats(stats::Options),
-    Export(export::Options),
-    Import(import::Options),
-    HashPassword(hash_password::Options),
+    Verify(verify::VerifyArgs),
+    Backup(backup::BackupArgs),
+    Restore(restore::RestoreArgs),
+    Stats(stats::StatsArgs),
+    Export(export::ExportArgs),
+    Import(import::ImportArgs),
+    HashPassword(hash_password::HashPasswordArgs),
 }
 
 /// Where the database is.
 #[derive(Args)]
-struct Database {
+struct DatabaseArgs {
     /// The folder of the database
     #[arg(long, env = "EVENTSTORE_DB", default_value = "eventstore-db")]
     db: PathBuf,
@@ -52,7 +52,7 @@ struct Database {
 
 /// Where a running server is.
 #[derive(Args)]
-struct Address {
+struct AddressArgs {
     /// The connection string of the server: esdb://USER:PASSWORD@HOST:PORT?tls=true&tlsCaFile=FILE
     #[arg(
         long,
@@ -74,7 +74,7 @@ fn report(done: &str, moved: Moved) {
 /// # Errors
 /// If it could not be done; the reason is for whoever typed it.
 pub async fn run() -> Result<ExitCode> {
-    let Arguments { command, serve } = Arguments::parse();
+    let Cli { command, serve } = Cli::parse();
     let Some(command) = command else {
         serve::run(serve).await?;
         return Ok(ExitCode::SUCCESS);
@@ -86,7 +86,7 @@ pub async fn run() -> Result<ExitCode> {
         Command::Stats(options) => stats::run(&options)?,
         Command::Export(options) => export::run(&options).await?,
         Command::Import(options) => import::run(&options).await?,
-        Command::HashPassword(hash_password::Options {}) => hash_password::run()?,
+        Command::HashPassword(hash_password::HashPasswordArgs {}) => hash_password::run()?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 use tonic::transport::server::Connected;
 
-use crate::calls::{Calls, Peer};
+use crate::calls::{CallConnection, Calls};
 use crate::metrics::{Metrics, Open};
 
 /// How long to wait when a connection cannot be accepted, for want of file descriptors for example.
@@ -140,10 +140,10 @@ impl AsyncWrite for Connection {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = Peer;
+    type ConnectInfo = CallConnection;
 
-    fn connect_info(&self) -> Peer {
-        Peer {
+    fn connect_info(&self) -> CallConnection {
+        CallConnection {
             tcp: self.stream.connect_info(),
             calls: Arc::clone(&self.calls),
         }

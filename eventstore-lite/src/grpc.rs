@@ -39,20 +39,20 @@ const LARGEST_MESSAGE: usize = 16 * 1024 * 1024;
 
 /// The services; what is not there answers UNIMPLEMENTED.
 pub(crate) fn routes(site: &Site, shutdown: CancellationToken) -> Router {
-    let operations = operations::Service {
+    let operations = operations::OperationsService {
         storage: Arc::clone(&site.storage),
         subscriptions: Arc::clone(&site.subscriptions),
         shutdown: shutdown.clone(),
     };
-    let monitoring = monitoring::Service {
+    let monitoring = monitoring::MonitoringService {
         site: site.clone(),
         shutdown: shutdown.clone(),
     };
-    let persistent = persistent_subscriptions::Service {
+    let persistent = persistent_subscriptions::PersistentSubscriptionsService {
         subscriptions: Arc::clone(&site.subscriptions),
         shutdown: shutdown.clone(),
     };
-    let streams = streams::Service {
+    let streams = streams::StreamsService {
         storage: Arc::clone(&site.storage),
         shutdown,
     };
@@ -61,8 +61,8 @@ pub(crate) fn routes(site: &Site, shutdown: CancellationToken) -> Router {
         .add_service(MonitoringServer::new(monitoring))
         .add_service(OperationsServer::new(operations))
         .add_service(PersistentSubscriptionsServer::new(persistent))
-        .add_service(ServerFeaturesServer::new(features::Service))
-        .add_service(GossipServer::new(gossip::Service(site.node.clone())))
+        .add_service(ServerFeaturesServer::new(features::ServerFeaturesService))
+        .add_service(GossipServer::new(gossip::GossipService(site.node.clone())))
         .into_axum_router()
         .merge(absent::routes())
 }

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
 
-use crate::metrics::{MEDIA_TYPE, Page};
+use crate::metrics::{MEDIA_TYPE, MetricsPage};
 use crate::node::{Node, VERSION};
 use crate::persistent::PersistentSubscriptions;
 use crate::storage::Storage;
@@ -28,7 +28,7 @@ pub(crate) struct Site {
 impl Site {
     /// All figures, in the text format of Prometheus.
     pub(crate) async fn figures(&self) -> String {
-        let mut page = Page::default();
+        let mut page = MetricsPage::default();
         self.storage.metrics().write_to(&mut page);
         self.storage.write_figures(&mut page).await;
         self.subscriptions.write_to(&mut page);

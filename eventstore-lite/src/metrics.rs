@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// The media type of [`Page`].
+/// The media type of [`MetricsPage`].
 pub(crate) const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What the parts of one server count.
@@ -92,7 +92,7 @@ impl Metrics {
         self.refused_subscriptions.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn write_to(&self, page: &mut Page) {
+    pub(crate) fn write_to(&self, page: &mut MetricsPage) {
         let (read, written) = (&self.read, &self.written);
         page.family(
             "eventstore_io_events",
@@ -144,7 +144,7 @@ impl Metrics {
     }
 
     /// How near connections are to what they may have.
-    fn write_limits_to(&self, page: &mut Page) {
+    fn write_limits_to(&self, page: &mut MetricsPage) {
         page.family(
             "eventstore_current_incoming_grpc_calls",
             "gauge",
@@ -220,7 +220,7 @@ impl<const N: usize> Histogram<N> {
     }
 
     /// Prometheus counts each value in all buckets that hold it.
-    fn write_to(&self, page: &mut Page, bounds: &[u64; N], scale: f64) {
+    fn write_to(&self, page: &mut MetricsPage, bounds: &[u64; N], scale: f64) {
         let mut total = 0;
         for (bound, count) in bounds.iter().zip(&self.counts) {
             total += count.load(Relaxed);
@@ -245,12 +245,12 @@ pub(crate) fn wide(number: usize) -> u64 {
 
 /// Figures in the text format of Prometheus.
 #[derive(Debug, Default)]
-pub(crate) struct Page {
+pub(crate) struct MetricsPage {
     text: String,
     family: &'static str,
 }
 
-impl Page {
+impl MetricsPage {
     /// Begins the samples of one name.
     pub(crate) fn family(&mut self, name: &'static str, kind: &str, help: &str) -> &mut Self {
         self.family = name;
@@ -281,7 +281,7 @@ mod tests {
     use super::*;
 
     fn page(metrics: &Metrics) -> String {
-        let mut page = Page::default();
+        let mut page = MetricsPage::default();
         metrics.write_to(&mut page);
         page.into_text()
     }

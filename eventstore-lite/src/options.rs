@@ -26,17 +26,17 @@ RUST_LOG sets how much is logged: error, warn, info (the default), debug, trace.
 
 /// How the server is started.
 #[derive(Args, Debug)]
-pub(crate) struct Options {
+pub(crate) struct ServerArgs {
     #[command(flatten)]
-    network: Network,
+    network: NetworkArgs,
     #[command(flatten)]
-    trust: Trust,
+    trust: SecurityArgs,
     #[command(flatten)]
-    database: Database,
+    database: StorageArgs,
     #[command(flatten)]
-    projections: Projections,
+    projections: ProjectionArgs,
     #[command(flatten)]
-    bounds: Bounds,
+    bounds: LimitArgs,
 }
 
 #[derive(Args, Debug)]
@@ -45,7 +45,7 @@ pub(crate) struct Options {
     clippy::struct_field_names,
     reason = "fields are named as their options"
 )]
-struct Network {
+struct NetworkArgs {
     /// The address to listen on
     #[arg(long, env = "EVENTSTORE_NODE_IP", default_value = "127.0.0.1")]
     node_ip: IpAddr,
@@ -62,7 +62,7 @@ struct Network {
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Security (one of --insecure and --certificate is needed)")]
-struct Trust {
+struct SecurityArgs {
     /// No TLS and no passwords: whoever reaches the port may do everything. On loopback only
     #[arg(long, env = "EVENTSTORE_INSECURE", action = ArgAction::Set, value_parser = BoolishValueParser::new(),
         num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true",
@@ -97,7 +97,7 @@ struct Trust {
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Database")]
-struct Database {
+struct StorageArgs {
     /// The folder of the database; it is made if it is missing
     #[arg(long, env = "EVENTSTORE_DB", default_value = "eventstore-db")]
     db: PathBuf,
@@ -108,7 +108,7 @@ struct Database {
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Projections")]
-struct Projections {
+struct ProjectionArgs {
     /// Serve the system streams $streams, $ce-…, $et-…, $bc-… and $category-…
     #[arg(long, alias = "start-standard-projections", env = "EVENTSTORE_START_STANDARD_PROJECTIONS",
         action = ArgAction::Set, value_parser = BoolishValueParser::new(), num_args = 0..=1, require_equals = true,
@@ -132,7 +132,7 @@ enum RunProjections {
     All,
 }
 
-impl Projections {
+impl ProjectionArgs {
     fn are_on(&self) -> bool {
         self.system_projections || self.run_projections != RunProjections::None
     }
@@ -140,7 +140,7 @@ impl Projections {
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Limits")]
-struct Bounds {
+struct LimitArgs {
     /// The most connections at once; others wait to be accepted
     #[arg(long, env = "EVENTSTORE_MAX_CONNECTIONS", value_name = "COUNT", default_value_t = Limits::default().connections,
         value_parser = at_least::<1>)]
@@ -174,7 +174,7 @@ fn at_least<const LEAST: usize>(text: &str) -> std::result::Result<usize, String
         .ok_or_else(|| format!("it must be a number from {LEAST} to {MOST}"))
 }
 
-impl Options {
+impl ServerArgs {
     /// The configuration that is asked for; `variable` looks into the environment.
     pub(crate) fn config(self, variable: impl Fn(&str) -> Option<OsString>) -> Result<Config> {
         let security = self.trust.security(self.network.node_ip, variable)?;
@@ -198,7 +198,7 @@ impl Options {
     }
 }
 
-impl Trust {
+impl SecurityArgs {
     fn security(
         self,
         address: IpAddr,

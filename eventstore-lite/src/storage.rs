@@ -5,7 +5,6 @@
 //! committed, it can read.
 
 mod catalog;
-mod checkpoints;
 #[cfg(test)]
 mod clocks;
 mod copies;
@@ -34,6 +33,7 @@ mod statistics;
 mod tests;
 mod unusable;
 mod visible;
+mod wal_checkpoints;
 mod writer;
 
 use std::sync::Arc;
@@ -47,7 +47,7 @@ use crate::append_rules::Expected;
 use crate::config::Config;
 use crate::event::{NewEvent, Position};
 use crate::filter::InvalidFilter;
-use crate::metrics::{Metrics, Page, wide};
+use crate::metrics::{Metrics, MetricsPage, wide};
 use crate::stream_name::StreamName;
 
 pub(crate) use catalog::Listed;
@@ -60,8 +60,8 @@ pub(crate) use read_all::{AllPage, AllRead, Scanned};
 pub(crate) use read_stream::{Followed, StreamFollow, StreamPage, StreamRead};
 use readers::Readers;
 pub(crate) use review::{ReadFrom, Reviewed, Seen};
+pub(crate) use scavenge::ScavengeStart;
 use scavenge::Scavenges;
-pub(crate) use scavenge::Start;
 use shared::Shared;
 pub(crate) use statistics::statistics;
 pub(crate) use writer::Receipt;
@@ -201,7 +201,7 @@ impl Storage {
     }
 
     /// The figures that are looked up when they are asked for.
-    pub(crate) async fn write_figures(&self, page: &mut Page) {
+    pub(crate) async fn write_figures(&self, page: &mut MetricsPage) {
         let (changes, bytes) = self.writer.queued();
         page.family(
             "eventstore_writer_queue_length",

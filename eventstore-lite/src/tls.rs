@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
-use crate::calls::Peer;
+use crate::calls::CallConnection;
 use crate::connection::Connection;
 use crate::private_file;
 
@@ -174,9 +174,9 @@ impl AsyncWrite for Transport {
 }
 
 impl Connected for Transport {
-    type ConnectInfo = Peer;
+    type ConnectInfo = CallConnection;
 
-    fn connect_info(&self) -> Peer {
+    fn connect_info(&self) -> CallConnection {
         match self {
             Self::Plain(stream) => stream.connect_info(),
             Self::Encrypted(stream) => stream.get_ref().0.connect_info(),

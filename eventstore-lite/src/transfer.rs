@@ -2,13 +2,13 @@
 //! and the real one.
 
 mod address;
-mod export;
-mod import;
+mod exporter;
+mod importer;
 mod line;
 mod remote;
 
-pub(crate) use export::export;
-pub(crate) use import::import;
+pub(crate) use exporter::export;
+pub(crate) use importer::import;
 pub(crate) use remote::Remote;
 
 /// How much was moved.

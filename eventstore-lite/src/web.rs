@@ -55,9 +55,9 @@ fn asset(media_type: &'static str, content: &'static str) -> impl IntoResponse {
 }
 
 /// Why there is no answer.
-struct Refused(StatusCode, &'static str);
+struct ApiError(StatusCode, &'static str);
 
-impl IntoResponse for Refused {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         (self.0, self.1).into_response()
     }

@@ -14,7 +14,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
 
-use super::{OpenCall, Peer};
+use super::{CallConnection, OpenCall};
 
 const STATUS: &str = "grpc-status";
 /// `OUT_OF_RANGE`, which is said here of messages that are too large, and what the real server says of them:
@@ -53,10 +53,13 @@ where
         if let Some(at) = deadline {
             extensions.insert(Deadline(at));
         }
-        let open = extensions.get().cloned().map(|Peer { tcp, calls }| {
-            extensions.insert(tcp);
-            calls.open()
-        });
+        let open = extensions
+            .get()
+            .cloned()
+            .map(|CallConnection { tcp, calls }| {
+                extensions.insert(tcp);
+                calls.open()
+            });
         let answer = self.0.call(request);
         Box::pin(async move {
             let mut answer = match deadline {
@@ -67,7 +70,7 @@ where
                 None => answer.await?,
             };
             reword(answer.headers_mut());
-            Ok(answer.map(|body| Body::new(Answer::new(body, deadline, open))))
+            Ok(answer.map(|body| Body::new(BoundedBody::new(body, deadline, open))))
         })
     }
 }
@@ -101,14 +104,14 @@ fn reword(headers: &mut HeaderMap) {
 }
 
 /// The body of an answer.
-struct Answer {
+struct BoundedBody {
     /// `None` after the deadline.
     body: Option<Body>,
     deadline: Option<Pin<Box<Sleep>>>,
     _open: Option<OpenCall>,
 }
 
-impl Answer {
+impl BoundedBody {
     fn new(body: Body, deadline: Option<Instant>, open: Option<OpenCall>) -> Self {
         Self {
             body: Some(body),
@@ -123,7 +126,7 @@ impl Answer {
     }
 }
 
-impl http_body::Body for Answer {
+impl http_body::Body for BoundedBody {
     type Data = Bytes;
     type Error = Status;
 

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use tempfile::NamedTempFile;
 
-use super::Address;
+use super::AddressArgs;
 use crate::stream_name::{InvalidStreamName, StreamName};
 use crate::transfer::{self, Moved, Remote};
 
@@ -16,21 +16,21 @@ use crate::transfer::{self, Moved, Remote};
 /// Without --stream: all that can be read, in the order of the log, with the metadata of the streams, and without the
 /// streams whose names begin with `$`. What is deleted or truncated is left out; a tombstone is a line of its own.
 #[derive(Args)]
-pub(super) struct Options {
+pub(super) struct ExportArgs {
     /// The file to write, which must not exist; without it the lines go to stdout
     file: Option<PathBuf>,
     /// A stream to export, with its metadata; it can be said more than once
     #[arg(long = "stream", value_name = "NAME", value_parser = stream_name)]
     streams: Vec<StreamName>,
     #[command(flatten)]
-    address: Address,
+    address: AddressArgs,
 }
 
 fn stream_name(text: &str) -> Result<StreamName, InvalidStreamName> {
     StreamName::parse(text.as_bytes())
 }
 
-pub(super) async fn run(options: &Options) -> Result<()> {
+pub(super) async fn run(options: &ExportArgs) -> Result<()> {
     let mut remote = Remote::connect(&options.address.url).await?;
     let moved = if let Some(file) = &options.file {
         to_file(&mut remote, &options.streams, file).await?

@@ -9,7 +9,7 @@ use crate::hash_password;
 
 /// Read a password from stdin, print its hash for --users-file
 #[derive(Args)]
-pub(super) struct Options {}
+pub(super) struct HashPasswordArgs {}
 
 /// A password on the command line would be read by others.
 #[expect(clippy::print_stdout, reason = "the hash is what is asked for")]

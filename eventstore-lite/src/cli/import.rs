@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use super::Address;
+use super::AddressArgs;
 use crate::transfer::{self, Remote};
 
 /// Append what `export` wrote to the streams of a running server, this one or a real EventStoreDB, in the same order.
@@ -15,14 +15,14 @@ use crate::transfer::{self, Remote};
 /// An import that was cut can be run again: what is there is recognised. A stream that has other events is left as it
 /// is, and the import ends there. Revisions begin at 0, times and positions are those of the server.
 #[derive(Args)]
-pub(super) struct Options {
+pub(super) struct ImportArgs {
     /// The file to read; without it the lines come from stdin
     file: Option<PathBuf>,
     #[command(flatten)]
-    address: Address,
+    address: AddressArgs,
 }
 
-pub(super) async fn run(options: &Options) -> Result<()> {
+pub(super) async fn run(options: &ImportArgs) -> Result<()> {
     let lines: Box<dyn BufRead + Send> = match &options.file {
         Some(file) => {
             let opened = File::open(file);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::Database;
+use super::DatabaseArgs;
 use crate::storage;
 
 /// Verify a backup and make it the database of a folder that no server uses.
@@ -15,17 +15,17 @@ use crate::storage;
 ///
 /// If it is interrupted, the folder has what it had or the backup, and nothing of both. Run it again to be sure.
 #[derive(Args)]
-pub(super) struct Options {
+pub(super) struct RestoreArgs {
     /// What `backup` wrote
     file: PathBuf,
     /// Delete the database that the folder has
     #[arg(long)]
     replace: bool,
     #[command(flatten)]
-    database: Database,
+    database: DatabaseArgs,
 }
 
-pub(super) fn run(options: &Options) -> Result<()> {
+pub(super) fn run(options: &RestoreArgs) -> Result<()> {
     let findings = storage::restore(&options.file, &options.database.db, options.replace)?;
     for finding in findings {
         eprintln!("not as the events say: {finding}");

@@ -6,18 +6,18 @@ use clap::CommandFactory;
 use clap::error::ErrorKind;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::Arguments;
+use super::Cli;
 use crate::Server;
-use crate::options::Options;
+use crate::options::ServerArgs;
 
 /// Ends as for an option that does not exist.
 fn refuse(error: &anyhow::Error) -> ! {
-    let mut command = Arguments::command();
+    let mut command = Cli::command();
     let error = command.error(ErrorKind::ValueValidation, format!("{error:#}"));
     error.exit()
 }
 
-pub(super) async fn run(options: Options) -> Result<()> {
+pub(super) async fn run(options: ServerArgs) -> Result<()> {
     telemetry::init("eventstore-lite")?;
     let config = options.config(|name| std::env::var_os(name));
     let config = config.unwrap_or_else(|error| refuse(&error));

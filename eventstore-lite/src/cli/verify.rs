@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 
-use super::Database;
+use super::DatabaseArgs;
 use crate::storage;
 
 /// The exit code for damage.
@@ -17,12 +17,12 @@ const DAMAGED: u8 = 3;
 /// Works beside a running server. Ends with 0 if all is sound, with 3 if not, and writes what is wrong, a
 /// line each.
 #[derive(Args)]
-pub(super) struct Options {
+pub(super) struct VerifyArgs {
     #[command(flatten)]
-    database: Database,
+    database: DatabaseArgs,
 }
 
-pub(super) fn run(options: &Options) -> Result<ExitCode> {
+pub(super) fn run(options: &VerifyArgs) -> Result<ExitCode> {
     let findings = storage::verify(&options.database.db)?;
     let mut stdout = std::io::stdout().lock();
     for finding in &findings {

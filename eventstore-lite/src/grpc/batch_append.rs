@@ -1,7 +1,7 @@
 //! `BatchAppend`: a session of many appends, each in one or several pieces, each answered when it is on
 //! disk. A failed append does not end the session.
 
-mod answer;
+mod outcome;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use uuid::Uuid;
 
-use super::proposed::{Events, Refused};
+use super::proposed::{Events, InvalidEvent};
 use super::status;
 use crate::access::Caller;
 use crate::append_rules::Expected;
@@ -26,7 +26,7 @@ use crate::storage::{Change, Storage, Write};
 use crate::stream_name::StreamName;
 use crate::wire::streams::batch_append_req::{Options, ProposedMessage, options::DeadlineOption};
 use crate::wire::streams::{BatchAppendReq, BatchAppendResp};
-use answer::{Answering, Failure, Recipient};
+use outcome::{Answering, Failure, Recipient};
 
 /// How many appends of one session are written or wait to be.
 const IN_FLIGHT: usize = 1024;
@@ -54,7 +54,7 @@ pub(super) struct Session {
 struct Unfinished {
     recipient: Recipient,
     target: Result<Target, Failure>,
-    events: Result<Events, Refused>,
+    events: Result<Events, InvalidEvent>,
     /// Room in memory for what has come, unless that is all.
     room: Option<OwnedSemaphorePermit>,
 }

@@ -17,13 +17,13 @@ use crate::wire::monitoring::{StatsReq, StatsResp};
 /// The shortest time between two answers.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(10);
 
-pub(super) struct Service {
+pub(super) struct MonitoringService {
     pub(super) site: Site,
     pub(super) shutdown: CancellationToken,
 }
 
 #[async_trait]
-impl Monitoring for Service {
+impl Monitoring for MonitoringService {
     type StatsStream = BoxStream<'static, Result<StatsResp, Status>>;
 
     /// At once, and then after each `refresh_time_period_in_ms`, until the caller goes or the server stops.

@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::status;
 use crate::persistent::PersistentSubscriptions;
-use crate::storage::{Start, Storage};
+use crate::storage::{ScavengeStart, Storage};
 use crate::wire::operations::operations_server::Operations;
 use crate::wire::operations::scavenge_resp::ScavengeResult;
 use crate::wire::operations::{
@@ -15,7 +15,7 @@ use crate::wire::operations::{
 };
 use crate::wire::shared::Empty;
 
-pub(super) struct Service {
+pub(super) struct OperationsService {
     pub(super) storage: Arc<Storage>,
     pub(super) subscriptions: Arc<PersistentSubscriptions>,
     pub(super) shutdown: CancellationToken,
@@ -24,14 +24,14 @@ pub(super) struct Service {
 type Answer<T> = Result<Response<T>, Status>;
 
 #[async_trait]
-impl Operations for Service {
+impl Operations for OperationsService {
     /// How many threads, and from which chunk on, makes no difference here.
     async fn start_scavenge(&self, request: Request<StartScavengeReq>) -> Answer<ScavengeResp> {
         let options = request.into_inner().options;
         options.ok_or_else(|| status::invalid("`options` is missing"))?;
         let (scavenge, result) = match self.storage.start_scavenge(self.shutdown.child_token()) {
-            Start::Started(scavenge) => (scavenge, ScavengeResult::Started),
-            Start::InProgress(scavenge) => (scavenge, ScavengeResult::InProgress),
+            ScavengeStart::Started(scavenge) => (scavenge, ScavengeResult::Started),
+            ScavengeStart::InProgress(scavenge) => (scavenge, ScavengeResult::InProgress),
         };
         Ok(answer(scavenge.id.to_string(), result))
     }

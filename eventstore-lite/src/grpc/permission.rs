@@ -6,7 +6,7 @@ use tonic::{Request, Status};
 
 use super::status;
 use crate::access::{Caller, Denied, access_denied};
-use crate::calls::{Calls, Lasting, Peer};
+use crate::calls::{CallConnection, Calls, Lasting};
 
 /// Who makes the request, as the gate found out.
 pub(super) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
@@ -16,7 +16,7 @@ pub(super) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
 
 /// The calls of the connection that the request came on.
 pub(super) fn calls<T>(request: &Request<T>) -> Result<Arc<Calls>, Status> {
-    let peer: Option<&Peer> = request.extensions().get();
+    let peer: Option<&CallConnection> = request.extensions().get();
     Ok(Arc::clone(&peer.ok_or_else(status::unavailable)?.calls))
 }
 

@@ -20,7 +20,7 @@ const LONGEST_TYPE: usize = 4096;
 
 /// Why a proposed event is refused. The texts never quote what the client sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Refused {
+pub(super) enum InvalidEvent {
     #[error("an event has no id, or one that is no UUID")]
     Id,
     #[error("the metadata property '{0}' is missing")]
@@ -33,13 +33,13 @@ pub(super) enum Refused {
     TooMuch,
 }
 
-impl From<Refused> for Status {
-    fn from(refused: Refused) -> Self {
+impl From<InvalidEvent> for Status {
+    fn from(refused: InvalidEvent) -> Self {
         match refused {
-            Refused::TooBig => status::too_big(MOST_DATA),
-            Refused::TooMuch => Self::resource_exhausted(refused.to_string()),
-            Refused::MissingProperty(property) => status::missing_property(property),
-            Refused::Id | Refused::Type => status::invalid(refused),
+            InvalidEvent::TooBig => status::too_big(MOST_DATA),
+            InvalidEvent::TooMuch => Self::resource_exhausted(refused.to_string()),
+            InvalidEvent::MissingProperty(property) => status::missing_property(property),
+            InvalidEvent::Id | InvalidEvent::Type => status::invalid(refused),
         }
     }
 }
@@ -53,15 +53,15 @@ pub(super) struct Events {
 }
 
 impl Events {
-    pub(super) fn push(&mut self, proposed: impl Into<Proposed>) -> Result<(), Refused> {
+    pub(super) fn push(&mut self, proposed: impl Into<Proposed>) -> Result<(), InvalidEvent> {
         let event = proposed.into().parse()?;
         self.data += event.data.len();
         self.bytes += event.size();
         if self.data > MOST_DATA {
-            return Err(Refused::TooBig);
+            return Err(InvalidEvent::TooBig);
         }
         if self.bytes > MOST_BYTES {
-            return Err(Refused::TooMuch);
+            return Err(InvalidEvent::TooMuch);
         }
         self.list.push(event);
         Ok(())
@@ -87,22 +87,22 @@ pub(super) struct Proposed {
 
 impl Proposed {
     /// Bytes are copied: a slice of a message keeps all of it in memory, and what came with it.
-    fn parse(mut self) -> Result<NewEvent, Refused> {
+    fn parse(mut self) -> Result<NewEvent, InvalidEvent> {
         let mut property = |name| {
             self.properties
                 .remove(name)
-                .ok_or(Refused::MissingProperty(name))
+                .ok_or(InvalidEvent::MissingProperty(name))
         };
         let event_type = property("type")?;
         let is_json = property("content-type")? == JSON;
         if event_type.is_empty() || event_type.len() > LONGEST_TYPE {
-            return Err(Refused::Type);
+            return Err(InvalidEvent::Type);
         }
         let id = self
             .id
             .as_ref()
             .and_then(event_id::parse)
-            .ok_or(Refused::Id)?;
+            .ok_or(InvalidEvent::Id)?;
         Ok(NewEvent {
             id,
             event_type,

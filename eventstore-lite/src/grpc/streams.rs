@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use super::batch_append::Session;
-use super::delete::Removal;
+use super::delete::Deletion;
 use super::read_request::ReadRequest;
 use super::read_task::{self, Answers};
 use super::{append, permission};
@@ -19,13 +19,13 @@ use crate::wire::streams::{
     TombstoneReq, TombstoneResp,
 };
 
-pub(super) struct Service {
+pub(super) struct StreamsService {
     pub(super) storage: Arc<Storage>,
     pub(super) shutdown: CancellationToken,
 }
 
 #[async_trait]
-impl Streams for Service {
+impl Streams for StreamsService {
     type ReadStream = Answers;
     type BatchAppendStream = ReceiverStream<Result<BatchAppendResp, Status>>;
 
@@ -73,7 +73,7 @@ impl Streams for Service {
     async fn delete(&self, request: Request<DeleteReq>) -> Result<Response<DeleteResp>, Status> {
         let caller = permission::caller(&request)?;
         let deadline = deadline(request.extensions());
-        let removal = Removal::from(request.into_inner());
+        let removal = Deletion::from(request.into_inner());
         let position = removal.make(&self.storage, (caller, deadline)).await?;
         Ok(Response::new(position.into()))
     }
@@ -84,7 +84,7 @@ impl Streams for Service {
     ) -> Result<Response<TombstoneResp>, Status> {
         let caller = permission::caller(&request)?;
         let deadline = deadline(request.extensions());
-        let removal = Removal::from(request.into_inner());
+        let removal = Deletion::from(request.into_inner());
         let position = removal.make(&self.storage, (caller, deadline)).await?;
         Ok(Response::new(position.into()))
     }

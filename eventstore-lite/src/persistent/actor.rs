@@ -11,7 +11,7 @@ use tokio::time::{Duration, Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::group::{ClientId, Group, Message, Output, Peer};
-use super::handle::{Command, Connection, Counts};
+use super::handle::{Counts, GroupCommand, GroupConnection};
 use super::info::Info;
 use super::journal::Journal;
 use super::reader::{ReadFailed, Reader};
@@ -32,7 +32,7 @@ pub(super) struct Actor {
     reader: Reader,
     head: watch::Receiver<Position>,
     clients: HashMap<ClientId, mpsc::Sender<Message>>,
-    inbox: mpsc::Receiver<Command>,
+    inbox: mpsc::Receiver<GroupCommand>,
     counts: Arc<Counts>,
     replays: Replays,
     /// What waits to be written; it is tried again until it is.
@@ -57,7 +57,7 @@ impl Actor {
     pub(super) async fn start(
         (key, settings): (GroupKey, Settings),
         storage: Arc<Storage>,
-        inbox: mpsc::Receiver<Command>,
+        inbox: mpsc::Receiver<GroupCommand>,
         counts: Arc<Counts>,
     ) -> Result<Self, ReadFailed> {
         let mut journal = Journal::new(Arc::clone(&storage), key.clone());
@@ -102,7 +102,7 @@ impl Actor {
         // waits: all are taken out, and with them the ends on which their senders wait.
         self.inbox.close();
         while let Some(command) = self.inbox.recv().await {
-            if matches!(command, Command::Ack(_) | Command::Nack(..)) {
+            if matches!(command, GroupCommand::Ack(_) | GroupCommand::Nack(..)) {
                 self.obey(command);
             }
         }
@@ -136,7 +136,7 @@ impl Actor {
                 () = stop.cancelled() => return,
                 command = self.inbox.recv() => match command {
                     Some(command) => {
-                        if matches!(command, Command::Info(_)) {
+                        if matches!(command, GroupCommand::Info(_)) {
                             // What is told is on disk.
                             self.save_replays().await;
                         }
@@ -194,10 +194,10 @@ impl Actor {
         self.group.tick(Instant::now());
     }
 
-    fn obey(&mut self, command: Command) {
+    fn obey(&mut self, command: GroupCommand) {
         let now = Instant::now();
         match command {
-            Command::Connect {
+            GroupCommand::Connect {
                 peer,
                 buffer_size,
                 reply,
@@ -207,21 +207,21 @@ impl Actor {
                     self.disconnect(connection.client);
                 }
             }
-            Command::Disconnect(client) => self.disconnect(client),
-            Command::Ack(ids) => self.group.ack(&ids, now),
-            Command::Nack(ids, action, reason) => self.group.nack(&ids, action, &reason, now),
-            Command::Replay { stop_at } => self.replays.begin(stop_at),
-            Command::Info(reply) => drop(reply.send(self.info())),
+            GroupCommand::Disconnect(client) => self.disconnect(client),
+            GroupCommand::Ack(ids) => self.group.ack(&ids, now),
+            GroupCommand::Nack(ids, action, reason) => self.group.nack(&ids, action, &reason, now),
+            GroupCommand::Replay { stop_at } => self.replays.begin(stop_at),
+            GroupCommand::Info(reply) => drop(reply.send(self.info())),
         }
     }
 
-    fn connect(&mut self, peer: Peer, buffer_size: usize) -> Option<Connection> {
+    fn connect(&mut self, peer: Peer, buffer_size: usize) -> Option<GroupConnection> {
         let client = self.group.connect(peer, buffer_size)?;
         let (sender, events) = mpsc::channel(buffer_size);
         self.clients.insert(client, sender);
         // A group without clients does not look on through what its filter leaves out.
         self.at_end = false;
-        Some(Connection { client, events })
+        Some(GroupConnection { client, events })
     }
 
     fn disconnect(&mut self, client: ClientId) {

@@ -6,8 +6,8 @@
 
 mod clients;
 mod message;
+mod pending_review;
 mod progress;
-mod review;
 #[cfg(test)]
 mod tests;
 
@@ -19,8 +19,8 @@ use uuid::Uuid;
 use self::clients::{Choice, Clients};
 pub(crate) use self::clients::{Client, ClientId, Peer};
 pub(crate) use self::message::{Message, Origin};
+use self::pending_review::PendingReview;
 use self::progress::Progress;
-use self::review::Review;
 use super::settings::Settings;
 use crate::event::ResolvedEvent;
 
@@ -68,7 +68,7 @@ pub(crate) struct Group {
     fresh: VecDeque<Message>,
     outstanding: HashMap<Uuid, Outstanding>,
     progress: Progress,
-    review: Review,
+    review: PendingReview,
     bytes: usize,
     /// How many parked events came again and are not settled yet.
     replayed: usize,
@@ -87,7 +87,7 @@ impl Group {
             fresh: VecDeque::new(),
             outstanding: HashMap::new(),
             progress: Progress::new(checkpoint, now),
-            review: Review::default(),
+            review: PendingReview::default(),
             bytes: 0,
             replayed: 0,
             settled: 0,

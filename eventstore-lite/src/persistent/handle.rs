@@ -17,13 +17,13 @@ const LONGEST_INBOX: usize = 256;
 #[error(
     "the persistent subscription was changed or deleted meanwhile, or the server stops: try again"
 )]
-pub(crate) struct Ended;
+pub(crate) struct GroupEnded;
 
-pub(super) enum Command {
+pub(super) enum GroupCommand {
     Connect {
         peer: Peer,
         buffer_size: usize,
-        reply: oneshot::Sender<Option<Connection>>,
+        reply: oneshot::Sender<Option<GroupConnection>>,
     },
     Disconnect(ClientId),
     Ack(Vec<Uuid>),
@@ -36,7 +36,7 @@ pub(super) enum Command {
 
 /// The events for one client; they end when the group does.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct GroupConnection {
     pub(crate) client: ClientId,
     pub(crate) events: mpsc::Receiver<Message>,
 }
@@ -75,12 +75,12 @@ impl Counts {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Handle {
-    inbox: mpsc::Sender<Command>,
+    inbox: mpsc::Sender<GroupCommand>,
     counts: Arc<Counts>,
 }
 
 impl Handle {
-    pub(super) fn new() -> (Self, mpsc::Receiver<Command>, Arc<Counts>) {
+    pub(super) fn new() -> (Self, mpsc::Receiver<GroupCommand>, Arc<Counts>) {
         let (inbox, commands) = mpsc::channel(LONGEST_INBOX);
         let counts = Arc::<Counts>::default();
         let handle = Self {
@@ -100,23 +100,23 @@ impl Handle {
         &self,
         peer: Peer,
         buffer_size: usize,
-    ) -> Result<Option<Connection>, Ended> {
+    ) -> Result<Option<GroupConnection>, GroupEnded> {
         let (reply, answer) = oneshot::channel();
-        let connect = Command::Connect {
+        let connect = GroupCommand::Connect {
             peer,
             buffer_size,
             reply,
         };
         self.send(connect).await?;
-        answer.await.map_err(|_| Ended)
+        answer.await.map_err(|_| GroupEnded)
     }
 
-    pub(crate) async fn disconnect(&self, client: ClientId) -> Result<(), Ended> {
-        self.send(Command::Disconnect(client)).await
+    pub(crate) async fn disconnect(&self, client: ClientId) -> Result<(), GroupEnded> {
+        self.send(GroupCommand::Disconnect(client)).await
     }
 
-    pub(crate) async fn ack(&self, ids: Vec<Uuid>) -> Result<(), Ended> {
-        self.send(Command::Ack(ids)).await
+    pub(crate) async fn ack(&self, ids: Vec<Uuid>) -> Result<(), GroupEnded> {
+        self.send(GroupCommand::Ack(ids)).await
     }
 
     pub(crate) async fn nack(
@@ -124,27 +124,27 @@ impl Handle {
         ids: Vec<Uuid>,
         action: NackAction,
         reason: String,
-    ) -> Result<(), Ended> {
-        self.send(Command::Nack(ids, action, reason)).await
+    ) -> Result<(), GroupEnded> {
+        self.send(GroupCommand::Nack(ids, action, reason)).await
     }
 
     /// Has the parked events come again, those before `stop_at`.
-    pub(crate) async fn replay_parked(&self, stop_at: Option<u64>) -> Result<(), Ended> {
-        self.send(Command::Replay { stop_at }).await
+    pub(crate) async fn replay_parked(&self, stop_at: Option<u64>) -> Result<(), GroupEnded> {
+        self.send(GroupCommand::Replay { stop_at }).await
     }
 
-    pub(crate) async fn info(&self) -> Result<Info, Ended> {
+    pub(crate) async fn info(&self) -> Result<Info, GroupEnded> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Info(reply)).await?;
-        answer.await.map_err(|_| Ended)
+        self.send(GroupCommand::Info(reply)).await?;
+        answer.await.map_err(|_| GroupEnded)
     }
 
     #[cfg(test)]
-    pub(super) fn inbox(&self) -> &mpsc::Sender<Command> {
+    pub(super) fn inbox(&self) -> &mpsc::Sender<GroupCommand> {
         &self.inbox
     }
 
-    async fn send(&self, command: Command) -> Result<(), Ended> {
-        self.inbox.send(command).await.map_err(|_| Ended)
+    async fn send(&self, command: GroupCommand) -> Result<(), GroupEnded> {
+        self.inbox.send(command).await.map_err(|_| GroupEnded)
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::group::Message;
-use super::records::{self, Replayed};
 use super::settings::GroupKey;
+use super::stored_events::{self, Replayed};
 use crate::append_rules::Expected;
 use crate::clock;
 use crate::event::{Direction, NewEvent, ResolvedEvent};
@@ -40,8 +40,8 @@ impl Journal {
     pub(super) fn new(storage: Arc<Storage>, key: GroupKey) -> Self {
         Self {
             storage,
-            checkpoints: records::checkpoint_stream(&key),
-            parked: records::parked_stream(&key),
+            checkpoints: stored_events::checkpoint_stream(&key),
+            parked: stored_events::parked_stream(&key),
             key,
             has_checkpoints: false,
         }
@@ -52,16 +52,16 @@ impl Journal {
         let last = last_event(&self.storage, self.checkpoints.clone()).await?;
         self.has_checkpoints = last.is_some();
         let last = last.and_then(|last| last.event);
-        Ok(last.and_then(|last| records::parse_checkpoint(&self.key.source, &last.data)))
+        Ok(last.and_then(|last| stored_events::parse_checkpoint(&self.key.source, &last.data)))
     }
 
     pub(super) async fn write_checkpoint(&mut self, place: u64) -> Result<(), StorageFailed> {
         if !self.has_checkpoints {
             let metastream = self.checkpoints.metastream();
-            append(&self.storage, metastream, vec![records::keeps_two()]).await?;
+            append(&self.storage, metastream, vec![stored_events::keeps_two()]).await?;
             self.has_checkpoints = true;
         }
-        let event = records::checkpointed(&self.key.source, place);
+        let event = stored_events::checkpointed(&self.key.source, place);
         append(&self.storage, self.checkpoints.clone(), vec![event]).await?;
         Ok(())
     }
@@ -91,7 +91,7 @@ impl Journal {
     pub(super) async fn replayed(&self) -> Result<BTreeMap<u64, Replayed>, StorageFailed> {
         let metadata = last_event(&self.storage, self.parked.metastream()).await?;
         let metadata = metadata.and_then(|metadata| metadata.event);
-        let replayed = metadata.map(|metadata| records::parse_taken_off(&metadata.data));
+        let replayed = metadata.map(|metadata| stored_events::parse_taken_off(&metadata.data));
         Ok(replayed.unwrap_or_default())
     }
 
@@ -102,7 +102,7 @@ impl Journal {
     ) -> Result<Option<u64>, StorageFailed> {
         let now = clock::now();
         let link = |(message, reason): &(Message, String)| {
-            records::parked(&message.event, reason, now).map_err(|error| {
+            stored_events::parked(&message.event, reason, now).map_err(|error| {
                 tracing::error!(%error, "an event could not be parked");
                 StorageFailed
             })
@@ -151,7 +151,7 @@ impl Journal {
         replayed: &BTreeMap<u64, Replayed>,
     ) -> Result<(), StorageFailed> {
         let metastream = self.parked.metastream();
-        let metadata = records::taken_off(revision, replayed).map_err(|error| {
+        let metadata = stored_events::taken_off(revision, replayed).map_err(|error| {
             tracing::error!(%error, "replayed events could not be noted");
             StorageFailed
         })?;
@@ -231,7 +231,10 @@ pub(super) async fn append(
 
 /// Deletes what groups of this name kept before.
 pub(super) async fn clear(storage: &Storage, key: &GroupKey) -> Result<(), StorageFailed> {
-    for stream in [records::checkpoint_stream(key), records::parked_stream(key)] {
+    for stream in [
+        stored_events::checkpoint_stream(key),
+        stored_events::parked_stream(key),
+    ] {
         if !is_there(storage, stream.clone()).await? {
             continue;
         }

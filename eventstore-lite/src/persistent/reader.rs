@@ -18,7 +18,7 @@ pub(super) enum ReadFailed {
 
 /// What was read, each with its place.
 #[derive(Debug, Default)]
-pub(super) struct Page {
+pub(super) struct Batch {
     pub(super) events: Vec<(u64, ResolvedEvent)>,
     /// How many events after the last of these a filter left out, and the place of the last one.
     pub(super) left_out: Option<(u64, u64)>,
@@ -73,11 +73,11 @@ impl Reader {
         &mut self,
         storage: &Storage,
         limit: usize,
-    ) -> Result<Page, ReadFailed> {
+    ) -> Result<Batch, ReadFailed> {
         if self.ended {
-            return Ok(Page {
+            return Ok(Batch {
                 is_end: true,
-                ..Page::default()
+                ..Batch::default()
             });
         }
         let page = match self.key.source.clone() {
@@ -101,13 +101,13 @@ impl Reader {
         &mut self,
         storage: &Storage,
         follow: StreamFollow,
-    ) -> Result<Page, ReadFailed> {
+    ) -> Result<Batch, ReadFailed> {
         // Of a stream that was tombstoned before, a group gets nothing; live it gets the tombstone.
         if !self.caught_up && storage.end_of(follow.stream.clone()).await?.is_err() {
             self.ended = true;
-            return Ok(Page {
+            return Ok(Batch {
                 is_end: true,
-                ..Page::default()
+                ..Batch::default()
             });
         }
         let followed = storage.follow_stream(follow).await?;
@@ -118,14 +118,14 @@ impl Reader {
             read.map_or(TOMBSTONE_REVISION, |read| read.revision)
         };
         let events = followed.events.into_iter();
-        Ok(Page {
+        Ok(Batch {
             events: events.map(|event| (place(&event), event)).collect(),
             left_out: None,
             is_end: followed.is_end,
         })
     }
 
-    async fn all_page(&mut self, storage: &Storage, limit: usize) -> Result<Page, ReadFailed> {
+    async fn all_page(&mut self, storage: &Storage, limit: usize) -> Result<Batch, ReadFailed> {
         let read = AllRead {
             direction: Direction::Forwards,
             from: Position(self.next),
@@ -136,9 +136,9 @@ impl Reader {
         let read_page = storage.read_all(read.clone()).await??;
         self.next = read_page.next(&read).0;
         let mut looked_to = read.from;
-        let mut page = Page {
+        let mut page = Batch {
             is_end: read_page.is_end,
-            ..Page::default()
+            ..Batch::default()
         };
         for scanned in read_page.scanned {
             let Position(place) = scanned.position;

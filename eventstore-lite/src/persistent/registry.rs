@@ -15,14 +15,14 @@ use super::actor::Actor;
 use super::handle::{Count, Handle};
 use super::journal;
 use super::reader::ReadFailed;
-use super::records::{self, Entry};
 use super::settings::{GroupKey, Settings};
-use crate::metrics::Page;
+use super::stored_events::{self, Entry};
+use crate::metrics::MetricsPage;
 use crate::storage::{Storage, StorageFailed};
 
 /// Why a group cannot be had, made or changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refused {
+pub(crate) enum GroupError {
     #[error("it exists")]
     Exists,
     #[error("it does not exist")]
@@ -33,19 +33,19 @@ pub(crate) enum Refused {
     Unavailable,
 }
 
-impl From<StorageFailed> for Refused {
+impl From<StorageFailed> for GroupError {
     fn from(_: StorageFailed) -> Self {
         Self::Unavailable
     }
 }
 
-impl From<serde_json::Error> for Refused {
+impl From<serde_json::Error> for GroupError {
     fn from(error: serde_json::Error) -> Self {
         Self::Failed(error.to_string())
     }
 }
 
-impl From<ReadFailed> for Refused {
+impl From<ReadFailed> for GroupError {
     fn from(failed: ReadFailed) -> Self {
         match failed {
             ReadFailed::Storage(_) => Self::Unavailable,
@@ -56,7 +56,7 @@ impl From<ReadFailed> for Refused {
 
 /// Where a new group is to begin; it becomes a [`StartFrom`](super::settings::StartFrom) when it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Start {
+pub(crate) enum StartPosition {
     Beginning,
     At(u64),
     End,
@@ -95,10 +95,10 @@ enum Stored {
 }
 
 impl Stored {
-    fn entries(&self) -> Result<Vec<Entry>, Refused> {
+    fn entries(&self) -> Result<Vec<Entry>, GroupError> {
         match self {
             Self::Entries(entries) => Ok(entries.clone()),
-            Self::Unreadable => Err(Refused::Failed(UNREADABLE.to_owned())),
+            Self::Unreadable => Err(GroupError::Failed(UNREADABLE.to_owned())),
         }
     }
 }
@@ -126,13 +126,13 @@ impl PersistentSubscriptions {
 
     /// Reads what is stored, and starts what can be started of it.
     async fn load(&self, stored: &mut Stored) -> Result<(), StorageFailed> {
-        let stream = records::configuration_stream();
+        let stream = stored_events::configuration_stream();
         let last = journal::last_event(&self.storage, stream).await?;
         let Some(last) = last.and_then(|last| last.event) else {
             *stored = Stored::Entries(Vec::new());
             return Ok(());
         };
-        let Some(entries) = records::parse_configuration(&last.data) else {
+        let Some(entries) = stored_events::parse_configuration(&last.data) else {
             tracing::error!("{UNREADABLE}");
             *stored = Stored::Unreadable;
             return Ok(());
@@ -141,11 +141,11 @@ impl PersistentSubscriptions {
         for Entry { key, settings, .. } in entries {
             let started = match settings {
                 Some(settings) => self.run(key, settings).await,
-                None => Err(Refused::Failed("its settings cannot be read".to_owned())),
+                None => Err(GroupError::Failed("its settings cannot be read".to_owned())),
             };
             match started {
                 Ok(()) => {}
-                Err(Refused::Unavailable) => return Err(StorageFailed),
+                Err(GroupError::Unavailable) => return Err(StorageFailed),
                 Err(refused) => tracing::error!(%refused, "a persistent subscription cannot start"),
             }
         }
@@ -188,7 +188,7 @@ impl PersistentSubscriptions {
     }
 
     /// The sums over all groups, under the real server's names.
-    pub(crate) fn write_to(&self, page: &mut Page) {
+    pub(crate) fn write_to(&self, page: &mut MetricsPage) {
         let counts = self.counts();
         let sum = |of: fn(&Count) -> u64| counts.iter().map(|(_, count)| of(count)).sum::<u64>();
         page.family(
@@ -215,7 +215,7 @@ impl PersistentSubscriptions {
         self.groups.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn run(&self, key: GroupKey, settings: Settings) -> Result<(), Refused> {
+    async fn run(&self, key: GroupKey, settings: Settings) -> Result<(), GroupError> {
         let (handle, inbox, counts) = Handle::new();
         let storage = Arc::clone(&self.storage);
         let actor = Actor::start((key.clone(), settings), storage, inbox, counts).await?;

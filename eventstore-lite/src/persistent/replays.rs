@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::journal::{Journal, ParkedRange};
-use super::records::{self, Replayed};
+use super::stored_events::{self, Replayed};
 use crate::event::ResolvedEvent;
 use crate::storage::StorageFailed;
 
@@ -90,7 +90,7 @@ impl Replays {
         let page = journal.parked_events(next, limit).await?;
         let taken = page.next.min(stop);
         let named = page.list.iter().filter_map(|(revision, event)| {
-            records::replayed(*revision, event).map(|replayed| (*revision, replayed))
+            stored_events::replayed(*revision, event).map(|replayed| (*revision, replayed))
         });
         let mut open = self.open.clone();
         open.extend(named);

@@ -158,7 +158,7 @@ async fn what_is_old_expires_whatever_the_clock_was_before() {
     let types = page(&storage, "$et-happened", Direction::Forwards).await;
     assert_eq!(texts(types), visible);
 
-    let Start::Started(scavenge) = storage.start_scavenge(CancellationToken::new()) else {
+    let ScavengeStart::Started(scavenge) = storage.start_scavenge(CancellationToken::new()) else {
         panic!("another scavenge runs");
     };
     assert_eq!(scavenge.ended().await.removed, 4);

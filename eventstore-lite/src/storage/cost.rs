@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tempfile::TempDir;
 
-use super::checkpoints::Checkpoints;
 use super::migrations::{self, MIGRATIONS};
 use super::read_stream::{self, StreamPage};
+use super::wal_checkpoints::WalCheckpoints;
 use super::*;
 use crate::event::Direction;
 
@@ -180,7 +180,7 @@ fn log_per_event(together: usize) -> [u64; 2] {
     let folder = tempfile::tempdir().unwrap();
     let connection = schema::open_writer(folder.path(), false).unwrap();
     // So nothing is merged, and the log only grows.
-    Checkpoints::watch(&connection);
+    WalCheckpoints::watch(&connection);
     let mut ledger = Ledger::open(connection).unwrap();
     let [_, (_, log)] = schema::files(folder.path());
     let mut before = 0;

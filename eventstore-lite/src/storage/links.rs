@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Result};
 
 use super::records;
-use super::visible::{Found, find};
+use super::visible::{StreamLookup, find};
 use crate::event::{RecordedEvent, ResolvedEvent};
 use crate::stream_name::StreamName;
 
@@ -42,11 +42,11 @@ impl Resolver<'_> {
 
     fn visible(&self, name: &StreamName, revision: u64) -> Result<Option<RecordedEvent>> {
         match find(self.connection, name, self.now)? {
-            Found::Stream(stream) if revision >= stream.first => {
+            StreamLookup::Stream(stream) if revision >= stream.first => {
                 let record = records::at(self.connection, (name, stream.id), revision)?;
                 Ok(record.filter(|record| record.created >= stream.oldest))
             }
-            Found::Stream(_) | Found::Missing | Found::Tombstoned => Ok(None),
+            StreamLookup::Stream(_) | StreamLookup::Missing | StreamLookup::Tombstoned => Ok(None),
         }
     }
 }

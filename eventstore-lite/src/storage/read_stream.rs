@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Params, Result};
 
 use super::links::Resolver;
-use super::visible::{Found, Visible, find};
+use super::visible::{StreamLookup, Visible, find};
 use super::{records, rows};
 use crate::clock;
 use crate::event::{Direction, ResolvedEvent, TOMBSTONE_REVISION, revision_to_sql};
@@ -45,9 +45,9 @@ pub(crate) enum StreamPage {
 pub(super) fn read(connection: &Connection, read: &StreamRead) -> Result<StreamPage> {
     let now = clock::now();
     let stream = match find(connection, &read.stream, now)? {
-        Found::Stream(stream) if !stream.soft_deleted => stream,
-        Found::Stream(_) | Found::Missing => return Ok(StreamPage::Missing),
-        Found::Tombstoned => return Ok(StreamPage::Tombstoned),
+        StreamLookup::Stream(stream) if !stream.soft_deleted => stream,
+        StreamLookup::Stream(_) | StreamLookup::Missing => return Ok(StreamPage::Missing),
+        StreamLookup::Tombstoned => return Ok(StreamPage::Tombstoned),
     };
     let resolver = Resolver {
         connection,
@@ -237,7 +237,7 @@ pub(super) fn follow(connection: &Connection, follow: &StreamFollow) -> Result<F
 }
 
 /// What a subscription gets of a stream.
-struct Bounds {
+struct VisibleRange {
     /// The first revision.
     first: u64,
     /// The earliest time of creation, in ticks.
@@ -247,8 +247,8 @@ struct Bounds {
     end: u64,
 }
 
-fn bounds(connection: &Connection, follow: &StreamFollow, now: i64) -> Result<Bounds> {
-    let all = Bounds {
+fn bounds(connection: &Connection, follow: &StreamFollow, now: i64) -> Result<VisibleRange> {
+    let all = VisibleRange {
         first: follow.from,
         oldest: i64::MIN,
         end: follow.from,
@@ -257,16 +257,16 @@ fn bounds(connection: &Connection, follow: &StreamFollow, now: i64) -> Result<Bo
         return Ok(all);
     }
     Ok(match find(connection, &follow.stream, now)? {
-        Found::Stream(stream) => Bounds {
+        StreamLookup::Stream(stream) => VisibleRange {
             first: stream.first.max(follow.from),
             oldest: stream.oldest,
             end: stream.last + 1,
         },
-        Found::Tombstoned => Bounds {
+        StreamLookup::Tombstoned => VisibleRange {
             first: TOMBSTONE_REVISION,
             ..all
         },
-        Found::Missing => all,
+        StreamLookup::Missing => all,
     })
 }
 
@@ -276,9 +276,9 @@ pub(super) fn end(
     name: &StreamName,
 ) -> Result<std::result::Result<Option<u64>, Tombstoned>> {
     Ok(match find(connection, name, clock::now())? {
-        Found::Stream(stream) => Ok(Some(stream.last)),
-        Found::Missing => Ok(None),
-        Found::Tombstoned => Err(Tombstoned),
+        StreamLookup::Stream(stream) => Ok(Some(stream.last)),
+        StreamLookup::Missing => Ok(None),
+        StreamLookup::Tombstoned => Err(Tombstoned),
     })
 }
 

@@ -137,7 +137,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::storage::checkpoints::Checkpoints;
+    use crate::storage::wal_checkpoints::WalCheckpoints;
 
     const CONNECTIONS: usize = 8;
 
@@ -183,8 +183,9 @@ mod tests {
         let writer = schema::open_writer(folder.path(), false).unwrap();
         let readers = Arc::new(Readers::open(folder.path(), CONNECTIONS, 1024 * 1024).unwrap());
         let merging = schema::open_to_merge(folder.path(), false).unwrap();
-        let mut checkpoints = Checkpoints::start(merging, readers.places().clone(), || ()).unwrap();
-        Checkpoints::watch(&writer);
+        let mut checkpoints =
+            WalCheckpoints::start(merging, readers.places().clone(), || ()).unwrap();
+        WalCheckpoints::watch(&writer);
         writer
             .execute_batch("CREATE TABLE filler (data BLOB)")
             .unwrap();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, Result};
 
 use super::records;
-use super::visible::{Found, find};
+use super::visible::{StreamLookup, find};
 use crate::clock;
 use crate::event::{RecordedEvent, ResolvedEvent, TOMBSTONE_REVISION, revision_to_sql};
 use crate::stream_name::StreamName;
@@ -38,7 +38,7 @@ pub(crate) enum Seen {
 }
 
 pub(super) fn review(connection: &Connection, events: &[Reviewed]) -> Result<Vec<Seen>> {
-    let mut review = Review {
+    let mut review = Reviewer {
         connection,
         now: clock::now(),
         found: HashMap::new(),
@@ -46,13 +46,13 @@ pub(super) fn review(connection: &Connection, events: &[Reviewed]) -> Result<Vec
     events.iter().map(|event| review.look(event)).collect()
 }
 
-struct Review<'a> {
+struct Reviewer<'a> {
     connection: &'a Connection,
     now: i64,
-    found: HashMap<StreamName, Found>,
+    found: HashMap<StreamName, StreamLookup>,
 }
 
-impl Review<'_> {
+impl Reviewer<'_> {
     fn look(&mut self, Reviewed { event, from }: &Reviewed) -> Result<Seen> {
         let Some(record) = event.link.as_ref().or(event.event.as_ref()) else {
             return Ok(Seen::Nothing);
@@ -77,13 +77,13 @@ impl Review<'_> {
             self.found.insert(name.clone(), found);
         }
         match self.found.get(name) {
-            Some(Found::Stream(stream))
+            Some(StreamLookup::Stream(stream))
                 if record.revision >= stream.first && record.created >= stream.oldest =>
             {
                 self.is_there(name, (stream.id, record.revision))
             }
-            Some(Found::Tombstoned) => Ok(record.revision == TOMBSTONE_REVISION),
-            Some(Found::Stream(_) | Found::Missing) | None => Ok(false),
+            Some(StreamLookup::Tombstoned) => Ok(record.revision == TOMBSTONE_REVISION),
+            Some(StreamLookup::Stream(_) | StreamLookup::Missing) | None => Ok(false),
         }
     }
 

@@ -17,11 +17,11 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Storage;
-use crate::metrics::Page;
+use crate::metrics::MetricsPage;
 
 /// How far a scavenge is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Progress {
+pub(crate) struct ScavengeProgress {
     /// How many events it has removed.
     pub(crate) removed: u64,
     /// How many pages had bytes of former events in their unused part, which it has overwritten.
@@ -32,11 +32,11 @@ pub(crate) struct Progress {
     /// which may have bytes of removed events, cannot be cut.
     pub(crate) waits_for_readers: bool,
     /// `None` while it runs.
-    pub(crate) ended: Option<Ended>,
+    pub(crate) ended: Option<ScavengeEnd>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
+pub(crate) enum ScavengeEnd {
     /// None of the removed bytes is left in any file.
     Completed,
     /// It was told to stop, or the server stops.
@@ -49,17 +49,17 @@ pub(crate) enum Ended {
 #[derive(Debug)]
 pub(crate) struct Scavenge {
     pub(crate) id: Uuid,
-    progress: watch::Receiver<Progress>,
+    progress: watch::Receiver<ScavengeProgress>,
     stop: CancellationToken,
 }
 
 impl Scavenge {
-    pub(crate) fn progress(&self) -> Progress {
+    pub(crate) fn progress(&self) -> ScavengeProgress {
         *self.progress.borrow()
     }
 
     /// Waits for its end.
-    pub(crate) async fn ended(&self) -> Progress {
+    pub(crate) async fn ended(&self) -> ScavengeProgress {
         let mut progress = self.progress.clone();
         let ended = progress.wait_for(|progress| progress.ended.is_some());
         ended
@@ -68,15 +68,15 @@ impl Scavenge {
     }
 
     /// Its task has ended without a word.
-    fn failed(&self) -> Progress {
-        Progress {
-            ended: Some(Ended::Failed),
+    fn failed(&self) -> ScavengeProgress {
+        ScavengeProgress {
+            ended: Some(ScavengeEnd::Failed),
             ..self.progress()
         }
     }
 
     /// Stops it before its end, and waits for that; what it has removed stays removed.
-    pub(crate) async fn stop(&self) -> Progress {
+    pub(crate) async fn stop(&self) -> ScavengeProgress {
         self.stop.cancel();
         self.ended().await
     }
@@ -102,15 +102,15 @@ impl Scavenges {
     }
 
     /// The figures of the scavenge that runs, or else of the last one.
-    pub(super) fn write_to(&self, page: &mut Page) {
+    pub(super) fn write_to(&self, page: &mut MetricsPage) {
         let last = self.last();
         let running = last.as_ref().is_some_and(|last| last.is_running());
-        let Progress {
+        let ScavengeProgress {
             removed,
             overwritten,
             waits_for_readers,
             ..
-        } = last.map_or_else(Progress::default, |last| last.progress());
+        } = last.map_or_else(ScavengeProgress::default, |last| last.progress());
         let mut gauge = |name, help, value| {
             page.family(name, "gauge", help).sample("", value);
         };
@@ -139,7 +139,7 @@ impl Scavenges {
 
 /// What came of the wish to start a scavenge.
 #[derive(Debug)]
-pub(crate) enum Start {
+pub(crate) enum ScavengeStart {
     Started(Arc<Scavenge>),
     /// This one runs already.
     InProgress(Arc<Scavenge>),
@@ -147,12 +147,12 @@ pub(crate) enum Start {
 
 impl Storage {
     /// Starts a scavenge in a task of its own, if none runs. It also ends when `stop` is cancelled.
-    pub(crate) fn start_scavenge(self: &Arc<Self>, stop: CancellationToken) -> Start {
+    pub(crate) fn start_scavenge(self: &Arc<Self>, stop: CancellationToken) -> ScavengeStart {
         let mut last = self.scavenges.lock();
         if let Some(running) = last.as_ref().filter(|last| last.is_running()) {
-            return Start::InProgress(Arc::clone(running));
+            return ScavengeStart::InProgress(Arc::clone(running));
         }
-        let (progress, told) = watch::channel(Progress::default());
+        let (progress, told) = watch::channel(ScavengeProgress::default());
         let scavenge = Arc::new(Scavenge {
             id: Uuid::new_v4(),
             progress: told,
@@ -161,7 +161,7 @@ impl Storage {
         *last = Some(Arc::clone(&scavenge));
         let (storage, id) = (Arc::clone(self), scavenge.id);
         tokio::spawn(async move { run::run(&storage, id, &progress, &stop).await });
-        Start::Started(scavenge)
+        ScavengeStart::Started(scavenge)
     }
 
     /// The scavenge that runs, or else the last one since the start.

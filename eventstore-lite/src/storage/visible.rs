@@ -7,7 +7,7 @@ use crate::event::revision_to_sql;
 use crate::stream_name::StreamName;
 
 /// A stream as a reader finds it.
-pub(super) enum Found {
+pub(super) enum StreamLookup {
     /// It has no events.
     Missing,
     /// It, or the stream that it is the metadata of, is deleted for good.
@@ -27,15 +27,15 @@ pub(super) struct Visible {
     pub(super) soft_deleted: bool,
 }
 
-pub(super) fn find(connection: &Connection, name: &StreamName, now: i64) -> Result<Found> {
+pub(super) fn find(connection: &Connection, name: &StreamName, now: i64) -> Result<StreamLookup> {
     if is_tombstoned(connection, name)? {
-        return Ok(Found::Tombstoned);
+        return Ok(StreamLookup::Tombstoned);
     }
     let Some(stream) = rows::find_stream(connection, name)? else {
-        return Ok(Found::Missing);
+        return Ok(StreamLookup::Missing);
     };
     let Some(last) = stream.last else {
-        return Ok(Found::Missing);
+        return Ok(StreamLookup::Missing);
     };
     let retention = stream.retention(name);
     let oldest = retention.oldest_visible(now);
@@ -48,7 +48,7 @@ pub(super) fn find(connection: &Connection, name: &StreamName, now: i64) -> Resu
         }
         Some(oldest) => first_young_enough(table, (stream.id, by_number, last), oldest)?,
     };
-    Ok(Found::Stream(Visible {
+    Ok(StreamLookup::Stream(Visible {
         id: stream.id,
         last,
         first,

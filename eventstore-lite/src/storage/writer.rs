@@ -12,11 +12,11 @@ use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::checkpoints::Checkpoints;
 use super::ledger::Ledger;
 use super::linking::Behind;
 use super::readers::Places;
 use super::recent::Recent;
+use super::wal_checkpoints::WalCheckpoints;
 use super::{Outcome, StorageFailed, Write};
 use crate::config::Limits;
 use crate::event::Position;
@@ -42,7 +42,7 @@ struct Queued {
 /// Work of the store itself.
 type Job = Box<dyn FnOnce(&mut Worker) + Send>;
 
-enum Message {
+enum WriterTask {
     Write(Queued),
     Job(Job),
     /// The write-ahead log can be merged now.
@@ -60,7 +60,7 @@ impl Receipt {
 }
 
 pub(super) struct Writer {
-    queue: mpsc::Sender<Message>,
+    queue: mpsc::Sender<WriterTask>,
     /// One for each byte that may wait or be written.
     weights: Arc<Semaphore>,
     queued_bytes: usize,
@@ -85,14 +85,14 @@ impl Writer {
         let recent = Arc::new(Recent::new(ledger.committed(), limits.recent_bytes));
         let metrics = Arc::new(Metrics::default());
         let (queue, queued) = mpsc::channel(LONGEST_QUEUE);
-        Checkpoints::watch(ledger.connection());
+        WalCheckpoints::watch(ledger.connection());
         let waiting = queue.downgrade();
-        let checkpoints = Checkpoints::start(merging, places, move || {
+        let checkpoints = WalCheckpoints::start(merging, places, move || {
             // If the queue is full, what is in it leads to a look at the log too.
             drop(
                 waiting
                     .upgrade()
-                    .map(|queue| queue.try_send(Message::Merge)),
+                    .map(|queue| queue.try_send(WriterTask::Merge)),
             );
         })?;
         let worker = Worker {
@@ -151,7 +151,7 @@ impl Writer {
             _weight: permit.map_err(|_| StorageFailed)?,
         };
         self.queue
-            .send(Message::Write(queued))
+            .send(WriterTask::Write(queued))
             .await
             .map_err(|_| StorageFailed)?;
         Ok(Receipt(receipt))
@@ -192,7 +192,7 @@ impl Writer {
         let (answer, done) = oneshot::channel();
         // A caller that has gone away needs no answer.
         let job: Job = Box::new(move |worker| drop(answer.send(job(worker))));
-        let queued = self.queue.send(Message::Job(job)).await;
+        let queued = self.queue.send(WriterTask::Job(job)).await;
         queued.map_err(|_| StorageFailed)?;
         let done = done.await.map_err(|_| StorageFailed)?;
         done.map_err(|error| {
@@ -204,7 +204,7 @@ impl Writer {
     /// Ends the thread after what is queued, and waits for that.
     pub(super) async fn stop(&self) {
         // If the thread has ended, there is nothing to stop.
-        drop(self.queue.send(Message::Stop).await);
+        drop(self.queue.send(WriterTask::Stop).await);
         let thread = self
             .thread
             .lock()
@@ -219,7 +219,7 @@ impl Writer {
 
 /// What waits for the thread. What comes at the moment when the thread ends would stay here, unanswered, for as long
 /// as its sender waits: all is taken out, and with it the ends on which senders wait.
-struct Queue(mpsc::Receiver<Message>);
+struct Queue(mpsc::Receiver<WriterTask>);
 
 impl Drop for Queue {
     fn drop(&mut self) {
@@ -232,7 +232,7 @@ struct Worker {
     ledger: Ledger,
     heads: Arc<Heads>,
     recent: Arc<Recent>,
-    checkpoints: Checkpoints,
+    checkpoints: WalCheckpoints,
     metrics: Arc<Metrics>,
     _lock: File,
 }
@@ -245,10 +245,10 @@ impl Worker {
             let mut next = Some(first);
             while let Some(message) = next {
                 match message {
-                    Message::Write(queued) => group.push(queued),
-                    Message::Job(next) => job = Some(next),
-                    Message::Merge => {}
-                    Message::Stop => stopped = true,
+                    WriterTask::Write(queued) => group.push(queued),
+                    WriterTask::Job(next) => job = Some(next),
+                    WriterTask::Merge => {}
+                    WriterTask::Stop => stopped = true,
                 }
                 let more = !stopped && job.is_none() && group.len() < LARGEST_GROUP;
                 next = if more { queue.0.try_recv().ok() } else { None };
@@ -477,7 +477,7 @@ mod tests {
         queue.closed().await;
         let (answer, done) = oneshot::channel::<()>();
         let job: Job = Box::new(move |_| answer.send(()).unwrap());
-        place.send(Message::Job(job));
+        place.send(WriterTask::Job(job));
         let answered = tokio::time::timeout(Duration::from_mins(1), done).await;
         answered.expect("not to wait for ever").unwrap_err();
         stopped.await.unwrap();

@@ -47,7 +47,7 @@ pub(super) struct Recorded {
 
 /// What became of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum RemoteOutcome {
     /// It is done, now or since earlier.
     Done,
     /// The stream is at another revision; without one it has no events.
@@ -133,7 +133,7 @@ impl Remote {
         stream: &str,
         next: u64,
         events: Vec<ProposedMessage>,
-    ) -> Result<Answer> {
+    ) -> Result<RemoteOutcome> {
         let expected = next.checked_sub(1).map_or(
             ExpectedStreamRevision::NoStream(Empty {}),
             ExpectedStreamRevision::Revision,
@@ -151,25 +151,25 @@ impl Remote {
             .collect();
         let answer = match self.streams.append(tokio_stream::iter(requests)).await {
             Ok(answer) => answer.into_inner().result,
-            Err(status) if is_tombstoned(&status) => return Ok(Answer::Tombstoned),
+            Err(status) if is_tombstoned(&status) => return Ok(RemoteOutcome::Tombstoned),
             Err(status) => return Err(refused(&status)),
         };
         match answer.context("the server's answer to an append is empty")? {
             append_resp::Result::Success(success) => match success.position_option {
-                Some(PositionOption::Position(_)) => Ok(Answer::Done),
-                Some(PositionOption::NoPosition(_)) | None => Ok(Answer::DeletedSince),
+                Some(PositionOption::Position(_)) => Ok(RemoteOutcome::Done),
+                Some(PositionOption::NoPosition(_)) | None => Ok(RemoteOutcome::DeletedSince),
             },
-            append_resp::Result::WrongExpectedVersion(wrong) => {
-                Ok(Answer::Conflict(match wrong.current_revision_option {
+            append_resp::Result::WrongExpectedVersion(wrong) => Ok(RemoteOutcome::Conflict(
+                match wrong.current_revision_option {
                     Some(CurrentRevisionOption::CurrentRevision(revision)) => Some(revision),
                     Some(CurrentRevisionOption::CurrentNoStream(_)) | None => None,
-                }))
-            }
+                },
+            )),
         }
     }
 
     /// Tombstones a stream that has no events.
-    pub(super) async fn tombstone(&mut self, stream: &str) -> Result<Answer> {
+    pub(super) async fn tombstone(&mut self, stream: &str) -> Result<RemoteOutcome> {
         let request = TombstoneReq {
             options: Some(tombstone_req::Options {
                 stream_identifier: Some(identifier(stream)),
@@ -177,12 +177,14 @@ impl Remote {
             }),
         };
         match self.streams.tombstone(request).await {
-            Ok(_) => Ok(Answer::Done),
-            Err(status) if is_tombstoned(&status) => Ok(Answer::Done),
+            Ok(_) => Ok(RemoteOutcome::Done),
+            Err(status) if is_tombstoned(&status) => Ok(RemoteOutcome::Done),
             Err(status) if exception(&status) == Some("wrong-expected-version") => {
                 let actual = status.metadata().get("actual-version");
                 let actual = actual.and_then(|actual| actual.to_str().ok());
-                Ok(Answer::Conflict(actual.and_then(|text| text.parse().ok())))
+                Ok(RemoteOutcome::Conflict(
+                    actual.and_then(|text| text.parse().ok()),
+                ))
             }
             Err(status) => Err(refused(&status)),
         }

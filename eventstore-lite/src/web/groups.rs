@@ -7,9 +7,9 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Refused;
+use super::ApiError;
 use crate::http::Site;
-use crate::persistent::{Ended, GroupKey, Info, Source};
+use crate::persistent::{GroupEnded, GroupKey, Info, Source};
 
 pub(super) fn routes(site: Site) -> Router {
     Router::new()
@@ -43,7 +43,7 @@ fn shown(info: &Info) -> Value {
 }
 
 #[derive(Deserialize)]
-struct Group {
+struct ReplayRequest {
     stream: String,
     group: String,
 }
@@ -51,8 +51,8 @@ struct Group {
 /// Takes nothing but JSON, which a page from elsewhere cannot send.
 async fn replay(
     State(site): State<Site>,
-    Json(Group { stream, group }): Json<Group>,
-) -> Result<StatusCode, Refused> {
+    Json(ReplayRequest { stream, group }): Json<ReplayRequest>,
+) -> Result<StatusCode, ApiError> {
     let source = Source::named(&stream);
     let key = GroupKey { source, group };
     let group = site.subscriptions.find(&key).await.ok_or(NO_GROUP)?;
@@ -60,13 +60,13 @@ async fn replay(
     Ok(StatusCode::ACCEPTED)
 }
 
-const NO_GROUP: Refused = Refused(
+const NO_GROUP: ApiError = ApiError(
     StatusCode::NOT_FOUND,
     "there is no such persistent subscription",
 );
 
-impl From<Ended> for Refused {
-    fn from(_: Ended) -> Self {
+impl From<GroupEnded> for ApiError {
+    fn from(_: GroupEnded) -> Self {
         NO_GROUP
     }
 }

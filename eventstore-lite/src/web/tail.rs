@@ -14,8 +14,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use super::api::Place;
-use super::{Refused, shown};
+use super::api::EventsQuery;
+use super::{ApiError, shown};
 use crate::access::Caller;
 use crate::event::{Direction, Position, ResolvedEvent};
 use crate::http::Site;
@@ -34,8 +34,8 @@ pub(super) fn routes(site: Site, shutdown: CancellationToken) -> Router {
 async fn tail(
     State((site, shutdown)): State<(Site, CancellationToken)>,
     Extension(caller): Extension<Caller>,
-    Query(place): Query<Place>,
-) -> Result<impl IntoResponse, Refused> {
+    Query(place): Query<EventsQuery>,
+) -> Result<impl IntoResponse, ApiError> {
     let feed = match place.stream(caller)? {
         Some(stream) => Feed::stream(site, caller, stream).await?,
         None => Feed::all(site, caller),
@@ -52,19 +52,19 @@ struct Feed {
     site: Site,
     caller: Caller,
     head: watch::Receiver<Position>,
-    from: From,
+    from: FeedSource,
 }
 
-enum From {
+enum FeedSource {
     Stream(StreamFollow),
     All(AllRead),
 }
 
 impl Feed {
-    async fn stream(site: Site, caller: Caller, stream: StreamName) -> Result<Self, Refused> {
+    async fn stream(site: Site, caller: Caller, stream: StreamName) -> Result<Self, ApiError> {
         let head = site.storage.head_of(&stream);
         let last = site.storage.end_of(stream.clone()).await?.unwrap_or(None);
-        let from = From::Stream(StreamFollow {
+        let from = FeedSource::Stream(StreamFollow {
             stream,
             from: last.map_or(0, |last| last + 1),
             resolve_links: true,
@@ -77,7 +77,7 @@ impl Feed {
     fn all(site: Site, caller: Caller) -> Self {
         let head = site.storage.head();
         let end = site.storage.committed().following();
-        let from = From::All(AllRead {
+        let from = FeedSource::All(AllRead {
             direction: Direction::Forwards,
             from: end,
             limit: BATCH,
@@ -87,7 +87,11 @@ impl Feed {
         Self::new((site, caller), head, from)
     }
 
-    fn new((site, caller): (Site, Caller), head: watch::Receiver<Position>, from: From) -> Self {
+    fn new(
+        (site, caller): (Site, Caller),
+        head: watch::Receiver<Position>,
+        from: FeedSource,
+    ) -> Self {
         Self {
             site,
             caller,
@@ -129,7 +133,7 @@ impl Feed {
     }
 }
 
-impl From {
+impl FeedSource {
     async fn read(&mut self, storage: &Storage) -> Result<Vec<ResolvedEvent>, StorageFailed> {
         match self {
             Self::Stream(follow) => {

@@ -48,8 +48,8 @@ impl Message {
 
     /// The bytes it keeps in memory, about.
     pub(super) fn size(&self) -> usize {
-        let records = self.event.event.iter().chain(&self.event.link);
-        let bytes = records.map(|record| record.data.len() + record.metadata.len());
+        let stored_events = self.event.event.iter().chain(&self.event.link);
+        let bytes = stored_events.map(|record| record.data.len() + record.metadata.len());
         std::mem::size_of::<Self>() + bytes.sum::<usize>()
     }
 }

@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use super::{PersistentSubscriptions, Refused, Start, Stored, UNREADABLE};
+use super::{GroupError, PersistentSubscriptions, StartPosition, Stored, UNREADABLE};
 use crate::event::{Position, TOMBSTONE_REVISION};
-use crate::persistent::records::Entry;
 use crate::persistent::settings::{FilterSettings, GroupKey, Settings, Source, StartFrom};
-use crate::persistent::{journal, records};
+use crate::persistent::stored_events::Entry;
+use crate::persistent::{journal, stored_events};
 
 impl PersistentSubscriptions {
     pub(crate) async fn create(
         self: Arc<Self>,
         key: GroupKey,
         settings: Settings,
-        start: Start,
-    ) -> Result<(), Refused> {
+        start: StartPosition,
+    ) -> Result<(), GroupError> {
         to_the_end(async move { self.create_now(key, settings, start).await }).await
     }
 
@@ -22,12 +22,12 @@ impl PersistentSubscriptions {
         &self,
         key: GroupKey,
         mut settings: Settings,
-        start: Start,
-    ) -> Result<(), Refused> {
+        start: StartPosition,
+    ) -> Result<(), GroupError> {
         let mut stored = self.stored.lock().await;
         let mut entries = stored.entries()?;
         if entries.iter().any(|entry| entry.key == key) {
-            return Err(Refused::Exists);
+            return Err(GroupError::Exists);
         }
         check(&settings)?;
         settings.start_from = self.start_from(&key.source, start).await?;
@@ -42,8 +42,8 @@ impl PersistentSubscriptions {
         self: Arc<Self>,
         key: GroupKey,
         settings: Settings,
-        start: Start,
-    ) -> Result<(), Refused> {
+        start: StartPosition,
+    ) -> Result<(), GroupError> {
         to_the_end(async move { self.update_now(key, settings, start).await }).await
     }
 
@@ -51,16 +51,16 @@ impl PersistentSubscriptions {
         &self,
         key: GroupKey,
         mut settings: Settings,
-        start: Start,
-    ) -> Result<(), Refused> {
+        start: StartPosition,
+    ) -> Result<(), GroupError> {
         let mut stored = self.stored.lock().await;
         let mut entries = stored.entries()?;
         let known = entries.iter_mut().find(|entry| entry.key == key);
-        let known = known.ok_or(Refused::Missing)?;
+        let known = known.ok_or(GroupError::Missing)?;
         check(&settings)?;
         settings.start_from = self.start_from(&key.source, start).await?;
         let before = known.settings.take();
-        let before = before.ok_or_else(|| Refused::Failed(UNREADABLE.to_owned()))?;
+        let before = before.ok_or_else(|| GroupError::Failed(UNREADABLE.to_owned()))?;
         settings.filter = before.filter;
         *known = Entry::new(key.clone(), settings.clone())?;
         self.save(&mut stored, entries).await?;
@@ -69,17 +69,17 @@ impl PersistentSubscriptions {
     }
 
     /// Ends the group, drops its clients, and deletes what it kept.
-    pub(crate) async fn delete(self: Arc<Self>, key: GroupKey) -> Result<(), Refused> {
+    pub(crate) async fn delete(self: Arc<Self>, key: GroupKey) -> Result<(), GroupError> {
         to_the_end(async move { self.delete_now(&key).await }).await
     }
 
-    async fn delete_now(&self, key: &GroupKey) -> Result<(), Refused> {
+    async fn delete_now(&self, key: &GroupKey) -> Result<(), GroupError> {
         let mut stored = self.stored.lock().await;
         let mut entries = stored.entries()?;
         let before = entries.len();
         entries.retain(|entry| entry.key != *key);
         if entries.len() == before {
-            return Err(Refused::Missing);
+            return Err(GroupError::Missing);
         }
         self.save(&mut stored, entries).await?;
         self.end(key).await;
@@ -87,11 +87,11 @@ impl PersistentSubscriptions {
     }
 
     /// Ends all groups and begins them anew, from what is stored.
-    pub(crate) async fn restart(self: Arc<Self>) -> Result<(), Refused> {
+    pub(crate) async fn restart(self: Arc<Self>) -> Result<(), GroupError> {
         to_the_end(async move { self.restart_now().await }).await
     }
 
-    async fn restart_now(&self) -> Result<(), Refused> {
+    async fn restart_now(&self) -> Result<(), GroupError> {
         let mut stored = self.stored.lock().await;
         let groups = std::mem::take(&mut *self.write());
         for running in groups {
@@ -101,14 +101,14 @@ impl PersistentSubscriptions {
     }
 
     /// Stores the groups that there are to be. What runs plays no part: a group that could not start stays.
-    async fn save(&self, stored: &mut Stored, entries: Vec<Entry>) -> Result<(), Refused> {
-        let event = records::configured(&entries)?;
-        let stream = records::configuration_stream();
+    async fn save(&self, stored: &mut Stored, entries: Vec<Entry>) -> Result<(), GroupError> {
+        let event = stored_events::configured(&entries)?;
+        let stream = stored_events::configuration_stream();
         if journal::last_event(&self.storage, stream.clone())
             .await?
             .is_none()
         {
-            let metadata = vec![records::keeps_two()];
+            let metadata = vec![stored_events::keeps_two()];
             journal::append(&self.storage, stream.metastream(), metadata).await?;
         }
         journal::append(&self.storage, stream, vec![event]).await?;
@@ -127,18 +127,22 @@ impl PersistentSubscriptions {
         }
     }
 
-    async fn start_from(&self, source: &Source, start: Start) -> Result<StartFrom, Refused> {
+    async fn start_from(
+        &self,
+        source: &Source,
+        start: StartPosition,
+    ) -> Result<StartFrom, GroupError> {
         let head = self.storage.committed();
         match (start, source) {
-            (Start::Beginning, _) => Ok(StartFrom::Start),
-            (Start::At(position), Source::All) if Position(position) > head => {
-                Err(Refused::Failed(BEYOND_THE_END.to_owned()))
+            (StartPosition::Beginning, _) => Ok(StartFrom::Start),
+            (StartPosition::At(position), Source::All) if Position(position) > head => {
+                Err(GroupError::Failed(BEYOND_THE_END.to_owned()))
             }
-            (Start::At(place), _) => Ok(StartFrom::At(place)),
-            (Start::End, Source::All) => Ok(StartFrom::End(head.following().0)),
-            (Start::End, Source::Stream(stream)) => {
+            (StartPosition::At(place), _) => Ok(StartFrom::At(place)),
+            (StartPosition::End, Source::All) => Ok(StartFrom::End(head.following().0)),
+            (StartPosition::End, Source::Stream(stream)) => {
                 if self.storage.is_behind(stream).is_some() {
-                    return Err(Refused::Unavailable);
+                    return Err(GroupError::Unavailable);
                 }
                 let last = self.storage.end_of(stream.clone()).await?;
                 let last = last.unwrap_or(Some(TOMBSTONE_REVISION));
@@ -149,12 +153,12 @@ impl PersistentSubscriptions {
 }
 
 /// A change that was begun is finished, also if the caller is gone meanwhile.
-async fn to_the_end<F>(change: F) -> Result<(), Refused>
+async fn to_the_end<F>(change: F) -> Result<(), GroupError>
 where
-    F: Future<Output = Result<(), Refused>> + Send + 'static,
+    F: Future<Output = Result<(), GroupError>> + Send + 'static,
 {
     let changed = tokio::spawn(change).await;
-    changed.unwrap_or(Err(Refused::Unavailable))
+    changed.unwrap_or(Err(GroupError::Unavailable))
 }
 
 /// In the words of the real server.
@@ -163,12 +167,12 @@ const BEYOND_THE_END: &str = "Invalid Start From position: commit position must 
 const BATCH_TOO_LARGE: &str = "Specified argument was out of the range of valid values. (Parameter 'ReadBatchSize \
                                may not be greater than or equal to BufferSize')";
 
-fn check(settings: &Settings) -> Result<(), Refused> {
+fn check(settings: &Settings) -> Result<(), GroupError> {
     if settings.read_batch_size >= settings.history_buffer_size {
-        return Err(Refused::Failed(BATCH_TOO_LARGE.to_owned()));
+        return Err(GroupError::Failed(BATCH_TOO_LARGE.to_owned()));
     }
     match settings.filter.as_ref().map(FilterSettings::filter) {
-        Some(Err(invalid)) => Err(Refused::Failed(invalid.to_string())),
+        Some(Err(invalid)) => Err(GroupError::Failed(invalid.to_string())),
         Some(Ok(_)) | None => Ok(()),
     }
 }

@@ -7,7 +7,7 @@ use super::*;
 use crate::config::Config;
 use crate::persistent::Strategy;
 use crate::persistent::group::Peer;
-use crate::persistent::handle::Command;
+use crate::persistent::handle::GroupCommand;
 use crate::persistent::settings::{FilterSettings, Source, StartFrom};
 
 fn settings() -> Settings {
@@ -45,7 +45,7 @@ async fn created_with(
         source: Source::All,
         group: "group".to_owned(),
     };
-    let created = Arc::clone(&groups).create(key.clone(), settings, Start::Beginning);
+    let created = Arc::clone(&groups).create(key.clone(), settings, StartPosition::Beginning);
     created.await.unwrap();
     (groups, key)
 }
@@ -71,7 +71,7 @@ async fn who_asks_a_group_at_the_moment_when_it_ends_is_told_so() {
     let deleted = tokio::spawn(groups.delete(key));
     group.inbox().closed().await;
     let (reply, answer) = oneshot::channel();
-    place.send(Command::Info(reply));
+    place.send(GroupCommand::Info(reply));
     let answered = tokio::time::timeout(Duration::from_mins(1), answer).await;
     answered.expect("not to wait for ever").unwrap_err();
     deleted.await.unwrap().unwrap();
@@ -93,7 +93,7 @@ async fn configured(folder: &TempDir, text: &str) -> Arc<PersistentSubscriptions
         data: text.to_owned().into(),
         metadata: "".into(),
     };
-    let stream = records::configuration_stream();
+    let stream = stored_events::configuration_stream();
     journal::append(&storage, stream, vec![event])
         .await
         .unwrap();
@@ -102,7 +102,7 @@ async fn configured(folder: &TempDir, text: &str) -> Arc<PersistentSubscriptions
 }
 
 async fn configuration(groups: &PersistentSubscriptions) -> String {
-    let stream = records::configuration_stream();
+    let stream = stored_events::configuration_stream();
     let last = journal::last_event(&groups.storage, stream).await.unwrap();
     let data = last.unwrap().event.unwrap().data;
     String::from_utf8(data.to_vec()).unwrap()
@@ -124,15 +124,15 @@ async fn a_group_that_cannot_start_stays_configured_until_it_is_deleted() {
         &format!(r#"{{"version":"2","entries":[{entries}]}}"#),
     )
     .await;
-    let change = Arc::clone(&groups).create(named("group"), settings(), Start::Beginning);
+    let change = Arc::clone(&groups).create(named("group"), settings(), StartPosition::Beginning);
     change.await.unwrap();
     let kept = configuration(&groups).await;
     for entry in OF_ANOTHER_VERSION {
         assert!(kept.contains(entry), "{entry} is not in {kept}");
     }
     Arc::clone(&groups).restart().await.unwrap();
-    let again = Arc::clone(&groups).create(named("filtered"), settings(), Start::Beginning);
-    assert_eq!(again.await, Err(Refused::Exists));
+    let again = Arc::clone(&groups).create(named("filtered"), settings(), StartPosition::Beginning);
+    assert_eq!(again.await, Err(GroupError::Exists));
     Arc::clone(&groups).delete(named("filtered")).await.unwrap();
     let kept = configuration(&groups).await;
     assert!(!kept.contains("filtered") && kept.contains(OF_ANOTHER_VERSION[1]));
@@ -144,10 +144,11 @@ async fn a_configuration_that_cannot_be_read_is_not_overwritten() {
     for text in ["{", r#"{"version":"3","entries":{}}"#] {
         let folder = tempfile::tempdir().unwrap();
         let groups = configured(&folder, text).await;
-        let change = Arc::clone(&groups).create(named("group"), settings(), Start::Beginning);
-        assert!(matches!(change.await, Err(Refused::Failed(_))));
+        let change =
+            Arc::clone(&groups).create(named("group"), settings(), StartPosition::Beginning);
+        assert!(matches!(change.await, Err(GroupError::Failed(_))));
         let change = Arc::clone(&groups).delete(named("group"));
-        assert!(matches!(change.await, Err(Refused::Failed(_))));
+        assert!(matches!(change.await, Err(GroupError::Failed(_))));
         assert_eq!(configuration(&groups).await, text);
     }
 }
@@ -171,7 +172,7 @@ async fn checkpoints_of_an_idle_minute(filter: Option<FilterSettings>) -> u64 {
         }
         group.info().await.unwrap();
     }
-    let stream = records::checkpoint_stream(&key);
+    let stream = stored_events::checkpoint_stream(&key);
     let last = groups.storage.end_of(stream).await.unwrap().unwrap();
     last.map_or(0, |last| last + 1)
 }

@@ -14,7 +14,7 @@ use crate::append_rules::Expected;
 use crate::config::Config;
 use crate::event::{METADATA, NewEvent};
 use crate::storage::ledger::Ledger;
-use crate::storage::{Change, Start, Storage, Write};
+use crate::storage::{Change, ScavengeStart, Storage, Write};
 
 fn config(folder: &TempDir) -> Config {
     let mut config = Config::new(folder.path());
@@ -224,7 +224,7 @@ async fn streams_of_any_name_are_sound() {
         write(&storage, name, Change::Tombstone).await;
         assert_eq!(verify(folder.path()).unwrap(), Vec::<String>::new());
     }
-    let Start::Started(scavenge) = storage.start_scavenge(CancellationToken::new()) else {
+    let ScavengeStart::Started(scavenge) = storage.start_scavenge(CancellationToken::new()) else {
         panic!("another scavenge runs");
     };
     scavenge.ended().await;

@@ -23,7 +23,7 @@ const SPARSE: u64 = 4;
 
 /// Positions in their order: those of a stream's events, or those of a system stream's links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Source {
+pub(super) struct PositionSource {
     links: bool,
     stream: i64,
     /// The revision of the last event, but for a tombstone; -1 if there is none.
@@ -31,7 +31,10 @@ pub(super) struct Source {
 }
 
 /// Where to read, if that takes fewer rows than a scan.
-pub(super) fn worthwhile(connection: &Connection, read: &AllRead) -> Result<Option<Vec<Source>>> {
+pub(super) fn worthwhile(
+    connection: &Connection,
+    read: &AllRead,
+) -> Result<Option<Vec<PositionSource>>> {
     let Some(filter) = &read.filter else {
         return Ok(None);
     };
@@ -64,7 +67,7 @@ pub(super) fn sources(
     connection: &Connection,
     filter: &Filter,
     most: usize,
-) -> Result<Option<Vec<Source>>> {
+) -> Result<Option<Vec<PositionSource>>> {
     let (subject, prefixes) = filter.prefixes();
     let mut sources = BTreeSet::new();
     for prefix in prefixes {
@@ -103,13 +106,17 @@ fn named(connection: &Connection, prefix: &str, most: usize) -> Result<Option<Ve
     Ok(Some(found))
 }
 
-fn streams(connection: &Connection, prefix: &str, most: usize) -> Result<Option<Vec<Source>>> {
+fn streams(
+    connection: &Connection,
+    prefix: &str,
+    most: usize,
+) -> Result<Option<Vec<PositionSource>>> {
     let streams = named(connection, prefix, most)?;
     Ok(streams.map(|streams| as_sources(streams, false)))
 }
 
 /// The links of the category that all names with this prefix belong to.
-fn category(connection: &Connection, prefix: &str) -> Result<Option<Vec<Source>>> {
+fn category(connection: &Connection, prefix: &str) -> Result<Option<Vec<PositionSource>>> {
     let Some(index) = system_streams::of_category(prefix) else {
         return Ok(None);
     };
@@ -124,7 +131,11 @@ fn category(connection: &Connection, prefix: &str) -> Result<Option<Vec<Source>>
 }
 
 /// The links of all types that begin so.
-fn types(connection: &Connection, prefix: &str, most: usize) -> Result<Option<Vec<Source>>> {
+fn types(
+    connection: &Connection,
+    prefix: &str,
+    most: usize,
+) -> Result<Option<Vec<PositionSource>>> {
     let Some(indexes) = system_streams::of_types(prefix) else {
         return Ok(None);
     };
@@ -140,8 +151,8 @@ fn links_are_complete(connection: &Connection) -> Result<bool> {
     statement.query_row([], |row| row.get(0))
 }
 
-fn as_sources(streams: Vec<(i64, i64)>, links: bool) -> Vec<Source> {
-    let source = |(stream, last)| Source {
+fn as_sources(streams: Vec<(i64, i64)>, links: bool) -> Vec<PositionSource> {
+    let source = |(stream, last)| PositionSource {
         links,
         stream,
         last,
@@ -153,7 +164,7 @@ fn as_sources(streams: Vec<(i64, i64)>, links: bool) -> Vec<Source> {
 /// that is.
 pub(super) fn read(
     mut pager: Pager<'_>,
-    sources: &[Source],
+    sources: &[PositionSource],
 ) -> Result<std::result::Result<AllPage, InvalidFilter>> {
     let mut merge = Merge::begin(pager.resolver.connection, pager.read, sources)?;
     let mut last = None;

@@ -13,7 +13,7 @@ use crate::checkpoints::Checkpoints;
 use crate::config::Config;
 use crate::event::{METADATA, NewEvent};
 use crate::filter::Subject;
-use crate::storage::{Change, Start, Storage, Write, schema};
+use crate::storage::{Change, ScavengeStart, Storage, Write, schema};
 use crate::stream_name::StreamName;
 
 const NAMES: [&str; 5] = ["cat-0", "cat-1", "cats", "dog-0", "$sys-0"];
@@ -98,7 +98,8 @@ async fn make(storage: &Arc<Storage>, step: &Step) {
         Step::Delete(stream) => change(storage, NAMES[*stream], Change::SoftDelete).await,
         Step::Tombstone(stream) => change(storage, NAMES[*stream], Change::Tombstone).await,
         Step::Scavenge => {
-            let Start::Started(scavenge) = storage.start_scavenge(CancellationToken::new()) else {
+            let ScavengeStart::Started(scavenge) = storage.start_scavenge(CancellationToken::new())
+            else {
                 panic!("another scavenge runs");
             };
             scavenge.ended().await;

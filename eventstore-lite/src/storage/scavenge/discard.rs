@@ -91,13 +91,13 @@ struct Candidate {
 
 /// The streams of a range of ids that have events that go, and where the next range begins.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct StreamsToScavenge {
     pub(super) streams: Vec<StreamName>,
     pub(super) next: Option<i64>,
 }
 
 /// Looks through [`MOST_STREAMS`] ids from `from` on.
-pub(super) fn find(connection: &Connection, from: i64, now: i64) -> Result<Found> {
+pub(super) fn find(connection: &Connection, from: i64, now: i64) -> Result<StreamsToScavenge> {
     let next = from + MOST_STREAMS;
     let mut streams = Vec::new();
     for (name, stream) in rows::limited_streams(connection, from, next)? {
@@ -112,7 +112,7 @@ pub(super) fn find(connection: &Connection, from: i64, now: i64) -> Result<Found
         connection.query_row("SELECT coalesce(max(id), 0) FROM streams", [], |row| {
             row.get(0)
         })?;
-    Ok(Found {
+    Ok(StreamsToScavenge {
         streams,
         next: (next <= last).then_some(next),
     })
@@ -120,7 +120,7 @@ pub(super) fn find(connection: &Connection, from: i64, now: i64) -> Result<Found
 
 /// What one transaction has deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Removed {
+pub(super) struct RemovedEvents {
     pub(super) events: usize,
     /// How many of the streams have nothing more that goes.
     pub(super) streams_done: usize,
@@ -128,8 +128,12 @@ pub(super) struct Removed {
 
 /// Deletes what goes of these streams, in their order, until the transaction is large enough. What goes is
 /// decided here and not when the streams were found: their metadata may have changed.
-pub(super) fn remove(connection: &Connection, streams: &[StreamName], now: i64) -> Result<Removed> {
-    let mut removed = Removed::default();
+pub(super) fn remove(
+    connection: &Connection,
+    streams: &[StreamName],
+    now: i64,
+) -> Result<RemovedEvents> {
+    let mut removed = RemovedEvents::default();
     let mut bytes = 0;
     let mut delete = connection.prepare_cached("DELETE FROM events WHERE position = ?1")?;
     for name in streams {

@@ -18,13 +18,13 @@ const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Pages with something in their gaps, and where to look on.
 #[derive(Debug)]
-pub(super) struct Dirty {
+pub(super) struct DirtyPages {
     pub(super) pages: Vec<u32>,
     pub(super) next: Option<u32>,
 }
 
 /// Looks at pages from the number `from` on; the first is 1.
-pub(super) fn find(connection: &Connection, from: u32) -> Result<Dirty> {
+pub(super) fn find(connection: &Connection, from: u32) -> Result<DirtyPages> {
     let last: u32 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
     let next = from.saturating_add(LOOKED_AT);
     let mut select = connection.prepare_cached(PAGE)?;
@@ -38,7 +38,7 @@ pub(super) fn find(connection: &Connection, from: u32) -> Result<Dirty> {
             pages.push(number);
         }
     }
-    Ok(Dirty {
+    Ok(DirtyPages {
         pages,
         next: (next <= last).then_some(next),
     })

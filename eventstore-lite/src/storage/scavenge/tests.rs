@@ -25,8 +25,8 @@ fn open(folder: &TempDir) -> Arc<Storage> {
     Arc::new(Storage::open(&config).unwrap())
 }
 
-async fn scavenge(storage: &Arc<Storage>) -> Progress {
-    let Start::Started(scavenge) = storage.start_scavenge(CancellationToken::new()) else {
+async fn scavenge(storage: &Arc<Storage>) -> ScavengeProgress {
+    let ScavengeStart::Started(scavenge) = storage.start_scavenge(CancellationToken::new()) else {
         panic!("another scavenge runs");
     };
     scavenge.ended().await
@@ -316,7 +316,7 @@ proptest! {
     fn reads_see_the_same_before_and_after_a_scavenge(steps in steps()) {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(check(&steps, async |storage| {
-            assert_eq!(scavenge(storage).await.ended, Some(Ended::Completed));
+            assert_eq!(scavenge(storage).await.ended, Some(ScavengeEnd::Completed));
         }))?;
     }
 }
@@ -427,7 +427,7 @@ async fn what_sqlite_leaves_behind_is_overwritten() {
     assert!(found(folder.path(), "even-canary") > 0, "the control");
 
     let scavenged = scavenge(&storage).await;
-    assert_eq!(scavenged.ended, Some(Ended::Completed));
+    assert_eq!(scavenged.ended, Some(ScavengeEnd::Completed));
     assert!(
         scavenged.removed == 0 && scavenged.overwritten > 0,
         "{scavenged:?}"
@@ -463,7 +463,7 @@ async fn a_transaction_deletes_few_events_or_few_bytes() {
         });
         async { remove.await.unwrap() }
     };
-    let removed = |events, streams_done| discard::Removed {
+    let removed = |events, streams_done| discard::RemovedEvents {
         events,
         streams_done,
     };
@@ -479,10 +479,10 @@ async fn others_write_between_the_steps_of_a_scavenge() {
     let storage = open(&folder);
     interleaved(&storage).await;
     tombstone_even(&storage).await;
-    let Start::Started(scavenge) = storage.start_scavenge(CancellationToken::new()) else {
+    let ScavengeStart::Started(scavenge) = storage.start_scavenge(CancellationToken::new()) else {
         panic!("no scavenge runs");
     };
-    let Start::InProgress(same) = storage.start_scavenge(CancellationToken::new()) else {
+    let ScavengeStart::InProgress(same) = storage.start_scavenge(CancellationToken::new()) else {
         panic!("a second scavenge runs");
     };
     assert_eq!(same.id, scavenge.id);
@@ -492,14 +492,14 @@ async fn others_write_between_the_steps_of_a_scavenge() {
         written += 1;
     }
     let ended = scavenge.ended().await;
-    assert_eq!(ended.ended, Some(Ended::Completed));
+    assert_eq!(ended.ended, Some(ScavengeEnd::Completed));
     assert!(ended.removed > 1_000, "{ended:?}");
     assert!(
         written >= ended.steps / 2,
         "{written} writes beside {} steps",
         ended.steps
     );
-    let Start::Started(_) = storage.start_scavenge(CancellationToken::new()) else {
+    let ScavengeStart::Started(_) = storage.start_scavenge(CancellationToken::new()) else {
         panic!("the first has ended");
     };
 }
@@ -519,7 +519,7 @@ async fn a_read_of_the_past_delays_the_end_of_a_scavenge_and_no_write() {
     let count = || past.query_row("SELECT count(*) FROM events", [], |row| row.get(0));
     assert_eq!(count(), Ok(1));
     write(&storage, "s", Expected::Any, Change::Tombstone).await;
-    let Start::Started(scavenge) = storage.start_scavenge(CancellationToken::new()) else {
+    let ScavengeStart::Started(scavenge) = storage.start_scavenge(CancellationToken::new()) else {
         panic!("no scavenge runs");
     };
     let mut progress = scavenge.progress.clone();
@@ -531,7 +531,7 @@ async fn a_read_of_the_past_delays_the_end_of_a_scavenge_and_no_write() {
     assert_eq!(count(), Ok(1));
     assert!(scavenge.is_running() && found(folder.path(), "canary") > 0);
     drop(past);
-    assert_eq!(scavenge.ended().await.ended, Some(Ended::Completed));
+    assert_eq!(scavenge.ended().await.ended, Some(ScavengeEnd::Completed));
     assert_eq!(found(folder.path(), "canary"), 0);
 }
 
@@ -561,7 +561,7 @@ async fn a_read_that_comes_while_a_scavenge_waits_for_others_does_not_delay_it()
         drop(end);
         past.await.unwrap();
         let (scavenge, next) = tokio::join!(scavenge, next);
-        assert_eq!(scavenge.ended, Some(Ended::Completed));
+        assert_eq!(scavenge.ended, Some(ScavengeEnd::Completed));
         next.unwrap();
     };
     tokio::time::timeout(deadline, course).await.unwrap();
@@ -583,7 +583,7 @@ async fn a_scavenge_that_was_stopped_is_finished_by_the_next() {
     past.query_row("SELECT 1 FROM events", [], |_| Ok(()))
         .unwrap();
     write(&storage, "s", Expected::Any, Change::Tombstone).await;
-    let Start::Started(scavenge) = storage.start_scavenge(CancellationToken::new()) else {
+    let ScavengeStart::Started(scavenge) = storage.start_scavenge(CancellationToken::new()) else {
         panic!("no scavenge runs");
     };
     let mut progress = scavenge.progress.clone();
@@ -591,12 +591,15 @@ async fn a_scavenge_that_was_stopped_is_finished_by_the_next() {
         .wait_for(|progress| progress.waits_for_readers)
         .await
         .unwrap();
-    assert_eq!(scavenge.stop().await.ended, Some(Ended::Stopped));
+    assert_eq!(scavenge.stop().await.ended, Some(ScavengeEnd::Stopped));
     assert!(storage.readers.run(run::is_erasing).await.unwrap());
     drop(past);
     assert!(found(folder.path(), "canary") > 0);
     let next = super::tests::scavenge(&storage).await;
-    assert_eq!((next.ended, next.removed), (Some(Ended::Completed), 0));
+    assert_eq!(
+        (next.ended, next.removed),
+        (Some(ScavengeEnd::Completed), 0)
+    );
     assert_eq!(found(folder.path(), "canary"), 0);
     assert!(!storage.readers.run(run::is_erasing).await.unwrap());
 }

@@ -15,7 +15,7 @@ use crate::append_rules::Expected;
 use crate::config::Config;
 use crate::event::{Direction, LINK, METADATA, NewEvent, Position, RecordedEvent, ResolvedEvent};
 use crate::storage::{
-    self, AllRead, Change, Start, Storage, StreamFollow, StreamPage, StreamRead, Write,
+    self, AllRead, Change, ScavengeStart, Storage, StreamFollow, StreamPage, StreamRead, Write,
     read_stream, schema,
 };
 use crate::stream_name::StreamName;
@@ -91,7 +91,7 @@ async fn limit(storage: &Storage, stream: &str, json: &str) {
 }
 
 async fn scavenge(storage: &Arc<Storage>) {
-    let Start::Started(scavenge) = storage.start_scavenge(CancellationToken::new()) else {
+    let ScavengeStart::Started(scavenge) = storage.start_scavenge(CancellationToken::new()) else {
         panic!("another scavenge runs");
     };
     scavenge.ended().await;

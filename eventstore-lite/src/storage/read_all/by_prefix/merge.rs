@@ -4,7 +4,7 @@ use std::collections::BinaryHeap;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Result, Statement};
 
-use super::Source;
+use super::PositionSource;
 use crate::event::{Direction, Position};
 use crate::storage::read_all::AllRead;
 
@@ -21,7 +21,7 @@ struct Next {
 pub(super) struct Merge<'a> {
     direction: Direction,
     from: i64,
-    sources: &'a [Source],
+    sources: &'a [PositionSource],
     /// Of events, and of links.
     statements: [Step<'a>; 2],
     next: BinaryHeap<Next>,
@@ -31,7 +31,7 @@ impl<'a> Merge<'a> {
     pub(super) fn begin(
         connection: &'a Connection,
         read: &AllRead,
-        sources: &'a [Source],
+        sources: &'a [PositionSource],
     ) -> Result<Self> {
         let mut merge = Self {
             direction: read.direction,
@@ -58,7 +58,7 @@ impl<'a> Merge<'a> {
 
     /// The first revision of a source that is not before the read's position, by bisection; revisions that a scavenge
     /// has removed are passed over.
-    fn first(&mut self, source: Source) -> Result<i64> {
+    fn first(&mut self, source: PositionSource) -> Result<i64> {
         let (mut low, mut high) = (0, source.last + 1);
         while low < high {
             let middle = low + (high - low) / 2;
@@ -75,7 +75,7 @@ impl<'a> Merge<'a> {
 
     /// Finds the next record of a source from the revision `bound` on.
     fn advance(&mut self, number: usize, bound: i64) -> Result<()> {
-        let Source { links, stream, .. } = self.sources[number];
+        let PositionSource { links, stream, .. } = self.sources[number];
         let step = &mut self.statements[usize::from(links)];
         let (found, sign) = match self.direction {
             Direction::Forwards => (step.forwards(stream, bound, self.from)?, -1),

@@ -7,12 +7,12 @@ use crate::storage::{ReadFrom, Reviewed, Seen};
 
 /// What changed since the last review.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Review {
+pub(super) struct PendingReview {
     joined: bool,
     came_again: bool,
 }
 
-impl Review {
+impl PendingReview {
     /// Somebody joined.
     pub(super) fn of_all(&mut self) {
         self.joined = true;
@@ -27,7 +27,7 @@ impl Review {
 impl Group {
     /// The events to look at; when that is done, [`Group::reviewed`] is to be told.
     pub(crate) fn to_review(&self, from: ReadFrom) -> Vec<Reviewed> {
-        let Review { joined, came_again } = self.review;
+        let PendingReview { joined, came_again } = self.review;
         let again = self.again.iter().filter(|_| joined || came_again);
         let fresh = self.fresh.iter().filter(|_| joined);
         let look = |message: &Message| Reviewed {
@@ -42,7 +42,7 @@ impl Group {
 
     /// What can still be seen of the events of [`Group::to_review`], in their order; the others are skipped.
     pub(crate) fn reviewed(&mut self, seen: Vec<Seen>) {
-        self.review = Review::default();
+        self.review = PendingReview::default();
         let mut seen = seen.into_iter();
         let (mut again, mut fresh) = (
             std::mem::take(&mut self.again),

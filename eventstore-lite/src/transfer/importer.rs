@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::Moved;
 use super::line::Line;
-use super::remote::{Answer, Remote};
+use super::remote::{Remote, RemoteOutcome};
 use crate::event::STREAM_DELETED;
 use crate::event_id;
 use crate::wire::streams::append_req::ProposedMessage;
@@ -122,23 +122,23 @@ impl Import<'_> {
     }
 }
 
-fn check(answer: Answer) -> Result<()> {
+fn check(answer: RemoteOutcome) -> Result<()> {
     match answer {
-        Answer::Done => Ok(()),
-        Answer::Conflict(Some(revision)) => {
+        RemoteOutcome::Done => Ok(()),
+        RemoteOutcome::Conflict(Some(revision)) => {
             bail!(
                 "the stream has other events there, up to revision {revision}: nothing was written to it"
             )
         }
-        Answer::Conflict(None) => {
+        RemoteOutcome::Conflict(None) => {
             bail!("the stream has lost events there that were imported: it was deleted meanwhile")
         }
-        Answer::DeletedSince => {
+        RemoteOutcome::DeletedSince => {
             bail!(
                 "the stream had these events there and was deleted since: nothing was written to it"
             )
         }
-        Answer::Tombstoned => bail!("the stream is tombstoned there, for ever"),
+        RemoteOutcome::Tombstoned => bail!("the stream is tombstoned there, for ever"),
     }
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::super::proposed::{MOST_DATA, Refused};
+use super::super::proposed::{InvalidEvent, MOST_DATA};
 use super::super::status::DISK_FULL;
 use crate::access::Denied;
 use crate::append_rules::Expected;
@@ -57,16 +57,16 @@ impl Failure {
     }
 }
 
-impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Self {
+impl From<InvalidEvent> for Failure {
+    fn from(refused: InvalidEvent) -> Self {
         match refused {
-            Refused::TooBig => Self::TooBig,
-            Refused::TooMuch => Self::TooMuch(refused.to_string()),
+            InvalidEvent::TooBig => Self::TooBig,
+            InvalidEvent::TooMuch => Self::TooMuch(refused.to_string()),
             // The real server's words, which are part of the message.
-            Refused::MissingProperty(_) => {
+            InvalidEvent::MissingProperty(_) => {
                 Self::bad("The given key was not present in the dictionary.")
             }
-            Refused::Id | Refused::Type => Self::bad(refused),
+            InvalidEvent::Id | InvalidEvent::Type => Self::bad(refused),
         }
     }
 }

@@ -3,10 +3,12 @@
 
 use tonic::Status;
 
-use super::refused::failed;
+use super::errors::failed;
 use super::request::{key, no_options, stream};
 use crate::grpc::status::invalid;
-use crate::persistent::{FilterSettings, GroupKey, Settings, Source, Start, StartFrom, Strategy};
+use crate::persistent::{
+    FilterSettings, GroupKey, Settings, Source, StartFrom, StartPosition, Strategy,
+};
 use crate::wire::persistent_subscriptions as wire;
 use crate::wire::persistent_subscriptions::create_req::all_options::{
     FilterOption, FilterOptions, filter_options,
@@ -19,14 +21,20 @@ const TICKS_PER_MILLISECOND: i64 = 10_000;
 /// The window of a filter that names none.
 const DEFAULT_WINDOW: u32 = 32;
 
-pub(super) fn create(request: wire::CreateReq) -> Result<(GroupKey, Settings, Start), Status> {
+pub(super) fn create(
+    request: wire::CreateReq,
+) -> Result<(GroupKey, Settings, StartPosition), Status> {
     let options = request.options.ok_or_else(no_options)?;
     let settings = options.settings.ok_or_else(no_settings)?;
     let (source, start, filter) = match options.stream_option {
         None => {
             #[expect(deprecated, reason = "the official client of Node says it so")]
             let (stream, revision) = (options.stream_identifier, settings.revision);
-            (no_all(stream)?, Start::of_old_client(revision), None)
+            (
+                no_all(stream)?,
+                StartPosition::of_old_client(revision),
+                None,
+            )
         }
         Some(create_req::options::StreamOption::Stream(options)) => {
             let start = options.revision_option.map(Into::into);
@@ -52,14 +60,16 @@ pub(super) fn create(request: wire::CreateReq) -> Result<(GroupKey, Settings, St
     Ok((key, settings, start))
 }
 
-pub(super) fn update(request: wire::UpdateReq) -> Result<(GroupKey, Settings, Start), Status> {
+pub(super) fn update(
+    request: wire::UpdateReq,
+) -> Result<(GroupKey, Settings, StartPosition), Status> {
     let options = request.options.ok_or_else(no_options)?;
     let settings = options.settings.ok_or_else(no_settings)?;
     let (source, start) = match options.stream_option {
         None => {
             #[expect(deprecated, reason = "the official client of Node says it so")]
             let (stream, revision) = (options.stream_identifier, settings.revision);
-            (no_all(stream)?, Start::of_old_client(revision))
+            (no_all(stream)?, StartPosition::of_old_client(revision))
         }
         Some(update_req::options::StreamOption::Stream(options)) => {
             let start = options.revision_option.map(Into::into);
@@ -76,7 +86,7 @@ pub(super) fn update(request: wire::UpdateReq) -> Result<(GroupKey, Settings, St
     Ok((key(source, options.group_name)?, (&settings).into(), start))
 }
 
-impl Start {
+impl StartPosition {
     /// Before there were `stream_option`s, the largest revision meant the end.
     fn of_old_client(revision: u64) -> Self {
         match revision {
@@ -157,7 +167,7 @@ macro_rules! settings_from {
             }
         }
 
-        impl From<$request::stream_options::RevisionOption> for Start {
+        impl From<$request::stream_options::RevisionOption> for StartPosition {
             fn from(option: $request::stream_options::RevisionOption) -> Self {
                 match option {
                     $request::stream_options::RevisionOption::Revision(at) => Self::At(at),
@@ -167,7 +177,7 @@ macro_rules! settings_from {
             }
         }
 
-        impl From<$request::all_options::AllOption> for Start {
+        impl From<$request::all_options::AllOption> for StartPosition {
             fn from(option: $request::all_options::AllOption) -> Self {
                 match option {
                     $request::all_options::AllOption::Position(at) => Self::At(at.commit_position),

@@ -9,16 +9,16 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Status, Streaming};
 use uuid::Uuid;
 
-use super::Service;
-use super::answer;
-use super::refused::{dropped, full};
+use super::PersistentSubscriptionsService;
+use super::errors::{dropped, full};
 use super::request::{Join, join};
+use super::to_wire;
 use crate::access::Caller;
 use crate::calls::Lasting;
 use crate::event_id;
 use crate::grpc::permission::{caller, calls, lasting};
 use crate::grpc::status::{invalid, unavailable};
-use crate::persistent::{Connection, GroupKey, Handle, NackAction, Peer};
+use crate::persistent::{GroupConnection, GroupKey, Handle, NackAction, Peer};
 use crate::wire::persistent_subscriptions::read_req::{Content, nack};
 use crate::wire::persistent_subscriptions::{ReadReq, ReadResp};
 use crate::wire::shared;
@@ -29,7 +29,7 @@ const WAITING: usize = 16;
 pub(super) type Answers = ReceiverStream<Result<ReadResp, Status>>;
 
 pub(super) async fn serve(
-    service: &Service,
+    service: &PersistentSubscriptionsService,
     request: Request<Streaming<ReadReq>>,
 ) -> Result<Answers, Status> {
     let caller = caller(&request)?;
@@ -49,7 +49,7 @@ pub(super) async fn serve(
     let connection = group.connect(peer, buffer_size).await?;
     let connection = connection.ok_or_else(|| full(&key))?;
     let (answers, receiver) = mpsc::channel(WAITING);
-    let client = Joined {
+    let client = ClientSession {
         key,
         caller,
         group,
@@ -76,7 +76,7 @@ fn peer(request: &Request<Streaming<ReadReq>>) -> Peer {
     }
 }
 
-struct Joined {
+struct ClientSession {
     key: GroupKey,
     caller: Caller,
     group: Handle,
@@ -86,8 +86,8 @@ struct Joined {
     _lasting: Lasting,
 }
 
-impl Joined {
-    async fn serve(self, mut connection: Connection, requests: Streaming<ReadReq>) {
+impl ClientSession {
+    async fn serve(self, mut connection: GroupConnection, requests: Streaming<ReadReq>) {
         let client = connection.client;
         let ended = tokio::select! {
             biased;
@@ -106,13 +106,16 @@ impl Joined {
     }
 
     /// Sends what comes until the group ends or the client is gone.
-    async fn deliver(&self, connection: &mut Connection) {
-        let mut sent = self.answers.send(Ok(answer::confirmation(&self.key))).await;
+    async fn deliver(&self, connection: &mut GroupConnection) {
+        let mut sent = self
+            .answers
+            .send(Ok(to_wire::confirmation(&self.key)))
+            .await;
         while sent.is_ok() {
             let Some(message) = connection.events.recv().await else {
                 return;
             };
-            let event = answer::event(&message, self.caller, self.structured_ids);
+            let event = to_wire::event(&message, self.caller, self.structured_ids);
             sent = self.answers.send(Ok(event)).await;
         }
     }

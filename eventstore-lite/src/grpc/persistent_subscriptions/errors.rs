@@ -3,14 +3,14 @@
 use tonic::{Code, Status};
 
 use crate::grpc::status::{unavailable, with_trailers};
-use crate::persistent::{Ended, GroupKey, Refused, Source};
+use crate::persistent::{GroupEnded, GroupError, GroupKey, Source};
 
-pub(super) fn refused(error: &Refused, key: &GroupKey) -> Status {
+pub(super) fn refused(error: &GroupError, key: &GroupKey) -> Status {
     match error {
-        Refused::Exists => of_group(key, Code::AlreadyExists, EXISTS, "exists"),
-        Refused::Missing => missing(key),
-        Refused::Failed(reason) => failed(key, reason),
-        Refused::Unavailable => unavailable(),
+        GroupError::Exists => of_group(key, Code::AlreadyExists, EXISTS, "exists"),
+        GroupError::Missing => missing(key),
+        GroupError::Failed(reason) => failed(key, reason),
+        GroupError::Unavailable => unavailable(),
     }
 }
 
@@ -73,8 +73,8 @@ fn trailers<'a>(key: &'a GroupKey, exception: &'a str) -> [(&'static str, &'a st
     ]
 }
 
-impl From<Ended> for Status {
-    fn from(ended: Ended) -> Self {
+impl From<GroupEnded> for Status {
+    fn from(ended: GroupEnded) -> Self {
         Self::unavailable(ended.to_string())
     }
 }

@@ -38,7 +38,7 @@ enum Work {
     MergeInQuiet,
 }
 
-pub(super) struct Checkpoints {
+pub(super) struct WalCheckpoints {
     work: SyncSender<Work>,
     /// The connection that merges holds this lock: SQLite lets only one merge at a time.
     merging: Arc<Mutex<()>>,
@@ -52,9 +52,9 @@ pub(super) struct Checkpoints {
     quiet: Arc<Mutex<Option<Quiet>>>,
 }
 
-impl Checkpoints {
+impl WalCheckpoints {
     /// Starts the thread with a connection of its own. It calls `wake` when the writer has something to do without a
-    /// commit: [`Checkpoints::after_commit`].
+    /// commit: [`WalCheckpoints::after_commit`].
     pub(super) fn start(
         connection: Connection,
         places: Places,
@@ -201,7 +201,7 @@ mod tests {
 
     /// Commits groups of about 32 pages, and returns the most pages that the log had.
     fn longest_log(groups: usize, mut after: impl FnMut(&Connection), writer: &Connection) -> i32 {
-        Checkpoints::watch(writer);
+        WalCheckpoints::watch(writer);
         writer
             .execute_batch("CREATE TABLE filler (data BLOB)")
             .unwrap();
@@ -223,7 +223,7 @@ mod tests {
         let merging = schema::open_to_merge(folder.path(), false).unwrap();
         let readers = Readers::open(folder.path(), 1, 1024 * 1024).unwrap();
         let places = readers.places().clone();
-        let mut checkpoints = Checkpoints::start(merging, places, || ()).unwrap();
+        let mut checkpoints = WalCheckpoints::start(merging, places, || ()).unwrap();
         let longest = longest_log(GROUPS, |writer| checkpoints.after_commit(writer), &writer);
         checkpoints.stop();
         assert!(longest < LONGEST + GROUP, "{longest} pages");
