@@ -2,7 +2,7 @@
 //!
 //! Invariant: a request that did not pass the [`Gate`] carries no [`Caller`], and is refused where one is asked for.
 
-mod elsewhere;
+mod cross_site;
 mod gate;
 mod verifier;
 
@@ -14,7 +14,7 @@ use crate::stream_name::StreamName;
 use crate::system_streams::is_index;
 use crate::users::Role;
 
-pub(crate) use gate::{Door, Gate, access_denied, guard};
+pub(crate) use gate::{Gate, GateState, access_denied, guard};
 
 /// Who makes a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Caller {
 
     /// Whether a link's target is kept from the caller: anybody may write a link to anything, so it leads only where
     /// the caller may read.
-    pub(crate) fn is_kept_from(self, resolved: &ResolvedEvent) -> bool {
+    pub(crate) fn hides_target(self, resolved: &ResolvedEvent) -> bool {
         let target = resolved.link.as_ref().and(resolved.event.as_ref());
         target.is_some_and(|target| self.read(Some(&target.stream)).is_err())
     }

@@ -10,20 +10,20 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 use tonic::transport::server::TcpConnectInfo;
 
-use crate::metrics::{Metrics, Open};
+use crate::metrics::{GaugeGuard, Metrics};
 
 pub(crate) use bounded::{Bounded, deadline};
 
 /// How many calls one connection may have open. HTTP/2 tells its client, which lets further calls wait.
 pub(crate) const MOST_CALLS: u32 = 1024;
 /// How many of them may last.
-pub(crate) const MOST_LASTING: u32 = 512;
+pub(crate) const MOST_LONG_CALLS: u32 = 512;
 
 /// The calls of one connection.
 #[derive(Debug)]
 pub(crate) struct Calls {
     open: AtomicU32,
-    lasting: AtomicU32,
+    long: AtomicU32,
     /// Whether it was logged that the connection has reached a limit.
     is_logged: AtomicBool,
     metrics: Arc<Metrics>,
@@ -40,18 +40,18 @@ pub(crate) struct CallConnection {
 #[derive(Debug)]
 struct OpenCall {
     calls: Arc<Calls>,
-    _counted: Open,
+    _counted: GaugeGuard,
 }
 
 /// A subscription or a session, which lasts until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Lasting(Arc<Calls>);
+pub(crate) struct LongCall(Arc<Calls>);
 
 impl Calls {
     pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             open: AtomicU32::new(0),
-            lasting: AtomicU32::new(0),
+            long: AtomicU32::new(0),
             is_logged: AtomicBool::new(false),
             metrics,
         }
@@ -69,13 +69,13 @@ impl Calls {
     }
 
     /// A place for a call that lasts, unless the connection has as many of them as it may.
-    pub(crate) fn last(self: &Arc<Self>) -> Option<Lasting> {
-        let add = |lasting| (lasting < MOST_LASTING).then_some(lasting + 1);
-        if self.lasting.fetch_update(Relaxed, Relaxed, add).is_ok() {
-            return Some(Lasting(Arc::clone(self)));
+    pub(crate) fn begin_long_call(self: &Arc<Self>) -> Option<LongCall> {
+        let add = |long| (long < MOST_LONG_CALLS).then_some(long + 1);
+        if self.long.fetch_update(Relaxed, Relaxed, add).is_ok() {
+            return Some(LongCall(Arc::clone(self)));
         }
         self.metrics.refused_subscription();
-        self.log("subscriptions and sessions", MOST_LASTING);
+        self.log("subscriptions and sessions", MOST_LONG_CALLS);
         None
     }
 
@@ -94,9 +94,9 @@ impl Drop for OpenCall {
     }
 }
 
-impl Drop for Lasting {
+impl Drop for LongCall {
     fn drop(&mut self) {
-        self.0.lasting.fetch_sub(1, Relaxed);
+        self.0.long.fetch_sub(1, Relaxed);
     }
 }
 
@@ -136,10 +136,12 @@ mod tests {
     #[test]
     fn a_place_that_is_left_can_be_taken_again() {
         let (metrics, calls) = calls();
-        let mut all: Vec<_> = (0..MOST_LASTING).map(|_| calls.last().unwrap()).collect();
-        assert!(calls.last().is_none());
+        let mut all: Vec<_> = (0..MOST_LONG_CALLS)
+            .map(|_| calls.begin_long_call().unwrap())
+            .collect();
+        assert!(calls.begin_long_call().is_none());
         assert!(shows(&metrics, "eventstore_refused_subscriptions 1"));
         all.pop();
-        assert!(calls.last().is_some());
+        assert!(calls.begin_long_call().is_some());
     }
 }

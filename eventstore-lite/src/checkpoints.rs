@@ -7,8 +7,8 @@ use crate::event::Position;
 pub(crate) struct Checkpoints {
     interval: u64,
     /// What was told last.
-    told: Position,
-    looked_to: Position,
+    last: Position,
+    scanned_to: Position,
 }
 
 impl Checkpoints {
@@ -17,32 +17,32 @@ impl Checkpoints {
         let start = start.boundary();
         Self {
             interval,
-            told: start,
-            looked_to: start,
+            last: start,
+            scanned_to: start,
         }
     }
 
     /// The next one that is due before what is at `position`.
     pub(crate) fn before(&mut self, position: Position) -> Option<Position> {
-        let due = self.told.after(self.interval);
-        self.tell(due, due < position)
+        let due = self.last.after(self.interval);
+        self.emit(due, due < position)
     }
 
     /// The one that is due after what is at `position`, if those before it are told.
     pub(crate) fn at(&mut self, position: Position) -> Option<Position> {
-        self.looked_to = position;
-        let due = self.told.after(self.interval);
-        self.tell(due, due <= position)
+        self.scanned_to = position;
+        let due = self.last.after(self.interval);
+        self.emit(due, due <= position)
     }
 
     /// How far it has looked, unless that was told already.
     pub(crate) fn at_end(&mut self) -> Option<Position> {
-        self.tell(self.looked_to, self.looked_to > self.told)
+        self.emit(self.scanned_to, self.scanned_to > self.last)
     }
 
-    fn tell(&mut self, position: Position, is_due: bool) -> Option<Position> {
+    fn emit(&mut self, position: Position, is_due: bool) -> Option<Position> {
         is_due.then(|| {
-            self.told = position;
+            self.last = position;
             position
         })
     }
@@ -61,8 +61,8 @@ mod tests {
     #[test]
     fn a_checkpoint_comes_after_every_interval_and_at_the_end_but_never_twice() {
         let mut checkpoints = Checkpoints::new(2, START);
-        let told: Vec<_> = (1..=3).map(|n| checkpoints.at(place(n))).collect();
-        assert_eq!(told, [None, Some(place(2)), None]);
+        let last: Vec<_> = (1..=3).map(|n| checkpoints.at(place(n))).collect();
+        assert_eq!(last, [None, Some(place(2)), None]);
         assert_eq!(checkpoints.at_end(), Some(place(3)));
         assert_eq!(checkpoints.at_end(), None);
     }
@@ -70,8 +70,8 @@ mod tests {
     #[test]
     fn those_of_a_stretch_that_was_passed_over_are_told_before_what_comes_after_it() {
         let mut checkpoints = Checkpoints::new(2, place(1));
-        let told: Vec<_> = std::iter::from_fn(|| checkpoints.before(place(7))).collect();
-        assert_eq!(told, [place(3), place(5)]);
+        let last: Vec<_> = std::iter::from_fn(|| checkpoints.before(place(7))).collect();
+        assert_eq!(last, [place(3), place(5)]);
         assert_eq!(checkpoints.at(place(7)), Some(place(7)));
         assert_eq!(checkpoints.at_end(), None);
     }

@@ -19,7 +19,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use crate::options;
-use crate::transfer::Moved;
+use crate::transfer::TransferCounts;
 
 /// An EventStoreDB-compatible server in one binary. Options are named as the real server's.
 #[derive(Parser)]
@@ -64,8 +64,8 @@ struct AddressArgs {
 }
 
 /// Says on stderr how much was moved: stdout may have the events.
-fn report(done: &str, moved: Moved) {
-    let Moved { events, streams } = moved;
+fn report(done: &str, counts: TransferCounts) {
+    let TransferCounts { events, streams } = counts;
     eprintln!("{done} {events} events of {streams} streams");
 }
 

@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep};
 use tonic::transport::server::Connected;
 
 use crate::calls::{CallConnection, Calls};
-use crate::metrics::{Metrics, Open};
+use crate::metrics::{GaugeGuard, Metrics};
 
 /// How long to wait when a connection cannot be accepted, for want of file descriptors for example.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -33,7 +33,7 @@ pub(crate) struct Connection {
     silence: Pin<Box<Sleep>>,
     calls: Arc<Calls>,
     _permit: OwnedSemaphorePermit,
-    _counted: Open,
+    _counted: GaugeGuard,
 }
 
 /// All connections that come, for ever; at most so many at once, others wait to be accepted.

@@ -84,7 +84,7 @@ impl Filter {
             Subject::EventType => event_type,
         };
         let may_match = self.prefixes.iter().any(|prefix| text.starts_with(prefix));
-        if !may_match || is_kept_by_a_group_of_all(stream) {
+        if !may_match || is_state_of_group_of_all(stream) {
             return Ok(false);
         }
         let Some(regex) = &self.regex else {
@@ -98,7 +98,7 @@ impl Filter {
 
 /// What persistent subscriptions to `$all` keep themselves, no filter and no such subscription shows, as in the real
 /// server: a checkpoint would lead to the next one for ever.
-pub(crate) fn is_kept_by_a_group_of_all(stream: &str) -> bool {
+pub(crate) fn is_state_of_group_of_all(stream: &str) -> bool {
     stream.starts_with("$persistentsubscription-$all::")
         && ["-checkpoint", "-parked"]
             .iter()
@@ -106,8 +106,8 @@ pub(crate) fn is_kept_by_a_group_of_all(stream: &str) -> bool {
 }
 
 /// Whether a stream is kept by a persistent subscription to `$all`, or is the metadata of such a stream.
-pub(crate) fn is_of_a_group_of_all(stream: &str) -> bool {
-    is_kept_by_a_group_of_all(stream.strip_prefix("$$").unwrap_or(stream))
+pub(crate) fn belongs_to_group_of_all(stream: &str) -> bool {
+    is_state_of_group_of_all(stream.strip_prefix("$$").unwrap_or(stream))
 }
 
 /// The characters that everything that matches begins with; perhaps not all of them, perhaps none.

@@ -1,7 +1,7 @@
 //! The services of the wire: requests are checked and turned into the words of [`crate::storage`], answers
 //! and errors into those of the protocol.
 
-mod absent;
+mod answer_sender;
 mod append;
 mod batch_append;
 mod delete;
@@ -9,7 +9,6 @@ mod features;
 mod gossip;
 mod monitoring;
 mod operations;
-mod outlet;
 mod permission;
 mod persistent_subscriptions;
 mod proposed;
@@ -19,6 +18,7 @@ mod read_task;
 mod status;
 mod streams;
 mod subscribe;
+mod unsupported;
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ use axum::Router;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use crate::http::Site;
+use crate::http::AppState;
 use crate::wire::gossip::gossip_server::GossipServer;
 use crate::wire::monitoring::monitoring_server::MonitoringServer;
 use crate::wire::operations::operations_server::OperationsServer;
@@ -38,22 +38,22 @@ use crate::wire::streams::streams_server::StreamsServer;
 const LARGEST_MESSAGE: usize = 16 * 1024 * 1024;
 
 /// The services; what is not there answers UNIMPLEMENTED.
-pub(crate) fn routes(site: &Site, shutdown: CancellationToken) -> Router {
+pub(crate) fn routes(app: &AppState, shutdown: CancellationToken) -> Router {
     let operations = operations::OperationsService {
-        storage: Arc::clone(&site.storage),
-        subscriptions: Arc::clone(&site.subscriptions),
+        storage: Arc::clone(&app.storage),
+        subscriptions: Arc::clone(&app.subscriptions),
         shutdown: shutdown.clone(),
     };
     let monitoring = monitoring::MonitoringService {
-        site: site.clone(),
+        app: app.clone(),
         shutdown: shutdown.clone(),
     };
     let persistent = persistent_subscriptions::PersistentSubscriptionsService {
-        subscriptions: Arc::clone(&site.subscriptions),
+        subscriptions: Arc::clone(&app.subscriptions),
         shutdown: shutdown.clone(),
     };
     let streams = streams::StreamsService {
-        storage: Arc::clone(&site.storage),
+        storage: Arc::clone(&app.storage),
         shutdown,
     };
     let streams = StreamsServer::new(streams).max_decoding_message_size(LARGEST_MESSAGE);
@@ -62,7 +62,7 @@ pub(crate) fn routes(site: &Site, shutdown: CancellationToken) -> Router {
         .add_service(OperationsServer::new(operations))
         .add_service(PersistentSubscriptionsServer::new(persistent))
         .add_service(ServerFeaturesServer::new(features::ServerFeaturesService))
-        .add_service(GossipServer::new(gossip::GossipService(site.node.clone())))
+        .add_service(GossipServer::new(gossip::GossipService(app.node.clone())))
         .into_axum_router()
-        .merge(absent::routes())
+        .merge(unsupported::routes())
 }

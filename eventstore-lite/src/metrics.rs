@@ -49,34 +49,34 @@ impl Metrics {
         self.read.add(1, bytes);
     }
 
-    pub(crate) fn called(&self) {
+    pub(crate) fn call_received(&self) {
         self.calls.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn refused(&self) {
+    pub(crate) fn call_refused(&self) {
         self.refused_calls.fetch_add(1, Relaxed);
     }
 
     /// Changes that were made in one transaction, and how long they took to be on disk.
     pub(crate) fn flushed(&self, changes: usize, took: Duration) {
-        self.group_size.observe(&SIZE_BOUNDS, wide(changes));
+        self.group_size.observe(&SIZE_BOUNDS, to_u64(changes));
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.flush_micros.observe(&MICRO_BOUNDS, micros);
     }
 
     /// Counts a connection until the guard is dropped.
-    pub(crate) fn connected(self: Arc<Self>) -> Open {
-        Open::count(self, |metrics| &metrics.connections)
+    pub(crate) fn connected(self: Arc<Self>) -> GaugeGuard {
+        GaugeGuard::count(self, |metrics| &metrics.connections)
     }
 
     /// Counts a subscription until the guard is dropped.
-    pub(crate) fn subscribed(self: Arc<Self>) -> Open {
-        Open::count(self, |metrics| &metrics.subscriptions)
+    pub(crate) fn subscribed(self: Arc<Self>) -> GaugeGuard {
+        GaugeGuard::count(self, |metrics| &metrics.subscriptions)
     }
 
     /// Counts a call until the guard is dropped.
-    pub(crate) fn call_opened(self: Arc<Self>) -> Open {
-        Open::count(self, |metrics| &metrics.open_calls)
+    pub(crate) fn call_opened(self: Arc<Self>) -> GaugeGuard {
+        GaugeGuard::count(self, |metrics| &metrics.open_calls)
     }
 
     /// A connection has as many calls open as it may, or no longer.
@@ -168,26 +168,26 @@ impl Metrics {
 
 impl Traffic {
     fn add(&self, events: usize, bytes: usize) {
-        self.events.fetch_add(wide(events), Relaxed);
-        self.bytes.fetch_add(wide(bytes), Relaxed);
+        self.events.fetch_add(to_u64(events), Relaxed);
+        self.bytes.fetch_add(to_u64(bytes), Relaxed);
     }
 }
 
 /// Something that is counted as long as it is open.
 #[derive(Debug)]
-pub(crate) struct Open {
+pub(crate) struct GaugeGuard {
     metrics: Arc<Metrics>,
     gauge: fn(&Metrics) -> &AtomicU64,
 }
 
-impl Open {
+impl GaugeGuard {
     fn count(metrics: Arc<Metrics>, gauge: fn(&Metrics) -> &AtomicU64) -> Self {
         gauge(&metrics).fetch_add(1, Relaxed);
         Self { metrics, gauge }
     }
 }
 
-impl Drop for Open {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         (self.gauge)(&self.metrics).fetch_sub(1, Relaxed);
     }
@@ -239,7 +239,7 @@ fn scaled(value: u64, scale: f64) -> f64 {
     value as f64 / scale
 }
 
-pub(crate) fn wide(number: usize) -> u64 {
+pub(crate) fn to_u64(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 

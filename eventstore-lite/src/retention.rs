@@ -18,7 +18,7 @@ pub(crate) struct Retention {
 }
 
 #[derive(Deserialize)]
-struct Raw {
+struct RawLimits {
     #[serde(rename = "$maxCount")]
     max_count: Option<i64>,
     #[serde(rename = "$maxAge")]
@@ -46,7 +46,7 @@ impl Retention {
 
     /// Reads metadata. If any limit in it makes no sense, all of it is ignored.
     pub(crate) fn parse(json: &[u8]) -> Self {
-        let Ok(raw) = serde_json::from_slice::<Raw>(json) else {
+        let Ok(raw) = serde_json::from_slice::<RawLimits>(json) else {
             return Self::default();
         };
         let limits = [

@@ -11,10 +11,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::service::Routes;
 
-use crate::access::{Door, Gate, guard};
+use crate::access::{Gate, GateState, guard};
 use crate::calls::{Bounded, MOST_CALLS};
 use crate::config::{Config, Security};
-use crate::http::{self, Site};
+use crate::http::{self, AppState};
 use crate::node::Node;
 use crate::persistent::PersistentSubscriptions;
 use crate::storage::Storage;
@@ -49,7 +49,7 @@ impl Server {
     /// certificate or its key cannot be used.
     pub async fn start(config: Config) -> Result<Self> {
         let server = Self::serve(config).await?;
-        server.storage.caught_up().await;
+        server.storage.wait_for_links().await;
         Ok(server)
     }
 
@@ -69,27 +69,27 @@ impl Server {
         let shutdown = CancellationToken::new();
         let subscriptions =
             PersistentSubscriptions::start(Arc::clone(&storage), shutdown.clone()).await?;
-        let site = Site {
+        let app = AppState {
             storage,
             subscriptions: Arc::new(subscriptions),
             node: Node::new(address, advertised),
             is_guarded: identity.is_some(),
         };
-        let (storage, stop) = (Arc::clone(&site.storage), shutdown.clone());
-        tokio::spawn(async move { storage.make_links(&stop).await });
-        let metrics = Arc::clone(site.storage.metrics());
+        let (storage, stop) = (Arc::clone(&app.storage), shutdown.clone());
+        tokio::spawn(async move { storage.link_earlier_events(&stop).await });
+        let metrics = Arc::clone(app.storage.metrics());
         let connections = connection::incoming(listener, limits.connections, metrics);
         let acceptor = identity.as_ref().map(Identity::current);
         let incoming = tls::incoming(connections, acceptor, limits.connections);
-        let routes = routes(&site, gate, &shutdown);
+        let routes = routes(&app, gate, &shutdown);
         let stopping = shutdown.clone().cancelled_owned();
         let service = Bounded(routes.prepare());
         let serving = builder().serve_with_incoming_shutdown(service, incoming, stopping);
         Ok(Self {
             address,
             identity,
-            storage: site.storage,
-            subscriptions: site.subscriptions,
+            storage: app.storage,
+            subscriptions: app.subscriptions,
             serving: tokio::spawn(serving),
             _stops_when_dropped: shutdown.clone().drop_guard(),
             shutdown,
@@ -112,12 +112,12 @@ impl Server {
     ///
     /// # Errors
     /// If they cannot be used; the ones in use stay.
-    pub fn read_certificate_again(&self) -> Result<()> {
-        self.identity.as_ref().map_or(Ok(()), Identity::read_again)
+    pub fn reload_certificate(&self) -> Result<()> {
+        self.identity.as_ref().map_or(Ok(()), Identity::reload)
     }
 
     /// Waits until a client has asked the server to stop; [`Server::shutdown`] then ends it.
-    pub async fn told_to_stop(&self) {
+    pub async fn stop_requested(&self) {
         self.shutdown.cancelled().await;
     }
 
@@ -165,15 +165,15 @@ fn builder() -> tonic::transport::Server {
 }
 
 /// All that is served on the port, behind the gate.
-fn routes(site: &Site, gate: Gate, shutdown: &CancellationToken) -> Routes {
-    let calls = grpc::routes(site, shutdown.clone());
+fn routes(app: &AppState, gate: Gate, shutdown: &CancellationToken) -> Routes {
+    let calls = grpc::routes(app, shutdown.clone());
     let all = calls
-        .merge(http::routes(site.clone()))
-        .merge(web::routes(site.clone(), shutdown.clone()));
-    let door = Door {
+        .merge(http::routes(app.clone()))
+        .merge(web::routes(app.clone(), shutdown.clone()));
+    let state = GateState {
         gate,
-        metrics: Arc::clone(site.storage.metrics()),
-        host: site.node.host.to_lowercase().into(),
+        metrics: Arc::clone(app.storage.metrics()),
+        host: app.node.host.to_lowercase().into(),
     };
-    all.layer(from_fn_with_state(door, guard)).into()
+    all.layer(from_fn_with_state(state, guard)).into()
 }

@@ -7,8 +7,8 @@
 mod catalog;
 #[cfg(test)]
 mod clocks;
-mod copies;
 mod copy;
+mod copy_folder;
 #[cfg(test)]
 mod cost;
 mod folder;
@@ -47,22 +47,22 @@ use crate::append_rules::Expected;
 use crate::config::Config;
 use crate::event::{NewEvent, Position};
 use crate::filter::InvalidFilter;
-use crate::metrics::{Metrics, MetricsPage, wide};
+use crate::metrics::{Metrics, MetricsPage, to_u64};
 use crate::stream_name::StreamName;
 
-pub(crate) use catalog::Listed;
+pub(crate) use catalog::StreamEntry;
 pub(crate) use copy::{backup, restore};
 use folder::Folder;
 pub(crate) use integrity::verify;
 use ledger::Ledger;
-use linking::Behind;
-pub(crate) use read_all::{AllPage, AllRead, Scanned};
-pub(crate) use read_stream::{Followed, StreamFollow, StreamPage, StreamRead};
+use linking::Backlog;
+pub(crate) use read_all::{AllPage, AllRead, ScannedPosition};
+pub(crate) use read_stream::{FollowPage, StreamFollow, StreamPage, StreamRead};
 use readers::Readers;
-pub(crate) use review::{ReadFrom, Reviewed, Seen};
+pub(crate) use review::{ReadFrom, ReviewItem, Visibility};
 pub(crate) use scavenge::ScavengeStart;
 use scavenge::Scavenges;
-use shared::Shared;
+use shared::SharedReads;
 pub(crate) use statistics::statistics;
 pub(crate) use writer::Receipt;
 use writer::Writer;
@@ -135,10 +135,10 @@ pub(crate) struct Storage {
     readers: Readers,
     scavenges: Scavenges,
     /// What is missing of the links of system streams.
-    behind: watch::Sender<Option<Behind>>,
+    backlog: watch::Sender<Option<Backlog>>,
     /// Reads of what comes next of a stream, and of the log.
-    follows: Shared<StreamFollow, Followed>,
-    ends: Shared<(Position, usize), Result<AllPage, InvalidFilter>>,
+    follows: SharedReads<StreamFollow, FollowPage>,
+    ends: SharedReads<(Position, usize), Result<AllPage, InvalidFilter>>,
 }
 
 impl Storage {
@@ -147,7 +147,7 @@ impl Storage {
         let path = &config.db;
         let folder = Folder::take(path)?;
         copy::finish_restore(&folder, path)?;
-        copies::remove_leftovers(path);
+        copy_folder::remove_leftovers(path);
         let connection = schema::open_writer(path, !config.unsafe_disable_flush_to_disk)
             .and_then(|connection| integrity::check_end(&connection).map(|()| connection))
             .with_context(|| format!("opening the database {}", schema::file(path).display()))?;
@@ -156,9 +156,9 @@ impl Storage {
         let of_writer = page_cache.saturating_mul(WRITER_CACHE);
         schema::bound_cache(&connection, of_writer).context("opening the database")?;
         let mut ledger = Ledger::open(connection).context("reading the state of the log")?;
-        let behind = if config.system_projections {
+        let backlog = if config.system_projections {
             let linked = ledger.linked().context("reading the state of the log")?;
-            Behind::new(linked, ledger.committed())
+            Backlog::new(linked, ledger.committed())
         } else {
             None
         };
@@ -166,15 +166,15 @@ impl Storage {
             .context("opening the database to merge its log")?;
         let readers = Readers::open(path, config.limits.readers, page_cache)
             .context("opening the database to read")?;
-        let merging = (merging, readers.places().clone());
+        let merging = (merging, readers.slots().clone());
         let writer = Writer::start(ledger, merging, folder.lock, &config.limits)?;
         Ok(Self {
             writer,
             readers,
             scavenges: Scavenges::default(),
-            behind: watch::Sender::new(behind),
-            follows: Shared::new(),
-            ends: Shared::new(),
+            backlog: watch::Sender::new(backlog),
+            follows: SharedReads::new(),
+            ends: SharedReads::new(),
         })
     }
 
@@ -208,13 +208,13 @@ impl Storage {
             "gauge",
             "Changes that wait to be written.",
         )
-        .sample("", wide(changes));
+        .sample("", to_u64(changes));
         page.family(
             "eventstore_writer_queue_bytes",
             "gauge",
             "Bytes that wait or are written.",
         )
-        .sample("", wide(bytes));
+        .sample("", to_u64(bytes));
         page.family(
             "eventstore_checkpoints",
             "gauge",
@@ -235,7 +235,7 @@ impl Storage {
             "Reads of the database; what is still in memory is not read there.",
         )
         .sample("", self.readers.count());
-        let missing = self.behind().map_or(0, Behind::missing);
+        let missing = self.backlog().map_or(0, Backlog::missing);
         page.family(
             "eventstore_system_streams_missing",
             "gauge",

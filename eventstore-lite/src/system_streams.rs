@@ -29,7 +29,7 @@ pub(crate) fn is_index(name: &str) -> bool {
 
 /// What indexes ask of an event.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Indexed<'a> {
+pub(crate) struct IndexedEvent<'a> {
     pub(crate) stream: &'a StreamName,
     pub(crate) revision: u64,
     pub(crate) event_type: &'a str,
@@ -63,7 +63,7 @@ fn name(prefix: &str, key: &str) -> StreamName {
 }
 
 /// All links to an event, in as many streams.
-pub(crate) fn links(event: &Indexed<'_>) -> Vec<Link> {
+pub(crate) fn links(event: &IndexedEvent<'_>) -> Vec<Link> {
     let deleted = event.deletes();
     let owner = deleted.as_ref().unwrap_or(event.stream);
     let is_link = event.event_type == LINK;
@@ -93,7 +93,7 @@ pub(crate) fn links(event: &Indexed<'_>) -> Vec<Link> {
     links
 }
 
-impl Indexed<'_> {
+impl IndexedEvent<'_> {
     /// The stream that this event deletes, softly or for good.
     fn deletes(&self) -> Option<StreamName> {
         match self.stream.original() {
@@ -143,7 +143,7 @@ mod tests {
         event_type: &str,
         (data, metadata): (&[u8], &[u8]),
     ) -> Vec<String> {
-        let event = Indexed {
+        let event = IndexedEvent {
             stream: &StreamName::stored(stream),
             revision,
             event_type,

@@ -47,7 +47,7 @@ impl Identity {
     }
 
     /// Handshakes from now on are made with what the files have now; if that cannot be used, with what they had.
-    pub(crate) fn read_again(&self) -> Result<()> {
+    pub(crate) fn reload(&self) -> Result<()> {
         let acceptor = acceptor(&self.certificate, &self.key)?;
         self.current.send_replace(acceptor);
         Ok(())

@@ -13,7 +13,7 @@ pub(crate) use remote::Remote;
 
 /// How much was moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Moved {
+pub(crate) struct TransferCounts {
     pub(crate) events: u64,
     pub(crate) streams: usize,
 }

@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::Site;
+use crate::http::AppState;
 
 const PAGE: &str = include_str!("web/page.html");
 const SCRIPT: &str = include_str!("web/app.js");
@@ -26,7 +26,7 @@ const STYLE: &str = include_str!("web/style.css");
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-pub(crate) fn routes(site: Site, shutdown: CancellationToken) -> Router {
+pub(crate) fn routes(app: AppState, shutdown: CancellationToken) -> Router {
     Router::new()
         .route(
             "/web",
@@ -40,9 +40,9 @@ pub(crate) fn routes(site: Site, shutdown: CancellationToken) -> Router {
             "/web/style.css",
             get(async || asset("text/css; charset=utf-8", STYLE)),
         )
-        .merge(api::routes(site.clone()))
-        .merge(groups::routes(site.clone()))
-        .merge(tail::routes(site, shutdown))
+        .merge(api::routes(app.clone()))
+        .merge(groups::routes(app.clone()))
+        .merge(tail::routes(app, shutdown))
 }
 
 fn asset(media_type: &'static str, content: &'static str) -> impl IntoResponse {

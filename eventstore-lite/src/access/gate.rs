@@ -13,16 +13,16 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 
 use super::verifier::{Unverified, Verifier};
-use super::{Caller, elsewhere, is_for_anybody};
+use super::{Caller, cross_site, is_for_anybody};
 use crate::metrics::Metrics;
 use crate::users::{Role, Users};
 
 /// Who is let in.
 #[derive(Clone)]
-pub(crate) struct Gate(Entrance);
+pub(crate) struct Gate(GatePolicy);
 
 #[derive(Clone)]
-enum Entrance {
+enum GatePolicy {
     /// Everybody.
     Open,
     /// Whoever shows a user's password.
@@ -31,7 +31,7 @@ enum Entrance {
 
 /// The gate, and where it counts who comes.
 #[derive(Clone)]
-pub(crate) struct Door {
+pub(crate) struct GateState {
     pub(crate) gate: Gate,
     pub(crate) metrics: Arc<Metrics>,
     /// The name or address that clients are told.
@@ -59,25 +59,25 @@ impl From<Unverified> for Refusal {
     }
 }
 
-impl Door {
+impl GateState {
     /// The name that the page may be asked for by, where nothing else protects it.
     fn page_name(&self) -> Option<&str> {
-        matches!(self.gate.0, Entrance::Open).then_some(&*self.host)
+        matches!(self.gate.0, GatePolicy::Open).then_some(&*self.host)
     }
 }
 
 impl Gate {
     pub(crate) fn open() -> Self {
-        Self(Entrance::Open)
+        Self(GatePolicy::Open)
     }
 
     pub(crate) fn guarded(users: Users) -> Self {
-        Self(Entrance::Guarded(Arc::new(Verifier::new(users))))
+        Self(GatePolicy::Guarded(Arc::new(Verifier::new(users))))
     }
 
     /// Who calls; where nobody needs to say who they are, a user of the least role.
     async fn judge(&self, path: &str, headers: &HeaderMap) -> Result<Caller, Refusal> {
-        let Entrance::Guarded(verifier) = &self.0 else {
+        let GatePolicy::Guarded(verifier) = &self.0 else {
             return Ok(Caller::Anyone);
         };
         let Some(credentials) = headers.get(AUTHORIZATION) else {
@@ -111,13 +111,17 @@ fn parse(credentials: &HeaderValue) -> Option<(String, String)> {
 }
 
 /// Lets a request pass the gate with its [`Caller`], or answers it.
-pub(crate) async fn guard(State(door): State<Door>, mut request: Request, next: Next) -> Response {
-    door.metrics.called();
-    if let Some(answer) = elsewhere::refusal(&request, door.page_name()) {
-        door.metrics.refused();
+pub(crate) async fn guard(
+    State(state): State<GateState>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    state.metrics.call_received();
+    if let Some(answer) = cross_site::refusal(&request, state.page_name()) {
+        state.metrics.call_refused();
         return answer;
     }
-    let judged = door
+    let judged = state
         .gate
         .judge(request.uri().path(), request.headers())
         .await;
@@ -127,7 +131,7 @@ pub(crate) async fn guard(State(door): State<Door>, mut request: Request, next: 
             next.run(request).await
         }
         Err(refusal) => {
-            door.metrics.refused();
+            state.metrics.call_refused();
             tracing::debug!(?refusal, "a call was refused");
             refusal.answer(request.headers())
         }

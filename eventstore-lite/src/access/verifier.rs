@@ -31,7 +31,7 @@ const SALT: &[u8] = b"the salt of nobody";
 
 pub(super) struct Verifier {
     key: hmac::Key,
-    users: HashMap<String, Known>,
+    users: HashMap<String, KnownUser>,
     /// What an unknown user's password is compared with.
     nobody: hmac::Tag,
     decoy: Option<PasswordHash>,
@@ -39,7 +39,7 @@ pub(super) struct Verifier {
     waiting: Semaphore,
 }
 
-struct Known {
+struct KnownUser {
     role: Role,
     hash: Option<PasswordHash>,
     /// Of the right password, once it is known.
@@ -61,7 +61,7 @@ impl Verifier {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &random);
         let users: HashMap<_, _> = users
             .into_iter()
-            .map(|(name, user)| (name, Known::new(user, &key)))
+            .map(|(name, user)| (name, KnownUser::new(user, &key)))
             .collect();
         Self {
             nobody: hmac::sign(&key, Uuid::new_v4().as_bytes()),
@@ -97,7 +97,7 @@ impl Verifier {
     }
 
     /// The role, if it is known already that the password is right.
-    fn remembered(&self, known: Option<&Known>, password: &str) -> Option<Role> {
+    fn remembered(&self, known: Option<&KnownUser>, password: &str) -> Option<Role> {
         let digest = known.and_then(|known| known.digest.get());
         let expected = digest.unwrap_or(&self.nobody);
         let is_right = hmac::verify(&self.key, password.as_bytes(), expected.as_ref()).is_ok();
@@ -138,7 +138,7 @@ fn is_right(hash: Option<&PasswordHash>, password: &str) -> bool {
     argon2.verify_password(password.as_bytes(), hash).is_ok()
 }
 
-impl Known {
+impl KnownUser {
     fn new(user: User, key: &hmac::Key) -> Self {
         let (hash, digest) = match user.secret {
             Secret::Password(password) => (None, Some(hmac::sign(key, password.as_bytes()))),

@@ -9,7 +9,7 @@ use tempfile::NamedTempFile;
 
 use super::AddressArgs;
 use crate::stream_name::{InvalidStreamName, StreamName};
-use crate::transfer::{self, Moved, Remote};
+use crate::transfer::{self, Remote, TransferCounts};
 
 /// Write events of a running server, this one or a real EventStoreDB, as JSON lines: one event a line.
 ///
@@ -32,27 +32,31 @@ fn stream_name(text: &str) -> Result<StreamName, InvalidStreamName> {
 
 pub(super) async fn run(options: &ExportArgs) -> Result<()> {
     let mut remote = Remote::connect(&options.address.url).await?;
-    let moved = if let Some(file) = &options.file {
+    let counts = if let Some(file) = &options.file {
         to_file(&mut remote, &options.streams, file).await?
     } else {
         let out = BufWriter::new(std::io::stdout());
         transfer::export(&mut remote, &options.streams, out).await?
     };
-    super::report("exported", moved);
+    super::report("exported", counts);
     Ok(())
 }
 
 /// The file is there, whole and on disk, or it is not there.
-async fn to_file(remote: &mut Remote, streams: &[StreamName], file: &Path) -> Result<Moved> {
+async fn to_file(
+    remote: &mut Remote,
+    streams: &[StreamName],
+    file: &Path,
+) -> Result<TransferCounts> {
     let target = std::path::absolute(file)?;
     let parent = target.parent().context("the export must be a file")?;
     let writing = || format!("writing {}", file.display());
     let mut written = NamedTempFile::new_in(parent).with_context(writing)?;
     let out = BufWriter::new(&mut written);
-    let moved = transfer::export(remote, streams, out).await?;
+    let counts = transfer::export(remote, streams, out).await?;
     written.flush().with_context(writing)?;
     written.as_file().sync_all().with_context(writing)?;
     let kept = written.persist_noclobber(&target);
     kept.with_context(|| format!("{} is not written", file.display()))?;
-    Ok(moved)
+    Ok(counts)
 }

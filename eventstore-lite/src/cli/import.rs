@@ -33,7 +33,7 @@ pub(super) async fn run(options: &ImportArgs) -> Result<()> {
         None => Box::new(BufReader::new(std::io::stdin())),
     };
     let mut remote = Remote::connect(&options.address.url).await?;
-    let moved = transfer::import(&mut remote, lines).await?;
-    super::report("imported", moved);
+    let counts = transfer::import(&mut remote, lines).await?;
+    super::report("imported", counts);
     Ok(())
 }

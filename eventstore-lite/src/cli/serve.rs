@@ -32,8 +32,8 @@ pub(super) async fn run(options: ServerArgs) -> Result<()> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            () = server.told_to_stop() => break,
-            _ = hangup.recv() => read_certificate_again(&server),
+            () = server.stop_requested() => break,
+            _ = hangup.recv() => reload_certificate(&server),
         }
     }
     tracing::info!("stopping");
@@ -41,8 +41,8 @@ pub(super) async fn run(options: ServerArgs) -> Result<()> {
     Ok(())
 }
 
-fn read_certificate_again(server: &Server) {
-    match server.read_certificate_again() {
+fn reload_certificate(server: &Server) {
+    match server.reload_certificate() {
         Ok(()) => {
             tracing::info!("a hangup stops nothing; with TLS, the certificate was read again");
         }

@@ -19,14 +19,14 @@ use super::proposed::{Events, InvalidEvent};
 use super::status;
 use crate::access::Caller;
 use crate::append_rules::Expected;
-use crate::calls::Lasting;
+use crate::calls::LongCall;
 use crate::clock::{self, TICKS_PER_SECOND};
 use crate::event_id;
 use crate::storage::{Change, Storage, Write};
 use crate::stream_name::StreamName;
 use crate::wire::streams::batch_append_req::{Options, ProposedMessage, options::DeadlineOption};
 use crate::wire::streams::{BatchAppendReq, BatchAppendResp};
-use outcome::{Answering, Failure, Recipient};
+use outcome::{Failure, PendingAnswer, Recipient};
 
 /// How many appends of one session are written or wait to be.
 const IN_FLIGHT: usize = 1024;
@@ -85,7 +85,7 @@ impl Session {
     /// stops, the client is told so.
     pub(super) fn serve(
         self,
-        lasting: Lasting,
+        long_call: LongCall,
         shutdown: CancellationToken,
     ) -> ReceiverStream<Answer> {
         let (sender, receiver) = mpsc::channel(IN_FLIGHT);
@@ -94,7 +94,7 @@ impl Session {
         let answers = ReceiverStream::new(queued).map(|taken| async { Ok(taken?.answer().await) });
         let mut answers = answers.buffer_unordered(IN_FLIGHT);
         tokio::spawn(async move {
-            let _lasting = lasting;
+            let _long_call = long_call;
             loop {
                 let answer = tokio::select! {
                     answer = answers.next() => answer,
@@ -112,7 +112,7 @@ impl Session {
     }
 
     /// Takes appends in the order in which they come; they are answered in any.
-    async fn take(mut self, queue: mpsc::Sender<Result<Answering, Status>>) {
+    async fn take(mut self, queue: mpsc::Sender<Result<PendingAnswer, Status>>) {
         loop {
             let next = tokio::select! {
                 next = self.next() => next,
@@ -126,7 +126,7 @@ impl Session {
     }
 
     /// Queues the next append that is complete.
-    async fn next(&mut self) -> Option<Result<Answering, Status>> {
+    async fn next(&mut self) -> Option<Result<PendingAnswer, Status>> {
         loop {
             let message = self.messages.message().await.transpose()?;
             match message.and_then(|message| self.accept(message)) {
@@ -145,8 +145,8 @@ impl Session {
         let id = id.ok_or_else(|| status::invalid("`correlation_id` is missing or no UUID"))?;
         let is_final = message.is_final;
         let mut append = match self.unfinished.remove(&id) {
-            Some(append) => append.go_on(message.proposed_messages),
-            None => Unfinished::of(message),
+            Some(append) => append.add(message.proposed_messages),
+            None => Unfinished::begin(message),
         };
         if is_final {
             return Ok(Some(append));
@@ -165,7 +165,7 @@ impl Session {
 
 impl Unfinished {
     /// What the first piece begins.
-    fn of(message: BatchAppendReq) -> Self {
+    fn begin(message: BatchAppendReq) -> Self {
         let options = message.options.as_ref();
         let recipient = Recipient::new(message.correlation_id, options);
         let options = message.options;
@@ -177,11 +177,11 @@ impl Unfinished {
             events: Ok(Events::default()),
             room: None,
         };
-        begun.go_on(message.proposed_messages)
+        begun.add(message.proposed_messages)
     }
 
     /// Adds events. If the append or one of its events is refused, the others are not kept.
-    fn go_on(mut self, proposed: Vec<ProposedMessage>) -> Self {
+    fn add(mut self, proposed: Vec<ProposedMessage>) -> Self {
         if self.target.is_err() {
             return self;
         }
@@ -220,7 +220,7 @@ impl Unfinished {
         self,
         storage: &Storage,
         (caller, session): (Caller, Option<Instant>),
-    ) -> Answering {
+    ) -> PendingAnswer {
         let Self {
             recipient,
             target,
@@ -250,7 +250,7 @@ impl Unfinished {
             ),
             Err(failure) => (Expected::Any, Err(failure)),
         };
-        Answering {
+        PendingAnswer {
             recipient,
             expected,
             receipt,
@@ -269,7 +269,7 @@ impl Target {
             expected.ok_or_else(|| Failure::bad("`expected_stream_position` is missing"))?;
         let deadline = options
             .deadline_option
-            .map(|deadline| Instant::now() + until(deadline));
+            .map(|deadline| Instant::now() + remaining(deadline));
         Ok(Self {
             stream,
             expected: expected.into(),
@@ -279,7 +279,7 @@ impl Target {
 }
 
 /// The time that is left; none if the deadline has passed.
-fn until(deadline: DeadlineOption) -> Duration {
+fn remaining(deadline: DeadlineOption) -> Duration {
     let left = match deadline {
         DeadlineOption::Deadline(left) => Duration::try_from(left).unwrap_or_default(),
         DeadlineOption::Deadline21100(at) => {
@@ -337,7 +337,7 @@ mod tests {
             (message("$$".into(), LARGE), "an append that is refused"),
         ] {
             let bytes = Bytes::from(message.encode_to_vec());
-            let append = Unfinished::of(BatchAppendReq::decode(bytes.clone()).unwrap());
+            let append = Unfinished::begin(BatchAppendReq::decode(bytes.clone()).unwrap());
             assert!(bytes.is_unique(), "{kept}");
             drop(append);
         }

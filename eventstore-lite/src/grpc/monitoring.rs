@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::{permission, status};
-use crate::http::Site;
+use crate::http::AppState;
 use crate::wire::monitoring::monitoring_server::Monitoring;
 use crate::wire::monitoring::{StatsReq, StatsResp};
 
@@ -18,7 +18,7 @@ use crate::wire::monitoring::{StatsReq, StatsResp};
 const SHORTEST_PERIOD: Duration = Duration::from_millis(10);
 
 pub(super) struct MonitoringService {
-    pub(super) site: Site,
+    pub(super) app: AppState,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -31,14 +31,14 @@ impl Monitoring for MonitoringService {
         &self,
         request: Request<StatsReq>,
     ) -> Result<Response<Self::StatsStream>, Status> {
-        let lasting = permission::lasting(&permission::calls(&request)?)?;
+        let long_call = permission::long_call(&permission::calls(&request)?)?;
         let period = Duration::from_millis(request.into_inner().refresh_time_period_in_ms);
         let mut ticks = interval(period.max(SHORTEST_PERIOD));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let site = self.site.clone();
+        let app = self.app.clone();
         let answers = IntervalStream::new(ticks).then(move |_| {
-            let (site, _lasting) = (site.clone(), &lasting);
-            async move { Ok(stats(&site.figures().await)) }
+            let (app, _long_call) = (app.clone(), &long_call);
+            async move { Ok(stats(&app.figures().await)) }
         });
         let answers = answers.take_until(self.shutdown.clone().cancelled_owned());
         let end = stream::once(async { Err(status::unavailable()) });

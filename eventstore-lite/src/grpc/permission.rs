@@ -6,7 +6,7 @@ use tonic::{Request, Status};
 
 use super::status;
 use crate::access::{Caller, Denied, access_denied};
-use crate::calls::{CallConnection, Calls, Lasting};
+use crate::calls::{CallConnection, Calls, LongCall};
 
 /// Who makes the request, as the gate found out.
 pub(super) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
@@ -21,8 +21,10 @@ pub(super) fn calls<T>(request: &Request<T>) -> Result<Arc<Calls>, Status> {
 }
 
 /// A place among these calls for a subscription or a session, which lasts.
-pub(super) fn lasting(calls: &Arc<Calls>) -> Result<Lasting, Status> {
-    calls.last().ok_or_else(status::too_many_lasting)
+pub(super) fn long_call(calls: &Arc<Calls>) -> Result<LongCall, Status> {
+    calls
+        .begin_long_call()
+        .ok_or_else(status::too_many_long_calls)
 }
 
 impl From<Denied> for Status {

@@ -1,7 +1,7 @@
 //! Reads with a count: they take pages until they have that many events, or there are no more.
 
-use super::outlet::{Outlet, ReadEnd};
-use super::read_request::{Begin, ReadAll, ReadStream};
+use super::answer_sender::{AnswerSender, ReadEnd};
+use super::read_request::{ReadAll, ReadStart, ReadStream};
 use super::status;
 use crate::event::{Direction, Position};
 use crate::storage::{AllRead, Storage, StreamPage, StreamRead};
@@ -17,13 +17,13 @@ pub(super) async fn stream(
     storage: &Storage,
     request: ReadStream,
     (resolve_links, positions): (bool, bool),
-    outlet: &Outlet,
+    answers: &AnswerSender,
 ) -> Result<(), ReadEnd> {
     let mut left = request.count;
     let mut from = match request.from {
-        Begin::Start => 0,
-        Begin::At(revision) => revision,
-        Begin::End => u64::MAX,
+        ReadStart::Start => 0,
+        ReadStart::At(revision) => revision,
+        ReadStart::End => u64::MAX,
     };
     let mut page_size = FIRST_PAGE;
     loop {
@@ -43,7 +43,7 @@ pub(super) async fn stream(
             } => (events, next, forwards, last),
             StreamPage::Tombstoned => return Err(status::stream_deleted(&request.stream).into()),
             StreamPage::Missing if left < request.count => return Ok(()),
-            StreamPage::Missing => return not_found(&request, outlet).await,
+            StreamPage::Missing => return not_found(&request, answers).await,
         };
         let is_forwards = request.direction == Direction::Forwards;
         if positions
@@ -52,28 +52,28 @@ pub(super) async fn stream(
             && left == request.count
             && forwards != from
         {
-            outlet.send(Content::FirstStreamPosition(forwards)).await?;
+            answers.send(Content::FirstStreamPosition(forwards)).await?;
         }
         if !events.is_empty() {
             left -= events.len() as u64;
             page_size = PAGE;
         }
-        let events = events.into_iter().map(|event| outlet.event(event));
-        outlet.send_all(events.collect()).await?;
+        let events = events.into_iter().map(|event| answers.event(event));
+        answers.send_all(events.collect()).await?;
         match next {
             Some(next) if left > 0 => from = next,
             Some(_) | None if positions => {
-                return outlet.send(Content::LastStreamPosition(last)).await;
+                return answers.send(Content::LastStreamPosition(last)).await;
             }
             Some(_) | None => return Ok(()),
         }
     }
 }
 
-async fn not_found(request: &ReadStream, outlet: &Outlet) -> Result<(), ReadEnd> {
+async fn not_found(request: &ReadStream, answers: &AnswerSender) -> Result<(), ReadEnd> {
     let stream_name = request.stream.as_str().to_owned().into();
     let stream_identifier = Some(StreamIdentifier { stream_name });
-    outlet
+    answers
         .send(Content::StreamNotFound(StreamNotFound {
             stream_identifier,
         }))
@@ -84,13 +84,15 @@ pub(super) async fn all(
     storage: &Storage,
     request: ReadAll,
     resolve_links: bool,
-    outlet: &Outlet,
+    answers: &AnswerSender,
 ) -> Result<(), ReadEnd> {
     let from = match (request.from, request.direction) {
-        (Begin::Start, Direction::Forwards) => Position::START,
-        (Begin::End, Direction::Backwards) => Position(u64::MAX),
-        (Begin::Start, Direction::Backwards) | (Begin::End, Direction::Forwards) => return Ok(()),
-        (Begin::At(position), _) => known(storage, position)?,
+        (ReadStart::Start, Direction::Forwards) => Position::START,
+        (ReadStart::End, Direction::Backwards) => Position(u64::MAX),
+        (ReadStart::Start, Direction::Backwards) | (ReadStart::End, Direction::Forwards) => {
+            return Ok(());
+        }
+        (ReadStart::At(position), _) => known(storage, position)?,
     };
     let mut read = AllRead {
         direction: request.direction,
@@ -109,8 +111,8 @@ pub(super) async fn all(
         let events = page.scanned.into_iter();
         let events: Vec<_> = events.filter_map(|scanned| scanned.event).collect();
         read.limit -= events.len();
-        let events = events.into_iter().map(|event| outlet.event(event));
-        let sent = outlet.send_all(events.collect());
+        let events = events.into_iter().map(|event| answers.event(event));
+        let sent = answers.send_all(events.collect());
         if is_end || read.limit == 0 {
             return sent.await;
         }

@@ -10,11 +10,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::outlet::{AnswerPage, Outlet, ReadEnd};
-use super::read_request::{ReadRequest, What};
+use super::answer_sender::{AnswerPage, AnswerSender, ReadEnd};
+use super::read_request::{ReadRequest, ReadTarget};
 use super::{read, status, subscribe};
 use crate::access::Caller;
-use crate::calls::Lasting;
+use crate::calls::LongCall;
 use crate::storage::Storage;
 use crate::wire::streams::ReadResp;
 
@@ -29,27 +29,27 @@ pub(super) fn serve(
     storage: &Arc<Storage>,
     caller: Caller,
     request: ReadRequest,
-    lasting: Option<Lasting>,
+    long_call: Option<LongCall>,
     shutdown: CancellationToken,
 ) -> Answers {
     let (sender, receiver) = mpsc::channel(WAITING);
     let storage = Arc::clone(storage);
     tokio::spawn(async move {
-        let _lasting = lasting;
-        let outlet = Outlet {
+        let _long_call = long_call;
+        let answers = AnswerSender {
             sender,
             caller,
             structured_ids: request.structured_ids,
             metrics: Arc::clone(storage.metrics()),
         };
         let ended = tokio::select! {
-            ended = run(&storage, request, &outlet) => ended,
+            ended = run(&storage, request, &answers) => ended,
             () = shutdown.cancelled() => Err(ReadEnd::Failed(status::unavailable())),
-            () = outlet.sender.closed() => Err(ReadEnd::ClientGone),
+            () = answers.sender.closed() => Err(ReadEnd::ClientGone),
         };
         if let Err(ReadEnd::Failed(status)) = ended {
             // If the client is gone, nobody needs the status.
-            drop(outlet.sender.send(Err(status)).await);
+            drop(answers.sender.send(Err(status)).await);
         }
     });
     ReceiverStream::new(receiver).flat_map(one_by_one).boxed()
@@ -63,25 +63,31 @@ fn one_by_one(page: AnswerPage) -> impl Stream<Item = Result<ReadResp, Status>> 
     stream::iter(answers.into_iter().map(Ok).chain(status))
 }
 
-async fn run(storage: &Storage, request: ReadRequest, outlet: &Outlet) -> Result<(), ReadEnd> {
+async fn run(
+    storage: &Storage,
+    request: ReadRequest,
+    answers: &AnswerSender,
+) -> Result<(), ReadEnd> {
     let ReadRequest {
-        what,
+        target,
         resolve_links,
         positions,
         ..
     } = request;
-    let never: Infallible = match what {
-        What::Stream(request) => {
-            return read::stream(storage, request, (resolve_links, positions), outlet).await;
+    let never: Infallible = match target {
+        ReadTarget::Stream(request) => {
+            return read::stream(storage, request, (resolve_links, positions), answers).await;
         }
-        What::All(request) => return read::all(storage, request, resolve_links, outlet).await,
-        What::FollowStream { stream, from } => {
-            let _counted = Arc::clone(storage.metrics()).subscribed();
-            subscribe::stream(storage, (stream, from), resolve_links, outlet).await?
+        ReadTarget::All(request) => {
+            return read::all(storage, request, resolve_links, answers).await;
         }
-        What::FollowAll { from, filter } => {
+        ReadTarget::FollowStream { stream, from } => {
             let _counted = Arc::clone(storage.metrics()).subscribed();
-            subscribe::all(storage, (from, filter), resolve_links, outlet).await?
+            subscribe::stream(storage, (stream, from), resolve_links, answers).await?
+        }
+        ReadTarget::FollowAll { from, filter } => {
+            let _counted = Arc::clone(storage.metrics()).subscribed();
+            subscribe::all(storage, (from, filter), resolve_links, answers).await?
         }
     };
     match never {}

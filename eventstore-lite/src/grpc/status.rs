@@ -4,7 +4,7 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 
 use crate::append_rules::Expected;
-use crate::calls::MOST_LASTING;
+use crate::calls::MOST_LONG_CALLS;
 use crate::storage::StorageFailed;
 use crate::stream_name::{InvalidStreamName, StreamName};
 
@@ -27,9 +27,9 @@ pub(super) fn disk_full() -> Status {
 }
 
 /// The connection has as many subscriptions and sessions as it may have.
-pub(super) fn too_many_lasting() -> Status {
+pub(super) fn too_many_long_calls() -> Status {
     Status::resource_exhausted(format!(
-        "this connection has {MOST_LASTING} subscriptions and sessions, the most that one may have: use another \
+        "this connection has {MOST_LONG_CALLS} subscriptions and sessions, the most that one may have: use another \
          connection"
     ))
 }

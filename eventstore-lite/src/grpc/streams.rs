@@ -33,18 +33,21 @@ impl Streams for StreamsService {
         let caller = permission::caller(&request)?;
         let calls = permission::calls(&request)?;
         let read = ReadRequest::parse(request.into_inner())?;
-        caller.read(read.what.stream())?;
-        let behind = read
-            .what
+        caller.read(read.target.stream())?;
+        let backlog = read
+            .target
             .stream()
-            .and_then(|stream| self.storage.is_behind(stream));
-        behind.map_or(Ok(()), |behind| {
-            Err(Status::unavailable(behind.to_string()))
+            .and_then(|stream| self.storage.backlog_of(stream));
+        backlog.map_or(Ok(()), |backlog| {
+            Err(Status::unavailable(backlog.to_string()))
         })?;
-        let lasting = read.what.lasts().then(|| permission::lasting(&calls));
-        let lasting = lasting.transpose()?;
+        let long_call = read
+            .target
+            .is_subscription()
+            .then(|| permission::long_call(&calls));
+        let long_call = long_call.transpose()?;
         let shutdown = self.shutdown.clone();
-        let answers = read_task::serve(&self.storage, caller, read, lasting, shutdown);
+        let answers = read_task::serve(&self.storage, caller, read, long_call, shutdown);
         Ok(Response::new(answers))
     }
 
@@ -63,10 +66,10 @@ impl Streams for StreamsService {
         request: Request<Streaming<BatchAppendReq>>,
     ) -> Result<Response<Self::BatchAppendStream>, Status> {
         let caller = permission::caller(&request)?;
-        let lasting = permission::lasting(&permission::calls(&request)?)?;
+        let long_call = permission::long_call(&permission::calls(&request)?)?;
         let deadline = deadline(request.extensions());
         let session = Session::new(&self.storage, (caller, deadline), request.into_inner());
-        let answers = session.serve(lasting, self.shutdown.clone());
+        let answers = session.serve(long_call, self.shutdown.clone());
         Ok(Response::new(answers))
     }
 

@@ -11,7 +11,7 @@ use tokio::time::{Duration, Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::group::{ClientId, Group, Message, Output, Peer};
-use super::handle::{Counts, GroupCommand, GroupConnection};
+use super::handle::{GroupCommand, GroupConnection, LiveCounts};
 use super::info::Info;
 use super::journal::Journal;
 use super::reader::{ReadFailed, Reader};
@@ -33,7 +33,7 @@ pub(super) struct Actor {
     head: watch::Receiver<Position>,
     clients: HashMap<ClientId, mpsc::Sender<Message>>,
     inbox: mpsc::Receiver<GroupCommand>,
-    counts: Arc<Counts>,
+    counts: Arc<LiveCounts>,
     replays: Replays,
     /// What waits to be written; it is tried again until it is.
     parking: Vec<(Message, String)>,
@@ -58,7 +58,7 @@ impl Actor {
         (key, settings): (GroupKey, Settings),
         storage: Arc<Storage>,
         inbox: mpsc::Receiver<GroupCommand>,
-        counts: Arc<Counts>,
+        counts: Arc<LiveCounts>,
     ) -> Result<Self, ReadFailed> {
         let mut journal = Journal::new(Arc::clone(&storage), key.clone());
         let checkpoint = journal.checkpoint().await?;
@@ -103,13 +103,13 @@ impl Actor {
         self.inbox.close();
         while let Some(command) = self.inbox.recv().await {
             if matches!(command, GroupCommand::Ack(_) | GroupCommand::Nack(..)) {
-                self.obey(command);
+                self.handle(command);
             }
         }
         // What is parked is settled only when that is written; then a checkpoint may pass it.
-        self.carry_out().await;
+        self.run_outputs().await;
         self.group.finish(Instant::now());
-        self.carry_out().await;
+        self.run_outputs().await;
         self.save_replays().await;
     }
 
@@ -118,7 +118,7 @@ impl Actor {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.review_and_push().await;
-            self.carry_out().await;
+            self.run_outputs().await;
             self.count();
             let has_room = self.group.room().is_some();
             if !has_room {
@@ -140,7 +140,7 @@ impl Actor {
                             // What is told is on disk.
                             self.save_replays().await;
                         }
-                        self.obey(command);
+                        self.handle(command);
                     }
                     None => return,
                 },
@@ -194,7 +194,7 @@ impl Actor {
         self.group.tick(Instant::now());
     }
 
-    fn obey(&mut self, command: GroupCommand) {
+    fn handle(&mut self, command: GroupCommand) {
         let now = Instant::now();
         match command {
             GroupCommand::Connect {
@@ -273,12 +273,12 @@ impl Actor {
             self.live += u64::from(is_live);
             self.group.read(place, event);
         }
-        if let Some((place, count)) = page.left_out {
-            self.group.left_out(place, count);
+        if let Some((place, count)) = page.filtered_out {
+            self.group.filtered_out(place, count);
         }
     }
 
-    async fn carry_out(&mut self) {
+    async fn run_outputs(&mut self) {
         for output in self.group.outputs() {
             match output {
                 Output::Push(client, message) => self.send(client, message),
@@ -302,7 +302,7 @@ impl Actor {
     async fn write_checkpoint(&mut self, place: u64) -> Result<(), StorageFailed> {
         let (noted, to) = (Position(self.noted), Position(place));
         let is_filtered = self.settings.filter.is_some();
-        if !is_filtered || self.storage.has_others(noted, to).await? {
+        if !is_filtered || self.storage.has_foreign_events(noted, to).await? {
             self.journal.write_checkpoint(place).await?;
             self.written = Some(place);
         }
@@ -320,7 +320,7 @@ impl Actor {
     async fn park(&mut self) {
         if let Ok(end) = self.journal.park(&self.parking).await {
             if let Some(end) = end {
-                self.replays.parked_to(end);
+                self.replays.set_end(end);
             }
             for (message, _) in self.parking.drain(..) {
                 self.group.parked(&message);
@@ -344,7 +344,7 @@ impl Actor {
             last_known: self.last_known,
             checkpoint: self.written,
             waiting: self.group.waiting(),
-            waiting_again: self.group.waiting_again(),
+            waiting_retries: self.group.waiting_retries(),
             live: self.live,
             in_flight: self.group.in_flight(),
             parked: self.replays.count(),

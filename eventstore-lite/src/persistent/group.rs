@@ -64,7 +64,7 @@ pub(crate) struct Group {
     clients: Clients,
     next_client: u64,
     /// What comes again, by its origin.
-    again: VecDeque<Message>,
+    retries: VecDeque<Message>,
     fresh: VecDeque<Message>,
     outstanding: HashMap<Uuid, Outstanding>,
     progress: Progress,
@@ -83,7 +83,7 @@ impl Group {
             clients: Clients::new(settings.named_consumer_strategy),
             settings,
             next_client: 0,
-            again: VecDeque::new(),
+            retries: VecDeque::new(),
             fresh: VecDeque::new(),
             outstanding: HashMap::new(),
             progress: Progress::new(checkpoint, now),
@@ -128,10 +128,10 @@ impl Group {
     }
 
     /// The filter left out so many events up to this place.
-    pub(crate) fn left_out(&mut self, place: u64, count: u64) {
+    pub(crate) fn filtered_out(&mut self, place: u64, count: u64) {
         let filter = self.settings.filter.as_ref();
         let interval = filter.map_or(1, |filter| filter.interval);
-        self.progress.left_out(place, count, interval);
+        self.progress.filtered_out(place, count, interval);
     }
 
     /// The parked event at this revision is to come again.
@@ -139,7 +139,7 @@ impl Group {
         let message = Message::new(event, Origin::Parked(revision));
         self.bytes += message.size();
         self.replayed += 1;
-        self.come_again(message);
+        self.requeue(message);
     }
 
     /// A client that takes `buffer_size` events at once; `None` if there are as many clients as there may be.
@@ -147,7 +147,7 @@ impl Group {
         if self.clients.iter().len() >= self.settings.most_subscribers() {
             return None;
         }
-        self.review.of_all();
+        self.review.client_joined();
         let id = ClientId(self.next_client);
         self.next_client += 1;
         self.clients.add(Client {
@@ -167,7 +167,7 @@ impl Group {
         self.clients.remove(client);
         for mut message in lost {
             message.retry_count = message.retry_count.saturating_add(1);
-            self.come_again(message);
+            self.requeue(message);
         }
     }
 
@@ -177,7 +177,7 @@ impl Group {
                 self.settle(&message);
             }
         }
-        self.note(false, now);
+        self.checkpoint_if_due(false, now);
     }
 
     pub(crate) fn nack(&mut self, ids: &[Uuid], action: NackAction, reason: &str, now: Instant) {
@@ -197,7 +197,7 @@ impl Group {
                 }
             }
         }
-        self.note(false, now);
+        self.checkpoint_if_due(false, now);
     }
 
     /// The event was written to the stream of parked events, or cannot ever be.
@@ -211,14 +211,14 @@ impl Group {
         for message in self.take_outstanding(late) {
             self.retry(message);
         }
-        self.note(true, now);
+        self.checkpoint_if_due(true, now);
     }
 
     /// Sends what can be sent.
     pub(crate) fn push(&mut self, now: Instant) {
-        let again = std::mem::take(&mut self.again);
-        let (again, full) = self.push_from(again, now);
-        self.again = again;
+        let retries = std::mem::take(&mut self.retries);
+        let (retries, full) = self.push_from(retries, now);
+        self.retries = retries;
         if !full {
             let fresh = std::mem::take(&mut self.fresh);
             self.fresh = self.push_from(fresh, now).0;
@@ -236,13 +236,13 @@ impl Group {
             // Ids need not be unique; a second event with one waits until the first is settled.
             let id = message.id();
             let choice = if self.outstanding.contains_key(&id) {
-                Choice::NotThis
+                Choice::NotNow
             } else {
                 self.clients.choose(&message.event)
             };
             match choice {
-                Choice::Nobody => return (messages, true),
-                Choice::NotThis => index += 1,
+                Choice::NoneFree => return (messages, true),
+                Choice::NotNow => index += 1,
                 Choice::Client(client) => {
                     if let Some(message) = messages.remove(index) {
                         self.start(id, client, message, now);
@@ -292,14 +292,14 @@ impl Group {
             return;
         }
         message.retry_count += 1;
-        self.come_again(message);
+        self.requeue(message);
     }
 
-    fn come_again(&mut self, message: Message) {
+    fn requeue(&mut self, message: Message) {
         let before = |other: &Message| other.origin < message.origin;
-        self.review.of_what_comes_again();
-        let index = self.again.partition_point(before);
-        self.again.insert(index, message);
+        self.review.requeued();
+        let index = self.retries.partition_point(before);
+        self.retries.insert(index, message);
     }
 
     fn settle(&mut self, message: &Message) {
@@ -320,7 +320,7 @@ impl Group {
         self.outputs.extend(last.map(Output::Checkpoint));
     }
 
-    fn note(&mut self, by_time: bool, now: Instant) {
+    fn checkpoint_if_due(&mut self, by_time: bool, now: Instant) {
         let due = self.progress.due(by_time, now, &self.settings);
         self.outputs.extend(due.map(Output::Checkpoint));
     }
@@ -338,8 +338,8 @@ impl Group {
     }
 
     /// How many events wait to come again.
-    pub(crate) fn waiting_again(&self) -> usize {
-        self.again.len()
+    pub(crate) fn waiting_retries(&self) -> usize {
+        self.retries.len()
     }
 
     pub(crate) fn in_flight(&self) -> usize {

@@ -43,20 +43,20 @@ pub(crate) struct GroupConnection {
 
 /// What a page or a metric shows of a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Count {
+pub(crate) struct GroupCounts {
     pub(crate) parked: u64,
     pub(crate) in_flight: u64,
     pub(crate) connections: u64,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Counts {
+pub(super) struct LiveCounts {
     parked: AtomicU64,
     in_flight: AtomicU64,
     connections: AtomicU64,
 }
 
-impl Counts {
+impl LiveCounts {
     pub(super) fn set(&self, parked: u64, in_flight: usize, connections: usize) {
         self.parked.store(parked, Ordering::Relaxed);
         self.in_flight.store(in_flight as u64, Ordering::Relaxed);
@@ -64,8 +64,8 @@ impl Counts {
             .store(connections as u64, Ordering::Relaxed);
     }
 
-    fn get(&self) -> Count {
-        Count {
+    fn get(&self) -> GroupCounts {
+        GroupCounts {
             parked: self.parked.load(Ordering::Relaxed),
             in_flight: self.in_flight.load(Ordering::Relaxed),
             connections: self.connections.load(Ordering::Relaxed),
@@ -76,13 +76,13 @@ impl Counts {
 #[derive(Clone, Debug)]
 pub(crate) struct Handle {
     inbox: mpsc::Sender<GroupCommand>,
-    counts: Arc<Counts>,
+    counts: Arc<LiveCounts>,
 }
 
 impl Handle {
-    pub(super) fn new() -> (Self, mpsc::Receiver<GroupCommand>, Arc<Counts>) {
+    pub(super) fn new() -> (Self, mpsc::Receiver<GroupCommand>, Arc<LiveCounts>) {
         let (inbox, commands) = mpsc::channel(LONGEST_INBOX);
-        let counts = Arc::<Counts>::default();
+        let counts = Arc::<LiveCounts>::default();
         let handle = Self {
             inbox,
             counts: Arc::clone(&counts),
@@ -91,7 +91,7 @@ impl Handle {
     }
 
     /// How the group stood a moment ago, without asking it.
-    pub(crate) fn count(&self) -> Count {
+    pub(crate) fn count(&self) -> GroupCounts {
         self.counts.get()
     }
 

@@ -16,7 +16,7 @@ pub(crate) struct Info {
     pub(crate) checkpoint: Option<u64>,
     /// How many events wait for the first time, and how many wait to come again.
     pub(crate) waiting: usize,
-    pub(crate) waiting_again: usize,
+    pub(crate) waiting_retries: usize,
     /// How many events came while it was live.
     pub(crate) live: u64,
     pub(crate) in_flight: usize,

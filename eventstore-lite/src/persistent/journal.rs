@@ -58,10 +58,15 @@ impl Journal {
     pub(super) async fn write_checkpoint(&mut self, place: u64) -> Result<(), StorageFailed> {
         if !self.has_checkpoints {
             let metastream = self.checkpoints.metastream();
-            append(&self.storage, metastream, vec![stored_events::keeps_two()]).await?;
+            append(
+                &self.storage,
+                metastream,
+                vec![stored_events::keep_two_events()],
+            )
+            .await?;
             self.has_checkpoints = true;
         }
-        let event = stored_events::checkpointed(&self.key.source, place);
+        let event = stored_events::checkpoint_event(&self.key.source, place);
         append(&self.storage, self.checkpoints.clone(), vec![event]).await?;
         Ok(())
     }
@@ -76,7 +81,7 @@ impl Journal {
             ..
         } = page
         else {
-            let last = self.storage.end_of(self.parked.clone()).await?;
+            let last = self.storage.last_revision(self.parked.clone()).await?;
             let end = last.unwrap_or(None).map_or(0, |last| last + 1);
             return Ok(ParkedRange { first: end, end });
         };
@@ -91,7 +96,7 @@ impl Journal {
     pub(super) async fn replayed(&self) -> Result<BTreeMap<u64, Replayed>, StorageFailed> {
         let metadata = last_event(&self.storage, self.parked.metastream()).await?;
         let metadata = metadata.and_then(|metadata| metadata.event);
-        let replayed = metadata.map(|metadata| stored_events::parse_taken_off(&metadata.data));
+        let replayed = metadata.map(|metadata| stored_events::parse_replayed(&metadata.data));
         Ok(replayed.unwrap_or_default())
     }
 
@@ -145,13 +150,13 @@ impl Journal {
     }
 
     /// Takes all parked events before this revision off their stream, and names those that came again.
-    pub(super) async fn take_off(
+    pub(super) async fn truncate_parked(
         &self,
         revision: u64,
         replayed: &BTreeMap<u64, Replayed>,
     ) -> Result<(), StorageFailed> {
         let metastream = self.parked.metastream();
-        let metadata = stored_events::taken_off(revision, replayed).map_err(|error| {
+        let metadata = stored_events::parked_metadata(revision, replayed).map_err(|error| {
             tracing::error!(%error, "replayed events could not be noted");
             StorageFailed
         })?;

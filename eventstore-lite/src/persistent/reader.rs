@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::settings::{GroupKey, Settings, Source};
 use crate::event::{Direction, Position, ResolvedEvent, TOMBSTONE_REVISION};
-use crate::filter::{Filter, InvalidFilter, is_of_a_group_of_all};
+use crate::filter::{Filter, InvalidFilter, belongs_to_group_of_all};
 use crate::storage::{AllRead, Storage, StorageFailed, StreamFollow};
 
 /// Why a page could not be read.
@@ -21,7 +21,7 @@ pub(super) enum ReadFailed {
 pub(super) struct Batch {
     pub(super) events: Vec<(u64, ResolvedEvent)>,
     /// How many events after the last of these a filter left out, and the place of the last one.
-    pub(super) left_out: Option<(u64, u64)>,
+    pub(super) filtered_out: Option<(u64, u64)>,
     /// Whether there is nothing more for now.
     pub(super) is_end: bool,
 }
@@ -103,7 +103,7 @@ impl Reader {
         follow: StreamFollow,
     ) -> Result<Batch, ReadFailed> {
         // Of a stream that was tombstoned before, a group gets nothing; live it gets the tombstone.
-        if !self.caught_up && storage.end_of(follow.stream.clone()).await?.is_err() {
+        if !self.caught_up && storage.last_revision(follow.stream.clone()).await?.is_err() {
             self.ended = true;
             return Ok(Batch {
                 is_end: true,
@@ -120,7 +120,7 @@ impl Reader {
         let events = followed.events.into_iter();
         Ok(Batch {
             events: events.map(|event| (place(&event), event)).collect(),
-            left_out: None,
+            filtered_out: None,
             is_end: followed.is_end,
         })
     }
@@ -135,23 +135,23 @@ impl Reader {
         };
         let read_page = storage.read_all(read.clone()).await??;
         self.next = read_page.next(&read).0;
-        let mut looked_to = read.from;
+        let mut scanned_to = read.from;
         let mut page = Batch {
             is_end: read_page.is_end,
             ..Batch::default()
         };
         for scanned in read_page.scanned {
             let Position(place) = scanned.position;
-            let places = scanned.position.places_after(looked_to).max(1);
-            looked_to = scanned.position;
+            let places = scanned.position.places_after(scanned_to).max(1);
+            scanned_to = scanned.position;
             let is_filtered = scanned.event.is_none();
             if let Some(event) = scanned.event.filter(is_shown) {
                 page.events.push((place, event));
-                page.left_out = None;
+                page.filtered_out = None;
             } else {
-                let count = page.left_out.map_or(0, |(_, count)| count);
+                let count = page.filtered_out.map_or(0, |(_, count)| count);
                 let places = if is_filtered { places } else { 0 };
-                page.left_out = Some((place, count + places));
+                page.filtered_out = Some((place, count + places));
             }
         }
         Ok(page)
@@ -160,5 +160,5 @@ impl Reader {
 
 fn is_shown(event: &ResolvedEvent) -> bool {
     let read = event.link.as_ref().or(event.event.as_ref());
-    read.is_some_and(|read| !is_of_a_group_of_all(read.stream.as_str()))
+    read.is_some_and(|read| !belongs_to_group_of_all(read.stream.as_str()))
 }

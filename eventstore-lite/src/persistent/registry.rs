@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::actor::Actor;
-use super::handle::{Count, Handle};
+use super::handle::{GroupCounts, Handle};
 use super::journal;
 use super::reader::ReadFailed;
 use super::settings::{GroupKey, Settings};
@@ -62,14 +62,14 @@ pub(crate) enum StartPosition {
     End,
 }
 
-struct Running {
+struct RunningGroup {
     key: GroupKey,
     handle: Handle,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
-impl Running {
+impl RunningGroup {
     async fn stop(self) {
         self.stop.cancel();
         if self.task.await.is_err() {
@@ -82,19 +82,19 @@ impl Running {
 pub(crate) struct PersistentSubscriptions {
     storage: Arc<Storage>,
     shutdown: CancellationToken,
-    groups: RwLock<Vec<Running>>,
+    groups: RwLock<Vec<RunningGroup>>,
     /// What is stored of all groups, also of those that could not start. Held while groups are made, changed or deleted.
-    stored: Mutex<Stored>,
+    stored: Mutex<StoredConfiguration>,
 }
 
 /// The stored configuration.
-enum Stored {
+enum StoredConfiguration {
     Entries(Vec<Entry>),
     /// This version does not understand it, and so must not write over it.
     Unreadable,
 }
 
-impl Stored {
+impl StoredConfiguration {
     fn entries(&self) -> Result<Vec<Entry>, GroupError> {
         match self {
             Self::Entries(entries) => Ok(entries.clone()),
@@ -116,7 +116,7 @@ impl PersistentSubscriptions {
             storage,
             shutdown,
             groups: RwLock::default(),
-            stored: Mutex::new(Stored::Entries(Vec::new())),
+            stored: Mutex::new(StoredConfiguration::Entries(Vec::new())),
         };
         subscriptions
             .load(&mut *subscriptions.stored.lock().await)
@@ -125,19 +125,19 @@ impl PersistentSubscriptions {
     }
 
     /// Reads what is stored, and starts what can be started of it.
-    async fn load(&self, stored: &mut Stored) -> Result<(), StorageFailed> {
+    async fn load(&self, stored: &mut StoredConfiguration) -> Result<(), StorageFailed> {
         let stream = stored_events::configuration_stream();
         let last = journal::last_event(&self.storage, stream).await?;
         let Some(last) = last.and_then(|last| last.event) else {
-            *stored = Stored::Entries(Vec::new());
+            *stored = StoredConfiguration::Entries(Vec::new());
             return Ok(());
         };
         let Some(entries) = stored_events::parse_configuration(&last.data) else {
             tracing::error!("{UNREADABLE}");
-            *stored = Stored::Unreadable;
+            *stored = StoredConfiguration::Unreadable;
             return Ok(());
         };
-        *stored = Stored::Entries(entries.clone());
+        *stored = StoredConfiguration::Entries(entries.clone());
         for Entry { key, settings, .. } in entries {
             let started = match settings {
                 Some(settings) => self.run(key, settings).await,
@@ -156,7 +156,7 @@ impl PersistentSubscriptions {
     pub(crate) async fn close(&self) {
         let _changing = self.stored.lock().await;
         let groups = std::mem::take(&mut *self.write());
-        futures::future::join_all(groups.into_iter().map(Running::stop)).await;
+        futures::future::join_all(groups.into_iter().map(RunningGroup::stop)).await;
     }
 
     /// A group that is being made or changed is found when that is done.
@@ -177,12 +177,12 @@ impl PersistentSubscriptions {
     /// All groups in the order in which they were made.
     pub(crate) fn all(&self) -> Vec<(GroupKey, Handle)> {
         let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
-        let known = |running: &Running| (running.key.clone(), running.handle.clone());
+        let known = |running: &RunningGroup| (running.key.clone(), running.handle.clone());
         groups.iter().map(known).collect()
     }
 
     /// How every group stood a moment ago.
-    pub(crate) fn counts(&self) -> Vec<(GroupKey, Count)> {
+    pub(crate) fn counts(&self) -> Vec<(GroupKey, GroupCounts)> {
         let groups = self.all().into_iter();
         groups.map(|(key, handle)| (key, handle.count())).collect()
     }
@@ -190,7 +190,8 @@ impl PersistentSubscriptions {
     /// The sums over all groups, under the real server's names.
     pub(crate) fn write_to(&self, page: &mut MetricsPage) {
         let counts = self.counts();
-        let sum = |of: fn(&Count) -> u64| counts.iter().map(|(_, count)| of(count)).sum::<u64>();
+        let sum =
+            |of: fn(&GroupCounts) -> u64| counts.iter().map(|(_, count)| of(count)).sum::<u64>();
         page.family(
             "eventstore_persistent_sub_connections",
             "gauge",
@@ -211,7 +212,7 @@ impl PersistentSubscriptions {
         .sample("", sum(|count| count.parked));
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Vec<Running>> {
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Vec<RunningGroup>> {
         self.groups.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -221,7 +222,7 @@ impl PersistentSubscriptions {
         let actor = Actor::start((key.clone(), settings), storage, inbox, counts).await?;
         let stop = self.shutdown.child_token();
         let task = tokio::spawn(actor.run(stop.clone()));
-        self.write().push(Running {
+        self.write().push(RunningGroup {
             key,
             handle,
             stop,

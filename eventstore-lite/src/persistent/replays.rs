@@ -12,7 +12,7 @@ use crate::storage::StorageFailed;
 
 /// A stop on the way through the parked events.
 #[derive(Clone, Copy, Debug)]
-struct Way {
+struct ReplayRange {
     next: u64,
     /// The first revision that is not replayed.
     stop: u64,
@@ -21,7 +21,7 @@ struct Way {
 #[derive(Debug)]
 pub(super) struct Replays {
     parked: ParkedRange,
-    way: Option<Way>,
+    range: Option<ReplayRange>,
     /// What came again, by the revision at which it was parked, until it is settled.
     open: BTreeMap<u64, Replayed>,
     /// Whether some of it was settled and that is not written yet.
@@ -33,7 +33,7 @@ impl Replays {
     pub(super) async fn start(journal: &Journal) -> Result<Self, StorageFailed> {
         let mut replays = Self {
             parked: journal.parked().await?,
-            way: None,
+            range: None,
             open: journal.replayed().await?,
             is_changed: false,
         };
@@ -59,7 +59,7 @@ impl Replays {
     }
 
     /// More events are parked, those before `end`.
-    pub(super) fn parked_to(&mut self, end: u64) {
+    pub(super) fn set_end(&mut self, end: u64) {
         self.parked.end = end;
     }
 
@@ -67,14 +67,14 @@ impl Replays {
     pub(super) fn begin(&mut self, stop_at: Option<u64>) {
         let stop = stop_at.map_or(self.parked.end, |stop| stop.min(self.parked.end));
         let next = self.parked.first;
-        if self.way.is_none() && next < stop {
-            self.way = Some(Way { next, stop });
+        if self.range.is_none() && next < stop {
+            self.range = Some(ReplayRange { next, stop });
         }
     }
 
     /// Whether events are about to come again.
     pub(super) fn is_under_way(&self) -> bool {
-        self.way.is_some()
+        self.range.is_some()
     }
 
     /// Takes at most so many events off the stream of parked events, each with its revision there.
@@ -83,7 +83,7 @@ impl Replays {
         journal: &Journal,
         room: usize,
     ) -> Result<Vec<(u64, ResolvedEvent)>, StorageFailed> {
-        let Some(Way { next, stop }) = self.way else {
+        let Some(ReplayRange { next, stop }) = self.range else {
             return Ok(Vec::new());
         };
         let limit = (stop - next).min(room as u64);
@@ -95,12 +95,12 @@ impl Replays {
         let mut open = self.open.clone();
         open.extend(named);
         if !page.is_gone {
-            journal.take_off(taken, &open).await?;
+            journal.truncate_parked(taken, &open).await?;
         }
         self.open = open;
         self.is_changed = false;
         self.parked.first = taken;
-        self.way = (taken < stop).then_some(Way { next: taken, stop });
+        self.range = (taken < stop).then_some(ReplayRange { next: taken, stop });
         Ok(page.list)
     }
 
@@ -117,7 +117,9 @@ impl Replays {
     /// Writes what was settled since the last time.
     pub(super) async fn save(&mut self, journal: &Journal) -> Result<(), StorageFailed> {
         if self.is_changed {
-            journal.take_off(self.parked.first, &self.open).await?;
+            journal
+                .truncate_parked(self.parked.first, &self.open)
+                .await?;
             self.is_changed = false;
         }
         Ok(())

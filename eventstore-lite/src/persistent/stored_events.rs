@@ -97,7 +97,7 @@ impl Entry {
     }
 }
 
-pub(super) fn configured(entries: &[Entry]) -> Result<NewEvent, serde_json::Error> {
+pub(super) fn configuration_event(entries: &[Entry]) -> Result<NewEvent, serde_json::Error> {
     let configuration = Configuration {
         version: VERSION.to_owned(),
         entries: entries.iter().map(|entry| entry.text.clone()).collect(),
@@ -113,7 +113,7 @@ pub(super) fn parse_configuration(data: &[u8]) -> Option<Vec<Entry>> {
     entries.filter(|_| configuration.version == VERSION)
 }
 
-pub(super) fn checkpointed(source: &Source, place: u64) -> NewEvent {
+pub(super) fn checkpoint_event(source: &Source, place: u64) -> NewEvent {
     let text = serde_json::Value::String(source.place(place));
     json(CHECKPOINTED, text.to_string().into_bytes())
 }
@@ -123,7 +123,7 @@ pub(super) fn parse_checkpoint(source: &Source, data: &[u8]) -> Option<u64> {
     source.parse_place(&text)
 }
 
-pub(super) fn keeps_two() -> NewEvent {
+pub(super) fn keep_two_events() -> NewEvent {
     json(METADATA, KEEP_TWO.to_vec())
 }
 
@@ -172,7 +172,7 @@ struct ParkedMetadata {
 }
 
 /// Takes all parked events before a revision off their stream, and names those that came again.
-pub(super) fn taken_off(
+pub(super) fn parked_metadata(
     revision: u64,
     replayed: &BTreeMap<u64, Replayed>,
 ) -> Result<NewEvent, serde_json::Error> {
@@ -183,8 +183,8 @@ pub(super) fn taken_off(
     Ok(json(METADATA, serde_json::to_vec(&metadata)?))
 }
 
-/// The events that came again, as [`taken_off`] named them; none in other metadata.
-pub(super) fn parse_taken_off(data: &[u8]) -> BTreeMap<u64, Replayed> {
+/// The events that came again, as [`parked_metadata`] named them; none in other metadata.
+pub(super) fn parse_replayed(data: &[u8]) -> BTreeMap<u64, Replayed> {
     let metadata = serde_json::from_slice::<ParkedMetadata>(data);
     let replayed = metadata.map_or_else(|_| Vec::new(), |metadata| metadata.replayed);
     let by_revision = |replayed: Replayed| (replayed.revision, replayed);
@@ -292,11 +292,11 @@ mod tests {
             link: Some(record(LINK, "0@orders")),
         };
         let named = BTreeMap::from([(4, replayed(4, &event).unwrap())]);
-        let written = taken_off(5, &named).unwrap();
-        assert_eq!(parse_taken_off(&written.data), named);
+        let written = parked_metadata(5, &named).unwrap();
+        assert_eq!(parse_replayed(&written.data), named);
         assert_eq!(&named[&4].link().data[..], b"0@orders");
         for other in ["", "[]", "{\"$tb\":5}", "{\"$tb\":9223372036854775807}"] {
-            assert!(parse_taken_off(other.as_bytes()).is_empty(), "{other}");
+            assert!(parse_replayed(other.as_bytes()).is_empty(), "{other}");
         }
     }
 }

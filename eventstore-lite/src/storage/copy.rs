@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 use tempfile::NamedTempFile;
 
-use super::copies::CopyFolder;
+use super::copy_folder::CopyFolder;
 use super::folder::{Folder, flush_entries};
 use super::migrations::MIGRATIONS;
 use super::unusable::Unusable;

@@ -117,7 +117,7 @@ fn read_one_stream(store: &TempDir, number: usize) -> u64 {
     };
     let followed = read_stream::follow(&connection, &follow).unwrap();
     assert_eq!(followed.events.len(), IN_STREAM);
-    read_stream::end(&connection, &stream(number))
+    read_stream::last_revision(&connection, &stream(number))
         .unwrap()
         .unwrap();
     steps.load(Relaxed)

@@ -135,7 +135,7 @@ const DERIVED: &[&str] = &[
 /// Looks at the end of the log before a server uses it, and puts right what is derived from it.
 pub(super) fn check_end(connection: &Connection) -> Result<(), Unusable> {
     let Findings { log, derived } = check(connection, Scope::End)?;
-    sound(log)?;
+    ensure_sound(log)?;
     for finding in &derived {
         tracing::error!(
             finding,
@@ -155,7 +155,7 @@ pub(super) fn check_and_mend(connection: &Connection) -> Result<Vec<String>, Unu
     if !findings.log.is_empty() {
         findings = mend::indexes(connection, findings)?;
     }
-    sound(findings.log)?;
+    ensure_sound(findings.log)?;
     mend::limits(connection, Scope::Everything)?;
     Ok(findings.derived)
 }
@@ -174,7 +174,7 @@ pub(crate) fn verify(folder: &Path) -> Result<Vec<String>> {
     checked.with_context(|| format!("checking the database {}", file.display()))
 }
 
-fn sound(findings: Vec<String>) -> Result<(), Unusable> {
+fn ensure_sound(findings: Vec<String>) -> Result<(), Unusable> {
     if findings.is_empty() {
         return Ok(());
     }
@@ -193,13 +193,17 @@ fn find_all(connection: &Connection) -> rusqlite::Result<Findings> {
 
 fn check(connection: &Connection, scope: Scope) -> rusqlite::Result<Findings> {
     let tables = scope.tables();
-    let log = look(connection, &tables, CHECKS)?;
-    let mut derived = look(connection, &tables, DERIVED)?;
+    let log = run_checks(connection, &tables, CHECKS)?;
+    let mut derived = run_checks(connection, &tables, DERIVED)?;
     derived.extend(or_finding(wrong_metadata(connection, &tables))?);
     Ok(Findings { log, derived })
 }
 
-fn look(connection: &Connection, tables: &str, checks: &[&str]) -> rusqlite::Result<Vec<String>> {
+fn run_checks(
+    connection: &Connection,
+    tables: &str,
+    checks: &[&str],
+) -> rusqlite::Result<Vec<String>> {
     let mut findings = Vec::new();
     let tombstone = TOMBSTONE_REVISION.to_string();
     let stride = Position::START.next().to_sql().to_string();
@@ -228,7 +232,7 @@ fn texts(connection: &Connection, query: &str) -> rusqlite::Result<Vec<String>> 
 }
 
 fn wrong_metadata(connection: &Connection, tables: &str) -> rusqlite::Result<Vec<String>> {
-    let wrong = wrongly_limited(connection, tables, MOST_FINDINGS)?.into_iter();
+    let wrong = streams_with_wrong_limits(connection, tables, MOST_FINDINGS)?.into_iter();
     let finding = |(name, _): (StreamName, _)| {
         let name = name.as_str();
         format!("stream {name} is not limited as its metadata says")
@@ -238,7 +242,7 @@ fn wrong_metadata(connection: &Connection, tables: &str) -> rusqlite::Result<Vec
 
 /// The limits in a stream's row are those of its metastream's last event: streams of which that is not true, and what
 /// their metadata says.
-fn wrongly_limited(
+fn streams_with_wrong_limits(
     connection: &Connection,
     tables: &str,
     most: usize,

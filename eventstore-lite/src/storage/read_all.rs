@@ -13,7 +13,7 @@ use super::read_stream::PAGE_BYTES;
 use super::rows::{self, EVENT};
 use crate::clock;
 use crate::event::{Direction, Position, RecordedEvent, ResolvedEvent, revision_to_sql};
-use crate::filter::{Filter, InvalidFilter, is_of_a_group_of_all};
+use crate::filter::{Filter, InvalidFilter, belongs_to_group_of_all};
 
 /// The most events that a page looks at one by one, and the most that it has.
 const LONGEST_SCAN: usize = 2048;
@@ -33,14 +33,14 @@ pub(crate) struct AllRead {
 /// How far was looked: every event up to this position is left out or before this one. The event there is given
 /// if the filter let it pass.
 #[derive(Clone, Debug)]
-pub(crate) struct Scanned {
+pub(crate) struct ScannedPosition {
     pub(crate) position: Position,
     pub(crate) event: Option<ResolvedEvent>,
 }
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AllPage {
-    pub(crate) scanned: Vec<Scanned>,
+    pub(crate) scanned: Vec<ScannedPosition>,
     /// Whether there is nothing more to look at for now.
     pub(crate) is_end: bool,
 }
@@ -72,7 +72,7 @@ pub(super) fn read(
     read: &AllRead,
 ) -> Result<std::result::Result<AllPage, InvalidFilter>> {
     let pager = Pager::new(connection, read);
-    match by_prefix::worthwhile(connection, read)? {
+    match by_prefix::cheap_sources(connection, read)? {
         Some(sources) => by_prefix::read(pager, &sources),
         None if read.filter.is_none() => every(pager).map(Ok),
         None => scan(pager),
@@ -80,7 +80,7 @@ pub(super) fn read(
 }
 
 /// Whether there is an event after one position, up to another, that no persistent subscription to `$all` wrote.
-pub(super) fn has_others(
+pub(super) fn has_foreign_events(
     connection: &Connection,
     (after, to): (Position, Position),
 ) -> Result<bool> {
@@ -90,7 +90,7 @@ pub(super) fn has_others(
     )?;
     let mut rows = statement.query((after.to_sql(), to.to_sql()))?;
     while let Some(row) = rows.next()? {
-        if !is_of_a_group_of_all(row.get_ref(0)?.as_str()?) {
+        if !belongs_to_group_of_all(row.get_ref(0)?.as_str()?) {
             return Ok(true);
         }
     }
@@ -138,7 +138,7 @@ impl<'a> Pager<'a> {
             self.matched += 1;
             event = Some(self.resolver.resolve(record)?);
         }
-        self.page.scanned.push(Scanned { position, event });
+        self.page.scanned.push(ScannedPosition { position, event });
         Ok(self.matched >= self.read.limit.min(MOST_EVENTS) || self.bytes > PAGE_BYTES)
     }
 }

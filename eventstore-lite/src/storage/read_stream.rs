@@ -180,7 +180,7 @@ impl StreamFollow {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Followed {
+pub(crate) struct FollowPage {
     pub(crate) events: Vec<ResolvedEvent>,
     /// The last of the events stands for the stream's tombstone.
     pub(crate) tombstoned: bool,
@@ -190,9 +190,9 @@ pub(crate) struct Followed {
     pub(crate) is_end: bool,
 }
 
-pub(super) fn follow(connection: &Connection, follow: &StreamFollow) -> Result<Followed> {
+pub(super) fn follow(connection: &Connection, follow: &StreamFollow) -> Result<FollowPage> {
     let now = clock::now();
-    let nothing = Followed {
+    let nothing = FollowPage {
         events: vec![],
         tombstoned: false,
         next: follow.from,
@@ -271,7 +271,7 @@ fn bounds(connection: &Connection, follow: &StreamFollow, now: i64) -> Result<Vi
 }
 
 /// The revision of the last event of a stream; `Err` if it is tombstoned.
-pub(super) fn end(
+pub(super) fn last_revision(
     connection: &Connection,
     name: &StreamName,
 ) -> Result<std::result::Result<Option<u64>, Tombstoned>> {

@@ -14,23 +14,23 @@ pub(super) struct Readers {
     folder: PathBuf,
     page_cache: usize,
     idle: Arc<Mutex<Vec<Connection>>>,
-    places: Places,
+    slots: ReadSlots,
     count: AtomicU64,
 }
 
 /// Places for the reads that run at once.
 #[derive(Clone)]
-pub(super) struct Places {
+pub(super) struct ReadSlots {
     permits: Arc<Semaphore>,
     count: u32,
 }
 
 /// While it is there, no read runs.
-pub(super) struct Quiet {
+pub(super) struct ReadPause {
     _all: OwnedSemaphorePermit,
 }
 
-impl Places {
+impl ReadSlots {
     fn new(count: usize) -> Self {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         Self {
@@ -39,12 +39,12 @@ impl Places {
         }
     }
 
-    async fn one(&self) -> std::result::Result<OwnedSemaphorePermit, StorageFailed> {
-        let one = Arc::clone(&self.permits).acquire_owned();
-        one.await.map_err(|_| StorageFailed)
+    async fn take_one(&self) -> std::result::Result<OwnedSemaphorePermit, StorageFailed> {
+        let take_one = Arc::clone(&self.permits).acquire_owned();
+        take_one.await.map_err(|_| StorageFailed)
     }
 
-    /// Whether no read can begin: all places are taken, or somebody waits for [`Places::quiet`].
+    /// Whether no read can begin: all places are taken, or somebody waits for [`ReadSlots::pause`].
     #[cfg(test)]
     pub(super) fn are_taken(&self) -> bool {
         self.permits.available_permits() == 0
@@ -52,10 +52,10 @@ impl Places {
 
     /// Waits for the end of the reads that run; those that come later wait until what this returns is dropped. Reads
     /// are short, so that others wait for a moment only, and however many take turns, this is its turn too.
-    pub(super) async fn quiet(&self) -> std::result::Result<Quiet, StorageFailed> {
+    pub(super) async fn pause(&self) -> std::result::Result<ReadPause, StorageFailed> {
         let all = Arc::clone(&self.permits).acquire_many_owned(self.count);
         let all = all.await.map_err(|_| StorageFailed)?;
-        Ok(Quiet { _all: all })
+        Ok(ReadPause { _all: all })
     }
 }
 
@@ -67,7 +67,7 @@ impl Readers {
             folder: folder.to_owned(),
             page_cache,
             idle: Arc::new(Mutex::new(vec![first])),
-            places: Places::new(connections),
+            slots: ReadSlots::new(connections),
             count: AtomicU64::new(0),
         })
     }
@@ -78,7 +78,7 @@ impl Readers {
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
     {
         self.count.fetch_add(1, Relaxed);
-        let permit = self.places.one().await?;
+        let permit = self.slots.take_one().await?;
         let (idle, folder) = (Arc::clone(&self.idle), self.folder.clone());
         let page_cache = self.page_cache;
         let done = tokio::task::spawn_blocking(move || {
@@ -99,8 +99,8 @@ impl Readers {
         })
     }
 
-    pub(super) fn places(&self) -> &Places {
-        &self.places
+    pub(super) fn slots(&self) -> &ReadSlots {
+        &self.slots
     }
 
     /// How often it was read.
@@ -166,7 +166,7 @@ mod tests {
         }
         let mut next = std::pin::pin!(readers.run(|_| Ok(())));
         assert!(futures::poll!(&mut next).is_pending());
-        assert_eq!(readers.places.permits.available_permits(), 0);
+        assert_eq!(readers.slots.permits.available_permits(), 0);
         drop(blocked);
         next.await.unwrap();
         assert!(lock(&readers.idle).len() <= CONNECTIONS);
@@ -184,7 +184,7 @@ mod tests {
         let readers = Arc::new(Readers::open(folder.path(), CONNECTIONS, 1024 * 1024).unwrap());
         let merging = schema::open_to_merge(folder.path(), false).unwrap();
         let mut checkpoints =
-            WalCheckpoints::start(merging, readers.places().clone(), || ()).unwrap();
+            WalCheckpoints::start(merging, readers.slots().clone(), || ()).unwrap();
         WalCheckpoints::watch(&writer);
         writer
             .execute_batch("CREATE TABLE filler (data BLOB)")

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::read_all::{self, AllPage, AllRead};
-use super::read_stream::{self, Followed, StreamFollow, StreamPage, StreamRead, Tombstoned};
-use super::review::{self, Reviewed, Seen};
-use super::{Listed, Storage, StorageFailed, catalog};
+use super::read_stream::{self, FollowPage, StreamFollow, StreamPage, StreamRead, Tombstoned};
+use super::review::{self, ReviewItem, Visibility};
+use super::{Storage, StorageFailed, StreamEntry, catalog};
 use crate::event::Position;
 use crate::filter::InvalidFilter;
 use crate::stream_name::StreamName;
@@ -22,7 +22,7 @@ impl Storage {
     pub(crate) async fn follow_stream(
         &self,
         follow: StreamFollow,
-    ) -> Result<Followed, StorageFailed> {
+    ) -> Result<FollowPage, StorageFailed> {
         let recent = self.writer.recent();
         if let Some(followed) = recent.follow(&follow) {
             return Ok(followed);
@@ -40,12 +40,12 @@ impl Storage {
     }
 
     /// The revision of the last event of a stream, if it has one.
-    pub(crate) async fn end_of(
+    pub(crate) async fn last_revision(
         &self,
         stream: StreamName,
     ) -> Result<Result<Option<u64>, Tombstoned>, StorageFailed> {
         self.readers
-            .run(move |connection| read_stream::end(connection, &stream))
+            .run(move |connection| read_stream::last_revision(connection, &stream))
             .await
     }
 
@@ -86,18 +86,21 @@ impl Storage {
     }
 
     /// Whether there is an event after one position, up to another, that no persistent subscription to `$all` wrote.
-    pub(crate) async fn has_others(
+    pub(crate) async fn has_foreign_events(
         &self,
         after: Position,
         to: Position,
     ) -> Result<bool, StorageFailed> {
         self.readers
-            .run(move |connection| read_all::has_others(connection, (after, to)))
+            .run(move |connection| read_all::has_foreign_events(connection, (after, to)))
             .await
     }
 
     /// What can still be seen of events that were read before.
-    pub(crate) async fn review(&self, events: Vec<Reviewed>) -> Result<Vec<Seen>, StorageFailed> {
+    pub(crate) async fn review(
+        &self,
+        events: Vec<ReviewItem>,
+    ) -> Result<Vec<Visibility>, StorageFailed> {
         self.readers
             .run(move |connection| review::review(connection, &events))
             .await
@@ -108,7 +111,7 @@ impl Storage {
         &self,
         prefix: String,
         after: String,
-    ) -> Result<Vec<Listed>, StorageFailed> {
+    ) -> Result<Vec<StreamEntry>, StorageFailed> {
         self.readers
             .run(move |connection| catalog::list(connection, &prefix, &after))
             .await

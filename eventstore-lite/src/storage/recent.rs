@@ -8,8 +8,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::read_all::{AllPage, AllRead, Scanned};
-use super::read_stream::{Followed, StreamFollow};
+use super::read_all::{AllPage, AllRead, ScannedPosition};
+use super::read_stream::{FollowPage, StreamFollow};
 use crate::event::{Direction, LINK, Position, RecordedEvent, ResolvedEvent, TOMBSTONE_REVISION};
 use crate::filter::InvalidFilter;
 use crate::stream_name::StreamName;
@@ -41,7 +41,7 @@ impl Default for Version {
 }
 
 #[derive(Debug)]
-pub(super) struct Recent {
+pub(super) struct RecentEvents {
     state: RwLock<State>,
     most_bytes: usize,
 }
@@ -56,7 +56,7 @@ struct State {
     version: Version,
 }
 
-impl Recent {
+impl RecentEvents {
     /// Keeps at most `most_bytes` of what is committed after `head`.
     pub(super) fn new(head: Position, most_bytes: usize) -> Self {
         let version = Version { head, forgotten: 0 };
@@ -108,7 +108,7 @@ impl Recent {
             let passes = read.passes(event.stream.as_str(), &event.event_type)?;
             let position = event.position;
             let event = passes.then(|| unresolved(event));
-            Ok(Scanned { position, event })
+            Ok(ScannedPosition { position, event })
         };
         let scanned = events.iter().map(scan).collect::<Result<_, _>>();
         Some(scanned.map(|scanned| AllPage { scanned, is_end }))
@@ -125,7 +125,7 @@ impl Recent {
     }
 
     /// The page that is asked for, if all of it is here and nothing hides a part of it.
-    pub(super) fn follow(&self, follow: &StreamFollow) -> Option<Followed> {
+    pub(super) fn follow(&self, follow: &StreamFollow) -> Option<FollowPage> {
         if follow.only_visible || is_index(follow.stream.as_str()) {
             return None;
         }
@@ -134,7 +134,7 @@ impl Recent {
             return None;
         }
         let last = events.last().map(|event| event.revision);
-        Some(Followed {
+        Some(FollowPage {
             events: events.iter().map(unresolved).collect(),
             tombstoned: last == Some(TOMBSTONE_REVISION),
             next: last.map_or(follow.from, |last| last + 1),

@@ -13,7 +13,7 @@ use crate::stream_name::StreamName;
 
 /// An event that was read, and from where.
 #[derive(Clone, Debug)]
-pub(crate) struct Reviewed {
+pub(crate) struct ReviewItem {
     pub(crate) event: Arc<ResolvedEvent>,
     pub(crate) from: ReadFrom,
 }
@@ -25,19 +25,19 @@ pub(crate) enum ReadFrom {
     /// The log, which has it until a scavenge removes it.
     Log,
     /// A stream that it was taken off since: only the target of its link is looked at.
-    TakenOff,
+    Truncated,
 }
 
 /// What can still be seen of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Seen {
+pub(crate) enum Visibility {
     All,
     /// The link, but not its target.
     Link,
     Nothing,
 }
 
-pub(super) fn review(connection: &Connection, events: &[Reviewed]) -> Result<Vec<Seen>> {
+pub(super) fn review(connection: &Connection, events: &[ReviewItem]) -> Result<Vec<Visibility>> {
     let mut review = Reviewer {
         connection,
         now: clock::now(),
@@ -53,20 +53,20 @@ struct Reviewer<'a> {
 }
 
 impl Reviewer<'_> {
-    fn look(&mut self, Reviewed { event, from }: &Reviewed) -> Result<Seen> {
+    fn look(&mut self, ReviewItem { event, from }: &ReviewItem) -> Result<Visibility> {
         let Some(record) = event.link.as_ref().or(event.event.as_ref()) else {
-            return Ok(Seen::Nothing);
+            return Ok(Visibility::Nothing);
         };
         let is_seen = match from {
             ReadFrom::Stream => self.is_visible(record)?,
             ReadFrom::Log => self.is_in_log(record)?,
-            ReadFrom::TakenOff => true,
+            ReadFrom::Truncated => true,
         };
         let target = event.link.as_ref().and(event.event.as_ref());
         Ok(match target {
-            _ if !is_seen => Seen::Nothing,
-            Some(target) if !self.is_visible(target)? => Seen::Link,
-            Some(_) | None => Seen::All,
+            _ if !is_seen => Visibility::Nothing,
+            Some(target) if !self.is_visible(target)? => Visibility::Link,
+            Some(_) | None => Visibility::All,
         })
     }
 

@@ -99,12 +99,12 @@ pub(super) fn files(folder: &Path) -> [(&'static str, PathBuf); 2] {
 
 /// Opens the database of a folder to look at it, beside a server or not.
 pub(super) fn inspect_folder(folder: &Path) -> std::result::Result<Connection, Unusable> {
-    whole(folder)?;
+    ensure_not_restoring(folder)?;
     inspect(&file(folder))
 }
 
 /// While a restore is at work, or after it was cut, the folder may have half of one database and half of another.
-fn whole(folder: &Path) -> std::result::Result<(), Unusable> {
+fn ensure_not_restoring(folder: &Path) -> std::result::Result<(), Unusable> {
     if restored_file(folder).exists() {
         return Err(Unusable::Restoring);
     }
@@ -120,7 +120,7 @@ pub(crate) fn inspect(file: &Path) -> std::result::Result<Connection, Unusable> 
 
 /// Opens the database of a folder that has the newest layout.
 pub(super) fn inspect_newest(folder: &Path) -> std::result::Result<Connection, Unusable> {
-    whole(folder)?;
+    ensure_not_restoring(folder)?;
     let connection = open_to_read(&file(folder))?;
     let known = MIGRATIONS.len();
     let found = migrations::version(&connection, known)?;

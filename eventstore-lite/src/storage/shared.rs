@@ -18,11 +18,11 @@ const MOST: usize = 16;
 type Cell<V> = Arc<OnceCell<V>>;
 
 #[derive(Debug)]
-pub(super) struct Shared<K, V> {
+pub(super) struct SharedReads<K, V> {
     reads: Mutex<(Version, HashMap<K, Cell<V>>)>,
 }
 
-impl<K: Eq + Hash, V: Clone> Shared<K, V> {
+impl<K: Eq + Hash, V: Clone> SharedReads<K, V> {
     pub(super) fn new() -> Self {
         let reads = (Version::default(), HashMap::new());
         Self {
@@ -71,7 +71,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_read_serves_all_of_a_version_and_none_of_another() {
-        let (shared, reads) = (Shared::new(), AtomicUsize::new(0));
+        let (shared, reads) = (SharedReads::new(), AtomicUsize::new(0));
         let read = |number, key| {
             shared.read(version(number), key, async {
                 tokio::task::yield_now().await;
@@ -87,7 +87,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_read_whose_caller_goes_away_is_made_by_the_next() {
-        let shared = Shared::new();
+        let shared = SharedReads::new();
         let gone = shared.read(version(1), "a", std::future::pending());
         let mut gone = Box::pin(gone);
         assert!(futures::poll!(&mut gone).is_pending());
@@ -99,7 +99,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_so_many_reads_are_kept() {
-        let shared = Shared::new();
+        let shared = SharedReads::new();
         for key in 0..2 * MOST {
             assert_eq!(
                 shared.read(version(1), key, async { Ok(key) }).await,

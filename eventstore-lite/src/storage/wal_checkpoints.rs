@@ -17,7 +17,7 @@ use std::time::Duration;
 use futures::executor::block_on;
 use rusqlite::Connection;
 
-use super::readers::{Places, Quiet};
+use super::readers::{ReadPause, ReadSlots};
 use super::schema;
 
 /// With so many pages, 48 MiB, the log begins anew. The fewer pages, the more often one is merged that changes
@@ -35,7 +35,7 @@ thread_local! {
 enum Work {
     Merge,
     /// Merge when no read runs, and keep it so until the writer has had its turn.
-    MergeInQuiet,
+    MergeWhilePaused,
 }
 
 pub(super) struct WalCheckpoints {
@@ -48,8 +48,8 @@ pub(super) struct WalCheckpoints {
     /// With so many pages the log is to begin anew.
     due: i32,
     /// Whether the thread was asked for quiet and has not made it yet.
-    awaits_quiet: bool,
-    quiet: Arc<Mutex<Option<Quiet>>>,
+    awaits_pause: bool,
+    pause: Arc<Mutex<Option<ReadPause>>>,
 }
 
 impl WalCheckpoints {
@@ -57,26 +57,26 @@ impl WalCheckpoints {
     /// commit: [`WalCheckpoints::after_commit`].
     pub(super) fn start(
         connection: Connection,
-        places: Places,
+        slots: ReadSlots,
         wake: impl Fn() + Send + 'static,
     ) -> io::Result<Self> {
         let (work, todo) = mpsc::sync_channel(1);
         let merging = Arc::<Mutex<()>>::default();
-        let quiet = Arc::<Mutex<Option<Quiet>>>::default();
-        let (alone, made) = (Arc::clone(&merging), Arc::clone(&quiet));
+        let pause = Arc::<Mutex<Option<ReadPause>>>::default();
+        let (alone, made) = (Arc::clone(&merging), Arc::clone(&pause));
         let thread = std::thread::Builder::new().name("checkpoints".to_owned());
         let thread = thread.spawn(move || {
             for work in todo {
-                let in_quiet = match work {
+                let pause = match work {
                     Work::Merge => None,
-                    Work::MergeInQuiet => block_on(places.quiet()).ok(),
+                    Work::MergeWhilePaused => block_on(slots.pause()).ok(),
                 };
                 {
                     let _alone = lock(&alone);
                     merge(&connection);
                 }
-                if in_quiet.is_some() {
-                    *lock(&made) = in_quiet;
+                if pause.is_some() {
+                    *lock(&made) = pause;
                     wake();
                 }
             }
@@ -87,8 +87,8 @@ impl WalCheckpoints {
             thread,
             merged: 0,
             due: LONGEST,
-            awaits_quiet: false,
-            quiet,
+            awaits_pause: false,
+            pause,
         })
     }
 
@@ -102,14 +102,14 @@ impl WalCheckpoints {
 
     /// Merges what is due, after a commit of this thread.
     pub(super) fn after_commit(&mut self, writer: &Connection) {
-        let quiet = lock(&self.quiet).take();
-        if quiet.is_some() {
-            self.awaits_quiet = false;
+        let pause = lock(&self.pause).take();
+        if pause.is_some() {
+            self.awaits_pause = false;
         }
-        if PAGES.get() >= self.due && !self.awaits_quiet {
-            self.begin_anew(writer, quiet.is_some());
+        if PAGES.get() >= self.due && !self.awaits_pause {
+            self.restart_log(writer, pause.is_some());
         }
-        drop(quiet);
+        drop(pause);
         let pages = PAGES.get();
         if pages < self.merged {
             // The log has begun anew.
@@ -122,27 +122,27 @@ impl WalCheckpoints {
     }
 
     /// Has the log begin anew with the next commit, or asks for quiet if reads are in the way.
-    fn begin_anew(&mut self, writer: &Connection, is_quiet: bool) {
-        let begins_anew = {
+    fn restart_log(&mut self, writer: &Connection, is_paused: bool) {
+        let restarted = {
             let _alone = lock(&self.merging);
             merge_all(writer)
         };
-        if begins_anew {
+        if restarted {
             PAGES.set(0);
             self.due = LONGEST;
-        } else if is_quiet {
+        } else if is_paused {
             tracing::warn!(
                 "another process reads a state of the past: the write-ahead log grows meanwhile"
             );
             self.due = PAGES.get() + STEP;
         } else {
             // If the thread is still at work, it is asked after the next commit.
-            self.awaits_quiet = self.work.try_send(Work::MergeInQuiet).is_ok();
+            self.awaits_pause = self.work.try_send(Work::MergeWhilePaused).is_ok();
         }
     }
 
     /// Has the log begin anew as soon as possible, to make room on the disk.
-    pub(super) fn hurry(&mut self) {
+    pub(super) fn restart_log_soon(&mut self) {
         self.due = 0;
     }
 
@@ -222,8 +222,8 @@ mod tests {
         let writer = schema::open_writer(folder.path(), false).unwrap();
         let merging = schema::open_to_merge(folder.path(), false).unwrap();
         let readers = Readers::open(folder.path(), 1, 1024 * 1024).unwrap();
-        let places = readers.places().clone();
-        let mut checkpoints = WalCheckpoints::start(merging, places, || ()).unwrap();
+        let slots = readers.slots().clone();
+        let mut checkpoints = WalCheckpoints::start(merging, slots, || ()).unwrap();
         let longest = longest_log(GROUPS, |writer| checkpoints.after_commit(writer), &writer);
         checkpoints.stop();
         assert!(longest < LONGEST + GROUP, "{longest} pages");
@@ -266,7 +266,7 @@ mod tests {
         });
         let course = async {
             is_read.await.unwrap();
-            while !storage.readers.places().are_taken() {
+            while !storage.readers.slots().are_taken() {
                 append_a_mebibyte(&storage).await;
             }
             let mut next = Box::pin(storage.readers.run(|_| Ok(())));

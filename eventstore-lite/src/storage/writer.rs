@@ -13,9 +13,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::ledger::Ledger;
-use super::linking::Behind;
-use super::readers::Places;
-use super::recent::Recent;
+use super::linking::Backlog;
+use super::readers::ReadSlots;
+use super::recent::RecentEvents;
 use super::wal_checkpoints::WalCheckpoints;
 use super::{Outcome, StorageFailed, Write};
 use crate::config::Limits;
@@ -68,7 +68,7 @@ pub(super) struct Writer {
     unfinished: Arc<Semaphore>,
     metrics: Arc<Metrics>,
     heads: Arc<Heads>,
-    recent: Arc<Recent>,
+    recent: Arc<RecentEvents>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -76,18 +76,18 @@ impl Writer {
     /// Starts the thread, which keeps `lock` for as long as it can still write.
     pub(super) fn start(
         ledger: Ledger,
-        (merging, places): (Connection, Places),
+        (merging, slots): (Connection, ReadSlots),
         lock: File,
         limits: &Limits,
     ) -> Result<Self> {
         let queued_bytes = limits.queued_bytes;
         let heads = Arc::new(Heads::new(ledger.committed()));
-        let recent = Arc::new(Recent::new(ledger.committed(), limits.recent_bytes));
+        let recent = Arc::new(RecentEvents::new(ledger.committed(), limits.recent_bytes));
         let metrics = Arc::new(Metrics::default());
         let (queue, queued) = mpsc::channel(LONGEST_QUEUE);
         WalCheckpoints::watch(ledger.connection());
         let waiting = queue.downgrade();
-        let checkpoints = WalCheckpoints::start(merging, places, move || {
+        let checkpoints = WalCheckpoints::start(merging, slots, move || {
             // If the queue is full, what is in it leads to a look at the log too.
             drop(
                 waiting
@@ -120,7 +120,7 @@ impl Writer {
         &self.heads
     }
 
-    pub(super) fn recent(&self) -> &Arc<Recent> {
+    pub(super) fn recent(&self) -> &Arc<RecentEvents> {
         &self.recent
     }
 
@@ -180,8 +180,10 @@ impl Writer {
     }
 
     /// Makes some of the links that are missing, between two groups of changes; returns how many are still.
-    pub(super) async fn make_links(&self) -> std::result::Result<Option<Behind>, StorageFailed> {
-        self.run(Worker::make_links).await
+    pub(super) async fn link_earlier_events(
+        &self,
+    ) -> std::result::Result<Option<Backlog>, StorageFailed> {
+        self.run(Worker::link_earlier_events).await
     }
 
     async fn run<T, F>(&self, job: F) -> std::result::Result<T, StorageFailed>
@@ -231,7 +233,7 @@ impl Drop for Queue {
 struct Worker {
     ledger: Ledger,
     heads: Arc<Heads>,
-    recent: Arc<Recent>,
+    recent: Arc<RecentEvents>,
     checkpoints: WalCheckpoints,
     metrics: Arc<Metrics>,
     _lock: File,
@@ -280,7 +282,7 @@ impl Worker {
                 self.undo(&error);
                 let answer = if is_disk_full(&error) {
                     // A write-ahead log that begins anew may make room enough.
-                    self.checkpoints.hurry();
+                    self.checkpoints.restart_log_soon();
                     Ok(Outcome::DiskFull)
                 } else {
                     Err(StorageFailed)
@@ -314,9 +316,9 @@ impl Worker {
         Ok((outcomes, changed))
     }
 
-    fn make_links(&mut self) -> rusqlite::Result<Option<Behind>> {
+    fn link_earlier_events(&mut self) -> rusqlite::Result<Option<Backlog>> {
         let linked = self.ledger.linked()?;
-        if Behind::new(linked, self.ledger.committed()).is_none() {
+        if Backlog::new(linked, self.ledger.committed()).is_none() {
             return Ok(None);
         }
         match self.ledger.catch_up(linked) {
@@ -327,7 +329,7 @@ impl Worker {
             }
         }
         let linked = self.ledger.linked()?;
-        Ok(Behind::new(linked, self.ledger.committed()))
+        Ok(Backlog::new(linked, self.ledger.committed()))
     }
 
     /// Counts what was written now: what was written before has a position of before.

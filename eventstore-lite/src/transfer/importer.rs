@@ -8,7 +8,7 @@ use std::io::{BufRead, Read as _};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::Moved;
+use super::TransferCounts;
 use super::line::Line;
 use super::remote::{Remote, RemoteOutcome};
 use crate::event::STREAM_DELETED;
@@ -26,7 +26,7 @@ const MOST_BYTES: usize = 512 * 1024;
 ///
 /// # Errors
 /// At the first line that cannot be appended, naming it; those before it are.
-pub(crate) async fn import(remote: &mut Remote, mut lines: impl BufRead) -> Result<Moved> {
+pub(crate) async fn import(remote: &mut Remote, mut lines: impl BufRead) -> Result<TransferCounts> {
     let mut import = Import {
         remote,
         lengths: HashMap::new(),
@@ -46,7 +46,7 @@ pub(crate) async fn import(remote: &mut Remote, mut lines: impl BufRead) -> Resu
         }
     }
     import.flush().await?;
-    Ok(Moved {
+    Ok(TransferCounts {
         events: import.events,
         streams: import.lengths.len(),
     })

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::remote::Recorded;
+use super::remote::RemoteEvent;
 use crate::clock;
 use crate::event::JSON;
 
@@ -37,7 +37,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) fn new(event: Recorded) -> Self {
+    pub(super) fn new(event: RemoteEvent) -> Self {
         let (data, data_base64) = if event.content_type == JSON {
             written(&event.data)
         } else {
@@ -122,8 +122,8 @@ mod tests {
     use super::*;
     use crate::stream_name::StreamName;
 
-    fn event(content_type: &str, data: Vec<u8>, metadata: Vec<u8>) -> Recorded {
-        Recorded {
+    fn event(content_type: &str, data: Vec<u8>, metadata: Vec<u8>) -> RemoteEvent {
+        RemoteEvent {
             stream: StreamName::stored("s"),
             revision: 7,
             id: Uuid::from_u128(1),

@@ -31,7 +31,7 @@ use crate::wire::streams::{AppendReq, ReadReq, ReadResp, TombstoneReq};
 const LARGEST_MESSAGE: usize = 17 * 1024 * 1024;
 
 /// An event as it was read.
-pub(super) struct Recorded {
+pub(super) struct RemoteEvent {
     pub(super) stream: StreamName,
     pub(super) revision: u64,
     pub(super) id: Uuid,
@@ -81,7 +81,7 @@ impl Remote {
     pub(super) async fn end(&mut self) -> Result<Option<u64>> {
         let end = all_options::AllOption::End(Empty {});
         let answers = self.read(all(end), 1, ReadDirection::Backwards).await?;
-        Ok(only(answers).await?.map(|last| last.position))
+        Ok(first_of(answers).await?.map(|last| last.position))
     }
 
     pub(super) async fn all(&mut self) -> Result<Streaming<ReadResp>> {
@@ -100,7 +100,7 @@ impl Remote {
         let answers = self
             .read(from_start(name), 1, ReadDirection::Forwards)
             .await?;
-        Ok(only(answers).await?.map(|first| first.revision))
+        Ok(first_of(answers).await?.map(|first| first.revision))
     }
 
     async fn read(
@@ -192,7 +192,7 @@ impl Remote {
 }
 
 /// The next event, if there is one.
-pub(super) async fn next(answers: &mut Streaming<ReadResp>) -> Result<Option<Recorded>> {
+pub(super) async fn next(answers: &mut Streaming<ReadResp>) -> Result<Option<RemoteEvent>> {
     loop {
         let answer = match answers.message().await {
             Ok(Some(answer)) => answer,
@@ -208,20 +208,20 @@ pub(super) async fn next(answers: &mut Streaming<ReadResp>) -> Result<Option<Rec
 
 /// The one event that was asked for, if there is one. The answers are read to their end: a client's connection bears
 /// only some that are left before it.
-async fn only(mut answers: Streaming<ReadResp>) -> Result<Option<Recorded>> {
+async fn first_of(mut answers: Streaming<ReadResp>) -> Result<Option<RemoteEvent>> {
     let event = next(&mut answers).await?;
     while event.is_some() && next(&mut answers).await?.is_some() {}
     Ok(event)
 }
 
-fn recorded(event: ReadEvent) -> Result<Recorded> {
+fn recorded(event: ReadEvent) -> Result<RemoteEvent> {
     let event = event.event.or(event.link);
     let mut event = event.context("the server's answer to a read has no event")?;
     let id = event.id.as_ref().and_then(event_id::parse);
     let id = id.context("the server's answer to a read has no event id")?;
     let stream = event.stream_identifier.unwrap_or_default().stream_name;
     let mut header = |name| event.metadata.remove(name).unwrap_or_default();
-    Ok(Recorded {
+    Ok(RemoteEvent {
         stream: StreamName::parse(&stream)?,
         revision: event.stream_revision,
         id,
@@ -334,7 +334,7 @@ mod tests {
         let decoder = ProstCodec::<ReadResp, ReadResp>::default().decoder();
         let body = Body::from_stream(messages);
         let answers = Streaming::new_request(decoder, body, None, None);
-        assert!(only(answers).await.unwrap().is_some());
+        assert!(first_of(answers).await.unwrap().is_some());
         assert_eq!(read.load(Ordering::Relaxed), 3);
     }
 }

@@ -12,18 +12,18 @@ use serde_json::{Value, json};
 use super::{ApiError, shown};
 use crate::access::Caller;
 use crate::event::{Direction, Position};
-use crate::http::Site;
+use crate::http::AppState;
 use crate::storage::{AllRead, StorageFailed, StreamPage, StreamRead};
 use crate::stream_name::StreamName;
 
 /// How many events are answered at once.
 const EVENTS: usize = 50;
 
-pub(super) fn routes(site: Site) -> Router {
+pub(super) fn routes(app: AppState) -> Router {
     Router::new()
         .route("/web/api/streams", get(streams))
         .route("/web/api/events", get(events))
-        .with_state(site)
+        .with_state(app)
 }
 
 #[derive(Deserialize)]
@@ -35,7 +35,7 @@ struct StreamsQuery {
 }
 
 async fn streams(
-    State(site): State<Site>,
+    State(app): State<AppState>,
     Extension(caller): Extension<Caller>,
     Query(names): Query<StreamsQuery>,
 ) -> Result<impl IntoResponse, ApiError> {
@@ -46,7 +46,7 @@ async fn streams(
         prefix => prefix,
     };
     readable(caller, Some(&StreamName::stored(hardest)))?;
-    let listed = site.storage.list_streams(names.prefix, names.after).await?;
+    let listed = app.storage.list_streams(names.prefix, names.after).await?;
     let next = listed.last().map(|stream| stream.name.as_str().to_owned());
     let streams: Vec<_> = listed
         .iter()
@@ -90,19 +90,19 @@ fn readable(caller: Caller, stream: Option<&StreamName>) -> Result<(), ApiError>
 }
 
 async fn events(
-    State(site): State<Site>,
+    State(app): State<AppState>,
     Extension(caller): Extension<Caller>,
     Query(place): Query<EventsQuery>,
 ) -> Result<impl IntoResponse, ApiError> {
     let page = match place.stream(caller)? {
-        Some(stream) => of_stream(&site, caller, stream, place.before).await?,
-        None => of_all(&site, caller, place.before).await?,
+        Some(stream) => of_stream(&app, caller, stream, place.before).await?,
+        None => of_all(&app, caller, place.before).await?,
     };
     Ok(json_answer(&page))
 }
 
 async fn of_stream(
-    site: &Site,
+    app: &AppState,
     caller: Caller,
     stream: StreamName,
     before: Option<u64>,
@@ -117,7 +117,7 @@ async fn of_stream(
         limit: EVENTS as u64,
         resolve_links: true,
     };
-    match site.storage.read_stream(read).await? {
+    match app.storage.read_stream(read).await? {
         StreamPage::Missing => Err(ApiError(StatusCode::NOT_FOUND, "there is no such stream")),
         StreamPage::Tombstoned => Err(ApiError(
             StatusCode::GONE,
@@ -132,7 +132,7 @@ async fn of_stream(
     }
 }
 
-async fn of_all(site: &Site, caller: Caller, before: Option<u64>) -> Result<Value, ApiError> {
+async fn of_all(app: &AppState, caller: Caller, before: Option<u64>) -> Result<Value, ApiError> {
     let read = AllRead {
         direction: Direction::Backwards,
         from: Position(before.unwrap_or(u64::MAX)),
@@ -140,7 +140,7 @@ async fn of_all(site: &Site, caller: Caller, before: Option<u64>) -> Result<Valu
         filter: None,
         resolve_links: true,
     };
-    let page = site.storage.read_all(read.clone()).await?;
+    let page = app.storage.read_all(read.clone()).await?;
     let page = page.map_err(|_| ApiError(StatusCode::BAD_REQUEST, "this filter cannot be used"))?;
     let next = (!page.is_end).then(|| page.next(&read).0.to_string());
     let events = page

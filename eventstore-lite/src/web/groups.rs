@@ -8,19 +8,19 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::ApiError;
-use crate::http::Site;
+use crate::http::AppState;
 use crate::persistent::{GroupEnded, GroupKey, Info, Source};
 
-pub(super) fn routes(site: Site) -> Router {
+pub(super) fn routes(app: AppState) -> Router {
     Router::new()
         .route("/web/api/groups", get(groups))
         .route("/web/api/groups/replay", post(replay))
-        .with_state(site)
+        .with_state(app)
 }
 
-async fn groups(State(site): State<Site>) -> Json<Value> {
+async fn groups(State(app): State<AppState>) -> Json<Value> {
     let mut groups = Vec::new();
-    for (_, group) in site.subscriptions.all() {
+    for (_, group) in app.subscriptions.all() {
         // A group that has ended meanwhile is not there any more.
         groups.extend(group.info().await.ok().as_ref().map(shown));
     }
@@ -50,12 +50,12 @@ struct ReplayRequest {
 
 /// Takes nothing but JSON, which a page from elsewhere cannot send.
 async fn replay(
-    State(site): State<Site>,
+    State(app): State<AppState>,
     Json(ReplayRequest { stream, group }): Json<ReplayRequest>,
 ) -> Result<StatusCode, ApiError> {
     let source = Source::named(&stream);
     let key = GroupKey { source, group };
-    let group = site.subscriptions.find(&key).await.ok_or(NO_GROUP)?;
+    let group = app.subscriptions.find(&key).await.ok_or(NO_GROUP)?;
     group.replay_parked(None).await?;
     Ok(StatusCode::ACCEPTED)
 }

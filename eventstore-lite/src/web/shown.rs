@@ -12,7 +12,7 @@ const MOST_SHOWN: usize = 64 * 1024;
 pub(super) fn event(resolved: &ResolvedEvent, caller: Caller) -> Value {
     let record = resolved.link.as_ref().or(resolved.event.as_ref());
     let target = resolved.link.as_ref().and(resolved.event.as_ref());
-    let target = target.filter(|_| !caller.is_kept_from(resolved));
+    let target = target.filter(|_| !caller.hides_target(resolved));
     json!({
         "record": record.map(recorded),
         "target": target.map(recorded),

@@ -18,27 +18,27 @@ use super::api::EventsQuery;
 use super::{ApiError, shown};
 use crate::access::Caller;
 use crate::event::{Direction, Position, ResolvedEvent};
-use crate::http::Site;
+use crate::http::AppState;
 use crate::storage::{AllRead, Storage, StorageFailed, StreamFollow};
 use crate::stream_name::StreamName;
 
 /// How many events are read at once; the rest waits on disk.
 const BATCH: usize = 50;
 
-pub(super) fn routes(site: Site, shutdown: CancellationToken) -> Router {
+pub(super) fn routes(app: AppState, shutdown: CancellationToken) -> Router {
     Router::new()
         .route("/web/api/tail", get(tail))
-        .with_state((site, shutdown))
+        .with_state((app, shutdown))
 }
 
 async fn tail(
-    State((site, shutdown)): State<(Site, CancellationToken)>,
+    State((app, shutdown)): State<(AppState, CancellationToken)>,
     Extension(caller): Extension<Caller>,
     Query(place): Query<EventsQuery>,
 ) -> Result<impl IntoResponse, ApiError> {
     let feed = match place.stream(caller)? {
-        Some(stream) => Feed::stream(site, caller, stream).await?,
-        None => Feed::all(site, caller),
+        Some(stream) => Feed::stream(app, caller, stream).await?,
+        None => Feed::all(app, caller),
     };
     let headers = [
         (CONTENT_TYPE, "text/event-stream"),
@@ -49,7 +49,7 @@ async fn tail(
 }
 
 struct Feed {
-    site: Site,
+    app: AppState,
     caller: Caller,
     head: watch::Receiver<Position>,
     from: FeedSource,
@@ -61,9 +61,13 @@ enum FeedSource {
 }
 
 impl Feed {
-    async fn stream(site: Site, caller: Caller, stream: StreamName) -> Result<Self, ApiError> {
-        let head = site.storage.head_of(&stream);
-        let last = site.storage.end_of(stream.clone()).await?.unwrap_or(None);
+    async fn stream(app: AppState, caller: Caller, stream: StreamName) -> Result<Self, ApiError> {
+        let head = app.storage.head_of(&stream);
+        let last = app
+            .storage
+            .last_revision(stream.clone())
+            .await?
+            .unwrap_or(None);
         let from = FeedSource::Stream(StreamFollow {
             stream,
             from: last.map_or(0, |last| last + 1),
@@ -71,12 +75,12 @@ impl Feed {
             only_visible: false,
             limit: BATCH,
         });
-        Ok(Self::new((site, caller), head, from))
+        Ok(Self::new((app, caller), head, from))
     }
 
-    fn all(site: Site, caller: Caller) -> Self {
-        let head = site.storage.head();
-        let end = site.storage.committed().following();
+    fn all(app: AppState, caller: Caller) -> Self {
+        let head = app.storage.head();
+        let end = app.storage.committed().following();
         let from = FeedSource::All(AllRead {
             direction: Direction::Forwards,
             from: end,
@@ -84,16 +88,16 @@ impl Feed {
             filter: None,
             resolve_links: true,
         });
-        Self::new((site, caller), head, from)
+        Self::new((app, caller), head, from)
     }
 
     fn new(
-        (site, caller): (Site, Caller),
+        (app, caller): (AppState, Caller),
         head: watch::Receiver<Position>,
         from: FeedSource,
     ) -> Self {
         Self {
-            site,
+            app,
             caller,
             head,
             from,
@@ -119,7 +123,7 @@ impl Feed {
         let mut sent = lines.send(Bytes::from_static(b": open\n\n")).await;
         while sent.is_ok() {
             self.head.mark_unchanged();
-            let Ok(events) = self.from.read(&self.site.storage).await else {
+            let Ok(events) = self.from.read(&self.app.storage).await else {
                 return;
             };
             if events.is_empty() && self.head.changed().await.is_err() {

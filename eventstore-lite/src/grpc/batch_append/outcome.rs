@@ -84,13 +84,13 @@ impl From<StorageFailed> for Failure {
 }
 
 /// An append that is queued, or that failed before.
-pub(super) struct Answering {
+pub(super) struct PendingAnswer {
     pub(super) recipient: Recipient,
     pub(super) expected: Expected,
     pub(super) receipt: Result<Receipt, Failure>,
 }
 
-impl Answering {
+impl PendingAnswer {
     /// Waits until the append is on disk.
     pub(super) async fn answer(self) -> BatchAppendResp {
         let result = match self.receipt {

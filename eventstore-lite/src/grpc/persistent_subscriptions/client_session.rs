@@ -14,9 +14,9 @@ use super::errors::{dropped, full};
 use super::request::{Join, join};
 use super::to_wire;
 use crate::access::Caller;
-use crate::calls::Lasting;
+use crate::calls::LongCall;
 use crate::event_id;
-use crate::grpc::permission::{caller, calls, lasting};
+use crate::grpc::permission::{caller, calls, long_call};
 use crate::grpc::status::{invalid, unavailable};
 use crate::persistent::{GroupConnection, GroupKey, Handle, NackAction, Peer};
 use crate::wire::persistent_subscriptions::read_req::{Content, nack};
@@ -33,7 +33,7 @@ pub(super) async fn serve(
     request: Request<Streaming<ReadReq>>,
 ) -> Result<Answers, Status> {
     let caller = caller(&request)?;
-    let (peer, lasting) = (peer(&request), lasting(&calls(&request)?)?);
+    let (peer, long_call) = (peer(&request), long_call(&calls(&request)?)?);
     let mut requests = request.into_inner();
     let first = requests.message().await?.and_then(|first| first.content);
     let Some(Content::Options(options)) = first else {
@@ -56,7 +56,7 @@ pub(super) async fn serve(
         answers,
         structured_ids,
         shutdown: service.shutdown.clone(),
-        _lasting: lasting,
+        _long_call: long_call,
     };
     tokio::spawn(client.serve(connection, requests));
     Ok(ReceiverStream::new(receiver))
@@ -83,7 +83,7 @@ struct ClientSession {
     answers: mpsc::Sender<Result<ReadResp, Status>>,
     structured_ids: bool,
     shutdown: CancellationToken,
-    _lasting: Lasting,
+    _long_call: LongCall,
 }
 
 impl ClientSession {
@@ -93,7 +93,7 @@ impl ClientSession {
             biased;
             () = self.answers.closed() => None,
             () = self.shutdown.cancelled() => Some(unavailable()),
-            status = self.heed(requests) => Some(status),
+            status = self.handle_requests(requests) => Some(status),
             () = self.deliver(&mut connection) => Some(self.dropped()),
         };
         drop(connection);
@@ -130,10 +130,10 @@ impl ClientSession {
     }
 
     /// Does what the client says until it says nonsense. One that says nothing more still gets its events.
-    async fn heed(&self, mut requests: Streaming<ReadReq>) -> Status {
+    async fn handle_requests(&self, mut requests: Streaming<ReadReq>) -> Status {
         loop {
             match requests.message().await {
-                Ok(Some(request)) => match self.obey(request).await {
+                Ok(Some(request)) => match self.handle(request).await {
                     Ok(()) => {}
                     Err(status) => return status,
                 },
@@ -143,7 +143,7 @@ impl ClientSession {
         }
     }
 
-    async fn obey(&self, request: ReadReq) -> Result<(), Status> {
+    async fn handle(&self, request: ReadReq) -> Result<(), Status> {
         let done = match request.content {
             Some(Content::Ack(ack)) => self.group.ack(ids(&ack.ids)?).await,
             Some(Content::Nack(nack)) => {

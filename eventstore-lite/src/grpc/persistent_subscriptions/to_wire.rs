@@ -24,8 +24,8 @@ pub(super) fn confirmation(key: &GroupKey) -> wire::ReadResp {
 /// The event as the caller may see it.
 pub(super) fn event(message: &Message, caller: Caller, structured_ids: bool) -> wire::ReadResp {
     let resolved = &message.event;
-    let is_kept = caller.is_kept_from(resolved);
-    let seen = resolved.event.as_ref().filter(|_| !is_kept);
+    let is_hidden = caller.hides_target(resolved);
+    let seen = resolved.event.as_ref().filter(|_| !is_hidden);
     let recorded = |event: &RecordedEvent| recorded(event, resolved.position, structured_ids);
     answer(Content::Event(ReadEvent {
         event: seen.map(recorded),
@@ -93,7 +93,7 @@ pub(super) fn info(info: Info) -> wire::SubscriptionInfo {
         read_buffer_count: number(info.waiting),
         // The real server counts the last events that came live, also those that were delivered since.
         live_buffer_count: info.live.min(live).cast_signed(),
-        retry_buffer_count: number(info.waiting_again),
+        retry_buffer_count: number(info.waiting_retries),
         total_in_flight_messages: number(info.in_flight),
         outstanding_messages_count: number(info.in_flight),
         named_consumer_strategy: settings.named_consumer_strategy.name().to_owned(),

@@ -44,9 +44,9 @@ impl Client {
 pub(super) enum Choice {
     Client(ClientId),
     /// Nobody takes this event now; another one may be taken.
-    NotThis,
+    NotNow,
     /// Nobody takes anything.
-    Nobody,
+    NoneFree,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +90,7 @@ impl Clients {
     /// Who gets this event.
     pub(super) fn choose(&mut self, event: &ResolvedEvent) -> Choice {
         let Some(free) = self.list.iter().position(Client::has_room) else {
-            return Choice::Nobody;
+            return Choice::NoneFree;
         };
         match self.strategy {
             Strategy::RoundRobin => {
@@ -98,7 +98,7 @@ impl Clients {
                 self.list.push(client);
                 self.list
                     .last()
-                    .map_or(Choice::Nobody, |c| Choice::Client(c.id))
+                    .map_or(Choice::NoneFree, |c| Choice::Client(c.id))
             }
             Strategy::DispatchToSingle => {
                 self.list.rotate_left(free);
@@ -110,11 +110,11 @@ impl Clients {
 
     fn pinned(&mut self, event: &ResolvedEvent) -> Choice {
         let Some(bucket) = self.bucket(event) else {
-            return Choice::Nobody;
+            return Choice::NoneFree;
         };
         let pinned = self.pins.get(&bucket).map(|pin| pin.client);
         let Some(id) = pinned.or_else(|| self.least_pinned()) else {
-            return Choice::Nobody;
+            return Choice::NoneFree;
         };
         self.pins.entry(bucket).or_insert(Pin {
             client: id,
@@ -124,7 +124,7 @@ impl Clients {
         if has_room {
             Choice::Client(id)
         } else {
-            Choice::NotThis
+            Choice::NotNow
         }
     }
 

@@ -19,7 +19,7 @@ pub(super) struct Progress {
     /// The place of the last event that was read, or looked at and left out by a filter.
     reached: Option<u64>,
     /// How many events were left out since the last one that counted.
-    left_out: u64,
+    filtered_out: u64,
     checkpointed: Sequence,
     checkpointed_at: Instant,
 }
@@ -30,7 +30,7 @@ impl Progress {
             open: BTreeMap::new(),
             next: 0,
             reached: checkpoint,
-            left_out: 0,
+            filtered_out: 0,
             checkpointed: 0,
             checkpointed_at: now,
         }
@@ -45,11 +45,11 @@ impl Progress {
     }
 
     /// Events up to `place` were left out; every `interval` of them count as one that is settled.
-    pub(super) fn left_out(&mut self, place: u64, count: u64, interval: u64) {
+    pub(super) fn filtered_out(&mut self, place: u64, count: u64, interval: u64) {
         self.reached = Some(place);
-        self.left_out += count;
-        self.next += self.left_out / interval.max(1);
-        self.left_out %= interval.max(1);
+        self.filtered_out += count;
+        self.next += self.filtered_out / interval.max(1);
+        self.filtered_out %= interval.max(1);
     }
 
     pub(super) fn settle(&mut self, sequence: Sequence) {

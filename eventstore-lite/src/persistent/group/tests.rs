@@ -339,10 +339,10 @@ fn a_client_may_ask_for_an_event_again_skip_it_park_it_or_say_nothing() {
         .nack(&[id(2)], NackAction::Park, "no", table.now);
     table.group.nack(&[id(3)], NackAction::Stop, "", table.now);
     let outputs = table.outputs();
-    let [Output::Park(parked, reason), Output::Push(_, again)] = &outputs[..] else {
+    let [Output::Park(parked, reason), Output::Push(_, retries)] = &outputs[..] else {
         panic!("{outputs:?}");
     };
-    assert_eq!((number(parked), number(again)), (2, 0));
+    assert_eq!((number(parked), number(retries)), (2, 0));
     assert_eq!(reason, "Client explicitly NAK'ed message.\nno");
     assert_eq!(table.group.in_flight(), 2);
 }
@@ -406,12 +406,12 @@ fn an_event_that_is_parked_holds_the_checkpoint_until_it_is_written() {
 fn what_a_filter_leaves_out_moves_the_checkpoint_but_never_past_an_open_event() {
     let mut table = Table::strategy(Consumers::RoundRobin);
     table.join(99);
-    table.group.left_out(50, 9);
+    table.group.filtered_out(50, 9);
     table.wait(Duration::from_secs(3));
     assert_eq!(table.checkpoints(), [50]);
     table.read(60..61);
     assert_eq!(table.sent().len(), 1);
-    table.group.left_out(90, 99);
+    table.group.filtered_out(90, 99);
     table.wait(Duration::from_secs(3));
     assert_eq!(table.checkpoints(), NOTHING);
     table.ack(60);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{GroupError, PersistentSubscriptions, StartPosition, Stored, UNREADABLE};
+use super::{GroupError, PersistentSubscriptions, StartPosition, StoredConfiguration, UNREADABLE};
 use crate::event::{Position, TOMBSTONE_REVISION};
 use crate::persistent::settings::{FilterSettings, GroupKey, Settings, Source, StartFrom};
 use crate::persistent::stored_events::Entry;
@@ -15,7 +15,7 @@ impl PersistentSubscriptions {
         settings: Settings,
         start: StartPosition,
     ) -> Result<(), GroupError> {
-        to_the_end(async move { self.create_now(key, settings, start).await }).await
+        run_to_completion(async move { self.create_now(key, settings, start).await }).await
     }
 
     async fn create_now(
@@ -44,7 +44,7 @@ impl PersistentSubscriptions {
         settings: Settings,
         start: StartPosition,
     ) -> Result<(), GroupError> {
-        to_the_end(async move { self.update_now(key, settings, start).await }).await
+        run_to_completion(async move { self.update_now(key, settings, start).await }).await
     }
 
     async fn update_now(
@@ -70,7 +70,7 @@ impl PersistentSubscriptions {
 
     /// Ends the group, drops its clients, and deletes what it kept.
     pub(crate) async fn delete(self: Arc<Self>, key: GroupKey) -> Result<(), GroupError> {
-        to_the_end(async move { self.delete_now(&key).await }).await
+        run_to_completion(async move { self.delete_now(&key).await }).await
     }
 
     async fn delete_now(&self, key: &GroupKey) -> Result<(), GroupError> {
@@ -88,7 +88,7 @@ impl PersistentSubscriptions {
 
     /// Ends all groups and begins them anew, from what is stored.
     pub(crate) async fn restart(self: Arc<Self>) -> Result<(), GroupError> {
-        to_the_end(async move { self.restart_now().await }).await
+        run_to_completion(async move { self.restart_now().await }).await
     }
 
     async fn restart_now(&self) -> Result<(), GroupError> {
@@ -101,18 +101,22 @@ impl PersistentSubscriptions {
     }
 
     /// Stores the groups that there are to be. What runs plays no part: a group that could not start stays.
-    async fn save(&self, stored: &mut Stored, entries: Vec<Entry>) -> Result<(), GroupError> {
-        let event = stored_events::configured(&entries)?;
+    async fn save(
+        &self,
+        stored: &mut StoredConfiguration,
+        entries: Vec<Entry>,
+    ) -> Result<(), GroupError> {
+        let event = stored_events::configuration_event(&entries)?;
         let stream = stored_events::configuration_stream();
         if journal::last_event(&self.storage, stream.clone())
             .await?
             .is_none()
         {
-            let metadata = vec![stored_events::keeps_two()];
+            let metadata = vec![stored_events::keep_two_events()];
             journal::append(&self.storage, stream.metastream(), metadata).await?;
         }
         journal::append(&self.storage, stream, vec![event]).await?;
-        *stored = Stored::Entries(entries);
+        *stored = StoredConfiguration::Entries(entries);
         Ok(())
     }
 
@@ -141,10 +145,10 @@ impl PersistentSubscriptions {
             (StartPosition::At(place), _) => Ok(StartFrom::At(place)),
             (StartPosition::End, Source::All) => Ok(StartFrom::End(head.following().0)),
             (StartPosition::End, Source::Stream(stream)) => {
-                if self.storage.is_behind(stream).is_some() {
+                if self.storage.backlog_of(stream).is_some() {
                     return Err(GroupError::Unavailable);
                 }
-                let last = self.storage.end_of(stream.clone()).await?;
+                let last = self.storage.last_revision(stream.clone()).await?;
                 let last = last.unwrap_or(Some(TOMBSTONE_REVISION));
                 Ok(StartFrom::End(last.map_or(0, |last| last + 1)))
             }
@@ -153,7 +157,7 @@ impl PersistentSubscriptions {
 }
 
 /// A change that was begun is finished, also if the caller is gone meanwhile.
-async fn to_the_end<F>(change: F) -> Result<(), GroupError>
+async fn run_to_completion<F>(change: F) -> Result<(), GroupError>
 where
     F: Future<Output = Result<(), GroupError>> + Send + 'static,
 {

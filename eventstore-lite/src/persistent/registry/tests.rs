@@ -84,7 +84,7 @@ const OF_ANOTHER_VERSION: [&str; 2] = [
 ];
 
 /// Groups of a server whose stored configuration has this text.
-async fn configured(folder: &TempDir, text: &str) -> Arc<PersistentSubscriptions> {
+async fn configuration_event(folder: &TempDir, text: &str) -> Arc<PersistentSubscriptions> {
     let storage = Arc::new(Storage::open(&Config::new(folder.path())).unwrap());
     let event = crate::event::NewEvent {
         id: uuid::Uuid::new_v4(),
@@ -119,7 +119,7 @@ fn named(group: &str) -> GroupKey {
 async fn a_group_that_cannot_start_stays_configured_until_it_is_deleted() {
     let folder = tempfile::tempdir().unwrap();
     let entries = OF_ANOTHER_VERSION.join(",");
-    let groups = configured(
+    let groups = configuration_event(
         &folder,
         &format!(r#"{{"version":"2","entries":[{entries}]}}"#),
     )
@@ -143,7 +143,7 @@ async fn a_group_that_cannot_start_stays_configured_until_it_is_deleted() {
 async fn a_configuration_that_cannot_be_read_is_not_overwritten() {
     for text in ["{", r#"{"version":"3","entries":{}}"#] {
         let folder = tempfile::tempdir().unwrap();
-        let groups = configured(&folder, text).await;
+        let groups = configuration_event(&folder, text).await;
         let change =
             Arc::clone(&groups).create(named("group"), settings(), StartPosition::Beginning);
         assert!(matches!(change.await, Err(GroupError::Failed(_))));
@@ -173,7 +173,7 @@ async fn checkpoints_of_an_idle_minute(filter: Option<FilterSettings>) -> u64 {
         group.info().await.unwrap();
     }
     let stream = stored_events::checkpoint_stream(&key);
-    let last = groups.storage.end_of(stream).await.unwrap().unwrap();
+    let last = groups.storage.last_revision(stream).await.unwrap().unwrap();
     last.map_or(0, |last| last + 1)
 }
 

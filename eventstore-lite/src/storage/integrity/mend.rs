@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Result};
 
-use super::{Findings, Scope, find_all, wrongly_limited};
+use super::{Findings, Scope, find_all, streams_with_wrong_limits};
 use crate::storage::rows::{self, Stream};
 
 /// Makes the indexes anew. What is not found any more was wrong with them alone.
@@ -22,7 +22,7 @@ pub(super) fn indexes(connection: &Connection, found: Findings) -> Result<Findin
 
 /// Limits streams as their metadata says.
 pub(super) fn limits(connection: &Connection, scope: Scope) -> Result<()> {
-    for (name, metadata) in wrongly_limited(connection, &scope.tables(), usize::MAX)? {
+    for (name, metadata) in streams_with_wrong_limits(connection, &scope.tables(), usize::MAX)? {
         let mut stream = match rows::find_stream(connection, &name)? {
             Some(stream) => stream,
             None => Stream::new(next_id(connection)?),

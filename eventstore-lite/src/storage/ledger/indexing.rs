@@ -14,7 +14,7 @@ use super::Ledger;
 use crate::event::{NewEvent, Position, RecordedEvent, revision_to_sql};
 use crate::storage::rows::{self, EVENT, Place};
 use crate::stream_name::StreamName;
-use crate::system_streams::{self, Indexed};
+use crate::system_streams::{self, IndexedEvent};
 
 /// The most events that are caught up with in one transaction, and about the most bytes of them.
 const MOST_EVENTS: usize = 1024;
@@ -44,7 +44,7 @@ impl Ledger {
                 revision: event.revision,
                 created: event.created,
             };
-            let indexed = Indexed {
+            let indexed = IndexedEvent {
                 stream: &event.stream,
                 revision: event.revision,
                 event_type: &event.event_type,
@@ -79,7 +79,7 @@ impl Ledger {
         if !self.makes_links {
             return Ok(());
         }
-        let indexed = Indexed {
+        let indexed = IndexedEvent {
             stream: name,
             revision: place.revision,
             event_type: &event.event_type,
@@ -91,7 +91,7 @@ impl Ledger {
 
     /// A link undeletes its stream as an event would. Of a tombstoned stream nothing is seen, but its links go
     /// on: they also serve reads of the log that are filtered.
-    fn add_links(&mut self, place: Place, event: &Indexed<'_>) -> Result<()> {
+    fn add_links(&mut self, place: Place, event: &IndexedEvent<'_>) -> Result<()> {
         for link in system_streams::links(event) {
             let target = self.stream(&link.target)?.id;
             let before = self.stream(&link.stream)?;

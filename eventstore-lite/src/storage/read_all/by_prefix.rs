@@ -31,7 +31,7 @@ pub(super) struct PositionSource {
 }
 
 /// Where to read, if that takes fewer rows than a scan.
-pub(super) fn worthwhile(
+pub(super) fn cheap_sources(
     connection: &Connection,
     read: &AllRead,
 ) -> Result<Option<Vec<PositionSource>>> {

@@ -57,13 +57,13 @@ pub(in crate::storage) async fn take(readers: &Arc<Readers>) -> Turns {
 
 /// A read that ends when the other reader has begun its next, or must wait to begin.
 async fn read(readers: &Arc<Readers>, number: usize, state: &Arc<State>) {
-    let (places, state) = (readers.places.clone(), Arc::clone(state));
+    let (slots, state) = (readers.slots.clone(), Arc::clone(state));
     let read = readers.run(move |connection| {
         connection.query_row("SELECT head FROM log", [], |_| Ok(()))?;
         let other = &state.begun[1 - number];
         let before = other.load(SeqCst);
         state.begun[number].fetch_add(1, SeqCst);
-        let others_may_begin = || !places.are_taken() && !state.ended.load(SeqCst);
+        let others_may_begin = || !slots.are_taken() && !state.ended.load(SeqCst);
         while other.load(SeqCst) == before && others_may_begin() {
             std::thread::yield_now();
         }

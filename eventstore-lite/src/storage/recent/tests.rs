@@ -27,11 +27,11 @@ fn event(number: u64, streams: u64) -> RecordedEvent {
     }
 }
 
-fn with_room_for(events: usize) -> Recent {
-    Recent::new(Position::START, events * weight(&event(1, 1)))
+fn with_room_for(events: usize) -> RecentEvents {
+    RecentEvents::new(Position::START, events * weight(&event(1, 1)))
 }
 
-fn commit(recent: &Recent, numbers: std::ops::RangeInclusive<u64>, streams: u64) {
+fn commit(recent: &RecentEvents, numbers: std::ops::RangeInclusive<u64>, streams: u64) {
     let head = Position(numbers.end() * 64);
     let events = numbers.map(|number| event(number, streams));
     recent.committed(events.collect(), head);
@@ -47,14 +47,14 @@ fn all_from(number: u64) -> AllRead {
     }
 }
 
-fn positions(recent: &Recent, from: u64) -> Option<Vec<u64>> {
+fn positions(recent: &RecentEvents, from: u64) -> Option<Vec<u64>> {
     let page = recent.read_all(&all_from(from))?.unwrap();
     assert!(page.is_end);
     let numbers = page.scanned.iter().map(|scanned| scanned.position.0 / 64);
     Some(numbers.collect())
 }
 
-fn revisions(recent: &Recent, stream: StreamName, from: u64) -> Option<Vec<u64>> {
+fn revisions(recent: &RecentEvents, stream: StreamName, from: u64) -> Option<Vec<u64>> {
     let follow = StreamFollow {
         stream,
         from,
@@ -109,7 +109,7 @@ fn a_slow_reader_of_the_log_keeps_none_of_its_events_in_memory() {
 
 #[test]
 fn an_event_larger_than_all_room_is_not_kept() {
-    let recent = Recent::new(Position::START, 1);
+    let recent = RecentEvents::new(Position::START, 1);
     commit(&recent, 1..=1, 1);
     assert_eq!(positions(&recent, 1), None);
     assert_eq!(positions(&recent, 2), Some(vec![]));

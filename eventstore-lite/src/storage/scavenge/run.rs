@@ -128,7 +128,7 @@ impl ScavengeRun<'_> {
             let Storage {
                 readers, writer, ..
             } = self.storage;
-            let _quiet = readers.places().quiet().await?;
+            let _pause = readers.slots().pause().await?;
             let cut = writer.between_groups(|ledger| pages::cut_journal(ledger.connection()));
             cut.await
         };

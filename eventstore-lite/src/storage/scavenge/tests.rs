@@ -147,7 +147,7 @@ async fn seen(storage: &Storage) -> Vec<String> {
     let mut seen = Vec::new();
     for name in names() {
         let stream = StreamName::stored(&name);
-        let end = storage.end_of(stream.clone()).await.unwrap();
+        let end = storage.last_revision(stream.clone()).await.unwrap();
         seen.push(format!("{name}: {end:?}"));
         for from in [0, 1, 2, 5, 9, u64::MAX] {
             for limit in [1, 3, 32] {
@@ -182,7 +182,7 @@ async fn seen(storage: &Storage) -> Vec<String> {
     seen
 }
 
-/// The log, and from every position of `places` the first position that is read there, in both directions.
+/// The log, and from every position of `slots` the first position that is read there, in both directions.
 async fn log(storage: &Storage) -> Vec<RecordedEvent> {
     let read = |direction, from| AllRead {
         direction,
@@ -246,7 +246,11 @@ async fn expected(storage: &Storage, log: &[RecordedEvent]) -> Vec<Position> {
         let later = |other: &&RecordedEvent| {
             other.stream == event.stream && other.revision > event.revision
         };
-        let tombstoned = storage.end_of(event.stream.clone()).await.unwrap().is_err();
+        let tombstoned = storage
+            .last_revision(event.stream.clone())
+            .await
+            .unwrap()
+            .is_err();
         let is_last = !log.iter().any(|other| later(&other)) && !tombstoned;
         let is_visible = visible(storage, &event.stream)
             .await
@@ -295,7 +299,11 @@ async fn check(
 
 /// An append at the last revision goes on there.
 async fn go_on(storage: &Storage, name: &str) -> std::result::Result<(), TestCaseError> {
-    let Ok(last) = storage.end_of(StreamName::stored(name)).await.unwrap() else {
+    let Ok(last) = storage
+        .last_revision(StreamName::stored(name))
+        .await
+        .unwrap()
+    else {
         return Ok(());
     };
     let at_end = last.map_or(Expected::NoStream, Expected::Revision);
@@ -552,7 +560,7 @@ async fn a_read_that_comes_while_a_scavenge_waits_for_others_does_not_delay_it()
     let deadline = Duration::from_mins(1);
     let course = async {
         let mut scavenge = Box::pin(scavenge(&storage));
-        while !storage.readers.places().are_taken() {
+        while !storage.readers.slots().are_taken() {
             assert!(futures::poll!(&mut scavenge).is_pending());
             tokio::task::yield_now().await;
         }

@@ -19,7 +19,7 @@ use crate::storage::{
     read_stream, schema,
 };
 use crate::stream_name::StreamName;
-use crate::system_streams::{self, Indexed};
+use crate::system_streams::{self, IndexedEvent};
 
 const NAMES: [&str; 4] = ["cat-0", "cat-1-x", "dog-1", "plain"];
 const TYPES: [&str; 3] = ["apple", "pear", LINK];
@@ -55,7 +55,7 @@ async fn open(folder: &TempDir, system_projections: bool) -> Arc<Storage> {
     config.unsafe_disable_flush_to_disk = true;
     config.system_projections = system_projections;
     let storage = Arc::new(Storage::open(&config).unwrap());
-    storage.make_links(&CancellationToken::new()).await;
+    storage.link_earlier_events(&CancellationToken::new()).await;
     storage
 }
 
@@ -159,7 +159,7 @@ type Model = BTreeMap<String, Vec<(Position, String)>>;
 fn model(events: impl IntoIterator<Item = RecordedEvent>) -> Model {
     let mut model = Model::new();
     for event in events {
-        let indexed = Indexed {
+        let indexed = IndexedEvent {
             stream: &event.stream,
             revision: event.revision,
             event_type: &event.event_type,

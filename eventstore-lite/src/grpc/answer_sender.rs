@@ -37,14 +37,14 @@ impl From<Status> for ReadEnd {
     }
 }
 
-pub(super) struct Outlet {
+pub(super) struct AnswerSender {
     pub(super) sender: mpsc::Sender<AnswerPage>,
     pub(super) caller: Caller,
     pub(super) structured_ids: bool,
     pub(super) metrics: Arc<Metrics>,
 }
 
-impl Outlet {
+impl AnswerSender {
     pub(super) async fn send(&self, content: Content) -> Result<(), ReadEnd> {
         self.send_all(vec![content]).await
     }
@@ -64,8 +64,8 @@ impl Outlet {
 
     /// The event as the caller may see it.
     pub(super) fn event(&self, resolved: ResolvedEvent) -> Content {
-        let is_kept = self.caller.is_kept_from(&resolved);
-        let seen = resolved.event.filter(|_| !is_kept);
+        let is_hidden = self.caller.hides_target(&resolved);
+        let seen = resolved.event.filter(|_| !is_hidden);
         let event = ReadEvent {
             event: seen.map(|event| self.recorded(event)),
             link: resolved.link.map(|link| self.recorded(link)),
