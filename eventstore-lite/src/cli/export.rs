@@ -57,6 +57,6 @@ async fn to_file(
     written.flush().with_context(writing)?;
     written.as_file().sync_all().with_context(writing)?;
     let kept = written.persist_noclobber(&target);
-    kept.with_context(|| format!("{} is not written", file.display()))?;
+    kept.with_context(|| format!("{} was not written", file.display()))?;
     Ok(counts)
 }

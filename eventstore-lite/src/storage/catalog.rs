@@ -1,4 +1,4 @@
-//! The streams by name, page by page.
+//! Lists streams by name, in pages.
 
 use rusqlite::{Connection, Result};
 
@@ -6,21 +6,21 @@ use super::rows::number;
 use crate::event::TOMBSTONE_REVISION;
 use crate::stream_name::StreamName;
 
-/// The most streams in a page.
+/// The maximum number of streams in a page.
 const PAGE: usize = 100;
 
-/// A stream as a list of streams shows it.
+/// An entry in the list of streams.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StreamEntry {
     pub(crate) name: StreamName,
-    /// The revision of its last event; none if it has only metadata.
+    /// The revision of the last event. A stream that only has metadata has none.
     pub(crate) last: Option<u64>,
     pub(crate) is_tombstoned: bool,
     pub(crate) is_soft_deleted: bool,
 }
 
-/// The first streams whose names begin with `prefix` and come after `after`, in the order of their names' bytes.
-/// System streams and those of metadata are listed only if the prefix begins as their names do.
+/// The first streams whose names begin with `prefix` and follow `after`, in the order of the bytes of their names.
+/// System streams and metastreams are listed only if the prefix begins like their names.
 pub(super) fn list(connection: &Connection, prefix: &str, after: &str) -> Result<Vec<StreamEntry>> {
     let (before, system, later) = ("", "$", "%");
     let mut listed = Vec::new();
@@ -34,7 +34,7 @@ pub(super) fn list(connection: &Connection, prefix: &str, after: &str) -> Result
     Ok(listed)
 }
 
-/// Names from `from` on, after `after`, and before `end` if there is one; until the page is full.
+/// Adds streams until the page is full: names from `from` on, after `after`, and before `end` if there is one.
 fn range(
     connection: &Connection,
     (from, after, end): (&str, &str, Option<&str>),

@@ -1,5 +1,5 @@
-//! Makes the links of what was written before system streams were switched on, in small steps between which others
-//! write.
+//! Links the events that were written before system streams were switched on, in small steps. Other writes run
+//! between the steps.
 
 use std::fmt;
 
@@ -11,10 +11,10 @@ use crate::event::Position;
 use crate::stream_name::StreamName;
 use crate::system_streams::is_index;
 
-/// How long to wait before a step is tried again that failed: for want of room on the disk, for example.
+/// The pause before a failed step is retried, for example when the disk is full.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// System streams do not have all that they are to have: so many places of the log are done, of so many.
+/// System streams lack links: `done` of `all` places of the log are linked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Backlog {
     done: u64,
@@ -22,7 +22,7 @@ pub(crate) struct Backlog {
 }
 
 impl Backlog {
-    /// `None` if nothing is missing.
+    /// `None` if every event is linked.
     pub(super) fn new(linked: Position, head: Position) -> Option<Self> {
         (linked < head).then(|| Self {
             done: linked.places_after(Position::START),
@@ -46,23 +46,23 @@ impl fmt::Display for Backlog {
 }
 
 impl Storage {
-    /// Whether system streams lack links.
+    /// What system streams lack, if anything.
     pub(crate) fn backlog(&self) -> Option<Backlog> {
         *self.backlog.borrow()
     }
 
-    /// Whether this stream is one that lacks links, perhaps.
+    /// What system streams lack, if the name is that of a system stream.
     pub(crate) fn backlog_of(&self, stream: &StreamName) -> Option<Backlog> {
         self.backlog().filter(|_| is_index(stream.as_str()))
     }
 
-    /// Waits until system streams have all that they are to have.
+    /// Waits until every event is linked.
     pub(crate) async fn wait_for_links(&self) {
-        // It does not fail: the sender is here.
+        // This cannot fail: `self` holds the sender.
         drop(self.backlog.subscribe().wait_for(Option::is_none).await);
     }
 
-    /// Makes the links that are missing, until there are none, or `stop` is cancelled.
+    /// Adds missing links until none is missing or `stop` is cancelled.
     pub(crate) async fn link_earlier_events(&self, stop: &CancellationToken) {
         let Some(backlog) = self.backlog() else {
             return;

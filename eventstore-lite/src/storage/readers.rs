@@ -1,5 +1,4 @@
-//! Connections that read beside the writer. A read sees one state of the database throughout, and runs on
-//! a thread where it may block.
+//! Connections that read beside the writer. Each read sees one state of the database and runs on a blocking thread.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -18,14 +17,14 @@ pub(super) struct Readers {
     count: AtomicU64,
 }
 
-/// Places for the reads that run at once.
+/// The slots for concurrent reads.
 #[derive(Clone)]
 pub(super) struct ReadSlots {
     permits: Arc<Semaphore>,
     count: u32,
 }
 
-/// While it is there, no read runs.
+/// No read runs while this exists.
 pub(super) struct ReadPause {
     _all: OwnedSemaphorePermit,
 }
@@ -44,14 +43,15 @@ impl ReadSlots {
         take_one.await.map_err(|_| StorageFailed)
     }
 
-    /// Whether no read can begin: all places are taken, or somebody waits for [`ReadSlots::pause`].
+    /// Whether no read can begin, because all slots are taken or somebody waits for [`ReadSlots::pause`].
     #[cfg(test)]
     pub(super) fn are_taken(&self) -> bool {
         self.permits.available_permits() == 0
     }
 
-    /// Waits for the end of the reads that run; those that come later wait until what this returns is dropped. Reads
-    /// are short, so that others wait for a moment only, and however many take turns, this is its turn too.
+    /// Waits for running reads to end. Later reads wait until the returned value is dropped. Reads are short, so
+    /// others wait only for a moment. Slots are granted in order, so this call gets its turn however many readers
+    /// there are.
     pub(super) async fn pause(&self) -> std::result::Result<ReadPause, StorageFailed> {
         let all = Arc::clone(&self.permits).acquire_many_owned(self.count);
         let all = all.await.map_err(|_| StorageFailed)?;
@@ -60,7 +60,7 @@ impl ReadSlots {
 }
 
 impl Readers {
-    /// At most `connections` at once, others wait; each keeps at most `page_cache` bytes in memory.
+    /// Allows at most `connections` concurrent reads; others wait. Each connection caches at most `page_cache` bytes.
     pub(super) fn open(folder: &Path, connections: usize, page_cache: usize) -> Result<Self> {
         let first = connect(folder, page_cache)?;
         Ok(Self {
@@ -82,7 +82,7 @@ impl Readers {
         let (idle, folder) = (Arc::clone(&self.idle), self.folder.clone());
         let page_cache = self.page_cache;
         let done = tokio::task::spawn_blocking(move || {
-            // Of the read and not of its caller, who may be gone while it goes on.
+            // The permit belongs to the read, not to its caller: the read continues if the caller has gone.
             let _permit = permit;
             let taken = lock(&idle).pop();
             let connection = taken.map_or_else(|| connect(&folder, page_cache), Ok)?;
@@ -103,12 +103,12 @@ impl Readers {
         &self.slots
     }
 
-    /// How often it was read.
+    /// The number of reads so far.
     pub(super) fn count(&self) -> u64 {
         self.count.load(Relaxed)
     }
 
-    /// The sizes of the files in bytes; one that is not there has none.
+    /// The sizes of the files in bytes; 0 for a missing file.
     pub(super) async fn sizes(&self) -> Vec<(&'static str, u64)> {
         let files = schema::files(&self.folder);
         let sizes = tokio::task::spawn_blocking(move || {
@@ -142,7 +142,7 @@ mod tests {
     const CONNECTIONS: usize = 8;
 
     #[tokio::test]
-    async fn reads_whose_callers_are_gone_still_count() {
+    async fn a_read_takes_its_slot_until_it_ends_even_if_its_caller_is_gone() {
         let folder = tempfile::tempdir().unwrap();
         drop(schema::open_writer(folder.path(), false).unwrap());
         let readers = Arc::new(Readers::open(folder.path(), CONNECTIONS, 1024 * 1024).unwrap());
@@ -172,13 +172,13 @@ mod tests {
         assert!(lock(&readers.idle).len() <= CONNECTIONS);
     }
 
-    /// Groups of about 32 pages, of which 384 are as long as the log may be.
+    /// Groups of about 32 pages. 384 groups fill the log.
     const GROUPS: u64 = 1200;
     const GROUP: &str = "INSERT INTO filler VALUES (zeroblob(32 * 4096))";
     const MOST_BYTES: u64 = 2 * 48 * 1024 * 1024;
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn the_log_begins_anew_although_readers_take_turns() {
+    async fn the_log_restarts_although_readers_take_turns() {
         let folder = tempfile::tempdir().unwrap();
         let writer = schema::open_writer(folder.path(), false).unwrap();
         let readers = Arc::new(Readers::open(folder.path(), CONNECTIONS, 1024 * 1024).unwrap());
@@ -202,7 +202,7 @@ mod tests {
             longest
         });
         let longest = written.await.unwrap();
-        assert!(turns.end().await > 10, "the readers went on");
+        assert!(turns.end().await > 10, "the readers kept reading");
         assert!(longest < MOST_BYTES, "{longest} bytes");
     }
 }

@@ -1,4 +1,4 @@
-//! Reads: from the end of the log that is in memory if that is enough, else from the database.
+//! Reads from the end of the log in memory if that is enough, and from the database otherwise.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ impl Storage {
             .await
     }
 
-    /// Reads what a subscription to a stream has not had.
+    /// Reads the next page of a subscription to a stream.
     pub(crate) async fn follow_stream(
         &self,
         follow: StreamFollow,
@@ -70,7 +70,7 @@ impl Storage {
         }
     }
 
-    /// Takes a page from memory if it can; a filter that may take long blocks no other call.
+    /// Reads a page from memory if it is there. A filter that may take long runs on a blocking thread.
     async fn recent(
         &self,
         read: &AllRead,
@@ -85,7 +85,8 @@ impl Storage {
         page.await.map_err(|_| StorageFailed)
     }
 
-    /// Whether there is an event after one position, up to another, that no persistent subscription to `$all` wrote.
+    /// Whether there is an event after `after` and up to `to` that was not written by a persistent subscription to
+    /// `$all`.
     pub(crate) async fn has_foreign_events(
         &self,
         after: Position,
@@ -96,7 +97,7 @@ impl Storage {
             .await
     }
 
-    /// What can still be seen of events that were read before.
+    /// Which of these events, read earlier, are still visible.
     pub(crate) async fn review(
         &self,
         events: Vec<ReviewItem>,
@@ -106,7 +107,7 @@ impl Storage {
             .await
     }
 
-    /// A page of the streams whose names begin with `prefix`, after the one named `after`.
+    /// A page of the streams whose names begin with `prefix` and follow `after`.
     pub(crate) async fn list_streams(
         &self,
         prefix: String,

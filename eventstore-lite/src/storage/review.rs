@@ -1,4 +1,5 @@
-//! Events that were read a while ago, looked at again before they are given to somebody who came since.
+//! Checks again whether events that were read a while ago are still visible, before they are sent to a client that
+//! joined later.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use crate::clock;
 use crate::event::{RecordedEvent, ResolvedEvent, TOMBSTONE_REVISION, revision_to_sql};
 use crate::stream_name::StreamName;
 
-/// An event that was read, and from where.
+/// An event that was read earlier, and its origin.
 #[derive(Clone, Debug)]
 pub(crate) struct ReviewItem {
     pub(crate) event: Arc<ResolvedEvent>,
@@ -20,19 +21,19 @@ pub(crate) struct ReviewItem {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReadFrom {
-    /// A stream, whose metadata may hide it.
+    /// A stream. Its metadata may hide the event.
     Stream,
-    /// The log, which has it until a scavenge removes it.
+    /// The log. It has the event until a scavenge removes it.
     Log,
-    /// A stream that it was taken off since: only the target of its link is looked at.
+    /// The stream of parked events, which has been truncated since. Only the target of the link is checked.
     Truncated,
 }
 
-/// What can still be seen of an event.
+/// The part of an event that is still visible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Visibility {
     All,
-    /// The link, but not its target.
+    /// The link without its target.
     Link,
     Nothing,
 }

@@ -1,4 +1,4 @@
-//! Rows as values: streams by name, events by position or by revision.
+//! Reads and writes rows: streams by name, events by position or revision.
 
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Result, Row};
@@ -20,9 +20,9 @@ pub(super) struct Stream {
     pub(super) last: Option<u64>,
     pub(super) tombstoned: bool,
     pub(super) has_metadata: bool,
-    /// Whether its records were not all created in their order, because the clock went back.
+    /// Whether some record was created before its predecessor, because the clock went back.
     pub(super) disordered: bool,
-    /// As the metastream has it; see [`Stream::retention`].
+    /// The limits in the metastream; see [`Stream::retention`].
     pub(super) metadata: Retention,
 }
 
@@ -38,7 +38,7 @@ impl Stream {
         }
     }
 
-    /// The limits that hold for the stream of this name.
+    /// The limits that apply to the stream of this name.
     pub(super) fn retention(&self, name: &StreamName) -> Retention {
         if name.is_metastream() {
             Retention::METASTREAM
@@ -80,8 +80,7 @@ fn stream(row: &Row<'_>) -> Result<Stream> {
     })
 }
 
-/// Of the streams with ids from `from` to before `to`, those that are tombstoned or have limits, as every
-/// metastream has.
+/// The streams with ids from `from` to below `to` that are tombstoned or have limits. Every metastream has limits.
 pub(super) fn limited_streams(
     connection: &Connection,
     from: i64,
@@ -125,7 +124,7 @@ pub(super) fn save_stream(
     Ok(())
 }
 
-/// Where an event goes.
+/// The place of an event, and its creation time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     pub(super) position: Position,
@@ -153,7 +152,7 @@ pub(super) fn insert_event(connection: &Connection, place: Place, event: &NewEve
     Ok(())
 }
 
-/// The event as it is read at its place. It has bytes of its own, so that it does not keep those of a request.
+/// The event as readers get it. It owns its bytes, so that it does not keep the request in memory.
 pub(super) fn recorded(stream: &StreamName, place: Place, event: &NewEvent) -> RecordedEvent {
     RecordedEvent {
         position: place.position,
@@ -168,7 +167,7 @@ pub(super) fn recorded(stream: &StreamName, place: Place, event: &NewEvent) -> R
     }
 }
 
-/// Adds a link to the event at `place` as a record of a stream, the system stream of this id and revision.
+/// Adds a record with this revision to a system stream: a link to the event at `place`.
 pub(super) fn insert_link(
     connection: &Connection,
     (stream, revision): (i64, u64),

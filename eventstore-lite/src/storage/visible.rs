@@ -1,4 +1,4 @@
-//! What can be seen of a stream.
+//! Determines which records of a stream are visible.
 
 use rusqlite::{Connection, OptionalExtension, Result};
 
@@ -8,9 +8,9 @@ use crate::stream_name::StreamName;
 
 /// A stream as a reader finds it.
 pub(super) enum StreamLookup {
-    /// It has no events.
+    /// The stream has no events.
     Missing,
-    /// It, or the stream that it is the metadata of, is deleted for good.
+    /// The stream, or the stream whose metadata it holds, is deleted for good.
     Tombstoned,
     Stream(Visible),
 }
@@ -20,9 +20,9 @@ pub(super) struct Visible {
     pub(super) id: i64,
     /// The revision of the last event.
     pub(super) last: u64,
-    /// Earlier revisions cannot be seen; it may be beyond the last.
+    /// Earlier revisions are hidden. This may be beyond the last revision.
     pub(super) first: u64,
-    /// Records that were created earlier cannot be seen.
+    /// Records that were created earlier are hidden.
     pub(super) oldest: i64,
     pub(super) soft_deleted: bool,
 }
@@ -64,7 +64,7 @@ fn is_tombstoned(connection: &Connection, name: &StreamName) -> Result<bool> {
     statement.exists((name.as_str(), original.as_ref().unwrap_or(name).as_str()))
 }
 
-/// Looks for the first revision from `first` on whose record is young enough, one by one.
+/// Scans for the first revision from `first` on whose record is young enough.
 fn first_in_disorder(
     (connection, table): (&Connection, &str),
     (stream, first, last): (i64, u64, u64),
@@ -85,8 +85,8 @@ fn first_in_disorder(
     Ok(found.unwrap_or((last + 1).max(first)))
 }
 
-/// The same by bisection, in a stream whose records are in the order of their times. Revisions that a scavenge has
-/// removed are passed over.
+/// Finds the same by bisection, in a stream whose records are in the order of their times. Revisions that a scavenge
+/// has removed are skipped.
 fn first_young_enough(
     (connection, table): (&Connection, &str),
     (stream, first, last): (i64, u64, u64),

@@ -1,11 +1,11 @@
-//! Merging the write-ahead log into the database. A thread does most of it beside the commits; the writer, between
-//! two commits, does what is left when the log is long, so that the log begins anew.
+//! Merges the write-ahead log into the database. A thread does most of the work beside the commits. When the log is
+//! long, the writer merges the rest between two commits, so that SQLite restarts the log from its first page.
 //!
-//! A log cannot begin anew while somebody reads a state of the past from it. If reads of this process are in the way,
-//! the thread waits for their end and lets no other begin until the writer has had its turn.
+//! SQLite cannot restart the log while a reader uses an earlier state of the database. If reads of this process are
+//! in the way, the thread waits for them and admits no other reads until the writer has restarted the log.
 //!
-//! Invariant: unless another process reads a state of the past, the log has at most [`LONGEST`] pages and those that
-//! are committed until the reads that run have ended.
+//! Invariant: unless another process reads an earlier state, the log has at most [`LONGEST`] pages plus those that
+//! are committed until the running reads have ended.
 
 use std::cell::Cell;
 use std::io;
@@ -20,41 +20,41 @@ use rusqlite::Connection;
 use super::readers::{ReadPause, ReadSlots};
 use super::schema;
 
-/// With so many pages, 48 MiB, the log begins anew. The fewer pages, the more often one is merged that changes
-/// again soon; the file stays below the size to which it would be cut.
+/// At this length, 48 MiB, the log is restarted. A shorter log would merge more pages that soon change again. The
+/// file stays below the size to which SQLite would truncate it.
 const LONGEST: i32 = 12 * 1024;
-/// After so many more pages the thread merges them.
+/// The thread merges the log whenever it has grown by this many pages.
 const STEP: i32 = 3 * 1024;
 
 thread_local! {
-    /// The pages in the write-ahead log after the last commit of this thread.
+    /// The length of the write-ahead log after the last commit of this thread, in pages.
     static PAGES: Cell<i32> = const { Cell::new(0) };
 }
 
-/// What the thread is to do.
+/// Work for the thread.
 enum Work {
     Merge,
-    /// Merge when no read runs, and keep it so until the writer has had its turn.
+    /// Merge while no read runs, and keep reads paused until the writer has restarted the log.
     MergeWhilePaused,
 }
 
 pub(super) struct WalCheckpoints {
     work: SyncSender<Work>,
-    /// The connection that merges holds this lock: SQLite lets only one merge at a time.
+    /// Held by the thread that merges, because SQLite allows one merge at a time.
     merging: Arc<Mutex<()>>,
     thread: JoinHandle<()>,
     /// The length of the log when the thread was last woken.
     merged: i32,
-    /// With so many pages the log is to begin anew.
+    /// The log is to be restarted at this length.
     due: i32,
-    /// Whether the thread was asked for quiet and has not made it yet.
+    /// Whether the thread was asked to pause reads and has not done so yet.
     awaits_pause: bool,
     pause: Arc<Mutex<Option<ReadPause>>>,
 }
 
 impl WalCheckpoints {
-    /// Starts the thread with a connection of its own. It calls `wake` when the writer has something to do without a
-    /// commit: [`WalCheckpoints::after_commit`].
+    /// Starts the thread with its own connection. The thread calls `wake` when the writer should call
+    /// [`WalCheckpoints::after_commit`] without a commit.
     pub(super) fn start(
         connection: Connection,
         slots: ReadSlots,
@@ -92,7 +92,7 @@ impl WalCheckpoints {
         })
     }
 
-    /// Has the length of the log noted with every commit of `writer` from now on, instead of merging it then.
+    /// Records the length of the log after each commit of `writer`. This replaces SQLite's automatic merge.
     pub(super) fn watch(writer: &Connection) {
         writer.wal_hook(Some(|_, pages| {
             PAGES.set(pages);
@@ -100,7 +100,7 @@ impl WalCheckpoints {
         }));
     }
 
-    /// Merges what is due, after a commit of this thread.
+    /// Merges what is due. The writer calls this after each commit.
     pub(super) fn after_commit(&mut self, writer: &Connection) {
         let pause = lock(&self.pause).take();
         if pause.is_some() {
@@ -112,16 +112,16 @@ impl WalCheckpoints {
         drop(pause);
         let pages = PAGES.get();
         if pages < self.merged {
-            // The log has begun anew.
+            // SQLite restarted the log from its first page.
             self.merged = 0;
         }
-        // If the thread is still at work, it is woken later.
+        // If the thread is still busy, a later commit wakes it.
         if pages >= self.merged + STEP && self.work.try_send(Work::Merge).is_ok() {
             self.merged = pages;
         }
     }
 
-    /// Has the log begin anew with the next commit, or asks for quiet if reads are in the way.
+    /// Merges everything, so that the next commit restarts the log. If reads are in the way, asks for a pause.
     fn restart_log(&mut self, writer: &Connection, is_paused: bool) {
         let restarted = {
             let _alone = lock(&self.merging);
@@ -132,16 +132,16 @@ impl WalCheckpoints {
             self.due = LONGEST;
         } else if is_paused {
             tracing::warn!(
-                "another process reads a state of the past: the write-ahead log grows meanwhile"
+                "another process reads an earlier state of the database, so the write-ahead log keeps growing"
             );
             self.due = PAGES.get() + STEP;
         } else {
-            // If the thread is still at work, it is asked after the next commit.
+            // If the thread is still busy, the next commit asks again.
             self.awaits_pause = self.work.try_send(Work::MergeWhilePaused).is_ok();
         }
     }
 
-    /// Has the log begin anew as soon as possible, to make room on the disk.
+    /// Restarts the log as soon as possible, to free space on the disk.
     pub(super) fn restart_log_soon(&mut self) {
         self.due = 0;
     }
@@ -149,12 +149,12 @@ impl WalCheckpoints {
     pub(super) fn stop(self) {
         drop(self.work);
         if self.thread.join().is_err() {
-            tracing::error!("the thread of checkpoints ended by a panic");
+            tracing::error!("the checkpoint thread panicked");
         }
     }
 }
 
-/// Merges as far as readers allow.
+/// Merges as much as readers allow.
 fn merge(connection: &Connection) {
     let merged = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
     if let Err(error) = merged {
@@ -162,7 +162,7 @@ fn merge(connection: &Connection) {
     }
 }
 
-/// Merges everything; `false` if somebody reads a state of the past, which is not waited for.
+/// Merges everything. Returns `false` at once if a reader uses an earlier state.
 fn merge_all(writer: &Connection) -> bool {
     let merge = |()| {
         writer.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| {
@@ -196,10 +196,10 @@ mod tests {
     use crate::storage::{Change, Storage, Write};
     use crate::stream_name::StreamName;
 
-    /// More pages than a group has below.
+    /// More pages than one group below writes.
     const GROUP: i32 = 64;
 
-    /// Commits groups of about 32 pages, and returns the most pages that the log had.
+    /// Commits groups of about 32 pages each, and returns the greatest length of the log.
     fn longest_log(groups: usize, mut after: impl FnMut(&Connection), writer: &Connection) -> i32 {
         WalCheckpoints::watch(writer);
         writer
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_begins_anew_however_much_is_written() {
+    fn the_log_restarts_however_much_is_written() {
         const GROUPS: usize = 1200;
         let folder = tempfile::tempdir().unwrap();
         let writer = schema::open_writer(folder.path(), false).unwrap();
@@ -227,7 +227,7 @@ mod tests {
         let longest = longest_log(GROUPS, |writer| checkpoints.after_commit(writer), &writer);
         checkpoints.stop();
         assert!(longest < LONGEST + GROUP, "{longest} pages");
-        // Without checkpoints it would hold all.
+        // Without checkpoints the log holds everything.
         let unbounded = tempfile::tempdir().unwrap();
         let writer = schema::open_writer(unbounded.path(), false).unwrap();
         assert!(longest_log(GROUPS, |_| (), &writer) > 3 * LONGEST);

@@ -124,7 +124,12 @@ async fn a_backup_overwrites_nothing_unless_told() {
     let (db, file) = (folder.path().join("db"), folder.path().join("precious"));
     serve(&db, 1).await.kill().await;
     fs::write(&file, "precious").unwrap();
-    fails(arguments!("backup", file; db), 1, "precious is not written").await;
+    fails(
+        arguments!("backup", file; db),
+        1,
+        "precious was not written",
+    )
+    .await;
     assert_eq!(fs::read(&file).unwrap(), b"precious");
     succeeds(arguments!("backup", file, "--replace"; db)).await;
     assert!(fs::read(&file).unwrap().starts_with(b"SQLite format 3"));

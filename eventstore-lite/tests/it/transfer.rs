@@ -426,7 +426,7 @@ async fn a_file_that_exists_is_not_written() {
     let output = run(&["export", "--url", &source.url(), file.to_str().unwrap()]).await;
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        complaint(&output).contains("is not written"),
+        complaint(&output).contains("was not written"),
         "{}",
         complaint(&output)
     );

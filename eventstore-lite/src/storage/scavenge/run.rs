@@ -1,5 +1,5 @@
-//! The course of one scavenge: remove, overwrite, cut the write-ahead log; each in small steps between which
-//! others write.
+//! Runs one scavenge: removes events, overwrites pages, and truncates the write-ahead log, in small steps. Other
+//! writes run between the steps.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::clock;
 use crate::storage::{Storage, StorageFailed};
 use crate::stream_name::StreamName;
 
-/// The pauses between attempts to cut the write-ahead log, doubled from the shortest to the longest.
+/// The shortest and the longest pause between attempts to truncate the write-ahead log. Each pause doubles the last.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -134,7 +134,7 @@ impl ScavengeRun<'_> {
         };
         while !cut().await? {
             if !self.progress.borrow().waits_for_readers {
-                tracing::warn!("a scavenge waits for the end of reads of a past state");
+                tracing::warn!("a scavenge waits for reads of an earlier state of the database");
             }
             self.progress
                 .send_modify(|progress| progress.waits_for_readers = true);
@@ -149,7 +149,7 @@ impl ScavengeRun<'_> {
         Ok(())
     }
 
-    /// A transaction between two groups of changes.
+    /// Runs a transaction on the writer's thread between two groups of changes.
     async fn step<T, F>(&self, work: F) -> std::result::Result<T, Interruption>
     where
         T: Send + 'static,
