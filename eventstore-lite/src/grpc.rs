@@ -1,5 +1,5 @@
-//! The services of the wire: requests are checked and turned into the words of [`crate::storage`], answers
-//! and errors into those of the protocol.
+//! The gRPC services. Requests are checked and converted to calls of [`crate::storage`]; results and errors are
+//! converted to protocol messages.
 
 mod answer_sender;
 mod append;
@@ -34,10 +34,10 @@ use crate::wire::persistent_subscriptions::persistent_subscriptions_server::Pers
 use crate::wire::server_features::server_features_server::ServerFeaturesServer;
 use crate::wire::streams::streams_server::StreamsServer;
 
-/// The largest message that is read.
+/// The maximum size of a received message.
 const LARGEST_MESSAGE: usize = 16 * 1024 * 1024;
 
-/// The services; what is not there answers UNIMPLEMENTED.
+/// The routes of all services. A service that does not exist answers UNIMPLEMENTED.
 pub(crate) fn routes(app: &AppState, shutdown: CancellationToken) -> Router {
     let operations = operations::OperationsService {
         storage: Arc::clone(&app.storage),

@@ -49,7 +49,7 @@ impl AnswerSender {
         self.send_all(vec![content]).await
     }
 
-    /// Sends a page of contents; each costs the client's task less than if it were sent alone.
+    /// Sends several contents as one page, which costs the client's task less than sending each alone.
     pub(super) async fn send_all(&self, contents: Vec<Content>) -> Result<(), ReadEnd> {
         if contents.is_empty() {
             return Ok(());
@@ -62,7 +62,7 @@ impl AnswerSender {
         sent.map_err(|_| ReadEnd::ClientGone)
     }
 
-    /// The event as the caller may see it.
+    /// The event in the form that the caller may see.
     pub(super) fn event(&self, resolved: ResolvedEvent) -> Content {
         let is_hidden = self.caller.hides_target(&resolved);
         let seen = resolved.event.filter(|_| !is_hidden);

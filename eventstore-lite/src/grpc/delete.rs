@@ -1,4 +1,5 @@
-//! Delete (the stream can be begun again) and Tombstone (never again): one removal, in two sets of messages.
+//! `Delete`, after which the stream can be recreated, and `Tombstone`, after which it cannot. Both are one operation
+//! with two sets of messages.
 
 use tokio::time::Instant;
 use tonic::Status;
@@ -14,14 +15,14 @@ use crate::wire::streams::{
     DeleteReq, DeleteResp, TombstoneReq, TombstoneResp, delete_resp, tombstone_resp,
 };
 
-/// What is to be removed.
+/// A requested deletion.
 pub(super) struct Deletion {
     stream: Option<StreamIdentifier>,
     expected: Option<Expected>,
     change: Change,
 }
 
-/// Where the removal was written, if it can be seen.
+/// The position of the deletion, if it is visible.
 pub(super) struct DeletedAt(Option<Position>);
 
 macro_rules! messages {

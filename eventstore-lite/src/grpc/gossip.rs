@@ -1,4 +1,4 @@
-//! The service Gossip: a single node is its own leader.
+//! The service `Gossip`: a single node is its own leader.
 
 use tonic::{Request, Response, Status, async_trait};
 

@@ -1,4 +1,4 @@
-//! The service Monitoring: the figures of `/metrics`, by name, again and again.
+//! The service `Monitoring`: sends the figures of `/metrics` repeatedly.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::http::AppState;
 use crate::wire::monitoring::monitoring_server::Monitoring;
 use crate::wire::monitoring::{StatsReq, StatsResp};
 
-/// The shortest time between two answers.
+/// The minimum time between two answers.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(10);
 
 pub(super) struct MonitoringService {
@@ -26,7 +26,8 @@ pub(super) struct MonitoringService {
 impl Monitoring for MonitoringService {
     type StatsStream = BoxStream<'static, Result<StatsResp, Status>>;
 
-    /// At once, and then after each `refresh_time_period_in_ms`, until the caller goes or the server stops.
+    /// Sends the figures immediately, and then after each `refresh_time_period_in_ms`, until the caller leaves or the
+    /// server stops.
     async fn stats(
         &self,
         request: Request<StatsReq>,
@@ -46,7 +47,7 @@ impl Monitoring for MonitoringService {
     }
 }
 
-/// Each line of the page that is a figure: what precedes the last space, and what follows it.
+/// Each line of the page that is a figure: name before the last space, value after it.
 fn stats(page: &str) -> StatsResp {
     let figures = page.lines().filter(|line| !line.starts_with('#'));
     let figures = figures.filter_map(|line| line.rsplit_once(' '));

@@ -1,4 +1,4 @@
-//! The service Operations, as a single node answers it.
+//! The service `Operations` of a single node.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ type Answer<T> = Result<Response<T>, Status>;
 
 #[async_trait]
 impl Operations for OperationsService {
-    /// How many threads, and from which chunk on, makes no difference here.
+    /// The number of threads and the first chunk make no difference here.
     async fn start_scavenge(&self, request: Request<StartScavengeReq>) -> Answer<ScavengeResp> {
         let options = request.into_inner().options;
         options.ok_or_else(|| status::invalid("`options` is missing"))?;
@@ -47,9 +47,9 @@ impl Operations for OperationsService {
         Ok(answer(id, ScavengeResult::Stopped))
     }
 
-    /// Answers, and then the server stops.
+    /// Answers, then stops the server.
     async fn shutdown(&self, _request: Request<Empty>) -> Answer<Empty> {
-        tracing::info!("a client asks the server to stop");
+        tracing::info!("a client requested the server to stop");
         self.shutdown.cancel();
         Ok(Response::new(Empty {}))
     }
@@ -64,7 +64,7 @@ impl Operations for OperationsService {
         Ok(Response::new(Empty {}))
     }
 
-    /// A single node is elected whatever its priority.
+    /// A single node is elected whatever its priority is.
     async fn set_node_priority(&self, _request: Request<SetNodePriorityReq>) -> Answer<Empty> {
         Ok(Response::new(Empty {}))
     }

@@ -1,4 +1,4 @@
-//! The service `PersistentSubscriptions`: groups are made, changed, deleted, listed and joined.
+//! The service `PersistentSubscriptions`: creates, updates, deletes, lists and joins groups.
 
 mod client_session;
 mod errors;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
-use self::errors::{failed, missing, refused};
+use self::errors::{failed, missing, rejected};
 use self::to_wire::info;
 use crate::persistent::{GroupKey, Handle, PersistentSubscriptions};
 use crate::wire::persistent_subscriptions as wire;
@@ -44,7 +44,7 @@ impl Server for PersistentSubscriptionsService {
     ) -> Result<Response<wire::CreateResp>, Status> {
         let (key, settings, start) = settings_request::create(request.into_inner())?;
         let created = self.subscriptions().create(key.clone(), settings, start);
-        created.await.map_err(|error| refused(&error, &key))?;
+        created.await.map_err(|error| rejected(&error, &key))?;
         Ok(Response::new(wire::CreateResp {}))
     }
 
@@ -54,7 +54,7 @@ impl Server for PersistentSubscriptionsService {
     ) -> Result<Response<wire::UpdateResp>, Status> {
         let (key, settings, start) = settings_request::update(request.into_inner())?;
         let updated = self.subscriptions().update(key.clone(), settings, start);
-        updated.await.map_err(|error| refused(&error, &key))?;
+        updated.await.map_err(|error| rejected(&error, &key))?;
         Ok(Response::new(wire::UpdateResp {}))
     }
 
@@ -64,7 +64,7 @@ impl Server for PersistentSubscriptionsService {
     ) -> Result<Response<wire::DeleteResp>, Status> {
         let key = request::delete(request.into_inner())?;
         let deleted = self.subscriptions().delete(key.clone());
-        deleted.await.map_err(|error| refused(&error, &key))?;
+        deleted.await.map_err(|error| rejected(&error, &key))?;
         Ok(Response::new(wire::DeleteResp {}))
     }
 
@@ -108,7 +108,7 @@ impl Server for PersistentSubscriptionsService {
         let mut subscriptions = Vec::new();
         for (key, group) in self.subscriptions.all() {
             if source.as_ref().is_none_or(|source| key.source == *source) {
-                // A group that has ended meanwhile is not there any more.
+                // Groups that have ended in the meantime are omitted.
                 subscriptions.extend(group.info().await.ok().map(info));
             }
         }
@@ -125,5 +125,5 @@ impl Server for PersistentSubscriptionsService {
     }
 }
 
-/// In the words of the real server.
+/// The text of the real server.
 const NEGATIVE_STOP: &str = "Cannot stop replaying parked message at a negative version.";

@@ -1,4 +1,4 @@
-//! What a client wants to change: expectations and events of the wire as those of the rules.
+//! Converts expected revisions and proposed events from protocol messages.
 
 use std::collections::HashMap;
 
@@ -12,16 +12,16 @@ use crate::event_id;
 use crate::wire::shared;
 use crate::wire::streams::{append_req, batch_append_req, delete_req, tombstone_req};
 
-/// The most data bytes of one append.
+/// The maximum number of data bytes of one append.
 pub(super) const MOST_DATA: usize = 1024 * 1024;
-/// The most bytes of one append with all that belongs to its events.
+/// The maximum number of bytes of one append, including metadata and types.
 const MOST_BYTES: usize = 16 * MOST_DATA;
 const LONGEST_TYPE: usize = 4096;
 
 /// Why a proposed event is refused. The texts never quote what the client sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum InvalidEvent {
-    #[error("an event has no id, or one that is no UUID")]
+    #[error("an event has no id, or its id is not a UUID")]
     Id,
     #[error("the metadata property '{0}' is missing")]
     MissingProperty(&'static str),
@@ -44,7 +44,7 @@ impl From<InvalidEvent> for Status {
     }
 }
 
-/// The events of one append, as they come in.
+/// The events of one append, collected as they arrive.
 #[derive(Debug, Default)]
 pub(super) struct Events {
     list: Vec<NewEvent>,
@@ -67,7 +67,7 @@ impl Events {
         Ok(())
     }
 
-    /// The bytes they keep in memory, about.
+    /// About how many bytes the events keep in memory.
     pub(super) fn size(&self) -> usize {
         self.bytes
     }
@@ -77,7 +77,7 @@ impl Events {
     }
 }
 
-/// An event as Append and `BatchAppend` both send it.
+/// An event of `Append` or `BatchAppend`.
 pub(super) struct Proposed {
     id: Option<shared::Uuid>,
     properties: HashMap<String, String>,
@@ -86,7 +86,7 @@ pub(super) struct Proposed {
 }
 
 impl Proposed {
-    /// Bytes are copied: a slice of a message keeps all of it in memory, and what came with it.
+    /// Bytes are copied, because a slice of a message keeps the whole message in memory.
     fn parse(mut self) -> Result<NewEvent, InvalidEvent> {
         let mut property = |name| {
             self.properties
@@ -135,7 +135,7 @@ impl From<batch_append_req::ProposedMessage> for Proposed {
     }
 }
 
-/// The same four expectations stand in four messages.
+/// Four messages contain the same four expectations.
 macro_rules! expected_from {
     ($wire:path, $revision:ident) => {
         impl From<$wire> for Expected {

@@ -1,4 +1,4 @@
-//! Reads with a count: they take pages until they have that many events, or there are no more.
+//! Reads with a count. They read pages until they have `count` events or reach the end.
 
 use super::answer_sender::{AnswerSender, ReadEnd};
 use super::read_request::{ReadAll, ReadStart, ReadStream};
@@ -8,7 +8,8 @@ use crate::storage::{AllRead, Storage, StreamPage, StreamRead};
 use crate::wire::shared::StreamIdentifier;
 use crate::wire::streams::read_resp::{Content, StreamNotFound};
 
-/// How many revisions the first page spans, as in the real server: it shows where a truncated stream begins.
+/// How many revisions the first page spans. The real server uses the same number, and it shows where a truncated
+/// stream begins.
 const FIRST_PAGE: u64 = 32;
 /// How many revisions a later page spans.
 const PAGE: u64 = 512;
@@ -92,7 +93,7 @@ pub(super) async fn all(
         (ReadStart::Start, Direction::Backwards) | (ReadStart::End, Direction::Forwards) => {
             return Ok(());
         }
-        (ReadStart::At(position), _) => known(storage, position)?,
+        (ReadStart::At(position), _) => checked(storage, position)?,
     };
     let mut read = AllRead {
         direction: request.direction,
@@ -116,15 +117,15 @@ pub(super) async fn all(
         if is_end || read.limit == 0 {
             return sent.await;
         }
-        // While the client takes one page, the next one is read.
+        // The next page is read while the client takes this one.
         let (sent, next) = tokio::join!(sent, storage.read_all(read.clone()));
         sent?;
         page = next?.map_err(status::invalid)?;
     }
 }
 
-/// A position is where an event may begin, or beyond the end.
-pub(super) fn known(storage: &Storage, position: Position) -> Result<Position, ReadEnd> {
+/// Checks a position from a client: it must be a boundary of events, or beyond the end.
+pub(super) fn checked(storage: &Storage, position: Position) -> Result<Position, ReadEnd> {
     let is_beyond = position > storage.committed();
     if is_beyond || position.is_boundary() {
         return Ok(position);

@@ -1,4 +1,4 @@
-//! The request of a read, checked: which of its many combinations it is.
+//! Validates the request of a read, and determines its kind.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::wire::streams::read_req::options::{
     StreamOptions, all_options, filter_options, stream_options, uuid_option,
 };
 
-/// The window of a filter that names none.
+/// The default window of a filter.
 const DEFAULT_WINDOW: u32 = 32;
 
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ pub(super) struct ReadRequest {
     pub(super) target: ReadTarget,
     pub(super) resolve_links: bool,
     pub(super) structured_ids: bool,
-    /// Whether the client understands where a stream begins and ends.
+    /// Whether the client understands messages about the begin and end of a stream.
     pub(super) positions: bool,
 }
 
@@ -57,7 +57,7 @@ pub(super) struct ReadAll {
     pub(super) filter: Option<Arc<Filter>>,
 }
 
-/// Where to begin.
+/// Where a read begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReadStart<T> {
     Start,
@@ -68,7 +68,7 @@ pub(super) enum ReadStart<T> {
 #[derive(Clone, Debug)]
 pub(super) struct SubscriptionFilter {
     pub(super) filter: Arc<Filter>,
-    /// A subscription gets a checkpoint after this many events that were looked at; at least 1.
+    /// The subscription gets a checkpoint after looking at this many events, at least 1.
     pub(super) interval: u64,
 }
 
@@ -91,7 +91,7 @@ impl ReadRequest {
 }
 
 impl ReadTarget {
-    /// The stream that is read; `None` for all of them.
+    /// The stream that is read, or `None` for the log.
     pub(super) fn stream(&self) -> Option<&StreamName> {
         match self {
             Self::Stream(ReadStream { stream, .. }) | Self::FollowStream { stream, .. } => {
@@ -101,7 +101,6 @@ impl ReadTarget {
         }
     }
 
-    /// Whether it is a subscription.
     pub(super) fn is_subscription(&self) -> bool {
         matches!(self, Self::FollowStream { .. } | Self::FollowAll { .. })
     }

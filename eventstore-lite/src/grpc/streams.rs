@@ -1,4 +1,4 @@
-//! The service Streams: one method each in a module of its own.
+//! The service `Streams`. Each method is in its own module.
 
 use std::sync::Arc;
 

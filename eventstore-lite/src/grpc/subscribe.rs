@@ -1,12 +1,12 @@
-//! Catch-up subscriptions: they page from disk after their position, and whenever there may be more, again.
-//! So nothing is missed or sent twice, and a slow client needs no memory here. They end only with an error.
+//! Catch-up subscriptions. They read pages after their position, and continue whenever there may be new events. So
+//! nothing is missed or sent twice, and a slow client needs no memory here. A subscription ends only with an error.
 
 use std::convert::Infallible;
 
 use uuid::Uuid;
 
 use super::answer_sender::{AnswerSender, ReadEnd};
-use super::read::known;
+use super::read::checked;
 use super::read_request::{ReadStart, SubscriptionFilter};
 use super::status;
 use crate::checkpoints::Checkpoints;
@@ -15,7 +15,7 @@ use crate::storage::{AllRead, ScannedPosition, Storage, StreamFollow};
 use crate::stream_name::StreamName;
 use crate::wire::streams::read_resp::{CaughtUp, Checkpoint, Content, SubscriptionConfirmation};
 
-/// With so many checkpoints after each other a page is sent before its end.
+/// A page is sent early when it has this many contents because of checkpoints.
 const MOST_TOGETHER: usize = 256;
 
 pub(super) async fn stream(
@@ -70,7 +70,7 @@ pub(super) async fn all(
     let mut head = storage.head();
     let start = match from {
         ReadStart::Start => Position::START,
-        ReadStart::At(position) => known(storage, position)?,
+        ReadStart::At(position) => checked(storage, position)?,
         ReadStart::End => storage.committed(),
     };
     answers.send(confirmation()).await?;
@@ -111,7 +111,8 @@ fn confirmation() -> Content {
     Content::Confirmation(SubscriptionConfirmation { subscription_id })
 }
 
-/// The events of a page, and the checkpoints between them; if those are many, only what is not sent yet.
+/// Converts a page to events and the checkpoints between them. If there are many checkpoints, a part is sent at once,
+/// and only the rest is returned.
 async fn scanned(
     page: Vec<ScannedPosition>,
     mut checkpoints: Option<&mut Checkpoints>,

@@ -1,4 +1,4 @@
-//! How others talk to a group that is at work.
+//! The interface to the task of a group.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,14 +9,12 @@ use uuid::Uuid;
 use super::group::{ClientId, Message, NackAction, Peer};
 use super::info::Info;
 
-/// How many commands wait for a group.
+/// The maximum number of waiting commands.
 const LONGEST_INBOX: usize = 256;
 
-/// The group is not at work any more: it was changed or deleted meanwhile, or the server stops.
+/// The group has ended: it was updated or deleted, or the server is stopping.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error(
-    "the persistent subscription was changed or deleted meanwhile, or the server stops: try again"
-)]
+#[error("the persistent subscription was changed or deleted, or the server is stopping: try again")]
 pub(crate) struct GroupEnded;
 
 pub(super) enum GroupCommand {
@@ -34,14 +32,14 @@ pub(super) enum GroupCommand {
     Info(oneshot::Sender<Info>),
 }
 
-/// The events for one client; they end when the group does.
+/// The events for one client. The channel closes when the group ends.
 #[derive(Debug)]
 pub(crate) struct GroupConnection {
     pub(crate) client: ClientId,
     pub(crate) events: mpsc::Receiver<Message>,
 }
 
-/// What a page or a metric shows of a group.
+/// Figures of a group for pages and metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct GroupCounts {
     pub(crate) parked: u64,
@@ -90,12 +88,12 @@ impl Handle {
         (handle, commands, counts)
     }
 
-    /// How the group stood a moment ago, without asking it.
+    /// The last figures of the group, without asking it.
     pub(crate) fn count(&self) -> GroupCounts {
         self.counts.get()
     }
 
-    /// Joins the group; `None` if it has as many clients as it may have.
+    /// Joins the group. `None` if it has its maximum number of clients.
     pub(crate) async fn connect(
         &self,
         peer: Peer,
@@ -128,7 +126,7 @@ impl Handle {
         self.send(GroupCommand::Nack(ids, action, reason)).await
     }
 
-    /// Has the parked events come again, those before `stop_at`.
+    /// Replays the parked events before `stop_at`.
     pub(crate) async fn replay_parked(&self, stop_at: Option<u64>) -> Result<(), GroupEnded> {
         self.send(GroupCommand::Replay { stop_at }).await
     }

@@ -1,4 +1,4 @@
-//! The streams of one group: its checkpoints and its parked events, read and written as ordinary events.
+//! The streams of one group, for its checkpoints and its parked events. They hold ordinary events.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use crate::event::{Direction, NewEvent, ResolvedEvent};
 use crate::storage::{Change, Outcome, Storage, StorageFailed, StreamPage, StreamRead, Write};
 use crate::stream_name::StreamName;
 
-/// Some of the parked events, each with its revision, and the revision to go on with.
+/// Some of the parked events, each with its revision, and the next revision to read.
 pub(super) struct ParkedEvents {
     pub(super) list: Vec<(u64, ResolvedEvent)>,
     pub(super) next: u64,
-    /// Somebody deleted the stream of parked events.
+    /// Whether the stream of parked events was deleted.
     pub(super) is_gone: bool,
 }
 
-/// The revisions of the events that are parked.
+/// The range of revisions of the parked events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ParkedRange {
     pub(super) first: u64,
@@ -71,7 +71,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Which events are parked. Of a stream that was deleted and may be written again, none before its end.
+    /// The range of parked events. If the stream was deleted, only events after its end will count.
     pub(super) async fn parked(&self) -> Result<ParkedRange, StorageFailed> {
         let page = self.parked_page(0, 1).await?;
         let StreamPage::Events {
@@ -92,7 +92,7 @@ impl Journal {
         })
     }
 
-    /// The parked events that came again and were not settled.
+    /// The replayed events that are not settled.
     pub(super) async fn replayed(&self) -> Result<BTreeMap<u64, Replayed>, StorageFailed> {
         let metadata = last_event(&self.storage, self.parked.metastream()).await?;
         let metadata = metadata.and_then(|metadata| metadata.event);
@@ -100,7 +100,7 @@ impl Journal {
         Ok(replayed.unwrap_or_default())
     }
 
-    /// Writes links to the events and returns the revision after the last, if it can be told.
+    /// Parks events by writing links to them. Returns the revision after the last, if it is known.
     pub(super) async fn park(
         &self,
         events: &[(Message, String)],
@@ -108,7 +108,7 @@ impl Journal {
         let now = clock::now();
         let link = |(message, reason): &(Message, String)| {
             stored_events::parked(&message.event, reason, now).map_err(|error| {
-                tracing::error!(%error, "an event could not be parked");
+                tracing::error!(%error, "an event cannot be parked");
                 StorageFailed
             })
         };
@@ -116,7 +116,7 @@ impl Journal {
         self.append_parked(links?).await
     }
 
-    /// Writes to the stream of parked events and returns the revision after the last, if it can be told.
+    /// Appends to the stream of parked events. Returns the revision after the last, if it is known.
     pub(super) async fn append_parked(
         &self,
         links: Vec<NewEvent>,
@@ -149,7 +149,7 @@ impl Journal {
         })
     }
 
-    /// Takes all parked events before this revision off their stream, and names those that came again.
+    /// Truncates the stream of parked events before this revision, and records the replayed events.
     pub(super) async fn truncate_parked(
         &self,
         revision: u64,
@@ -157,7 +157,7 @@ impl Journal {
     ) -> Result<(), StorageFailed> {
         let metastream = self.parked.metastream();
         let metadata = stored_events::parked_metadata(revision, replayed).map_err(|error| {
-            tracing::error!(%error, "replayed events could not be noted");
+            tracing::error!(%error, "replayed events cannot be recorded");
             StorageFailed
         })?;
         append(&self.storage, metastream, vec![metadata]).await?;
@@ -181,7 +181,7 @@ fn revision(event: &ResolvedEvent) -> Option<u64> {
     read.map(|read| read.revision)
 }
 
-/// The last event of a stream, if any can be seen.
+/// The last visible event of a stream.
 pub(super) async fn last_event(
     storage: &Storage,
     stream: StreamName,
@@ -203,14 +203,14 @@ fn backwards(stream: StreamName) -> StreamRead {
     }
 }
 
-/// Whether there is a stream to delete, also if none of its events can be seen: its metadata may name some.
+/// Whether the stream exists. It may have no visible events, but metadata that records replayed events.
 async fn is_there(storage: &Storage, stream: StreamName) -> Result<bool, StorageFailed> {
     let page = storage.read_stream(backwards(stream)).await?;
     Ok(matches!(page, StreamPage::Events { .. }))
 }
 
-/// Appends to a stream of the server's own and returns the revision of the last event. Whoever tombstones such a
-/// stream loses what would be in it: it is logged, and nothing else can be done. A full disk may be so for a while.
+/// Appends to a stream of the server. Returns the revision of the last event. If somebody tombstoned the stream, its
+/// events are lost: that is logged, and nothing else can be done. A full disk may recover.
 pub(super) async fn append(
     storage: &Storage,
     stream: StreamName,
@@ -234,7 +234,7 @@ pub(super) async fn append(
     }
 }
 
-/// Deletes what groups of this name kept before.
+/// Deletes the state of an earlier group of this name.
 pub(super) async fn clear(storage: &Storage, key: &GroupKey) -> Result<(), StorageFailed> {
     for stream in [
         stored_events::checkpoint_stream(key),

@@ -1,4 +1,4 @@
-//! Pages of what a group reads, each after the last.
+//! Reads the source of a group, batch by batch.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::event::{Direction, Position, ResolvedEvent, TOMBSTONE_REVISION};
 use crate::filter::{Filter, InvalidFilter, belongs_to_group_of_all};
 use crate::storage::{AllRead, Storage, StorageFailed, StreamFollow};
 
-/// Why a page could not be read.
+/// Why a batch could not be read.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 pub(super) enum ReadFailed {
     #[error(transparent)]
@@ -16,13 +16,14 @@ pub(super) enum ReadFailed {
     Filter(#[from] InvalidFilter),
 }
 
-/// What was read, each with its place.
+/// Events, each with its place.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) events: Vec<(u64, ResolvedEvent)>,
-    /// How many events after the last of these a filter left out, and the place of the last one.
+    /// The place of the last event that the filter left out after the last event here, and how many it left out
+    /// there.
     pub(super) filtered_out: Option<(u64, u64)>,
-    /// Whether there is nothing more for now.
+    /// Whether the end was reached.
     pub(super) is_end: bool,
 }
 
@@ -31,11 +32,11 @@ pub(super) struct Reader {
     key: GroupKey,
     filter: Option<Arc<Filter>>,
     resolve_links: bool,
-    /// The first place that was not read.
+    /// The next place to read.
     next: u64,
-    /// Whether it has once come to the end and missed nothing since: then also what metadata hides is read.
+    /// Whether it has reached the end and has missed nothing since. Then it also reads events that metadata hides.
     caught_up: bool,
-    /// A tombstone is the last that there is.
+    /// Whether it has read a tombstone, after which nothing follows.
     ended: bool,
 }
 
@@ -59,12 +60,12 @@ impl Reader {
         })
     }
 
-    /// Whether it has been at the end, so that what comes now is new.
+    /// Whether it has reached the end, so that further events are new.
     pub(super) fn is_live(&self) -> bool {
         self.caught_up
     }
 
-    /// There is more than its group takes: what is read later is read as history.
+    /// Notes that the group cannot keep up. Later events are read as history.
     pub(super) fn fall_behind(&mut self) {
         self.caught_up = false;
     }
@@ -102,7 +103,7 @@ impl Reader {
         storage: &Storage,
         follow: StreamFollow,
     ) -> Result<Batch, ReadFailed> {
-        // Of a stream that was tombstoned before, a group gets nothing; live it gets the tombstone.
+        // A group gets no events of a stream that was tombstoned before. A live group gets the tombstone.
         if !self.caught_up && storage.last_revision(follow.stream.clone()).await?.is_err() {
             self.ended = true;
             return Ok(Batch {

@@ -1,5 +1,5 @@
-//! All groups, found at any time. Their settings are in one event of the log, so starting touches as many rows as
-//! there are groups, however much they have read.
+//! All groups of a server. One event of the log holds their settings, so a start reads as many rows as there are
+//! groups, however many events they have read.
 
 mod changes;
 #[cfg(test)]
@@ -20,7 +20,7 @@ use super::stored_events::{self, Entry};
 use crate::metrics::MetricsPage;
 use crate::storage::{Storage, StorageFailed};
 
-/// Why a group cannot be had, made or changed.
+/// Why a group cannot be created, updated or found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum GroupError {
     #[error("it exists")]
@@ -54,7 +54,7 @@ impl From<ReadFailed> for GroupError {
     }
 }
 
-/// Where a new group is to begin; it becomes a [`StartFrom`](super::settings::StartFrom) when it is made.
+/// Where a new group begins. It becomes a [`StartFrom`](super::settings::StartFrom) when the group is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StartPosition {
     Beginning,
@@ -73,7 +73,7 @@ impl RunningGroup {
     async fn stop(self) {
         self.stop.cancel();
         if self.task.await.is_err() {
-            tracing::error!("a persistent subscription ended by a panic");
+            tracing::error!("the task of a persistent subscription panicked");
         }
     }
 }
@@ -83,14 +83,15 @@ pub(crate) struct PersistentSubscriptions {
     storage: Arc<Storage>,
     shutdown: CancellationToken,
     groups: RwLock<Vec<RunningGroup>>,
-    /// What is stored of all groups, also of those that could not start. Held while groups are made, changed or deleted.
+    /// The stored configuration, including groups that could not start. Locked while groups are created, updated or
+    /// deleted.
     stored: Mutex<StoredConfiguration>,
 }
 
 /// The stored configuration.
 enum StoredConfiguration {
     Entries(Vec<Entry>),
-    /// This version does not understand it, and so must not write over it.
+    /// This version cannot read it, so it must not overwrite it.
     Unreadable,
 }
 
@@ -107,7 +108,7 @@ const UNREADABLE: &str = "this version cannot read the configuration of persiste
                           is: see the last event of the stream $persistentSubscriptionConfig";
 
 impl PersistentSubscriptions {
-    /// Takes up the work of all groups.
+    /// Starts all groups.
     pub(crate) async fn start(
         storage: Arc<Storage>,
         shutdown: CancellationToken,
@@ -124,7 +125,7 @@ impl PersistentSubscriptions {
         Ok(subscriptions)
     }
 
-    /// Reads what is stored, and starts what can be started of it.
+    /// Reads the stored configuration, and starts all groups that can be started.
     async fn load(&self, stored: &mut StoredConfiguration) -> Result<(), StorageFailed> {
         let stream = stored_events::configuration_stream();
         let last = journal::last_event(&self.storage, stream).await?;
@@ -152,14 +153,14 @@ impl PersistentSubscriptions {
         Ok(())
     }
 
-    /// Ends all groups; each writes down how far it has come.
+    /// Ends all groups. Each saves its progress.
     pub(crate) async fn close(&self) {
         let _changing = self.stored.lock().await;
         let groups = std::mem::take(&mut *self.write());
         futures::future::join_all(groups.into_iter().map(RunningGroup::stop)).await;
     }
 
-    /// A group that is being made or changed is found when that is done.
+    /// Finds a group. Waits if groups are just being created or updated.
     pub(crate) async fn find(&self, key: &GroupKey) -> Option<Handle> {
         if let Some(handle) = self.running(key) {
             return Some(handle);
@@ -174,20 +175,20 @@ impl PersistentSubscriptions {
         found.map(|running| running.handle.clone())
     }
 
-    /// All groups in the order in which they were made.
+    /// All groups, in the order of their creation.
     pub(crate) fn all(&self) -> Vec<(GroupKey, Handle)> {
         let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
         let known = |running: &RunningGroup| (running.key.clone(), running.handle.clone());
         groups.iter().map(known).collect()
     }
 
-    /// How every group stood a moment ago.
+    /// The last figures of every group.
     pub(crate) fn counts(&self) -> Vec<(GroupKey, GroupCounts)> {
         let groups = self.all().into_iter();
         groups.map(|(key, handle)| (key, handle.count())).collect()
     }
 
-    /// The sums over all groups, under the real server's names.
+    /// Writes the sums over all groups, under the names of the real server.
     pub(crate) fn write_to(&self, page: &mut MetricsPage) {
         let counts = self.counts();
         let sum =
@@ -201,7 +202,7 @@ impl PersistentSubscriptions {
         page.family(
             "eventstore_persistent_sub_in_flight_messages",
             "gauge",
-            "Events that clients of persistent subscriptions have and did not settle.",
+            "Events that clients of persistent subscriptions have received and not settled.",
         )
         .sample("", sum(|count| count.in_flight));
         page.family(

@@ -1,7 +1,8 @@
-//! The parked events of one group: which there are, and which of them came again and are not settled yet.
+//! Replays the parked events of one group, and tracks which replayed events are not settled.
 //!
-//! Invariant: an event that came again is named in the metadata of the stream of parked events, in the same event that
-//! takes it off that stream, until it is settled. What a stop or a kill leaves there is parked again at the next start.
+//! Invariant: until a replayed event is settled, the metadata of the stream of parked events records it. The same
+//! event that truncates it from that stream adds the record. The next start parks again what a stop or a kill leaves
+//! there.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,7 @@ use super::stored_events::{self, Replayed};
 use crate::event::ResolvedEvent;
 use crate::storage::StorageFailed;
 
-/// A stop on the way through the parked events.
+/// The range that is still to be replayed.
 #[derive(Clone, Copy, Debug)]
 struct ReplayRange {
     next: u64,
@@ -22,14 +23,14 @@ struct ReplayRange {
 pub(super) struct Replays {
     parked: ParkedRange,
     range: Option<ReplayRange>,
-    /// What came again, by the revision at which it was parked, until it is settled.
+    /// The replayed events that are not settled, by the revision at which they were parked.
     open: BTreeMap<u64, Replayed>,
-    /// Whether some of it was settled and that is not written yet.
+    /// Whether events were settled since the last save.
     is_changed: bool,
 }
 
 impl Replays {
-    /// Parks again what came again and was not settled before the last stop.
+    /// Parks again the replayed events that were not settled before the last stop.
     pub(super) async fn start(journal: &Journal) -> Result<Self, StorageFailed> {
         let mut replays = Self {
             parked: journal.parked().await?,
@@ -38,8 +39,8 @@ impl Replays {
             is_changed: false,
         };
         if !replays.open.is_empty() && replays.park_again(journal).await.is_err() {
-            // They are still named in the metadata, so the next start finds them.
-            tracing::error!("parked events that were replayed could not be parked again yet");
+            // The metadata still records them, so the next start finds them.
+            tracing::error!("replayed events could not be parked again");
         }
         Ok(replays)
     }
@@ -53,17 +54,17 @@ impl Replays {
         self.save(journal).await
     }
 
-    /// How many events are parked.
+    /// The number of parked events.
     pub(super) fn count(&self) -> u64 {
         self.parked.end.saturating_sub(self.parked.first)
     }
 
-    /// More events are parked, those before `end`.
+    /// Notes that events up to `end` are parked.
     pub(super) fn set_end(&mut self, end: u64) {
         self.parked.end = end;
     }
 
-    /// Has the events come again that are parked now before `stop_at`, if no others are about to.
+    /// Starts a replay of the events that are parked before `stop_at`, unless a replay is in progress.
     pub(super) fn begin(&mut self, stop_at: Option<u64>) {
         let stop = stop_at.map_or(self.parked.end, |stop| stop.min(self.parked.end));
         let next = self.parked.first;
@@ -72,12 +73,12 @@ impl Replays {
         }
     }
 
-    /// Whether events are about to come again.
+    /// Whether a replay is in progress.
     pub(super) fn is_under_way(&self) -> bool {
         self.range.is_some()
     }
 
-    /// Takes at most so many events off the stream of parked events, each with its revision there.
+    /// Takes the next parked events to replay, at most `room`, each with its revision.
     pub(super) async fn next(
         &mut self,
         journal: &Journal,
@@ -104,17 +105,17 @@ impl Replays {
         Ok(page.list)
     }
 
-    /// The event that was parked at this revision came again and is settled.
+    /// Notes that the replayed event that was parked at this revision is settled.
     pub(super) fn settled(&mut self, revision: u64) {
         self.is_changed |= self.open.remove(&revision).is_some();
     }
 
-    /// Whether there is something for [`Replays::save`] to write.
+    /// Whether [`Replays::save`] has something to write.
     pub(super) fn is_changed(&self) -> bool {
         self.is_changed
     }
 
-    /// Writes what was settled since the last time.
+    /// Saves which events were settled.
     pub(super) async fn save(&mut self, journal: &Journal) -> Result<(), StorageFailed> {
         if self.is_changed {
             journal

@@ -1,6 +1,6 @@
-//! One client of a group: its events on the way out, what it says of them on the way in.
+//! The call of one client of a group. Events go out; acknowledgements come in.
 //!
-//! Invariant: the call never ends well; a client takes that for a fault of its own.
+//! Invariant: the call always ends with an error, because clients treat a normal end as a fault of their own.
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -23,7 +23,7 @@ use crate::wire::persistent_subscriptions::read_req::{Content, nack};
 use crate::wire::persistent_subscriptions::{ReadReq, ReadResp};
 use crate::wire::shared;
 
-/// How many answers wait for the client, beside those that its group has sent to it.
+/// How many answers wait for the client, in addition to those that its group has sent.
 const WAITING: usize = 16;
 
 pub(super) type Answers = ReceiverStream<Result<ReadResp, Status>>;
@@ -37,7 +37,7 @@ pub(super) async fn serve(
     let mut requests = request.into_inner();
     let first = requests.message().await?.and_then(|first| first.content);
     let Some(Content::Options(options)) = first else {
-        return Err(invalid("the first message is to have `options`"));
+        return Err(invalid("the first message must have `options`"));
     };
     let Join {
         key,
@@ -97,15 +97,15 @@ impl ClientSession {
             () = self.deliver(&mut connection) => Some(self.dropped()),
         };
         drop(connection);
-        // If the group has ended, it has forgotten its clients.
+        // If the group has ended, it has already dropped its clients.
         let _ended = self.group.disconnect(client).await;
         if let Some(status) = ended {
-            // If the client is gone, there is nobody to tell.
+            // If the client is gone, nobody needs the status.
             drop(self.answers.send(Err(status)).await);
         }
     }
 
-    /// Sends what comes until the group ends or the client is gone.
+    /// Sends events until the group ends or the client is gone.
     async fn deliver(&self, connection: &mut GroupConnection) {
         let mut sent = self
             .answers
@@ -120,7 +120,7 @@ impl ClientSession {
         }
     }
 
-    /// A group ends when it is deleted or changed, and when the server stops.
+    /// The status for the end of a group, which ends when it is deleted or updated, and when the server stops.
     fn dropped(&self) -> Status {
         if self.shutdown.is_cancelled() {
             unavailable()
@@ -129,7 +129,7 @@ impl ClientSession {
         }
     }
 
-    /// Does what the client says until it says nonsense. One that says nothing more still gets its events.
+    /// Handles requests until one is invalid. A client that sends no further requests still receives events.
     async fn handle_requests(&self, mut requests: Streaming<ReadReq>) -> Status {
         loop {
             match requests.message().await {
@@ -157,7 +157,7 @@ impl ClientSession {
                 let ids = ids(&nack.ids)?;
                 self.group.nack(ids, action, nack.reason).await
             }
-            Some(Content::Options(_)) => return Err(invalid("`options` came twice")),
+            Some(Content::Options(_)) => return Err(invalid("`options` was sent twice")),
             None => return Err(invalid("`content` is missing")),
         };
         done.map_err(|_| self.dropped())
@@ -166,5 +166,5 @@ impl ClientSession {
 
 fn ids(ids: &[shared::Uuid]) -> Result<Vec<Uuid>, Status> {
     let ids: Option<Vec<Uuid>> = ids.iter().map(event_id::parse).collect();
-    ids.ok_or_else(|| invalid("one of `ids` is no UUID"))
+    ids.ok_or_else(|| invalid("one of `ids` is not a UUID"))
 }

@@ -1,5 +1,4 @@
-//! What a group is to be like: the requests that make or change one, checked. The protocol says the same in two
-//! messages.
+//! Validates requests that create or update a group. The protocol has two sets of messages with the same content.
 
 use tonic::Status;
 
@@ -18,7 +17,7 @@ use crate::wire::shared::StreamIdentifier;
 
 /// Ticks are 100 ns.
 const TICKS_PER_MILLISECOND: i64 = 10_000;
-/// The window of a filter that names none.
+/// The default window of a filter.
 const DEFAULT_WINDOW: u32 = 32;
 
 pub(super) fn create(
@@ -28,7 +27,7 @@ pub(super) fn create(
     let settings = options.settings.ok_or_else(no_settings)?;
     let (source, start, filter) = match options.stream_option {
         None => {
-            #[expect(deprecated, reason = "the official client of Node says it so")]
+            #[expect(deprecated, reason = "the official client of Node uses it")]
             let (stream, revision) = (options.stream_identifier, settings.revision);
             (
                 no_all(stream)?,
@@ -67,7 +66,7 @@ pub(super) fn update(
     let settings = options.settings.ok_or_else(no_settings)?;
     let (source, start) = match options.stream_option {
         None => {
-            #[expect(deprecated, reason = "the official client of Node says it so")]
+            #[expect(deprecated, reason = "the official client of Node uses it")]
             let (stream, revision) = (options.stream_identifier, settings.revision);
             (no_all(stream)?, StartPosition::of_old_client(revision))
         }
@@ -87,7 +86,7 @@ pub(super) fn update(
 }
 
 impl StartPosition {
-    /// Before there were `stream_option`s, the largest revision meant the end.
+    /// Old clients have no `stream_option`. They use the largest revision for the end.
     fn of_old_client(revision: u64) -> Self {
         match revision {
             u64::MAX => Self::End,
@@ -110,7 +109,9 @@ fn no_position() -> Status {
 
 fn no_all(identifier: Option<StreamIdentifier>) -> Result<Source, Status> {
     match stream(identifier)? {
-        Source::All => Err(invalid("a group on `$all` is made with the option `all`")),
+        Source::All => Err(invalid(
+            "a group on `$all` is created with the option `all`",
+        )),
         source @ Source::Stream(_) => Ok(source),
     }
 }
@@ -154,7 +155,7 @@ fn milliseconds(ticks: i64) -> i32 {
     i32::try_from(ticks / TICKS_PER_MILLISECOND).unwrap_or(i32::MAX)
 }
 
-/// The messages of one of the two requests.
+/// Conversions for the messages of one of the two requests.
 macro_rules! settings_from {
     ($request:ident) => {
         impl From<wire::$request::ConsumerStrategy> for Strategy {

@@ -1,11 +1,11 @@
-//! Which of the events that wait are to be looked at again before they are sent: they may have been deleted since they
-//! were read, and the client that gets them may have come after that.
+//! Decides which waiting events must be reviewed before they are sent: they may have been deleted since they were
+//! read, and their client may have joined after that.
 
 use super::Group;
 use super::message::{Message, Origin};
 use crate::storage::{ReadFrom, ReviewItem, Visibility};
 
-/// What changed since the last review.
+/// The changes since the last review.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct PendingReview {
     joined: bool,
@@ -13,19 +13,19 @@ pub(super) struct PendingReview {
 }
 
 impl PendingReview {
-    /// Somebody joined.
+    /// A client joined.
     pub(super) fn client_joined(&mut self) {
         self.joined = true;
     }
 
-    /// Events are to come again, perhaps to somebody else.
+    /// Events were queued for a retry, perhaps by another client.
     pub(super) fn requeued(&mut self) {
         self.requeued = true;
     }
 }
 
 impl Group {
-    /// The events to look at; when that is done, [`Group::reviewed`] is to be told.
+    /// The events to review. The owner passes the result to [`Group::reviewed`].
     pub(crate) fn to_review(&self, from: ReadFrom) -> Vec<ReviewItem> {
         let PendingReview { joined, requeued } = self.review;
         let retries = self.retries.iter().filter(|_| joined || requeued);
@@ -40,7 +40,8 @@ impl Group {
         retries.chain(fresh).map(look).collect()
     }
 
-    /// What can still be seen of the events of [`Group::to_review`], in their order; the others are skipped.
+    /// Applies the result for the events of [`Group::to_review`], in their order. Events that are no longer visible
+    /// are skipped.
     pub(crate) fn reviewed(&mut self, seen: Vec<Visibility>) {
         self.review = PendingReview::default();
         let mut seen = seen.into_iter();

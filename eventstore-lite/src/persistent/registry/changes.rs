@@ -1,4 +1,4 @@
-//! Groups are made, changed and deleted: one change after the other, each to its end.
+//! Creates, updates and deletes groups, one change at a time. A change that has begun is finished.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ impl PersistentSubscriptions {
         self.run(key, settings).await
     }
 
-    /// Begins the group anew with other settings, from its checkpoint on; its clients are dropped.
+    /// Restarts the group from its checkpoint with other settings. Its clients are dropped.
     pub(crate) async fn update(
         self: Arc<Self>,
         key: GroupKey,
@@ -68,7 +68,7 @@ impl PersistentSubscriptions {
         self.run(key, settings).await
     }
 
-    /// Ends the group, drops its clients, and deletes what it kept.
+    /// Ends the group, drops its clients, and deletes its state.
     pub(crate) async fn delete(self: Arc<Self>, key: GroupKey) -> Result<(), GroupError> {
         run_to_completion(async move { self.delete_now(&key).await }).await
     }
@@ -86,7 +86,7 @@ impl PersistentSubscriptions {
         Ok(journal::clear(&self.storage, key).await?)
     }
 
-    /// Ends all groups and begins them anew, from what is stored.
+    /// Ends all groups and restarts them from the stored configuration.
     pub(crate) async fn restart(self: Arc<Self>) -> Result<(), GroupError> {
         run_to_completion(async move { self.restart_now().await }).await
     }
@@ -100,7 +100,7 @@ impl PersistentSubscriptions {
         Ok(self.load(&mut stored).await?)
     }
 
-    /// Stores the groups that there are to be. What runs plays no part: a group that could not start stays.
+    /// Stores these groups. Groups that could not start remain in the configuration.
     async fn save(
         &self,
         stored: &mut StoredConfiguration,
@@ -156,7 +156,7 @@ impl PersistentSubscriptions {
     }
 }
 
-/// A change that was begun is finished, also if the caller is gone meanwhile.
+/// Runs a change to its end, even if the caller has gone.
 async fn run_to_completion<F>(change: F) -> Result<(), GroupError>
 where
     F: Future<Output = Result<(), GroupError>> + Send + 'static,
@@ -165,7 +165,7 @@ where
     changed.unwrap_or(Err(GroupError::Unavailable))
 }
 
-/// In the words of the real server.
+/// Texts of the real server.
 const BEYOND_THE_END: &str = "Invalid Start From position: commit position must be less than or equal to the \
                               last commit position in the transaction file.";
 const BATCH_TOO_LARGE: &str = "Specified argument was out of the range of valid values. (Parameter 'ReadBatchSize \
