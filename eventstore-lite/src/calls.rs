@@ -1,7 +1,7 @@
-//! The calls of one connection: how many are open, and how many of them last.
+//! The calls of one connection: how many are open, and how many of them are long.
 //!
-//! Invariant: calls that last (subscriptions and sessions) never take all the calls that a connection may have, so that
-//! a call that ends need not wait for one that does not.
+//! Invariant: long calls (subscriptions and sessions) never take all the calls of a connection, so that a short call
+//! need not wait for a long one.
 
 mod bounded;
 
@@ -14,9 +14,9 @@ use crate::metrics::{GaugeGuard, Metrics};
 
 pub(crate) use bounded::{Bounded, deadline};
 
-/// How many calls one connection may have open. HTTP/2 tells its client, which lets further calls wait.
+/// The maximum number of open calls of a connection. HTTP/2 tells the client, which lets further calls wait.
 pub(crate) const MOST_CALLS: u32 = 1024;
-/// How many of them may last.
+/// How many of them may be long.
 pub(crate) const MOST_LONG_CALLS: u32 = 512;
 
 /// The calls of one connection.
@@ -24,26 +24,26 @@ pub(crate) const MOST_LONG_CALLS: u32 = 512;
 pub(crate) struct Calls {
     open: AtomicU32,
     long: AtomicU32,
-    /// Whether it was logged that the connection has reached a limit.
+    /// Whether the log already says that the connection has reached a limit.
     is_logged: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
-/// The connection that a call comes from.
+/// The connection of a call.
 #[derive(Clone, Debug)]
 pub(crate) struct CallConnection {
     pub(crate) tcp: TcpConnectInfo,
     pub(crate) calls: Arc<Calls>,
 }
 
-/// A call that is open until this is dropped.
+/// Counts an open call until it is dropped.
 #[derive(Debug)]
 struct OpenCall {
     calls: Arc<Calls>,
     _counted: GaugeGuard,
 }
 
-/// A subscription or a session, which lasts until this is dropped.
+/// Counts a subscription or a session until it is dropped.
 #[derive(Debug)]
 pub(crate) struct LongCall(Arc<Calls>);
 
@@ -68,7 +68,7 @@ impl Calls {
         }
     }
 
-    /// A place for a call that lasts, unless the connection has as many of them as it may.
+    /// Begins a long call, unless the connection has the maximum number.
     pub(crate) fn begin_long_call(self: &Arc<Self>) -> Option<LongCall> {
         let add = |long| (long < MOST_LONG_CALLS).then_some(long + 1);
         if self.long.fetch_update(Relaxed, Relaxed, add).is_ok() {
@@ -81,7 +81,7 @@ impl Calls {
 
     fn log(&self, what: &str, most: u32) {
         if !self.is_logged.swap(true, Relaxed) {
-            tracing::warn!("a connection has {most} {what}, the most that it may have");
+            tracing::warn!("a connection has reached its limit of {most} {what}");
         }
     }
 }
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_with_all_the_calls_that_it_may_have_is_counted() {
+    fn a_connection_at_its_limit_of_calls_is_counted() {
         let (metrics, calls) = calls();
         let open = || Arc::clone(&calls).open();
         let mut all: Vec<_> = (1..MOST_CALLS).map(|_| open()).collect();
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_is_left_can_be_taken_again() {
+    fn a_long_call_that_ends_makes_room_for_another() {
         let (metrics, calls) = calls();
         let mut all: Vec<_> = (0..MOST_LONG_CALLS)
             .map(|_| calls.begin_long_call().unwrap())

@@ -1,7 +1,7 @@
-//! The command line: without a subcommand the server runs; each subcommand has a module.
+//! The command line. Without a subcommand the server runs; each subcommand has a module.
 //!
-//! What a subcommand finds goes to stdout, why it failed to stderr. It ends with 0 if it did what it should,
-//! with 1 if not; `verify` ends with 3 if it found damage.
+//! Results go to stdout, errors to stderr. The exit code is 0 for success and 1 for failure. `verify` exits with 3 if
+//! it found damage.
 
 mod backup;
 mod export;
@@ -21,7 +21,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::options;
 use crate::transfer::TransferCounts;
 
-/// An EventStoreDB-compatible server in one binary. Options are named as the real server's.
+/// An EventStoreDB-compatible server in one binary. Options have the names of the real server
 #[derive(Parser)]
 #[command(version, about, after_help = options::ENVIRONMENT, args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -42,7 +42,7 @@ enum Command {
     HashPassword(hash_password::HashPasswordArgs),
 }
 
-/// Where the database is.
+/// The location of the database.
 #[derive(Args)]
 struct DatabaseArgs {
     /// The folder of the database
@@ -50,7 +50,7 @@ struct DatabaseArgs {
     db: PathBuf,
 }
 
-/// Where a running server is.
+/// The address of a running server.
 #[derive(Args)]
 struct AddressArgs {
     /// The connection string of the server: esdb://USER:PASSWORD@HOST:PORT?tls=true&tlsCaFile=FILE
@@ -63,16 +63,16 @@ struct AddressArgs {
     url: String,
 }
 
-/// Says on stderr how much was moved: stdout may have the events.
+/// Reports on stderr how much was transferred, because stdout may have the events.
 fn report(done: &str, counts: TransferCounts) {
     let TransferCounts { events, streams } = counts;
     eprintln!("{done} {events} events of {streams} streams");
 }
 
-/// Does what the command line of this process says.
+/// Runs the command line of this process.
 ///
 /// # Errors
-/// If it could not be done; the reason is for whoever typed it.
+/// If the command failed. The error is written for the user of the command line.
 pub async fn run() -> Result<ExitCode> {
     let Cli { command, serve } = Cli::parse();
     let Some(command) = command else {

@@ -1,4 +1,4 @@
-//! What is served over HTTP beside gRPC: health, who this is, and figures.
+//! The HTTP routes beside gRPC: health, information about the server, and figures.
 
 use std::sync::Arc;
 
@@ -15,13 +15,13 @@ use crate::node::{Node, VERSION};
 use crate::persistent::PersistentSubscriptions;
 use crate::storage::Storage;
 
-/// The parts of a running server that its pages and services show.
+/// The parts of a running server that its routes and services use.
 #[derive(Clone)]
 pub(crate) struct AppState {
     pub(crate) storage: Arc<Storage>,
     pub(crate) subscriptions: Arc<PersistentSubscriptions>,
     pub(crate) node: Node,
-    /// Whether callers must be users.
+    /// Whether callers must authenticate as users.
     pub(crate) is_guarded: bool,
 }
 

@@ -1,6 +1,7 @@
-//! What is counted, and how Prometheus reads it. Names are the real server's where it has the same figure.
+//! Counters and gauges in the format of Prometheus. They have the names of the real server where it has the same
+//! figure.
 //!
-//! Nothing here names a stream, a user or an address.
+//! No figure contains the name of a stream, a user, or an address.
 
 use std::fmt::{Display, Write as _};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::Duration;
 /// The media type of [`MetricsPage`].
 pub(crate) const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What the parts of one server count.
+/// The figures of one server.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     written: Traffic,
@@ -57,7 +58,7 @@ impl Metrics {
         self.refused_calls.fetch_add(1, Relaxed);
     }
 
-    /// Changes that were made in one transaction, and how long they took to be on disk.
+    /// Counts a transaction with this many changes, which took this long to be on disk.
     pub(crate) fn flushed(&self, changes: usize, took: Duration) {
         self.group_size.observe(&SIZE_BOUNDS, to_u64(changes));
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
@@ -79,7 +80,7 @@ impl Metrics {
         GaugeGuard::count(self, |metrics| &metrics.open_calls)
     }
 
-    /// A connection has as many calls open as it may, or no longer.
+    /// Counts a connection that has reached its limit of calls, or has left it.
     pub(crate) fn connection_is_full(&self, is_full: bool) {
         if is_full {
             self.full_connections.fetch_add(1, Relaxed);
@@ -143,7 +144,7 @@ impl Metrics {
             .write_to(page, &MICRO_BOUNDS, MICROS_PER_SECOND);
     }
 
-    /// How near connections are to what they may have.
+    /// Writes the figures about limits of connections.
     fn write_limits_to(&self, page: &mut MetricsPage) {
         page.family(
             "eventstore_current_incoming_grpc_calls",
@@ -154,13 +155,13 @@ impl Metrics {
         page.family(
             "eventstore_full_connections",
             "gauge",
-            "Connections with as many calls as one may have: their clients let the next ones wait.",
+            "Connections at their limit of calls: their clients let further calls wait.",
         )
         .sample("", self.full_connections.load(Relaxed));
         page.family(
             "eventstore_refused_subscriptions",
             "counter",
-            "Subscriptions and sessions refused because their connection has as many as one may have.",
+            "Subscriptions and sessions refused because their connection is at its limit.",
         )
         .sample("", self.refused_subscriptions.load(Relaxed));
     }
@@ -173,7 +174,7 @@ impl Traffic {
     }
 }
 
-/// Something that is counted as long as it is open.
+/// Counts something in a gauge until it is dropped.
 #[derive(Debug)]
 pub(crate) struct GaugeGuard {
     metrics: Arc<Metrics>,
@@ -193,7 +194,7 @@ impl Drop for GaugeGuard {
     }
 }
 
-/// Values up to each of the bounds, and beyond.
+/// A histogram: counts of values up to each bound, and beyond the last one.
 #[derive(Debug)]
 struct Histogram<const N: usize> {
     counts: [AtomicU64; N],
@@ -219,7 +220,7 @@ impl<const N: usize> Histogram<N> {
         self.sum.fetch_add(value, Relaxed);
     }
 
-    /// Prometheus counts each value in all buckets that hold it.
+    /// Writes cumulative buckets, as Prometheus requires.
     fn write_to(&self, page: &mut MetricsPage, bounds: &[u64; N], scale: f64) {
         let mut total = 0;
         for (bound, count) in bounds.iter().zip(&self.counts) {
@@ -251,7 +252,7 @@ pub(crate) struct MetricsPage {
 }
 
 impl MetricsPage {
-    /// Begins the samples of one name.
+    /// Begins the samples of one metric.
     pub(crate) fn family(&mut self, name: &'static str, kind: &str, help: &str) -> &mut Self {
         self.family = name;
         self.line(format_args!("# HELP {name} {help}"));
@@ -259,7 +260,7 @@ impl MetricsPage {
         self
     }
 
-    /// One value; `suffix` is what follows the name, with labels if there are any.
+    /// Writes one value. `suffix` follows the name, with labels if there are any.
     pub(crate) fn sample(&mut self, suffix: &str, value: impl Display) -> &mut Self {
         let name = self.family;
         self.line(format_args!("{name}{suffix} {value}"));
@@ -267,7 +268,7 @@ impl MetricsPage {
     }
 
     fn line(&mut self, line: std::fmt::Arguments<'_>) {
-        // A string takes whatever is written to it.
+        // Writing to a string cannot fail.
         writeln!(self.text, "{line}").unwrap_or_default();
     }
 

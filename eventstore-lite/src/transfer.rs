@@ -1,5 +1,5 @@
-//! Moves events between servers as JSON lines, through the protocol that all clients speak: from and to this server
-//! and the real one.
+//! Transfers events between servers as JSON lines, through the normal client protocol. Both ends may be this server
+//! or the real one.
 
 mod address;
 mod exporter;
@@ -11,7 +11,7 @@ pub(crate) use exporter::export;
 pub(crate) use importer::import;
 pub(crate) use remote::Remote;
 
-/// How much was moved.
+/// How much was transferred.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TransferCounts {
     pub(crate) events: u64,

@@ -1,10 +1,11 @@
-//! Whether a name and a password belong together.
+//! Checks whether a name and a password belong together.
 //!
-//! A password is hashed once: afterwards its digest under a key of this process is remembered, and compared in constant
-//! time. What is wrong is always hashed, of unknown users too, so that an answer tells nobody which part was wrong, and
-//! guessing is slow.
+//! A correct password is hashed once. After that, its digest under a key of this process is remembered and compared
+//! in constant time. A wrong password is always hashed, also for unknown users. So an answer does not tell which part
+//! was wrong, and guessing is slow.
 //!
-//! Invariant: however many guess, one core hashes for a part of the time, and a bounded number wait.
+//! Invariant: however many callers guess, hashing takes at most a part of one core, and a bounded number of callers
+//! wait.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -20,19 +21,19 @@ use uuid::Uuid;
 
 use crate::users::{Role, Secret, User, Users};
 
-/// How many passwords are hashed at once: each takes 19 MiB and a core for a while.
+/// How many passwords are hashed at once. Each takes 19 MiB, and a core for a while.
 const HASHING: usize = 1;
-/// How many more wait for that.
+/// How many further passwords may wait.
 const WAITING: usize = 256;
-/// For so long nothing is hashed after a wrong password.
+/// The pause in hashing after a wrong password.
 const PAUSE: Duration = Duration::from_millis(100);
-/// What is hashed with a wrong password where no user has a hash of their own.
+/// The salt for a wrong password, if no user has a hash.
 const SALT: &[u8] = b"the salt of nobody";
 
 pub(super) struct Verifier {
     key: hmac::Key,
     users: HashMap<String, KnownUser>,
-    /// What an unknown user's password is compared with.
+    /// The digest with which an unknown user's password is compared.
     nobody: hmac::Tag,
     decoy: Option<PasswordHash>,
     hashing: Arc<Semaphore>,
@@ -42,7 +43,7 @@ pub(super) struct Verifier {
 struct KnownUser {
     role: Role,
     hash: Option<PasswordHash>,
-    /// Of the right password, once it is known.
+    /// The digest of the right password, once it is known.
     digest: OnceLock<hmac::Tag>,
 }
 
@@ -83,7 +84,7 @@ impl Verifier {
         let hashing = Arc::clone(&self.hashing).acquire_owned().await;
         let hashing = hashing.map_err(|_| Unverified::Busy)?;
         drop(waiting);
-        // Of many who come at once with the same password, one has it hashed.
+        // If many callers use the same password at once, only the first has it hashed.
         if let Some(role) = self.remembered(known, password) {
             return Ok(role);
         }
@@ -96,7 +97,7 @@ impl Verifier {
         Ok(known.role)
     }
 
-    /// The role, if it is known already that the password is right.
+    /// The role, if the password is already known to be right.
     fn remembered(&self, known: Option<&KnownUser>, password: &str) -> Option<Role> {
         let digest = known.and_then(|known| known.digest.get());
         let expected = digest.unwrap_or(&self.nobody);
@@ -105,7 +106,7 @@ impl Verifier {
     }
 }
 
-/// Hashes the password, and after a wrong one makes the next wait, whether the caller is still there or not.
+/// Hashes the password. After a wrong one, the next caller waits for [`PAUSE`], even if this caller has gone.
 async fn hashes_to(
     hash: Option<&PasswordHash>,
     password: &str,
@@ -116,7 +117,7 @@ async fn hashes_to(
     tokio::spawn(async move {
         let verified = tokio::task::spawn_blocking(move || is_right(hash.as_ref(), &password));
         let is_right = verified.await.unwrap_or(false);
-        // A caller that has gone away needs no answer.
+        // A caller that has gone does not need the answer.
         answer.send(is_right).unwrap_or_default();
         if !is_right {
             tokio::time::sleep(PAUSE).await;
@@ -126,7 +127,7 @@ async fn hashes_to(
     answered.await.unwrap_or(false)
 }
 
-/// Takes as long without a hash, where nothing is right.
+/// Verifies a password. Without a hash it takes as long, and the result is `false`.
 fn is_right(hash: Option<&PasswordHash>, password: &str) -> bool {
     let argon2 = Argon2::default();
     let Some(hash) = hash else {
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_right_password_has_a_role_the_first_time_and_later() {
+    async fn only_the_right_password_gives_a_role_the_first_time_and_later() {
         let verifier = verifier();
         for _ in 0..2 {
             assert_eq!(verifier.role("ada", "of ada").await, Ok(Role::User));
@@ -197,17 +198,23 @@ mod tests {
         let verifier = Verifier::new(users);
         for name in ["admin", "eve"] {
             let mut guess = std::pin::pin!(verifier.role(name, "wrong"));
-            assert!(futures::poll!(&mut guess).is_pending(), "{name}: cheap");
+            assert!(
+                futures::poll!(&mut guess).is_pending(),
+                "{name}: the guess was not hashed"
+            );
         }
         let mut right = std::pin::pin!(verifier.role("admin", "of admin"));
-        assert!(futures::poll!(&mut right).is_ready(), "it is not cheap");
+        assert!(
+            futures::poll!(&mut right).is_ready(),
+            "the right password was hashed"
+        );
     }
 
     #[tokio::test]
     async fn a_right_password_is_hashed_once() {
         let verifier = verifier();
         verifier.role("ada", "of ada").await.unwrap();
-        // From here on nothing can be hashed: who needs it waits for ever.
+        // From here on nothing can be hashed: a call that needs a hash waits for ever.
         let _all = verifier.hashing.acquire().await.unwrap();
         assert_eq!(verifier.role("ada", "of ada").await, Ok(Role::User));
         for name in ["ada", "eve", "admin"] {
@@ -217,7 +224,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_so_many_guesses_wait_and_others_are_told_to_come_again() {
+    async fn a_bounded_number_of_guesses_waits_and_others_are_told_to_try_again() {
         let verifier = verifier();
         let all = verifier.hashing.acquire().await.unwrap();
         let guess = |_| Box::pin(verifier.role("eve", "wrong"));
@@ -232,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_a_wrong_guess_nothing_is_hashed_for_a_while_whether_its_caller_waits_or_not() {
+    async fn hashing_pauses_after_a_wrong_guess_whether_its_caller_waits_or_not() {
         let verifier = verifier();
         for waits in [true, false] {
             let began = tokio::time::Instant::now();

@@ -1,5 +1,5 @@
-//! What holds for every call and its answer: it is counted, it ends when its time is over, and a message that is too
-//! large is answered as the real server does.
+//! Applies to every call and its answer: counts it, ends it at its deadline, and gives too large messages the status
+//! of the real server.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -17,20 +17,20 @@ use tonic::codegen::Service;
 use super::{CallConnection, OpenCall};
 
 const STATUS: &str = "grpc-status";
-/// `OUT_OF_RANGE`, which is said here of messages that are too large, and what the real server says of them:
-/// `RESOURCE_EXHAUSTED`.
+/// The status for too large messages: `OUT_OF_RANGE` in this server's framework, `RESOURCE_EXHAUSTED` in the real
+/// server.
 const TOO_LARGE: (&str, &str) = ("11", "8");
 
-/// When a call's time is over.
+/// The deadline of a call.
 #[derive(Clone, Copy)]
 struct Deadline(Instant);
 
-/// When the time of the request with these extensions is over, if its caller has said so.
+/// The deadline of the request with these extensions, if its caller gave one.
 pub(crate) fn deadline(of: &Extensions) -> Option<Instant> {
     of.get().map(|Deadline(at)| *at)
 }
 
-/// Serves calls within their bounds.
+/// Wraps a service and applies these bounds to its calls.
 #[derive(Clone)]
 pub(crate) struct Bounded<S>(pub(crate) S);
 
@@ -46,7 +46,8 @@ where
         self.0.poll_ready(context)
     }
 
-    /// The deadline is set at once: tonic sets one of its own after it, and would answer CANCELLED.
+    /// Starts the deadline before the inner service runs. Otherwise tonic's own deadline would come first and answer
+    /// CANCELLED.
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let deadline = time_left(request.headers()).map(|left| Instant::now() + left);
         let extensions = request.extensions_mut();
@@ -75,7 +76,7 @@ where
     }
 }
 
-/// What the header `grpc-timeout` says: at most eight digits and a unit.
+/// Parses the header `grpc-timeout`: at most eight digits and a unit.
 fn time_left(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -93,7 +94,7 @@ fn time_left(headers: &HeaderMap) -> Option<Duration> {
 }
 
 fn exceeded() -> Status {
-    Status::deadline_exceeded("the time that the caller gave is over")
+    Status::deadline_exceeded("the deadline of the call has passed")
 }
 
 fn reword(headers: &mut HeaderMap) {
@@ -103,7 +104,7 @@ fn reword(headers: &mut HeaderMap) {
     }
 }
 
-/// The body of an answer.
+/// The body of an answer with a deadline.
 struct BoundedBody {
     /// `None` after the deadline.
     body: Option<Body>,
@@ -173,7 +174,7 @@ mod tests {
 
     type Frames = Vec<Result<Frame<Bytes>, Status>>;
 
-    /// Answers after a while with these frames, and then with nothing more, for ever.
+    /// A service that answers after a while with this text, and then never ends its answer.
     #[derive(Clone)]
     struct Slow {
         after: Duration,

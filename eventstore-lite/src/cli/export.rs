@@ -1,4 +1,4 @@
-//! `export`: events of a server as JSON lines.
+//! `export`: writes events of a server as JSON lines.
 
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
@@ -11,15 +11,16 @@ use super::AddressArgs;
 use crate::stream_name::{InvalidStreamName, StreamName};
 use crate::transfer::{self, Remote, TransferCounts};
 
-/// Write events of a running server, this one or a real EventStoreDB, as JSON lines: one event a line.
+/// Write events of a running server, this one or a real EventStoreDB, as JSON lines: one event per line
 ///
-/// Without --stream: all that can be read, in the order of the log, with the metadata of the streams, and without the
-/// streams whose names begin with `$`. What is deleted or truncated is left out; a tombstone is a line of its own.
+/// Without --stream, exports everything that can be read, in the order of the log, including the metadata of streams,
+/// but not the streams whose names begin with `$`. Deleted and truncated events are left out; a tombstone is a line
+/// of its own.
 #[derive(Args)]
 pub(super) struct ExportArgs {
     /// The file to write, which must not exist; without it the lines go to stdout
     file: Option<PathBuf>,
-    /// A stream to export, with its metadata; it can be said more than once
+    /// A stream to export, with its metadata; may be repeated
     #[arg(long = "stream", value_name = "NAME", value_parser = stream_name)]
     streams: Vec<StreamName>,
     #[command(flatten)]
@@ -42,7 +43,7 @@ pub(super) async fn run(options: &ExportArgs) -> Result<()> {
     Ok(())
 }
 
-/// The file is there, whole and on disk, or it is not there.
+/// Writes the file completely and durably, or not at all.
 async fn to_file(
     remote: &mut Remote,
     streams: &[StreamName],

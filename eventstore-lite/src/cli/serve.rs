@@ -1,5 +1,4 @@
-//! No subcommand: starts the server and stops it at SIGTERM or SIGINT, or when a client says so. SIGHUP stops nothing: the
-//! certificate is read again.
+//! No subcommand: runs the server until SIGTERM, SIGINT, or a request of a client. SIGHUP reloads the certificate.
 
 use anyhow::Result;
 use clap::CommandFactory;
@@ -10,7 +9,7 @@ use super::Cli;
 use crate::Server;
 use crate::options::ServerArgs;
 
-/// Ends as for an option that does not exist.
+/// Exits like clap does for an invalid option.
 fn refuse(error: &anyhow::Error) -> ! {
     let mut command = Cli::command();
     let error = command.error(ErrorKind::ValueValidation, format!("{error:#}"));
@@ -44,13 +43,13 @@ pub(super) async fn run(options: ServerArgs) -> Result<()> {
 fn reload_certificate(server: &Server) {
     match server.reload_certificate() {
         Ok(()) => {
-            tracing::info!("a hangup stops nothing; with TLS, the certificate was read again");
+            tracing::info!("received SIGHUP; with TLS, the certificate was reloaded");
         }
         Err(error) => {
             let error = format!("{error:#}");
             tracing::error!(
                 error,
-                "the certificate cannot be used; the one in use stays"
+                "the certificate cannot be used; the one in use remains"
             );
         }
     }

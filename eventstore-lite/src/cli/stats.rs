@@ -1,4 +1,4 @@
-//! `stats`: figures about the database.
+//! `stats`: prints figures about the database.
 
 use std::io::Write as _;
 
@@ -8,9 +8,9 @@ use clap::Args;
 use super::DatabaseArgs;
 use crate::storage;
 
-/// Count streams, events and bytes, as one JSON object; also beside a running server.
+/// Count streams, events and bytes, and print them as one JSON object; also beside a running server
 ///
-/// Times are ticks of 100 ns since the Unix epoch, as the protocol has them.
+/// Times are ticks of 100 ns since the Unix epoch, as in the protocol.
 #[derive(Args)]
 pub(super) struct StatsArgs {
     #[command(flatten)]

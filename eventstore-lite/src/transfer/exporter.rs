@@ -1,6 +1,6 @@
-//! What can be read, as lines in the order of the log.
+//! Exports readable events as lines, in the order of the log.
 //!
-//! Invariant: what a reader does not get any more (deleted, truncated) is in no line.
+//! Invariant: no line has an event that readers can no longer get because it is deleted or truncated.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -14,10 +14,10 @@ use crate::event::STREAM_DELETED;
 use crate::retention::untruncated;
 use crate::stream_name::StreamName;
 
-/// Writes the events of these streams and their metadata, or of all that are not the server's own.
+/// Writes the events of these streams and their metadata, or of all streams that are not reserved for the server.
 ///
 /// # Errors
-/// If one of the streams has no events; if the server does not answer, or `out` takes no more.
+/// If one of the streams has no events, if the server does not answer, or if writing to `out` fails.
 pub(crate) async fn export(
     remote: &mut Remote,
     streams: &[StreamName],
@@ -33,7 +33,7 @@ pub(crate) async fn export(
         for stream in streams {
             ensure!(
                 export_stream(remote, stream, &mut lines).await?,
-                "the stream `{}` has no events: it never was, or is deleted",
+                "the stream `{}` has no events: it never existed, or it is deleted",
                 stream.as_str()
             );
             lines.counts.streams += 1;
@@ -44,7 +44,8 @@ pub(crate) async fn export(
     Ok(lines.counts)
 }
 
-/// What is in the log now. The log has more than can be read: each stream is asked where it begins.
+/// Exports the present log. The log also has events that can no longer be read, so the first readable revision of
+/// each stream is queried.
 async fn export_log<W: Write>(remote: &mut Remote, lines: &mut Lines<W>) -> Result<()> {
     let Some(end) = remote.end().await? else {
         return Ok(());
@@ -71,7 +72,7 @@ async fn export_log<W: Write>(remote: &mut Remote, lines: &mut Lines<W>) -> Resu
     Ok(())
 }
 
-/// Whether there was an event.
+/// Exports one stream. Returns whether it has events.
 async fn export_stream<W: Write>(
     remote: &mut Remote,
     stream: &StreamName,
@@ -93,7 +94,7 @@ struct Lines<W> {
 
 impl<W: Write> Lines<W> {
     fn write(&mut self, mut event: RemoteEvent) -> Result<()> {
-        // An import numbers from 0 on, and what was truncated is not there.
+        // An import numbers events from 0 on, and truncated events are not exported, so the truncation is removed.
         let is_metadata = event.stream.is_metastream();
         if let Some(metadata) = is_metadata.then(|| untruncated(&event.data)).flatten() {
             if metadata.is_empty() {

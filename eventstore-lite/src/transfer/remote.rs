@@ -1,4 +1,4 @@
-//! A server as its clients see it.
+//! A client of a server.
 
 use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
@@ -27,10 +27,10 @@ use crate::wire::streams::tombstone_req;
 use crate::wire::streams::tombstone_req::options::ExpectedStreamRevision as Untouched;
 use crate::wire::streams::{AppendReq, ReadReq, ReadResp, TombstoneReq};
 
-/// The largest message, as the official clients have it.
+/// The maximum size of a message, as in the official clients.
 const LARGEST_MESSAGE: usize = 17 * 1024 * 1024;
 
-/// An event as it was read.
+/// An event that was read.
 pub(super) struct RemoteEvent {
     pub(super) stream: StreamName,
     pub(super) revision: u64,
@@ -41,23 +41,23 @@ pub(super) struct RemoteEvent {
     pub(super) created: Option<i64>,
     pub(super) data: Bytes,
     pub(super) metadata: Bytes,
-    /// Its place in the log.
+    /// Its position in the log.
     pub(super) position: u64,
 }
 
-/// What became of a change.
+/// The result of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RemoteOutcome {
-    /// It is done, now or since earlier.
+    /// The change is done, now or since an earlier attempt.
     Done,
-    /// The stream is at another revision; without one it has no events.
+    /// The stream ends with another revision, or `None` if it has no events.
     Conflict(Option<u64>),
-    /// The events were written before the stream was deleted, and are not written again.
+    /// The events were written before the stream was deleted, and were not written again.
     DeletedSince,
     Tombstoned,
 }
 
-/// The connection.
+/// A connection to a server.
 pub(crate) struct Remote {
     streams: StreamsClient<InterceptedService<Channel, Headers>>,
 }
@@ -66,7 +66,7 @@ impl Remote {
     /// Connects to the server of a connection string like `esdb://user:password@host:2113?tls=true&tlsCaFile=ca.pem`.
     ///
     /// # Errors
-    /// If the string cannot be used, or nobody answers there. The text never has the password.
+    /// If the string cannot be used, or the server does not answer. The error never contains the password.
     pub(crate) async fn connect(url: &str) -> Result<Self> {
         let (endpoint, headers) = address::parse(url)?;
         let channel = endpoint.connect().await;
@@ -77,7 +77,7 @@ impl Remote {
         })
     }
 
-    /// The last place in the log, if there is one.
+    /// The last position of the log, if it has events.
     pub(super) async fn end(&mut self) -> Result<Option<u64>> {
         let end = all_options::AllOption::End(Empty {});
         let answers = self.read(all(end), 1, ReadDirection::Backwards).await?;
@@ -95,7 +95,7 @@ impl Remote {
             .await
     }
 
-    /// The first revision of a stream that can be read, if any can.
+    /// The first readable revision of a stream, if there is one.
     pub(super) async fn first_revision(&mut self, name: &StreamName) -> Result<Option<u64>> {
         let answers = self
             .read(from_start(name), 1, ReadDirection::Forwards)
@@ -206,8 +206,8 @@ pub(super) async fn next(answers: &mut Streaming<ReadResp>) -> Result<Option<Rem
     }
 }
 
-/// The one event that was asked for, if there is one. The answers are read to their end: a client's connection bears
-/// only some that are left before it.
+/// The first event, if there is one. The other answers are read too, because a connection tolerates only a few
+/// unfinished calls.
 async fn first_of(mut answers: Streaming<ReadResp>) -> Result<Option<RemoteEvent>> {
     let event = next(&mut answers).await?;
     while event.is_some() && next(&mut answers).await?.is_some() {}
@@ -275,12 +275,12 @@ fn refused(status: &Status) -> anyhow::Error {
             trailer("leader-endpoint-port").unwrap_or("?"),
         ),
         (Code::Unauthenticated | Code::PermissionDenied, _) => {
-            "; name a user who may: esdb://USER:PASSWORD@HOST:PORT".to_owned()
+            "; use a user with the right role: esdb://USER:PASSWORD@HOST:PORT".to_owned()
         }
         _ => String::new(),
     };
     anyhow!(
-        "the server says {:?}: {}{hint}",
+        "the server answered {:?}: {}{hint}",
         status.code(),
         status.message().trim_end_matches('.')
     )
@@ -301,7 +301,7 @@ mod tests {
     use super::*;
     use crate::wire::streams::read_resp::read_event::RecordedEvent;
 
-    /// An event with the length before it.
+    /// An encoded event with its length prefix.
     fn framed() -> Vec<u8> {
         let name = StreamIdentifier {
             stream_name: "s".into(),

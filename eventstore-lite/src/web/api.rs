@@ -1,4 +1,4 @@
-//! What the page asks for: streams by name, and events, newest first.
+//! The data for the page: streams by name, and events, newest first.
 
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -16,7 +16,7 @@ use crate::http::AppState;
 use crate::storage::{AllRead, StorageFailed, StreamPage, StreamRead};
 use crate::stream_name::StreamName;
 
-/// How many events are answered at once.
+/// The number of events in an answer.
 const EVENTS: usize = 50;
 
 pub(super) fn routes(app: AppState) -> Router {
@@ -39,13 +39,13 @@ async fn streams(
     Extension(caller): Extension<Caller>,
     Query(names): Query<StreamsQuery>,
 ) -> Result<impl IntoResponse, ApiError> {
-    // Who may read a stream of this name may read all whose names begin so. The metadata of system streams begin as
-    // all metadata do.
-    let hardest = match names.prefix.as_str() {
+    // A caller who may read a stream with this name may read all streams whose names begin with it. The exception is
+    // `$$`, the prefix of all metastreams, which includes those of system streams.
+    let most_restricted = match names.prefix.as_str() {
         "$$" => "$$$",
         prefix => prefix,
     };
-    readable(caller, Some(&StreamName::stored(hardest)))?;
+    readable(caller, Some(&StreamName::stored(most_restricted)))?;
     let listed = app.storage.list_streams(names.prefix, names.after).await?;
     let next = listed.last().map(|stream| stream.name.as_str().to_owned());
     let streams: Vec<_> = listed
@@ -64,21 +64,21 @@ async fn streams(
 
 #[derive(Deserialize)]
 pub(super) struct EventsQuery {
-    /// None means all streams together.
+    /// `None` means all streams together.
     pub(super) stream: Option<String>,
-    /// Events before this revision, or position; none means from the end.
+    /// Events before this revision or position; `None` means from the end.
     before: Option<u64>,
 }
 
 impl EventsQuery {
-    /// The stream that is asked for, if the caller may read it.
+    /// The requested stream, if the caller may read it.
     pub(super) fn stream(&self, caller: Caller) -> Result<Option<StreamName>, ApiError> {
         let name = self.stream.as_deref();
         let name = name
             .map(|name| StreamName::parse(name.as_bytes()))
             .transpose();
         let name =
-            name.map_err(|_| ApiError(StatusCode::BAD_REQUEST, "this is no stream's name"))?;
+            name.map_err(|_| ApiError(StatusCode::BAD_REQUEST, "this is not a stream name"))?;
         readable(caller, name.as_ref())?;
         Ok(name)
     }

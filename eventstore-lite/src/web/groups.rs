@@ -1,4 +1,4 @@
-//! Persistent subscriptions: how they stand, and the replay of what they have parked.
+//! Persistent subscriptions: their state, and the replay of parked events.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -21,7 +21,7 @@ pub(super) fn routes(app: AppState) -> Router {
 async fn groups(State(app): State<AppState>) -> Json<Value> {
     let mut groups = Vec::new();
     for (_, group) in app.subscriptions.all() {
-        // A group that has ended meanwhile is not there any more.
+        // Groups that have ended in the meantime are omitted.
         groups.extend(group.info().await.ok().as_ref().map(shown));
     }
     Json(json!(groups))
@@ -48,7 +48,7 @@ struct ReplayRequest {
     group: String,
 }
 
-/// Takes nothing but JSON, which a page from elsewhere cannot send.
+/// Accepts only JSON, which a foreign web page cannot send.
 async fn replay(
     State(app): State<AppState>,
     Json(ReplayRequest { stream, group }): Json<ReplayRequest>,

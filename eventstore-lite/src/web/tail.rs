@@ -1,4 +1,4 @@
-//! What happens now, as server-sent events: from the end of a stream, or of all streams, until the page is closed.
+//! Live events as server-sent events: from the end of a stream, or of all streams, until the page is closed.
 
 use std::convert::Infallible;
 
@@ -22,7 +22,7 @@ use crate::http::AppState;
 use crate::storage::{AllRead, Storage, StorageFailed, StreamFollow};
 use crate::stream_name::StreamName;
 
-/// How many events are read at once; the rest waits on disk.
+/// How many events are read at once. The rest waits on disk.
 const BATCH: usize = 50;
 
 pub(super) fn routes(app: AppState, shutdown: CancellationToken) -> Router {
@@ -104,7 +104,7 @@ impl Feed {
         }
     }
 
-    /// Reads in a task of its own: a page that does not take its lines holds up no other read.
+    /// Reads in a separate task, so that a slow page does not delay other reads.
     fn lines(self, shutdown: CancellationToken) -> ReceiverStream<Bytes> {
         let (sender, receiver) = mpsc::channel(BATCH);
         tokio::spawn(async move {
@@ -117,7 +117,7 @@ impl Feed {
         ReceiverStream::new(receiver)
     }
 
-    /// Until nobody takes lines any more, or the storage is gone.
+    /// Sends lines until the receiver is gone or the storage fails.
     async fn follow(mut self, lines: &mpsc::Sender<Bytes>) {
         // The first line opens the stream in the browser before anything happens.
         let mut sent = lines.send(Bytes::from_static(b": open\n\n")).await;
