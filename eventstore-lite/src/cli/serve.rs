@@ -43,7 +43,7 @@ pub(super) async fn run(options: ServerArgs) -> Result<()> {
 fn reload_certificate(server: &Server) {
     match server.reload_certificate() {
         Ok(()) => {
-            tracing::info!("received SIGHUP; with TLS, the certificate was reloaded");
+            tracing::info!("a hangup stops nothing; with TLS, the certificate was reloaded");
         }
         Err(error) => {
             let error = format!("{error:#}");
