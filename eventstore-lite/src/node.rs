@@ -43,7 +43,7 @@ impl Node {
 mod tests {
     use super::*;
 
-    fn told(address: &str, host: Option<&str>, port: Option<u16>) -> String {
+    fn advertised_by(address: &str, host: Option<&str>, port: Option<u16>) -> String {
         let host = host.map(str::to_owned);
         let node = Node::new(address.parse().unwrap(), Advertised { host, port });
         format!("{} {}", node.host, node.port)
@@ -51,8 +51,8 @@ mod tests {
 
     #[test]
     fn the_advertised_address_can_be_connected_to() {
-        assert_eq!(told("127.0.0.2:5", None, None), "127.0.0.2 5");
-        assert_eq!(told("0.0.0.0:5", None, None), "127.0.0.1 5");
-        assert_eq!(told("[::]:5", Some("store"), Some(6)), "store 6");
+        assert_eq!(advertised_by("127.0.0.2:5", None, None), "127.0.0.2 5");
+        assert_eq!(advertised_by("0.0.0.0:5", None, None), "127.0.0.1 5");
+        assert_eq!(advertised_by("[::]:5", Some("store"), Some(6)), "store 6");
     }
 }

@@ -100,8 +100,8 @@ impl Users {
             !name.is_empty() && !name.contains(':'),
             "the name of a user must not be empty or contain a colon"
         );
-        let known = self.0.insert(name.to_owned(), User { role, secret });
-        ensure!(known.is_none(), "the user `{name}` exists twice");
+        let replaced = self.0.insert(name.to_owned(), User { role, secret });
+        ensure!(replaced.is_none(), "the user `{name}` exists twice");
         Ok(())
     }
 

@@ -66,7 +66,7 @@ impl Verifier {
             .collect();
         Self {
             nobody: hmac::sign(&key, Uuid::new_v4().as_bytes()),
-            decoy: users.values().find_map(|known| known.hash.clone()),
+            decoy: users.values().find_map(|user| user.hash.clone()),
             hashing: Arc::new(Semaphore::new(HASHING)),
             waiting: Semaphore::new(WAITING),
             key,
@@ -76,8 +76,8 @@ impl Verifier {
 
     /// The role of the user, if the password is theirs.
     pub(super) async fn role(&self, name: &str, password: &str) -> Result<Role, Unverified> {
-        let known = self.users.get(name);
-        if let Some(role) = self.remembered(known, password) {
+        let user = self.users.get(name);
+        if let Some(role) = self.remembered(user, password) {
             return Ok(role);
         }
         let waiting = self.waiting.try_acquire().map_err(|_| Unverified::Busy)?;
@@ -85,24 +85,24 @@ impl Verifier {
         let hashing = hashing.map_err(|_| Unverified::Busy)?;
         drop(waiting);
         // If many callers use the same password at once, only the first has it hashed.
-        if let Some(role) = self.remembered(known, password) {
+        if let Some(role) = self.remembered(user, password) {
             return Ok(role);
         }
-        let own = known.and_then(|known| known.hash.as_ref());
+        let own = user.and_then(|user| user.hash.as_ref());
         let is_right = hashes_to(own.or(self.decoy.as_ref()), password, hashing).await;
-        let known = known.filter(|_| is_right && own.is_some());
-        let known = known.ok_or(Unverified::Wrong)?;
+        let user = user.filter(|_| is_right && own.is_some());
+        let user = user.ok_or(Unverified::Wrong)?;
         let digest = hmac::sign(&self.key, password.as_bytes());
-        known.digest.get_or_init(|| digest);
-        Ok(known.role)
+        user.digest.get_or_init(|| digest);
+        Ok(user.role)
     }
 
     /// The role, if the password is already known to be right.
-    fn remembered(&self, known: Option<&KnownUser>, password: &str) -> Option<Role> {
-        let digest = known.and_then(|known| known.digest.get());
+    fn remembered(&self, user: Option<&KnownUser>, password: &str) -> Option<Role> {
+        let digest = user.and_then(|user| user.digest.get());
         let expected = digest.unwrap_or(&self.nobody);
         let is_right = hmac::verify(&self.key, password.as_bytes(), expected.as_ref()).is_ok();
-        known.filter(|_| is_right).map(|known| known.role)
+        user.filter(|_| is_right).map(|user| user.role)
     }
 }
 

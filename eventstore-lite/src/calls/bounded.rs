@@ -98,9 +98,9 @@ fn exceeded() -> Status {
 }
 
 fn reword(headers: &mut HeaderMap) {
-    let (said, meant) = TOO_LARGE;
-    if let Some(status) = headers.get_mut(STATUS).filter(|status| *status == said) {
-        *status = HeaderValue::from_static(meant);
+    let (sent, expected) = TOO_LARGE;
+    if let Some(status) = headers.get_mut(STATUS).filter(|status| *status == sent) {
+        *status = HeaderValue::from_static(expected);
     }
 }
 

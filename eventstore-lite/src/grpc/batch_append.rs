@@ -170,13 +170,13 @@ impl Unfinished {
         let options = message.options;
         let options =
             options.ok_or_else(|| Failure::bad("the first piece of an append must have `options`"));
-        let begun = Self {
+        let append = Self {
             recipient,
             target: options.and_then(Target::parse),
             events: Ok(Events::default()),
             room: None,
         };
-        begun.add(message.proposed_messages)
+        append.add(message.proposed_messages)
     }
 
     /// Adds events. If the append or one of its events is invalid, no events are kept.

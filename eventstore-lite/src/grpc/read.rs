@@ -93,7 +93,7 @@ pub(super) async fn all(
         (ReadStart::Start, Direction::Backwards) | (ReadStart::End, Direction::Forwards) => {
             return Ok(());
         }
-        (ReadStart::At(position), _) => checked(storage, position)?,
+        (ReadStart::At(position), _) => check_position(storage, position)?,
     };
     let mut read = AllRead {
         direction: request.direction,
@@ -125,7 +125,7 @@ pub(super) async fn all(
 }
 
 /// Checks a position from a client: it must be a boundary of events, or beyond the end.
-pub(super) fn checked(storage: &Storage, position: Position) -> Result<Position, ReadEnd> {
+pub(super) fn check_position(storage: &Storage, position: Position) -> Result<Position, ReadEnd> {
     let is_beyond = position > storage.committed();
     if is_beyond || position.is_boundary() {
         return Ok(position);

@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use uuid::Uuid;
 
 use super::answer_sender::{AnswerSender, ReadEnd};
-use super::read::checked;
+use super::read::check_position;
 use super::read_request::{ReadStart, SubscriptionFilter};
 use super::status;
 use crate::checkpoints::Checkpoints;
@@ -70,7 +70,7 @@ pub(super) async fn all(
     let mut head = storage.head();
     let start = match from {
         ReadStart::Start => Position::START,
-        ReadStart::At(position) => checked(storage, position)?,
+        ReadStart::At(position) => check_position(storage, position)?,
         ReadStart::End => storage.committed(),
     };
     answers.send(confirmation()).await?;

@@ -178,8 +178,8 @@ impl PersistentSubscriptions {
     /// All groups, in the order of their creation.
     pub(crate) fn all(&self) -> Vec<(GroupKey, Handle)> {
         let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
-        let known = |running: &RunningGroup| (running.key.clone(), running.handle.clone());
-        groups.iter().map(known).collect()
+        let summary = |running: &RunningGroup| (running.key.clone(), running.handle.clone());
+        groups.iter().map(summary).collect()
     }
 
     /// The last figures of every group.

@@ -88,7 +88,7 @@ const CHECKS: &[&str] = &[
     "SELECT 'the event at ' || position || ' is missing from an index' FROM some_events e
      WHERE NOT EXISTS (SELECT 1 FROM events i INDEXED BY events_by_revision
          WHERE i.stream = e.stream AND i.revision = e.revision AND i.position = e.position)",
-    "SELECT 'revision ' || revision || ' of stream ' || name || ' does not follow the revision before it'
+    "SELECT 'revision ' || revision || ' of stream ' || name || ' is present, but the revision before it is missing'
      FROM some_events e JOIN streams s ON s.id = e.stream
      WHERE revision BETWEEN 1 AND {tombstone} - 1 AND NOT (disordered AND has_metadata)
      AND NOT EXISTS (SELECT 1 FROM events p WHERE p.stream = e.stream AND p.revision = e.revision - 1)
@@ -126,7 +126,7 @@ const DERIVED: &[&str] = &[
      FROM some_links l WHERE position > (SELECT max(linked) FROM log)
      OR NOT EXISTS (SELECT 1 FROM streams s WHERE s.id = l.stream)
      OR NOT EXISTS (SELECT 1 FROM streams s WHERE s.id = l.target)",
-    "SELECT 'link ' || revision || ' of stream ' || name || ' does not follow the revision before it'
+    "SELECT 'link ' || revision || ' of stream ' || name || ' is present, but the revision before it is missing'
      FROM some_links l JOIN streams s ON s.id = l.stream
      WHERE revision > 0 AND NOT has_metadata
      AND NOT EXISTS (SELECT 1 FROM links p WHERE p.stream = l.stream AND p.revision = l.revision - 1)

@@ -104,9 +104,10 @@ impl Import<'_> {
             return Ok(());
         }
         let length = self.lengths.get(&stream).copied().unwrap_or_default();
-        let what = || format!("appending {count} events to `{stream}`, from line {first_line} on");
+        let context =
+            || format!("appending {count} events to `{stream}`, from line {first_line} on");
         let answer = self.remote.append(&stream, length, events).await;
-        check(answer.with_context(what)?).with_context(what)?;
+        check(answer.with_context(context)?).with_context(context)?;
         self.lengths.insert(stream, length + count);
         self.events += count;
         Ok(())
@@ -114,9 +115,9 @@ impl Import<'_> {
 
     async fn tombstone(&mut self, stream: &str) -> Result<()> {
         self.flush().await?;
-        let what = || format!("tombstoning `{stream}`");
-        let answer = self.remote.tombstone(stream).await.with_context(what)?;
-        check(answer).with_context(what)?;
+        let context = || format!("tombstoning `{stream}`");
+        let answer = self.remote.tombstone(stream).await.with_context(context)?;
+        check(answer).with_context(context)?;
         self.events += 1;
         Ok(())
     }

@@ -25,7 +25,7 @@ async fn finish(command: &mut Command) -> Output {
         .unwrap()
 }
 
-fn said(output: &Output) -> String {
+fn printed(output: &Output) -> String {
     let texts = [&output.stdout[..], &output.stderr[..]];
     String::from_utf8_lossy(&texts.concat()).into_owned()
 }
@@ -39,15 +39,19 @@ macro_rules! arguments {
 
 async fn succeeds<const N: usize>(arguments: [&OsStr; N]) -> String {
     let output = run(arguments).await;
-    assert!(output.status.success(), "{arguments:?}: {}", said(&output));
-    said(&output)
+    assert!(
+        output.status.success(),
+        "{arguments:?}: {}",
+        printed(&output)
+    );
+    printed(&output)
 }
 
 async fn fails<const N: usize>(arguments: [&OsStr; N], code: i32, why: &str) {
     let output = run(arguments).await;
-    let said = said(&output);
-    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
-    assert!(said.contains(why), "{arguments:?}: {said}");
+    let printed = printed(&output);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {printed}");
+    assert!(printed.contains(why), "{arguments:?}: {printed}");
 }
 
 /// A server with some events in a folder.
@@ -194,8 +198,8 @@ async fn damaged_derived_data_does_not_prevent_a_restore() {
         .execute_batch(damage)
         .unwrap();
     let restored = succeeds(arguments!("restore", file, "--replace"; db)).await;
-    for said in ["the limits of stream s differ", "link 9 of stream 1"] {
-        assert!(restored.contains(said), "{restored}");
+    for printed in ["the limits of stream s differ", "link 9 of stream 1"] {
+        assert!(restored.contains(printed), "{restored}");
     }
     assert_eq!(data(&db).await, [b"0", b"1", b"2"]);
     let server = Process::start(&db).await;
@@ -239,7 +243,7 @@ async fn a_backup_and_a_restore_are_on_disk_when_they_end() {
         ]);
         strace.arg(&trace).arg(EXECUTABLE).args(arguments);
         let output = finish(&mut strace).await;
-        assert!(output.status.success(), "{}", said(&output));
+        assert!(output.status.success(), "{}", printed(&output));
         let calls = fs::read_to_string(&trace).unwrap();
         let place = |is_it: &dyn Fn(&str) -> bool| calls.lines().position(is_it);
         let content = place(&|call| call.contains("fsync(") && call.contains("/.copy-"));
@@ -282,7 +286,7 @@ async fn is_interrupted<const N: usize>(step: &str, number: usize, arguments: [&
     assert!(
         is_interrupted || output.status.success(),
         "{}",
-        said(&output)
+        printed(&output)
     );
     is_interrupted
 }

@@ -33,7 +33,7 @@ impl Server {
     async fn own() -> Self {
         let (db, server) = crate::support::start().await;
         Self {
-            // A single node is asked at once.
+            // With this interval the client discovers a single node at once.
             url: format!("{}&discoveryInterval=1", server.url()),
             _own: Some((db, server)),
         }

@@ -207,8 +207,8 @@ async fn a_persistent_subscription_to_a_category_gets_old_and_new_events() {
             )),
         })),
     };
-    let asked = tokio_stream::once(join).chain(tokio_stream::pending());
-    let mut answers = groups.read(asked).await.unwrap().into_inner();
+    let request = tokio_stream::once(join).chain(tokio_stream::pending());
+    let mut answers = groups.read(request).await.unwrap().into_inner();
     for (revision, stream) in [(0, "cat-1"), (1, "cat-2"), (2, "cat-1")] {
         if revision > 0 {
             write(&mut client, stream).await;

@@ -269,9 +269,9 @@ async fn a_stream_with_other_events_is_left_as_it_is() {
     let lines = source.export(&[]).await;
     let mut target = Place::new().await;
     target.append("s", some("other")).await;
-    let said = target.refusal(&lines).await;
+    let refusal_text = target.refusal(&lines).await;
     for part in ["from line 2 on", "`s`", "other events", "revision 0"] {
-        assert!(said.contains(part), "{part}: {said}");
+        assert!(refusal_text.contains(part), "{part}: {refusal_text}");
     }
     let kept = read_stream(&mut target.client, "s").await;
     assert_eq!(
@@ -282,8 +282,8 @@ async fn a_stream_with_other_events_is_left_as_it_is() {
 
     let mut source = Place::new().await;
     source.tombstone("s").await;
-    let said = target.refusal(&source.export(&[]).await).await;
-    assert!(said.contains("tombstoning `s`"), "{said}");
+    let refusal_text = target.refusal(&source.export(&[]).await).await;
+    assert!(refusal_text.contains("tombstoning `s`"), "{refusal_text}");
     assert_eq!(read_stream(&mut target.client, "s").await.len(), 1);
 }
 
@@ -319,7 +319,7 @@ async fn a_wrong_line_is_named_and_changes_nothing() {
     let mut target = Place::new().await;
     let head =
         format!(r#"{{"stream":"s","id":"{ID}","type":"t","content_type":"application/json""#);
-    for (line, said) in [
+    for (line, refusal_text) in [
         ("nonsense".to_owned(), "expected"),
         ("[]".to_owned(), "invalid"),
         (head.clone(), "EOF"),
@@ -344,7 +344,7 @@ async fn a_wrong_line_is_named_and_changes_nothing() {
     ] {
         let complaint = target.refusal(&format!("\n{line}\n")).await;
         assert!(complaint.contains("line 2"), "{line}: {complaint}");
-        assert!(complaint.contains(said), "{line}: {complaint}");
+        assert!(complaint.contains(refusal_text), "{line}: {complaint}");
     }
     assert_eq!(read_all(&mut target.client).await, []);
     // Errors that only the server can find also name the line.
@@ -376,13 +376,17 @@ async fn a_server_with_users_is_called_as_one_of_them() {
     let text = String::from_utf8(exported.stdout).unwrap();
     assert!(text.starts_with(r#"{"stream":"s","revision":0,"#), "{text}");
 
-    for (credentials, said) in [
+    for (credentials, refusal_text) in [
         ("", "esdb://USER:PASSWORD@"),
         ("admin:hunter2@", "Unauthenticated"),
     ] {
         let output = run(&["export", "--url", &url(credentials)]).await;
         assert_eq!(output.status.code(), Some(1));
-        assert!(complaint(&output).contains(said), "{}", complaint(&output));
+        assert!(
+            complaint(&output).contains(refusal_text),
+            "{}",
+            complaint(&output)
+        );
         assert!(
             !complaint(&output).contains("hunter2"),
             "{}",
@@ -393,7 +397,7 @@ async fn a_server_with_users_is_called_as_one_of_them() {
 
 #[tokio::test]
 async fn an_unusable_connection_string_is_explained() {
-    for (url, said) in [
+    for (url, refusal_text) in [
         ("localhost:2113", "must name one server"),
         ("esdb://admin:secret@a:1,b:2", "must name one server"),
         ("esdb+discover://admin:secret@a", "name the leader"),
@@ -408,7 +412,7 @@ async fn an_unusable_connection_string_is_explained() {
         let output = run(&["export", "--url", url]).await;
         assert_eq!(output.status.code(), Some(1), "{url}");
         assert!(
-            complaint(&output).contains(said),
+            complaint(&output).contains(refusal_text),
             "{url}: {}",
             complaint(&output)
         );

@@ -55,14 +55,14 @@ impl PersistentSubscriptions {
     ) -> Result<(), GroupError> {
         let mut stored = self.stored.lock().await;
         let mut entries = stored.entries()?;
-        let known = entries.iter_mut().find(|entry| entry.key == key);
-        let known = known.ok_or(GroupError::Missing)?;
+        let entry = entries.iter_mut().find(|entry| entry.key == key);
+        let entry = entry.ok_or(GroupError::Missing)?;
         check(&settings)?;
         settings.start_from = self.start_from(&key.source, start).await?;
-        let before = known.settings.take();
+        let before = entry.settings.take();
         let before = before.ok_or_else(|| GroupError::Failed(UNREADABLE.to_owned()))?;
         settings.filter = before.filter;
-        *known = Entry::new(key.clone(), settings.clone())?;
+        *entry = Entry::new(key.clone(), settings.clone())?;
         self.save(&mut stored, entries).await?;
         self.end(&key).await;
         self.run(key, settings).await

@@ -83,7 +83,7 @@ const DAMAGES: &[(&str, &str)] = &[
     ),
     (
         "DELETE FROM events WHERE stream = PLAIN AND revision = 1",
-        "does not follow the revision before it",
+        "the revision before it is missing",
     ),
     (
         "UPDATE events SET revision = 9 WHERE stream = PLAIN AND revision = 0;
