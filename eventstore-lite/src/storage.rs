@@ -1,7 +1,7 @@
 //! The log on disk. One thread writes in groups, and separate connections read.
 //!
 //! Invariants: A change is answered only after its transaction is on disk. Positions rise in the order of commits and
-//! are never reused, also not after a restart. Readers can read everything that they were told is committed.
+//! are never reused, not even after a restart. Readers can read everything that they were told is committed.
 
 mod catalog;
 #[cfg(test)]

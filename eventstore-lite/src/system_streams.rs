@@ -2,7 +2,7 @@
 //!
 //! - `$streams` links to the first event of every stream,
 //! - `$ce-<category>` links to the events of all streams whose names begin with `<category>-`, and to their deletions,
-//! - `$category-<category>` links to these streams,
+//! - `$category-<category>` has a link to each of these streams,
 //! - `$et-<type>` links to the events of a type; deletions of streams have the type `$deleted`,
 //! - `$bc-<id>` links to the events with this `$correlationId` in their metadata.
 

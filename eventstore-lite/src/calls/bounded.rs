@@ -1,5 +1,5 @@
-//! Applies to every call and its answer: counts it, ends it at its deadline, and gives too large messages the status
-//! of the real server.
+//! Wraps every call and its answer: counts the call, ends it at its deadline, and gives messages that are too large
+//! the status of the real server.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};

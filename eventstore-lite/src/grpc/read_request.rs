@@ -23,7 +23,7 @@ pub(super) struct ReadRequest {
     pub(super) target: ReadTarget,
     pub(super) resolve_links: bool,
     pub(super) structured_ids: bool,
-    /// Whether the client understands messages about the begin and end of a stream.
+    /// Whether the client understands messages about the beginning and the end of a stream.
     pub(super) positions: bool,
 }
 

@@ -20,8 +20,7 @@ pub(super) enum ReadFailed {
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) events: Vec<(u64, ResolvedEvent)>,
-    /// The place of the last event that the filter left out after the last event here, and how many it left out
-    /// there.
+    /// The events that the filter left out after the last event here: the place of the last one, and their number.
     pub(super) filtered_out: Option<(u64, u64)>,
     /// Whether the end was reached.
     pub(super) is_end: bool,

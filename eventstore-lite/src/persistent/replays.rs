@@ -1,8 +1,8 @@
 //! Replays the parked events of one group, and tracks which replayed events are not settled.
 //!
-//! Invariant: until a replayed event is settled, the metadata of the stream of parked events records it. The same
-//! event that truncates it from that stream adds the record. The next start parks again what a stop or a kill leaves
-//! there.
+//! Invariant: until a replayed event is settled, the metadata of the stream of parked events records it. The metadata
+//! event that removes it from that stream also adds this record. The next start parks again what a stop or a kill
+//! leaves there.
 
 use std::collections::BTreeMap;
 
@@ -59,7 +59,7 @@ impl Replays {
         self.parked.end.saturating_sub(self.parked.first)
     }
 
-    /// Notes that events up to `end` are parked.
+    /// Notes that the events before `end` are parked.
     pub(super) fn set_end(&mut self, end: u64) {
         self.parked.end = end;
     }

@@ -204,7 +204,8 @@ fn log_per_event(together: usize) -> [u64; 2] {
 
 #[test]
 fn an_append_writes_few_pages_to_the_log() {
-    // An additional index of ids would need 6,635 and 3,222 bytes, or 2,925 and 1,503.
+    // With an additional index of ids, the figures were 6,635 and 3,222 bytes for 16, and 2,925 and 1,503 bytes for
+    // 64.
     let [created, appended] = log_per_event(16);
     assert!(created < 6_200 && appended < 2_700, "{created}, {appended}");
     let [created, appended] = log_per_event(64);

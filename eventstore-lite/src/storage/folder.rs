@@ -32,7 +32,7 @@ impl Folder {
 }
 
 /// The absolute path of the folder, and its parents whose entries change when it is created. The entry of the folder
-/// itself is always flushed, because the process that created it may have ended before it did.
+/// itself is always flushed, because the process that created it may have ended before it flushed the entry.
 fn with_changed_parents(folder: &Path) -> Result<Vec<PathBuf>> {
     let folder = std::path::absolute(folder)?;
     let missing = folder.ancestors().take_while(|folder| !folder.is_dir());

@@ -274,8 +274,8 @@ impl Ledger {
         Ok(place)
     }
 
-    /// Whether some record of the stream was created before its predecessor, counting a next record with the time
-    /// `created`.
+    /// Whether some record of the stream is older than its predecessor, once a record with the time `created` is
+    /// added.
     fn is_disordered(&self, name: &StreamName, stream: &Stream, created: i64) -> Result<bool> {
         let Some(last) = stream
             .last

@@ -63,7 +63,7 @@ pub(crate) fn open_to_merge(folder: &Path, flush_to_disk: bool) -> Result<Connec
     Ok(connection)
 }
 
-/// Configures flushes. On macOS and the like a plain flush ends in the cache of the disk, so SQLite is told to use a
+/// Configures flushes. On macOS, for example, a plain flush ends in the cache of the disk, so SQLite is told to use a
 /// full flush.
 fn flush(connection: &Connection, flush_to_disk: bool) -> Result<()> {
     connection.pragma_update(None, "fullfsync", "ON")?;

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::schema;
 
-/// The figures.
+/// Figures about a database.
 #[derive(Debug, Serialize)]
 pub(crate) struct Statistics {
     /// Streams that have or had events, including metastreams.

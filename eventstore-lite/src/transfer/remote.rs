@@ -206,8 +206,8 @@ pub(super) async fn next(answers: &mut Streaming<ReadResp>) -> Result<Option<Rem
     }
 }
 
-/// The first event, if there is one. The other answers are read too, because a connection tolerates only a few
-/// unfinished calls.
+/// The first event, if there is one. The answers are read to their end, because a connection tolerates only a limited
+/// number of calls whose answers are not.
 async fn first_of(mut answers: Streaming<ReadResp>) -> Result<Option<RemoteEvent>> {
     let event = next(&mut answers).await?;
     while event.is_some() && next(&mut answers).await?.is_some() {}
