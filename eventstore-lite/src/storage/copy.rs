@@ -46,7 +46,7 @@ pub(crate) fn restore(file: &Path, folder: &Path, replace: bool) -> Result<Vec<S
     let (database, restored) = (schema::file(folder), schema::restored_file(folder));
     if database.exists() && !restored.exists() && !replace {
         bail!(
-            "{} exists: take another folder, or `--replace`, which deletes it",
+            "{} exists: use another folder, or delete it with `--replace`",
             database.display()
         );
     }
