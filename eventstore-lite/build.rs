@@ -1,8 +1,8 @@
-//! Refuses to build against an SQLite without the table of its pages.
+//! Refuses to build with an SQLite that lacks the table of its pages.
 
 use anyhow::{Result, ensure};
 
-/// A scavenge overwrites erased data by that table; without it, the data would stay on disk.
+/// A scavenge uses this table to overwrite erased data. Without it, the data would remain on disk.
 fn main() -> Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=LIBSQLITE3_FLAGS");

@@ -1,10 +1,10 @@
-//! Who a caller is and what callers may do.
+//! Who a caller is, and what callers may do.
 //!
-//! Invariant: a request that did not pass the [`Gate`] carries no [`Caller`], and is refused where one is asked for.
+//! Invariant: a request that has not passed the [`Gate`] carries no [`Caller`], and is refused where a caller is
+//! required.
 
-mod elsewhere;
+mod cross_site;
 mod gate;
-mod users;
 mod verifier;
 
 use serde_json::{Map, Value};
@@ -13,16 +13,16 @@ use crate::event::{NewEvent, ResolvedEvent};
 use crate::storage::{Change, Write};
 use crate::stream_name::StreamName;
 use crate::system_streams::is_index;
+use crate::users::Role;
 
-pub(crate) use gate::{Door, Gate, access_denied, guard};
-pub use users::{Role, Users, hash_password};
+pub(crate) use gate::{Gate, GateState, access_denied, guard};
 
-/// Who makes a request.
+/// The caller of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Caller {
-    /// Whoever reached a server without users: everything is allowed.
+    /// Any caller of a server without users. Everything is allowed.
     Anyone,
-    /// A user of this role.
+    /// A user with this role.
     User(Role),
 }
 
@@ -32,27 +32,28 @@ pub(crate) enum Denied {
     #[error("Access denied: this needs a user with the role admin.")]
     Role,
     #[error(
-        "Access control lists (`$acl`) are not kept by this server, so it takes none: give users roles instead \
+        "This server does not support access control lists (`$acl`) and refuses them: give users roles instead \
          (--users-file)."
     )]
     Acl,
 }
 
 impl Caller {
-    /// Streams that begin with `$`, and all of them together (`None`), are read by admins, but for the indexes.
+    /// Only admins may read `$all` (`None`) and streams whose names begin with `$`. All users may read the indexes
+    /// among those streams.
     pub(crate) fn read(self, stream: Option<&StreamName>) -> Result<(), Denied> {
         let for_all = stream.is_some_and(|name| is_index(name.as_str()) || !name.is_system());
         self.allowed(for_all)
     }
 
-    /// Whether a link's target is kept from the caller: anybody may write a link to anything, so it leads only where
-    /// the caller may read.
-    pub(crate) fn is_kept_from(self, resolved: &ResolvedEvent) -> bool {
+    /// Whether the target of a link is hidden from the caller. Anybody may write a link to anything, so a link
+    /// resolves only to events that the caller may read.
+    pub(crate) fn hides_target(self, resolved: &ResolvedEvent) -> bool {
         let target = resolved.link.as_ref().and(resolved.event.as_ref());
         target.is_some_and(|target| self.read(Some(&target.stream)).is_err())
     }
 
-    /// Streams that begin with `$` are written and deleted by admins.
+    /// Only admins may write and delete streams whose names begin with `$`.
     pub(crate) fn write(self, write: &Write) -> Result<(), Denied> {
         self.allowed(!write.stream.is_system())?;
         match (&write.change, self) {
@@ -73,7 +74,7 @@ impl Caller {
         }
     }
 
-    /// Whether the path, of a gRPC method or of a page, can be asked for.
+    /// Whether the caller may call a path, of a gRPC method or a page.
     fn may_call(self, path: &str) -> bool {
         let is_operator = match self {
             Self::Anyone => true,
@@ -83,7 +84,7 @@ impl Caller {
     }
 }
 
-/// Whether it sets an access control list, which the author would believe to be kept.
+/// Whether metadata sets an access control list, which its author would expect to be applied.
 fn has_acl(metadata: &NewEvent) -> bool {
     let object = serde_json::from_slice::<Map<String, Value>>(&metadata.data);
     metadata.is_json && object.is_ok_and(|object| object.contains_key("$acl"))
@@ -100,7 +101,8 @@ fn is_for_operators(path: &str) -> bool {
         || path.starts_with("/web/api/groups")
 }
 
-/// What is answered without credentials, so that clients can find the server and orchestrators can watch it.
+/// Whether a path is answered without credentials, so that clients can find the server and orchestrators can monitor
+/// it.
 fn is_for_anybody(path: &str) -> bool {
     matches!(path, "/health/live" | "/info" | "/gossip")
         || path.starts_with("/event_store.client.server_features.ServerFeatures/")
@@ -140,7 +142,7 @@ mod tests {
     const ADMIN: Caller = Caller::User(Role::Admin);
 
     #[test]
-    fn system_streams_are_for_admins_and_indexes_are_read_by_all() {
+    fn system_streams_are_for_admins_and_indexes_for_all_readers() {
         for name in ["orders-1", "$$orders-1", "orders$"] {
             assert_eq!(may(USER, name), (true, true), "{name}");
         }
@@ -157,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_would_not_be_kept_is_refused_where_there_are_users() {
+    fn an_access_control_list_is_refused_where_there_are_users() {
         let list = r#"{"$maxCount":3,"$acl":{"$r":"$admins"}}"#;
         assert_eq!(ADMIN.write(&write("$$orders", list)), Err(Denied::Acl));
         assert_eq!(Caller::Anyone.write(&write("$$orders", list)), Ok(()));

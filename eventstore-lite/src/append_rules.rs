@@ -1,9 +1,9 @@
-//! Whether a change of a stream is made: expected revision × state of the stream × ids of the events →
-//! decision. Pure; what was written under which id is asked through [`History`].
+//! Decides whether a change to a stream is made: expected revision × state of the stream × ids of the events →
+//! decision. Pure; earlier events are queried through [`History`].
 
 use uuid::Uuid;
 
-/// What the writer says the stream must be like.
+/// The state of the stream that the writer expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expected {
     Any,
@@ -12,21 +12,21 @@ pub(crate) enum Expected {
     Revision(u64),
 }
 
-/// What the rules must know of a stream.
+/// The state of a stream that the rules need.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct StreamState {
-    /// The revision of the last event ever written, also when it cannot be seen any more.
+    /// The revision of the last event ever written, even if it is hidden.
     pub(crate) last: Option<u64>,
     pub(crate) tombstoned: bool,
     pub(crate) soft_deleted: bool,
     pub(crate) has_metadata: bool,
 }
 
-/// What was written to the stream before.
+/// The earlier events of the stream.
 pub(crate) trait History {
-    /// Why the question could not be answered.
+    /// Why a query failed.
     type Error;
-    /// The last revision with this id, if its append is remembered: nobody remembers all ids for ever.
+    /// The last revision with this id, if the id is remembered. Old ids are forgotten.
     fn revision_of(&self, id: Uuid) -> Option<u64>;
     /// The id of the event at a revision.
     fn id_at(&self, revision: u64) -> Result<Option<Uuid>, Self::Error>;
@@ -36,13 +36,13 @@ pub(crate) trait History {
 pub(crate) enum Decision {
     /// Make the change.
     Write,
-    /// All of it was written before, the last of it at this revision.
+    /// All events were written before, the last of them at this revision.
     AlreadyWritten(u64),
     WrongRevision,
     StreamDeleted,
 }
 
-/// Decides on a change that would write events with these ids (none for a deletion).
+/// Decides on a change that would write events with these ids. A deletion has no ids.
 pub(crate) fn decide<H: History>(
     expected: Expected,
     stream: &StreamState,
@@ -65,7 +65,7 @@ pub(crate) fn decide<H: History>(
     }
 }
 
-/// Without an expected revision only the ids tell a retry from a new append.
+/// Without an expected revision, only the ids distinguish a retry from a new append.
 fn decide_by_ids<H: History>(ids: &[Uuid], history: &H) -> Decision {
     let mut found = ids.iter().map(|id| history.revision_of(*id));
     let Some(Some(mut last)) = found.next() else {
@@ -80,8 +80,9 @@ fn decide_by_ids<H: History>(ids: &[Uuid], history: &H) -> Decision {
     Decision::AlreadyWritten(last)
 }
 
-/// The events are to be numbered from `first` on. Where that is not the stream's end, they are either what
-/// was written there, or wrong; `recreates`: a deleted stream may also be begun again, at its end.
+/// Decides on events that are to get the revisions from `first` on. Before the end of the stream they must be a retry
+/// of the events there; otherwise the revision is wrong. If `recreates`, the stream was deleted, and may also be
+/// recreated at its end.
 fn decide_at<H: History>(
     first: u64,
     stream: &StreamState,

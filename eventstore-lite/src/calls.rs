@@ -1,7 +1,7 @@
-//! The calls of one connection: how many are open, and how many of them last.
+//! The calls of one connection: how many are open, and how many of them are long.
 //!
-//! Invariant: calls that last (subscriptions and sessions) never take all the calls that a connection may have, so that
-//! a call that ends need not wait for one that does not.
+//! Invariant: long calls (subscriptions and sessions) never take all the calls of a connection, so that a short call
+//! need not wait for a long one.
 
 mod bounded;
 
@@ -10,48 +10,48 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 use tonic::transport::server::TcpConnectInfo;
 
-use crate::metrics::{Metrics, Open};
+use crate::metrics::{GaugeGuard, Metrics};
 
 pub(crate) use bounded::{Bounded, deadline};
 
-/// How many calls one connection may have open. HTTP/2 tells its client, which lets further calls wait.
+/// The maximum number of open calls of a connection. HTTP/2 tells the client, which lets further calls wait.
 pub(crate) const MOST_CALLS: u32 = 1024;
-/// How many of them may last.
-pub(crate) const MOST_LASTING: u32 = 512;
+/// How many of them may be long.
+pub(crate) const MOST_LONG_CALLS: u32 = 512;
 
 /// The calls of one connection.
 #[derive(Debug)]
 pub(crate) struct Calls {
     open: AtomicU32,
-    lasting: AtomicU32,
-    /// Whether it was logged that the connection has reached a limit.
+    long: AtomicU32,
+    /// Whether the log already says that the connection has reached a limit.
     is_logged: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
-/// The connection that a call comes from.
+/// The connection of a call.
 #[derive(Clone, Debug)]
-pub(crate) struct Peer {
+pub(crate) struct CallConnection {
     pub(crate) tcp: TcpConnectInfo,
     pub(crate) calls: Arc<Calls>,
 }
 
-/// A call that is open until this is dropped.
+/// Counts an open call until it is dropped.
 #[derive(Debug)]
 struct OpenCall {
     calls: Arc<Calls>,
-    _counted: Open,
+    _counted: GaugeGuard,
 }
 
-/// A subscription or a session, which lasts until this is dropped.
+/// Counts a subscription or a session until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Lasting(Arc<Calls>);
+pub(crate) struct LongCall(Arc<Calls>);
 
 impl Calls {
     pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             open: AtomicU32::new(0),
-            lasting: AtomicU32::new(0),
+            long: AtomicU32::new(0),
             is_logged: AtomicBool::new(false),
             metrics,
         }
@@ -68,20 +68,20 @@ impl Calls {
         }
     }
 
-    /// A place for a call that lasts, unless the connection has as many of them as it may.
-    pub(crate) fn last(self: &Arc<Self>) -> Option<Lasting> {
-        let add = |lasting| (lasting < MOST_LASTING).then_some(lasting + 1);
-        if self.lasting.fetch_update(Relaxed, Relaxed, add).is_ok() {
-            return Some(Lasting(Arc::clone(self)));
+    /// Begins a long call, unless the connection has the maximum number.
+    pub(crate) fn begin_long_call(self: &Arc<Self>) -> Option<LongCall> {
+        let add = |long| (long < MOST_LONG_CALLS).then_some(long + 1);
+        if self.long.fetch_update(Relaxed, Relaxed, add).is_ok() {
+            return Some(LongCall(Arc::clone(self)));
         }
         self.metrics.refused_subscription();
-        self.log("subscriptions and sessions", MOST_LASTING);
+        self.log("subscriptions and sessions", MOST_LONG_CALLS);
         None
     }
 
     fn log(&self, what: &str, most: u32) {
         if !self.is_logged.swap(true, Relaxed) {
-            tracing::warn!("a connection has {most} {what}, the most that it may have");
+            tracing::warn!("a connection has reached its limit of {most} {what}");
         }
     }
 }
@@ -94,16 +94,16 @@ impl Drop for OpenCall {
     }
 }
 
-impl Drop for Lasting {
+impl Drop for LongCall {
     fn drop(&mut self) {
-        self.0.lasting.fetch_sub(1, Relaxed);
+        self.0.long.fetch_sub(1, Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::Page;
+    use crate::metrics::MetricsPage;
 
     fn calls() -> (Arc<Metrics>, Arc<Calls>) {
         let metrics = Arc::new(Metrics::default());
@@ -112,13 +112,13 @@ mod tests {
     }
 
     fn shows(metrics: &Metrics, line: &str) -> bool {
-        let mut page = Page::default();
+        let mut page = MetricsPage::default();
         metrics.write_to(&mut page);
         page.into_text().lines().any(|found| found == line)
     }
 
     #[test]
-    fn a_connection_with_all_the_calls_that_it_may_have_is_counted() {
+    fn a_connection_at_its_limit_of_calls_is_counted() {
         let (metrics, calls) = calls();
         let open = || Arc::clone(&calls).open();
         let mut all: Vec<_> = (1..MOST_CALLS).map(|_| open()).collect();
@@ -134,12 +134,14 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_is_left_can_be_taken_again() {
+    fn a_long_call_that_ends_makes_room_for_another() {
         let (metrics, calls) = calls();
-        let mut all: Vec<_> = (0..MOST_LASTING).map(|_| calls.last().unwrap()).collect();
-        assert!(calls.last().is_none());
+        let mut all: Vec<_> = (0..MOST_LONG_CALLS)
+            .map(|_| calls.begin_long_call().unwrap())
+            .collect();
+        assert!(calls.begin_long_call().is_none());
         assert!(shows(&metrics, "eventstore_refused_subscriptions 1"));
         all.pop();
-        assert!(calls.last().is_some());
+        assert!(calls.begin_long_call().is_some());
     }
 }

@@ -1,48 +1,48 @@
-//! When a filtered subscription tells how far it has looked: after every so many places of the log, and at the
-//! end. Pure. Places count, not events: it then does not matter whether what is left out is looked at one by one.
+//! Decides when a filtered subscription sends a checkpoint: after a number of places of the log, and at the end.
+//! Pure. It counts places, not events, so it makes no difference whether filtered events are looked at one by one.
 
 use crate::event::Position;
 
 #[derive(Debug)]
 pub(crate) struct Checkpoints {
     interval: u64,
-    /// What was told last.
-    told: Position,
-    looked_to: Position,
+    /// The last checkpoint that was sent.
+    last: Position,
+    scanned_to: Position,
 }
 
 impl Checkpoints {
-    /// For a subscription after `start`, one every `interval` places.
+    /// For a subscription that begins after `start`: a checkpoint after every `interval` places.
     pub(crate) fn new(interval: u64, start: Position) -> Self {
         let start = start.boundary();
         Self {
             interval,
-            told: start,
-            looked_to: start,
+            last: start,
+            scanned_to: start,
         }
     }
 
-    /// The next one that is due before what is at `position`.
+    /// The next checkpoint that is due before the event at `position`.
     pub(crate) fn before(&mut self, position: Position) -> Option<Position> {
-        let due = self.told.after(self.interval);
-        self.tell(due, due < position)
+        let due = self.last.after(self.interval);
+        self.emit(due, due < position)
     }
 
-    /// The one that is due after what is at `position`, if those before it are told.
+    /// The checkpoint that is due after the event at `position`, once those before it were sent.
     pub(crate) fn at(&mut self, position: Position) -> Option<Position> {
-        self.looked_to = position;
-        let due = self.told.after(self.interval);
-        self.tell(due, due <= position)
+        self.scanned_to = position;
+        let due = self.last.after(self.interval);
+        self.emit(due, due <= position)
     }
 
-    /// How far it has looked, unless that was told already.
+    /// The position that was scanned last, unless a checkpoint told it already.
     pub(crate) fn at_end(&mut self) -> Option<Position> {
-        self.tell(self.looked_to, self.looked_to > self.told)
+        self.emit(self.scanned_to, self.scanned_to > self.last)
     }
 
-    fn tell(&mut self, position: Position, is_due: bool) -> Option<Position> {
+    fn emit(&mut self, position: Position, is_due: bool) -> Option<Position> {
         is_due.then(|| {
-            self.told = position;
+            self.last = position;
             position
         })
     }
@@ -61,23 +61,23 @@ mod tests {
     #[test]
     fn a_checkpoint_comes_after_every_interval_and_at_the_end_but_never_twice() {
         let mut checkpoints = Checkpoints::new(2, START);
-        let told: Vec<_> = (1..=3).map(|n| checkpoints.at(place(n))).collect();
-        assert_eq!(told, [None, Some(place(2)), None]);
+        let last: Vec<_> = (1..=3).map(|n| checkpoints.at(place(n))).collect();
+        assert_eq!(last, [None, Some(place(2)), None]);
         assert_eq!(checkpoints.at_end(), Some(place(3)));
         assert_eq!(checkpoints.at_end(), None);
     }
 
     #[test]
-    fn those_of_a_stretch_that_was_passed_over_are_told_before_what_comes_after_it() {
+    fn checkpoints_of_a_skipped_stretch_come_before_the_next_event() {
         let mut checkpoints = Checkpoints::new(2, place(1));
-        let told: Vec<_> = std::iter::from_fn(|| checkpoints.before(place(7))).collect();
-        assert_eq!(told, [place(3), place(5)]);
+        let last: Vec<_> = std::iter::from_fn(|| checkpoints.before(place(7))).collect();
+        assert_eq!(last, [place(3), place(5)]);
         assert_eq!(checkpoints.at(place(7)), Some(place(7)));
         assert_eq!(checkpoints.at_end(), None);
     }
 
     #[test]
-    fn a_start_beyond_the_end_is_not_told() {
+    fn a_start_beyond_the_end_gives_no_checkpoint() {
         for start in [Position(u64::MAX), Position(65)] {
             let mut checkpoints = Checkpoints::new(u64::MAX, start);
             assert_eq!(checkpoints.before(Position(u64::MAX)), None);

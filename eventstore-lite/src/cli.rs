@@ -1,7 +1,7 @@
-//! The command line: without a subcommand the server runs; each subcommand has a module.
+//! The command line. Without a subcommand the server runs; each subcommand has a module.
 //!
-//! What a subcommand finds goes to stdout, why it failed to stderr. It ends with 0 if it did what it should,
-//! with 1 if not; `verify` ends with 3 if it found damage.
+//! Results go to stdout, errors to stderr. The exit code is 0 for success and 1 for failure. `verify` exits with 3 if
+//! it found damage.
 
 mod backup;
 mod export;
@@ -19,40 +19,40 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use crate::options;
-use crate::transfer::Moved;
+use crate::transfer::TransferCounts;
 
-/// An EventStoreDB-compatible server in one binary. Options are named as the real server's.
+/// An EventStoreDB-compatible server in one binary. Options have the names of the real server
 #[derive(Parser)]
 #[command(version, about, after_help = options::ENVIRONMENT, args_conflicts_with_subcommands = true)]
-struct Arguments {
+struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    serve: options::Options,
+    serve: options::ServerArgs,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    Verify(verify::Options),
-    Backup(backup::Options),
-    Restore(restore::Options),
-    Stats(stats::Options),
-    Export(export::Options),
-    Import(import::Options),
-    HashPassword(hash_password::Options),
+    Verify(verify::VerifyArgs),
+    Backup(backup::BackupArgs),
+    Restore(restore::RestoreArgs),
+    Stats(stats::StatsArgs),
+    Export(export::ExportArgs),
+    Import(import::ImportArgs),
+    HashPassword(hash_password::HashPasswordArgs),
 }
 
-/// Where the database is.
+/// The location of the database.
 #[derive(Args)]
-struct Database {
+struct DatabaseArgs {
     /// The folder of the database
     #[arg(long, env = "EVENTSTORE_DB", default_value = "eventstore-db")]
     db: PathBuf,
 }
 
-/// Where a running server is.
+/// The address of a running server.
 #[derive(Args)]
-struct Address {
+struct AddressArgs {
     /// The connection string of the server: esdb://USER:PASSWORD@HOST:PORT?tls=true&tlsCaFile=FILE
     #[arg(
         long,
@@ -63,18 +63,18 @@ struct Address {
     url: String,
 }
 
-/// Says on stderr how much was moved: stdout may have the events.
-fn report(done: &str, moved: Moved) {
-    let Moved { events, streams } = moved;
+/// Reports on stderr how much was transferred, because stdout may have the events.
+fn report(done: &str, counts: TransferCounts) {
+    let TransferCounts { events, streams } = counts;
     eprintln!("{done} {events} events of {streams} streams");
 }
 
-/// Does what the command line of this process says.
+/// Runs the command line of this process.
 ///
 /// # Errors
-/// If it could not be done; the reason is for whoever typed it.
+/// If the command failed. The error is written for the user of the command line.
 pub async fn run() -> Result<ExitCode> {
-    let Arguments { command, serve } = Arguments::parse();
+    let Cli { command, serve } = Cli::parse();
     let Some(command) = command else {
         serve::run(serve).await?;
         return Ok(ExitCode::SUCCESS);
@@ -86,7 +86,7 @@ pub async fn run() -> Result<ExitCode> {
         Command::Stats(options) => stats::run(&options)?,
         Command::Export(options) => export::run(&options).await?,
         Command::Import(options) => import::run(&options).await?,
-        Command::HashPassword(hash_password::Options {}) => hash_password::run()?,
+        Command::HashPassword(hash_password::HashPasswordArgs {}) => hash_password::run()?,
     }
     Ok(ExitCode::SUCCESS)
 }

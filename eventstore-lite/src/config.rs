@@ -1,33 +1,33 @@
-//! What a server is told when it starts.
+//! The configuration of a server.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::access::Users;
+use crate::users::Users;
 
 /// The settings of one server.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The folder of the database; it is made if it is missing. One server at a time uses it.
+    /// The folder of the database. The server creates it if it is missing. One server at a time can use it.
     pub db: PathBuf,
-    /// Where to listen; port 0 takes a free one.
+    /// The address to listen on. Port 0 takes a free port.
     pub address: SocketAddr,
-    /// The host and port that clients are told in gossip, where they differ from `address`.
+    /// The host and port in gossip, if they differ from `address`.
     pub advertised: Advertised,
-    /// Who may connect and what they may do.
+    /// Who may connect, and what callers may do.
     pub security: Security,
-    /// What memory and file descriptors depend on.
+    /// Limits on memory and file descriptors.
     pub limits: Limits,
-    /// Whether system streams (`$streams`, `$ce-…`, `$et-…`, `$bc-…`, `$category-…`) link to what is written, and,
-    /// soon after the first start with this on, to what is there already.
+    /// Whether system streams (`$streams`, `$ce-…`, `$et-…`, `$bc-…`, `$category-…`) link to new events. Soon after
+    /// the first start with this option, they also link to all earlier events.
     pub system_projections: bool,
-    /// Answers before the data is on disk: a power cut then loses acknowledged events. It exists so that
-    /// the test of durability can be seen to fail.
+    /// Answers before data is on disk, so that a power cut loses acknowledged events. It exists so that the test of
+    /// durability can be seen to fail.
     pub unsafe_disable_flush_to_disk: bool,
 }
 
 impl Config {
-    /// A durable server with its data in `db`, on a free port of 127.0.0.1, open to whoever is on this machine.
+    /// A durable server with its data in `db`, on a free port of 127.0.0.1, open to everybody on this machine.
     pub fn new(db: impl Into<PathBuf>) -> Self {
         Self {
             db: db.into(),
@@ -41,44 +41,45 @@ impl Config {
     }
 }
 
-/// What gossip says in place of the address that the server listens on.
+/// What gossip reports instead of the address that the server listens on.
 #[derive(Clone, Debug, Default)]
 pub struct Advertised {
-    /// A name or an address; without one, the address, or 127.0.0.1 if that is 0.0.0.0 or ::.
+    /// A name or an address. Without it, gossip reports the address that the server listens on, or 127.0.0.1 if that
+    /// is 0.0.0.0 or ::.
     pub host: Option<String>,
-    /// Without one, the port that the server listens on.
+    /// The port. Without it, gossip reports the port that the server listens on.
     pub port: Option<u16>,
 }
 
-/// Who may connect and what they may do.
+/// Who may connect, and what callers may do.
 #[derive(Clone, Debug)]
 pub enum Security {
-    /// Neither TLS nor users: whoever reaches the port may do everything.
+    /// No TLS and no users: everybody who can reach the port may do everything.
     Insecure,
-    /// TLS, and Basic authentication of every caller but those who ask for health, features or gossip.
+    /// TLS, and Basic authentication for every call except health, features and gossip.
     Secure {
-        /// A PEM file with the certificate and what leads from it to the root, in this order.
+        /// A PEM file with the certificate, followed by its chain up to the root.
         certificate: PathBuf,
-        /// A PEM file with the private key (PKCS #8, PKCS #1 or SEC 1), which other users must not be able to read.
+        /// A PEM file with the private key (PKCS #8, PKCS #1 or SEC 1). Other users must not be able to read it.
         certificate_key: PathBuf,
-        /// Who they may be.
+        /// The users.
         users: Users,
     },
 }
 
-/// What memory and file descriptors depend on.
+/// Limits on memory and file descriptors.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The most connections at once; others wait to be accepted.
+    /// The maximum number of connections. Further ones wait to be accepted.
     pub connections: usize,
-    /// The most bytes of events that wait to be written or are being written; and the most of batch appends whose last
-    /// piece has not come.
+    /// The maximum number of bytes of events that wait or are being written. The same limit applies to batch appends
+    /// whose last piece has not arrived.
     pub queued_bytes: usize,
-    /// The most reads of the database at once; others wait.
+    /// The maximum number of concurrent reads of the database. Further ones wait.
     pub readers: usize,
-    /// About the bytes of the last events that are kept in memory for live subscriptions.
+    /// About how many bytes of recent events are kept in memory for live subscriptions.
     pub recent_bytes: usize,
-    /// The bytes of the database that each of `readers` may keep in memory, and the writer eight times.
+    /// The page cache of each of `readers`, in bytes. The writer has eight times as much.
     pub page_cache: usize,
 }
 

@@ -1,6 +1,7 @@
-//! Connections: a bounded number of them, on sockets that neither delay small answers nor acknowledgements.
+//! Accepts a bounded number of connections, and configures their sockets so that small answers and acknowledgements
+//! are not delayed.
 //!
-//! Invariant: a connection that is silent ends, so that it keeps its place from others for a while only.
+//! Invariant: a silent connection ends, so that it takes the place of others only for a while.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,27 +17,27 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 use tonic::transport::server::Connected;
 
-use crate::calls::{Calls, Peer};
-use crate::metrics::{Metrics, Open};
+use crate::calls::{CallConnection, Calls};
+use crate::metrics::{GaugeGuard, Metrics};
 
-/// How long to wait when a connection cannot be accepted, for want of file descriptors for example.
+/// The pause after a connection could not be accepted, for example for lack of file descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
-/// After so long without a byte a connection is ended: one that never sends its first, or half a request. A live
-/// HTTP/2 connection answers pings, so it is never silent for as long ([`KEEP_ALIVE`](crate::server::KEEP_ALIVE)).
+/// A connection ends after this time without a received byte, also before its first byte or within a request. A live
+/// HTTP/2 connection answers pings, so it is never silent for so long ([`KEEP_ALIVE`](crate::server::KEEP_ALIVE)).
 const MOST_SILENCE: Duration = Duration::from_secs(30);
 
-/// A connection of a client. Its Rust client never sets `TCP_NODELAY`: without a quick acknowledgement it
-/// would wait 40 ms before it sends the rest of a request.
+/// A connection of a client. The Rust client never sets `TCP_NODELAY`, so without a quick acknowledgement it would
+/// wait 40 ms before it sends the rest of a request.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
     silence: Pin<Box<Sleep>>,
     calls: Arc<Calls>,
     _permit: OwnedSemaphorePermit,
-    _counted: Open,
+    _counted: GaugeGuard,
 }
 
-/// All connections that come, for ever; at most so many at once, others wait to be accepted.
+/// The connections, without end. At most `most` exist at once; others wait to be accepted.
 pub(crate) fn incoming(
     listener: TcpListener,
     most: usize,
@@ -80,7 +81,7 @@ fn prepared((stream, _): (TcpStream, SocketAddr)) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// The kernel forgets this, so it is said again after every read.
+/// Asks for quick acknowledgements. The kernel forgets this, so it is repeated after every read.
 #[cfg(target_os = "linux")]
 fn acknowledge_quickly(stream: &TcpStream) -> io::Result<()> {
     socket2::SockRef::from(stream).set_tcp_quickack(true)
@@ -103,7 +104,7 @@ impl AsyncRead for Connection {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         self.silence.as_mut().reset(Instant::now() + MOST_SILENCE);
-        // A connection that is being closed refuses; that shows with the next read.
+        // This fails on a connection that is being closed. The next read reports that.
         drop(acknowledge_quickly(&self.stream));
         read
     }
@@ -140,10 +141,10 @@ impl AsyncWrite for Connection {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = Peer;
+    type ConnectInfo = CallConnection;
 
-    fn connect_info(&self) -> Peer {
-        Peer {
+    fn connect_info(&self) -> CallConnection {
+        CallConnection {
             tcp: self.stream.connect_info(),
             calls: Arc::clone(&self.calls),
         }
@@ -170,24 +171,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_silent_connection_ends_whether_it_ever_spoke_or_not() {
-        for said in [&b""[..], b"PRI * HTTP/2.0"] {
+    async fn a_silent_connection_ends_whether_or_not_it_ever_sent_a_byte() {
+        for sent in [&b""[..], b"PRI * HTTP/2.0"] {
             let (mut client, mut connection) = pair().await;
-            client.write_all(said).await.unwrap();
-            let mut heard = Vec::new();
-            let error = connection.read_to_end(&mut heard).await.unwrap_err();
+            client.write_all(sent).await.unwrap();
+            let mut received = Vec::new();
+            let error = connection.read_to_end(&mut received).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-            assert_eq!(heard, said);
+            assert_eq!(received, sent);
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_that_answers_pings_goes_on() {
+    async fn a_connection_that_answers_pings_stays_open() {
         let (mut client, mut connection) = pair().await;
         for _ in 0..10 {
             let mut answer = pin!(connection.read_u8());
             assert!(futures::poll!(&mut answer).is_pending());
-            // A ping is sent after one interval, and answered within another.
+            // A ping is sent after one interval, and answered within the next one.
             tokio::time::advance(2 * KEEP_ALIVE).await;
             assert!(futures::poll!(&mut answer).is_pending());
             client.write_all(b"x").await.unwrap();

@@ -1,69 +1,69 @@
-//! Events before and after they are written, and their places in the log.
+//! Events before and after they are written, and positions in the log.
 
 use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::stream_name::StreamName;
 
-/// The content type of an event whose data is JSON; of all others it is [`BINARY`].
+/// The content type of events whose data is JSON. Other events have [`BINARY`].
 pub(crate) const JSON: &str = "application/json";
 const BINARY: &str = "application/octet-stream";
 
-/// The content type that an event is read with.
+/// The content type that readers get.
 pub(crate) fn content_type(is_json: bool) -> &'static str {
     if is_json { JSON } else { BINARY }
 }
 
-/// The type of the event that stands for a tombstoned stream.
+/// The event type of a tombstone.
 pub(crate) const STREAM_DELETED: &str = "$streamDeleted";
-/// The type of an event that carries a stream's metadata.
+/// The type of events that hold the metadata of a stream.
 pub(crate) const METADATA: &str = "$metadata";
-/// The type of an event whose data (`N@stream`) names another event.
+/// The type of links: events whose data (`N@stream`) names another event.
 pub(crate) const LINK: &str = "$>";
-/// The revision of the event that stands for a tombstoned stream.
+/// The revision of a tombstone.
 pub(crate) const TOMBSTONE_REVISION: u64 = i64::MAX as u64;
 
-/// A place in the log of all events. Positions rise by [`Position::STRIDE`], so that what lies between two
-/// of them is recognised as no event's place, whatever a scavenge has removed.
+/// A position in the log of all events. Positions are multiples of [`Position::STRIDE`]. So a number between two
+/// positions is recognised as invalid, whatever a scavenge has removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Position(pub(crate) u64);
 
 impl Position {
-    /// The distance of two neighbours.
+    /// The distance between neighbouring positions.
     const STRIDE: u64 = 64;
-    /// Before the first event.
+    /// The position before the first event.
     pub(crate) const START: Self = Self(0);
 
     pub(crate) fn next(self) -> Self {
         Self(self.0 + Self::STRIDE)
     }
 
-    /// So many places later.
+    /// The position `places` places later.
     pub(crate) fn after(self, places: u64) -> Self {
         Self(self.0.saturating_add(places.saturating_mul(Self::STRIDE)))
     }
 
-    /// How many places it comes after an earlier one.
+    /// How many places this position is after an earlier one.
     pub(crate) fn places_after(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0).div_ceil(Self::STRIDE)
     }
 
-    /// The last place that is not after this.
+    /// The last valid position up to this one.
     pub(crate) fn boundary(self) -> Self {
         Self(self.0 - self.0 % Self::STRIDE)
     }
 
-    /// Right after this one, so that what is at it is left out.
+    /// The number after this position, so that a read leaves out the event here.
     pub(crate) fn following(self) -> Self {
         Self(self.0.saturating_add(1))
     }
 
-    /// Whether an event may begin here.
+    /// Whether an event may have this position.
     pub(crate) fn is_boundary(self) -> bool {
         self.0.is_multiple_of(Self::STRIDE)
     }
 
-    /// As SQLite keeps it: whatever is above is beyond the end anyway.
+    /// The value for SQLite, limited to its range. Larger positions are beyond the end anyway.
     pub(crate) fn to_sql(self) -> i64 {
         revision_to_sql(self.0)
     }
@@ -73,19 +73,19 @@ impl Position {
     }
 }
 
-/// A number of the wire as SQLite keeps it: whatever is above `i64::MAX` is beyond every end.
+/// A revision or count as an SQLite value. Numbers above `i64::MAX` are beyond every end.
 pub(crate) fn revision_to_sql(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// Which way to read.
+/// The direction of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     Forwards,
     Backwards,
 }
 
-/// An event that a client, or the server itself, wants written.
+/// An event to be written, by a client or by the server itself.
 #[derive(Clone, Debug)]
 pub(crate) struct NewEvent {
     pub(crate) id: Uuid,
@@ -96,13 +96,13 @@ pub(crate) struct NewEvent {
 }
 
 impl NewEvent {
-    /// The bytes it keeps in memory, about.
+    /// About how many bytes the event keeps in memory.
     pub(crate) fn size(&self) -> usize {
         std::mem::size_of::<Self>() + self.event_type.len() + self.data.len() + self.metadata.len()
     }
 }
 
-/// An event as it was written.
+/// A written event.
 #[derive(Clone, Debug)]
 pub(crate) struct RecordedEvent {
     pub(crate) position: Position,
@@ -118,7 +118,7 @@ pub(crate) struct RecordedEvent {
 }
 
 impl RecordedEvent {
-    /// What a link names; `None` for every other event.
+    /// The target of a link; `None` for other events.
     pub(crate) fn target(&self) -> Option<(u64, StreamName)> {
         if self.event_type != LINK {
             return None;
@@ -131,11 +131,11 @@ impl RecordedEvent {
     }
 }
 
-/// An event as a reader gets it: for a resolved link the event is what the link names, if it can be seen.
+/// An event as a reader gets it. If it is a resolved link, `event` is the target of the link, if that is visible.
 #[derive(Clone, Debug)]
 pub(crate) struct ResolvedEvent {
     pub(crate) event: Option<RecordedEvent>,
     pub(crate) link: Option<RecordedEvent>,
-    /// Of the record that was read: of the link, if there is one.
+    /// The position of the record that was read; for a link, that of the link.
     pub(crate) position: Position,
 }

@@ -1,12 +1,12 @@
-//! Which events of the log a reader wants. Pure.
+//! Filters of the log. Pure.
 
 use fancy_regex::{Regex, RegexBuilder};
 
 const LONGEST_PATTERN: usize = 4096;
 const MOST_PREFIXES: usize = 1024;
-/// How often a match may try again; a pattern that needs more is refused while it is used.
+/// The maximum number of backtracking steps of a match. An expression that needs more is refused when it is used.
 const BACKTRACK_LIMIT: usize = 100_000;
-/// The most bytes that a compiled pattern takes.
+/// The maximum size of a compiled expression, in bytes.
 const LARGEST_PATTERN: usize = 1024 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub(crate) enum Subject {
 #[derive(Debug)]
 pub(crate) struct Filter {
     subject: Subject,
-    /// What matches begins with one of these.
+    /// Every match begins with one of these.
     prefixes: Vec<String>,
     regex: Option<Box<Regex>>,
 }
@@ -37,7 +37,7 @@ pub(crate) enum InvalidFilter {
 }
 
 impl Filter {
-    /// A regular expression if there is one, else any of the prefixes.
+    /// A filter by the regular expression if there is one, and by any of the prefixes otherwise.
     pub(crate) fn new(
         subject: Subject,
         regex: &str,
@@ -68,12 +68,12 @@ impl Filter {
         })
     }
 
-    /// What is looked at, and prefixes: whatever matches begins with one of them.
+    /// The subject, and prefixes such that every match begins with one of them.
     pub(crate) fn prefixes(&self) -> (Subject, &[String]) {
         (self.subject, &self.prefixes)
     }
 
-    /// Whether a match may take long.
+    /// Whether matching may take long.
     pub(crate) fn is_costly(&self) -> bool {
         self.regex.is_some()
     }
@@ -84,7 +84,7 @@ impl Filter {
             Subject::EventType => event_type,
         };
         let may_match = self.prefixes.iter().any(|prefix| text.starts_with(prefix));
-        if !may_match || is_kept_by_a_group_of_all(stream) {
+        if !may_match || is_state_of_group_of_all(stream) {
             return Ok(false);
         }
         let Some(regex) = &self.regex else {
@@ -96,21 +96,21 @@ impl Filter {
     }
 }
 
-/// What persistent subscriptions to `$all` keep themselves, no filter and no such subscription shows, as in the real
-/// server: a checkpoint would lead to the next one for ever.
-pub(crate) fn is_kept_by_a_group_of_all(stream: &str) -> bool {
+/// Whether a stream holds state of a persistent subscription to `$all`. As in the real server, filters and such
+/// subscriptions do not show these streams: each checkpoint would lead to the next one for ever.
+pub(crate) fn is_state_of_group_of_all(stream: &str) -> bool {
     stream.starts_with("$persistentsubscription-$all::")
         && ["-checkpoint", "-parked"]
             .iter()
             .any(|end| stream.ends_with(end))
 }
 
-/// Whether a stream is kept by a persistent subscription to `$all`, or is the metadata of such a stream.
-pub(crate) fn is_of_a_group_of_all(stream: &str) -> bool {
-    is_kept_by_a_group_of_all(stream.strip_prefix("$$").unwrap_or(stream))
+/// Whether a stream holds state of a persistent subscription to `$all`, or the metadata of such a stream.
+pub(crate) fn belongs_to_group_of_all(stream: &str) -> bool {
+    is_state_of_group_of_all(stream.strip_prefix("$$").unwrap_or(stream))
 }
 
-/// The characters that everything that matches begins with; perhaps not all of them, perhaps none.
+/// A literal text with which every match begins. It may be shorter than possible.
 fn literal_prefix(regex: &str) -> String {
     let mut prefix = String::new();
     let Some(rest) = regex.strip_prefix('^').filter(|rest| !rest.contains('|')) else {
@@ -124,7 +124,7 @@ fn literal_prefix(regex: &str) -> String {
                 .filter(|next| "$.-_()[]{}*+?^/".contains(*next)),
             _ => Some(character).filter(|character| !".[](){}*+?^$".contains(*character)),
         };
-        // What may be repeated may be missing.
+        // A repeated character may be missing.
         let may_be_missing = matches!(characters.peek(), Some('*' | '?' | '{'));
         let Some(literal) = literal.filter(|_| !may_be_missing) else {
             break;
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_groups_of_all_keep_is_not_shown() {
+    fn the_state_of_groups_of_all_is_not_shown() {
         let filter = Filter::new(Subject::StreamName, "", vec!["$persistent".into()]).unwrap();
         for (stream, is_shown) in [
             ("$persistentsubscription-$all::g-checkpoint", false),
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_expression_begins_with_is_a_prefix_of_all_that_matches() {
+    fn every_match_begins_with_the_literal_prefix_of_the_expression() {
         for (regex, prefix) in [
             (r"^cat-.*$", "cat-"),
             (r"^\$ce-é", "$ce-é"),
@@ -193,7 +193,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn an_expression_matches_the_same_whatever_it_begins_with(
+        fn the_literal_prefix_does_not_change_what_an_expression_matches(
             regex in r"\^?([ab$]|\\\$|\.|a\*|b\?|b\+|a\{0,1\}|\(a\)|\[ab\]|\|){0,5}",
             text in "[ab$]{0,4}",
         ) {
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hostile_expression_is_refused_and_does_not_hang() {
+    fn a_hostile_expression_is_refused_instead_of_hanging() {
         let filter = types(r"^(a|a)*(?=b)(a|b|ab)*c$");
         let text = "a".repeat(5_000);
         assert_eq!(filter.matches("s", &text), Err(InvalidFilter::TooExpensive));
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_expression_is_refused() {
+    fn an_invalid_expression_is_refused() {
         for regex in ["(", "[", "(?<n>", "*"] {
             let refused = Filter::new(Subject::EventType, regex, vec![]);
             assert_eq!(refused.err(), Some(InvalidFilter::Regex), "{regex}");

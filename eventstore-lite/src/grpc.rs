@@ -1,7 +1,7 @@
-//! The services of the wire: requests are checked and turned into the words of [`crate::storage`], answers
-//! and errors into those of the protocol.
+//! The gRPC services. Requests are checked and converted to calls of [`crate::storage`]; results and errors are
+//! converted to protocol messages.
 
-mod absent;
+mod answer_sender;
 mod append;
 mod batch_append;
 mod delete;
@@ -9,15 +9,16 @@ mod features;
 mod gossip;
 mod monitoring;
 mod operations;
-mod outlet;
 mod permission;
 mod persistent_subscriptions;
 mod proposed;
 mod read;
 mod read_request;
+mod read_task;
 mod status;
 mod streams;
 mod subscribe;
+mod unsupported;
 
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ use axum::Router;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use crate::http::Site;
+use crate::http::AppState;
 use crate::wire::gossip::gossip_server::GossipServer;
 use crate::wire::monitoring::monitoring_server::MonitoringServer;
 use crate::wire::operations::operations_server::OperationsServer;
@@ -33,26 +34,26 @@ use crate::wire::persistent_subscriptions::persistent_subscriptions_server::Pers
 use crate::wire::server_features::server_features_server::ServerFeaturesServer;
 use crate::wire::streams::streams_server::StreamsServer;
 
-/// The largest message that is read.
+/// The maximum size of a received message.
 const LARGEST_MESSAGE: usize = 16 * 1024 * 1024;
 
-/// The services; what is not there answers UNIMPLEMENTED.
-pub(crate) fn routes(site: &Site, shutdown: CancellationToken) -> Router {
-    let operations = operations::Service {
-        storage: Arc::clone(&site.storage),
-        subscriptions: Arc::clone(&site.subscriptions),
+/// The routes of all services. A service that does not exist answers UNIMPLEMENTED.
+pub(crate) fn routes(app: &AppState, shutdown: CancellationToken) -> Router {
+    let operations = operations::OperationsService {
+        storage: Arc::clone(&app.storage),
+        subscriptions: Arc::clone(&app.subscriptions),
         shutdown: shutdown.clone(),
     };
-    let monitoring = monitoring::Service {
-        site: site.clone(),
+    let monitoring = monitoring::MonitoringService {
+        app: app.clone(),
         shutdown: shutdown.clone(),
     };
-    let persistent = persistent_subscriptions::Service {
-        subscriptions: Arc::clone(&site.subscriptions),
+    let persistent = persistent_subscriptions::PersistentSubscriptionsService {
+        subscriptions: Arc::clone(&app.subscriptions),
         shutdown: shutdown.clone(),
     };
-    let streams = streams::Service {
-        storage: Arc::clone(&site.storage),
+    let streams = streams::StreamsService {
+        storage: Arc::clone(&app.storage),
         shutdown,
     };
     let streams = StreamsServer::new(streams).max_decoding_message_size(LARGEST_MESSAGE);
@@ -60,8 +61,8 @@ pub(crate) fn routes(site: &Site, shutdown: CancellationToken) -> Router {
         .add_service(MonitoringServer::new(monitoring))
         .add_service(OperationsServer::new(operations))
         .add_service(PersistentSubscriptionsServer::new(persistent))
-        .add_service(ServerFeaturesServer::new(features::Service))
-        .add_service(GossipServer::new(gossip::Service(site.node.clone())))
+        .add_service(ServerFeaturesServer::new(features::ServerFeaturesService))
+        .add_service(GossipServer::new(gossip::GossipService(app.node.clone())))
         .into_axum_router()
-        .merge(absent::routes())
+        .merge(unsupported::routes())
 }

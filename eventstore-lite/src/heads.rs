@@ -1,5 +1,5 @@
-//! Tells readers that there is more to read: the last committed position, once for the whole log and once for
-//! each stream that somebody reads, so that the readers of a quiet stream sleep.
+//! Tells readers that there may be new events. It publishes the last committed position for the whole log, and for
+//! each stream that is being read. So readers of a quiet stream are not woken.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use crate::event::Position;
 use crate::stream_name::StreamName;
 
-/// With fewer streams than this it is not looked whether all are still read.
+/// With fewer streams than this, unused ones are not looked for.
 const LEAST_SWEPT: usize = 1024;
 
 pub(crate) struct Heads {
@@ -17,11 +17,11 @@ pub(crate) struct Heads {
     streams: Mutex<Streams>,
 }
 
-/// The streams that are read, and some that were.
+/// The streams that are or were read.
 struct Streams {
     heads: HashMap<StreamName, watch::Sender<Position>>,
-    /// With so many streams those are forgotten that nobody reads any more.
-    swept_at: usize,
+    /// At this number of streams, the unused ones are removed.
+    sweep_at: usize,
 }
 
 impl Heads {
@@ -30,12 +30,12 @@ impl Heads {
             all: watch::Sender::new(committed),
             streams: Mutex::new(Streams {
                 heads: HashMap::new(),
-                swept_at: LEAST_SWEPT,
+                sweep_at: LEAST_SWEPT,
             }),
         }
     }
 
-    /// Everything up to `committed` can be read; these streams have changed.
+    /// Announces that everything up to `committed` can be read, and that these streams have changed.
     pub(crate) fn moved<'a>(
         &self,
         committed: Position,
@@ -58,9 +58,9 @@ impl Heads {
 
     pub(crate) fn of(&self, stream: &StreamName) -> watch::Receiver<Position> {
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        if streams.heads.len() >= streams.swept_at {
+        if streams.heads.len() >= streams.sweep_at {
             streams.heads.retain(|_, head| head.receiver_count() > 0);
-            streams.swept_at = LEAST_SWEPT.max(2 * streams.heads.len());
+            streams.sweep_at = LEAST_SWEPT.max(2 * streams.heads.len());
         }
         let head = streams.heads.entry(stream.clone());
         head.or_insert_with(|| watch::Sender::new(Position::START))
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_that_nobody_reads_any_more_take_no_memory() {
+    fn streams_that_are_no_longer_read_take_no_memory() {
         let heads = Heads::new(Position::START);
         let mut read = heads.of(&stream(0));
         for number in 1..=4 * LEAST_SWEPT {

@@ -1,4 +1,4 @@
-//! What is served over HTTP beside gRPC: health, who this is, and figures.
+//! The HTTP routes beside gRPC: health, information about the server, and figures.
 
 use std::sync::Arc;
 
@@ -10,25 +10,25 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
 
-use crate::metrics::{MEDIA_TYPE, Page};
+use crate::metrics::{MEDIA_TYPE, MetricsPage};
 use crate::node::{Node, VERSION};
 use crate::persistent::PersistentSubscriptions;
 use crate::storage::Storage;
 
-/// The parts of a running server that its pages and services show.
+/// The parts of a running server that its routes and services use.
 #[derive(Clone)]
-pub(crate) struct Site {
+pub(crate) struct AppState {
     pub(crate) storage: Arc<Storage>,
     pub(crate) subscriptions: Arc<PersistentSubscriptions>,
     pub(crate) node: Node,
-    /// Whether callers must be users.
+    /// Whether callers must authenticate as users.
     pub(crate) is_guarded: bool,
 }
 
-impl Site {
+impl AppState {
     /// All figures, in the text format of Prometheus.
     pub(crate) async fn figures(&self) -> String {
-        let mut page = Page::default();
+        let mut page = MetricsPage::default();
         self.storage.metrics().write_to(&mut page);
         self.storage.write_figures(&mut page).await;
         self.subscriptions.write_to(&mut page);
@@ -36,27 +36,27 @@ impl Site {
     }
 }
 
-pub(crate) fn routes(site: Site) -> Router {
+pub(crate) fn routes(app: AppState) -> Router {
     Router::new()
         .route("/health/live", get(live))
         .route("/info", get(info))
         .route("/gossip", get(gossip))
         .route("/metrics", get(metrics))
-        .with_state(site)
+        .with_state(app)
 }
 
-async fn live(State(site): State<Site>) -> Response {
-    if !site.storage.is_alive() {
+async fn live(State(app): State<AppState>) -> Response {
+    if !app.storage.is_alive() {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
-    match site.storage.behind() {
-        Some(behind) => behind.to_string().into_response(),
+    match app.storage.backlog() {
+        Some(backlog) => backlog.to_string().into_response(),
         None => StatusCode::NO_CONTENT.into_response(),
     }
 }
 
-async fn info(State(site): State<Site>) -> impl IntoResponse {
-    let authentication = if site.is_guarded { "basic" } else { "insecure" };
+async fn info(State(app): State<AppState>) -> impl IntoResponse {
+    let authentication = if app.is_guarded { "basic" } else { "insecure" };
     json_page(&json!({
         "dbVersion": VERSION,
         "esVersion": VERSION,
@@ -67,13 +67,13 @@ async fn info(State(site): State<Site>) -> impl IntoResponse {
     }))
 }
 
-async fn gossip(State(site): State<Site>) -> impl IntoResponse {
+async fn gossip(State(app): State<AppState>) -> impl IntoResponse {
     let Node {
         instance,
         host,
         port,
-    } = &site.node;
-    let head = site.storage.committed().0;
+    } = &app.node;
+    let head = app.storage.committed().0;
     json_page(&json!({
         "members": [{
             "instanceId": instance,
@@ -94,6 +94,6 @@ fn json_page(value: &Value) -> impl IntoResponse + use<> {
     ([(CONTENT_TYPE, "application/json")], value.to_string())
 }
 
-async fn metrics(State(site): State<Site>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, MEDIA_TYPE)], site.figures().await)
+async fn metrics(State(app): State<AppState>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, MEDIA_TYPE)], app.figures().await)
 }

@@ -1,13 +1,13 @@
 //! An EventStoreDB-compatible server in one binary, and as a library for tests in the same process.
 //!
-//! It answers the unmodified clients of EventStoreDB as version 24 does: appends, batches, reads, catch-up
-//! subscriptions, persistent subscriptions, deletions, stream metadata, scavenges, gossip. What it does not
-//! have (projections, users) answers UNIMPLEMENTED. Without TLS whoever reaches the port may do
-//! everything, as with the real server's `--insecure`; with it callers are users ([`Security`]).
+//! It serves the unmodified clients of EventStoreDB like version 24: appends, batches, reads, catch-up subscriptions,
+//! persistent subscriptions, deletions, stream metadata, scavenges, gossip. It does not have projections and user
+//! management; calls to them are answered UNIMPLEMENTED. Without TLS everybody who can reach the port may do
+//! everything, as with the real server's `--insecure`. With TLS callers are users ([`Security`]).
 //!
-//! A change goes from `grpc` through the rules of `append_rules` to the one thread that writes
-//! (`storage`), and is answered when it is on disk. Readers and subscriptions page from disk beside it and
-//! are told by `heads` when there may be more.
+//! A change goes from `grpc` through the rules of `append_rules` to the only writer thread (`storage`), and is
+//! answered when it is on disk. Readers and subscriptions read pages from disk at the same time; `heads` tells them
+//! when there may be new events.
 
 mod access;
 mod append_rules;
@@ -34,15 +34,16 @@ mod stream_name;
 mod system_streams;
 mod tls;
 mod transfer;
+mod users;
 mod web;
 
-pub use access::{Role, Users, hash_password};
 pub use config::{Advertised, Config, Limits, Security};
 pub use eventstore_protocol as wire;
 pub(crate) use eventstore_protocol::event_id;
 pub use server::Server;
+pub use users::{Role, Users, hash_password};
 
-/// The example of the README, which is compiled and run.
+/// The example in the README is compiled and run.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

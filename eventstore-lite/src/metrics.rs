@@ -1,16 +1,17 @@
-//! What is counted, and how Prometheus reads it. Names are the real server's where it has the same figure.
+//! Counters and gauges in the format of Prometheus. They have the names of the real server where it has the same
+//! figure.
 //!
-//! Nothing here names a stream, a user or an address.
+//! No figure contains the name of a stream, a user, or an address.
 
 use std::fmt::{Display, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// The media type of [`Page`].
+/// The media type of [`MetricsPage`].
 pub(crate) const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What the parts of one server count.
+/// The figures of one server.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     written: Traffic,
@@ -49,37 +50,37 @@ impl Metrics {
         self.read.add(1, bytes);
     }
 
-    pub(crate) fn called(&self) {
+    pub(crate) fn call_received(&self) {
         self.calls.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn refused(&self) {
+    pub(crate) fn call_refused(&self) {
         self.refused_calls.fetch_add(1, Relaxed);
     }
 
-    /// Changes that were made in one transaction, and how long they took to be on disk.
+    /// Counts a transaction with this many changes, which took this long to be on disk.
     pub(crate) fn flushed(&self, changes: usize, took: Duration) {
-        self.group_size.observe(&SIZE_BOUNDS, wide(changes));
+        self.group_size.observe(&SIZE_BOUNDS, to_u64(changes));
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.flush_micros.observe(&MICRO_BOUNDS, micros);
     }
 
     /// Counts a connection until the guard is dropped.
-    pub(crate) fn connected(self: Arc<Self>) -> Open {
-        Open::count(self, |metrics| &metrics.connections)
+    pub(crate) fn connected(self: Arc<Self>) -> GaugeGuard {
+        GaugeGuard::count(self, |metrics| &metrics.connections)
     }
 
     /// Counts a subscription until the guard is dropped.
-    pub(crate) fn subscribed(self: Arc<Self>) -> Open {
-        Open::count(self, |metrics| &metrics.subscriptions)
+    pub(crate) fn subscribed(self: Arc<Self>) -> GaugeGuard {
+        GaugeGuard::count(self, |metrics| &metrics.subscriptions)
     }
 
     /// Counts a call until the guard is dropped.
-    pub(crate) fn call_opened(self: Arc<Self>) -> Open {
-        Open::count(self, |metrics| &metrics.open_calls)
+    pub(crate) fn call_opened(self: Arc<Self>) -> GaugeGuard {
+        GaugeGuard::count(self, |metrics| &metrics.open_calls)
     }
 
-    /// A connection has as many calls open as it may, or no longer.
+    /// Counts a connection that has reached its limit of calls, or has left it.
     pub(crate) fn connection_is_full(&self, is_full: bool) {
         if is_full {
             self.full_connections.fetch_add(1, Relaxed);
@@ -92,7 +93,7 @@ impl Metrics {
         self.refused_subscriptions.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn write_to(&self, page: &mut Page) {
+    pub(crate) fn write_to(&self, page: &mut MetricsPage) {
         let (read, written) = (&self.read, &self.written);
         page.family(
             "eventstore_io_events",
@@ -143,8 +144,8 @@ impl Metrics {
             .write_to(page, &MICRO_BOUNDS, MICROS_PER_SECOND);
     }
 
-    /// How near connections are to what they may have.
-    fn write_limits_to(&self, page: &mut Page) {
+    /// Writes the figures about limits of connections.
+    fn write_limits_to(&self, page: &mut MetricsPage) {
         page.family(
             "eventstore_current_incoming_grpc_calls",
             "gauge",
@@ -154,13 +155,13 @@ impl Metrics {
         page.family(
             "eventstore_full_connections",
             "gauge",
-            "Connections with as many calls as one may have: their clients let the next ones wait.",
+            "Connections at their limit of calls: their clients let further calls wait.",
         )
         .sample("", self.full_connections.load(Relaxed));
         page.family(
             "eventstore_refused_subscriptions",
             "counter",
-            "Subscriptions and sessions refused because their connection has as many as one may have.",
+            "Subscriptions and sessions refused because their connection is at its limit.",
         )
         .sample("", self.refused_subscriptions.load(Relaxed));
     }
@@ -168,32 +169,32 @@ impl Metrics {
 
 impl Traffic {
     fn add(&self, events: usize, bytes: usize) {
-        self.events.fetch_add(wide(events), Relaxed);
-        self.bytes.fetch_add(wide(bytes), Relaxed);
+        self.events.fetch_add(to_u64(events), Relaxed);
+        self.bytes.fetch_add(to_u64(bytes), Relaxed);
     }
 }
 
-/// Something that is counted as long as it is open.
+/// Counts something in a gauge until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Open {
+pub(crate) struct GaugeGuard {
     metrics: Arc<Metrics>,
     gauge: fn(&Metrics) -> &AtomicU64,
 }
 
-impl Open {
+impl GaugeGuard {
     fn count(metrics: Arc<Metrics>, gauge: fn(&Metrics) -> &AtomicU64) -> Self {
         gauge(&metrics).fetch_add(1, Relaxed);
         Self { metrics, gauge }
     }
 }
 
-impl Drop for Open {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         (self.gauge)(&self.metrics).fetch_sub(1, Relaxed);
     }
 }
 
-/// Values up to each of the bounds, and beyond.
+/// A histogram: counts of values up to each bound, and beyond the last one.
 #[derive(Debug)]
 struct Histogram<const N: usize> {
     counts: [AtomicU64; N],
@@ -219,8 +220,8 @@ impl<const N: usize> Histogram<N> {
         self.sum.fetch_add(value, Relaxed);
     }
 
-    /// Prometheus counts each value in all buckets that hold it.
-    fn write_to(&self, page: &mut Page, bounds: &[u64; N], scale: f64) {
+    /// Writes cumulative buckets, as Prometheus requires.
+    fn write_to(&self, page: &mut MetricsPage, bounds: &[u64; N], scale: f64) {
         let mut total = 0;
         for (bound, count) in bounds.iter().zip(&self.counts) {
             total += count.load(Relaxed);
@@ -239,19 +240,19 @@ fn scaled(value: u64, scale: f64) -> f64 {
     value as f64 / scale
 }
 
-pub(crate) fn wide(number: usize) -> u64 {
+pub(crate) fn to_u64(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
 /// Figures in the text format of Prometheus.
 #[derive(Debug, Default)]
-pub(crate) struct Page {
+pub(crate) struct MetricsPage {
     text: String,
     family: &'static str,
 }
 
-impl Page {
-    /// Begins the samples of one name.
+impl MetricsPage {
+    /// Begins the samples of one metric.
     pub(crate) fn family(&mut self, name: &'static str, kind: &str, help: &str) -> &mut Self {
         self.family = name;
         self.line(format_args!("# HELP {name} {help}"));
@@ -259,7 +260,7 @@ impl Page {
         self
     }
 
-    /// One value; `suffix` is what follows the name, with labels if there are any.
+    /// Writes one value. `suffix` follows the name, with labels if there are any.
     pub(crate) fn sample(&mut self, suffix: &str, value: impl Display) -> &mut Self {
         let name = self.family;
         self.line(format_args!("{name}{suffix} {value}"));
@@ -267,7 +268,7 @@ impl Page {
     }
 
     fn line(&mut self, line: std::fmt::Arguments<'_>) {
-        // A string takes whatever is written to it.
+        // Writing to a string cannot fail.
         writeln!(self.text, "{line}").unwrap_or_default();
     }
 
@@ -281,7 +282,7 @@ mod tests {
     use super::*;
 
     fn page(metrics: &Metrics) -> String {
-        let mut page = Page::default();
+        let mut page = MetricsPage::default();
         metrics.write_to(&mut page);
         page.into_text()
     }

@@ -1,4 +1,4 @@
-//! The one node of this cluster, as clients are told of it.
+//! The only node of the cluster, as clients see it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -6,19 +6,20 @@ use uuid::Uuid;
 
 use crate::config::Advertised;
 
-/// The version of the server whose answers these are.
+/// The version of the real server that this server imitates.
 pub(crate) const VERSION: &str = "24.6.0";
 
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
-    /// New with each start.
+    /// New at each start.
     pub(crate) instance: Uuid,
     pub(crate) host: String,
     pub(crate) port: u16,
 }
 
 impl Node {
-    /// A server that listens on `address`. Nobody can connect to 0.0.0.0, so it is not what clients are told.
+    /// The node of a server that listens on `address`. Clients cannot connect to 0.0.0.0, so another address is
+    /// advertised instead.
     pub(crate) fn new(address: SocketAddr, advertised: Advertised) -> Self {
         let host = advertised.host.unwrap_or_else(|| {
             let ip = address.ip();
@@ -42,16 +43,16 @@ impl Node {
 mod tests {
     use super::*;
 
-    fn told(address: &str, host: Option<&str>, port: Option<u16>) -> String {
+    fn advertised_by(address: &str, host: Option<&str>, port: Option<u16>) -> String {
         let host = host.map(str::to_owned);
         let node = Node::new(address.parse().unwrap(), Advertised { host, port });
         format!("{} {}", node.host, node.port)
     }
 
     #[test]
-    fn clients_are_told_where_they_can_connect_to() {
-        assert_eq!(told("127.0.0.2:5", None, None), "127.0.0.2 5");
-        assert_eq!(told("0.0.0.0:5", None, None), "127.0.0.1 5");
-        assert_eq!(told("[::]:5", Some("store"), Some(6)), "store 6");
+    fn the_advertised_address_can_be_connected_to() {
+        assert_eq!(advertised_by("127.0.0.2:5", None, None), "127.0.0.2 5");
+        assert_eq!(advertised_by("0.0.0.0:5", None, None), "127.0.0.1 5");
+        assert_eq!(advertised_by("[::]:5", Some("store"), Some(6)), "store 6");
     }
 }

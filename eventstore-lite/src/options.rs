@@ -1,4 +1,4 @@
-//! The command line and environment of the server, named as the real server's where it has the same option.
+//! Options and environment of the server. They have the names of the real server where it has the same option.
 
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
@@ -9,34 +9,34 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
-/// The variables that passwords are taken from; on a command line others could read them.
+/// Variables for passwords. On a command line, other users could read them.
 const ADMIN_PASSWORD: &str = "EVENTSTORE_DEFAULT_ADMIN_PASSWORD";
 const OPS_PASSWORD: &str = "EVENTSTORE_DEFAULT_OPS_PASSWORD";
 
-const NO_SECURITY: &str = "how callers are to be trusted is not said. Either\n  \
+const NO_SECURITY: &str = "choose how callers are trusted. Either\n  \
     --insecure (EVENTSTORE_INSECURE=true): no TLS and no passwords, for development and tests on one machine; or\n  \
     --certificate FILE --certificate-key FILE with --users-file FILE or EVENTSTORE_DEFAULT_ADMIN_PASSWORD: TLS and passwords";
 
-/// What is said of passwords at the end of `--help`.
+/// The end of `--help`, about passwords.
 pub(crate) const ENVIRONMENT: &str = "\
 Passwords come from --users-file, or from the environment:
   EVENTSTORE_DEFAULT_ADMIN_PASSWORD  the password of the user `admin`
   EVENTSTORE_DEFAULT_OPS_PASSWORD    the password of the user `ops`
 RUST_LOG sets how much is logged: error, warn, info (the default), debug, trace.";
 
-/// How the server is started.
+/// The options of the server.
 #[derive(Args, Debug)]
-pub(crate) struct Options {
+pub(crate) struct ServerArgs {
     #[command(flatten)]
-    network: Network,
+    network: NetworkArgs,
     #[command(flatten)]
-    trust: Trust,
+    trust: SecurityArgs,
     #[command(flatten)]
-    database: Database,
+    database: StorageArgs,
     #[command(flatten)]
-    projections: Projections,
+    projections: ProjectionArgs,
     #[command(flatten)]
-    bounds: Bounds,
+    bounds: LimitArgs,
 }
 
 #[derive(Args, Debug)]
@@ -45,25 +45,25 @@ pub(crate) struct Options {
     clippy::struct_field_names,
     reason = "fields are named as their options"
 )]
-struct Network {
+struct NetworkArgs {
     /// The address to listen on
     #[arg(long, env = "EVENTSTORE_NODE_IP", default_value = "127.0.0.1")]
     node_ip: IpAddr,
-    /// The port for gRPC and HTTP; 0 takes a free one, which the log names
+    /// The port for gRPC and HTTP; 0 takes a free port, which is logged
     #[arg(long, env = "EVENTSTORE_NODE_PORT", default_value_t = 2113)]
     node_port: u16,
-    /// The name or address that clients are told to connect to, if it is not --node-ip
+    /// The name or address that clients connect to, if it is not --node-ip
     #[arg(long, env = "EVENTSTORE_NODE_HOST_ADVERTISE_AS", value_name = "HOST")]
     node_host_advertise_as: Option<String>,
-    /// The port that clients are told to connect to, if it is not --node-port
+    /// The port that clients connect to, if it is not --node-port
     #[arg(long, env = "EVENTSTORE_NODE_PORT_ADVERTISE_AS", value_name = "PORT")]
     node_port_advertise_as: Option<u16>,
 }
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Security (one of --insecure and --certificate is needed)")]
-struct Trust {
-    /// No TLS and no passwords: whoever reaches the port may do everything. On loopback only
+struct SecurityArgs {
+    /// No TLS and no passwords: everybody who can reach the port may do everything. On loopback only
     #[arg(long, env = "EVENTSTORE_INSECURE", action = ArgAction::Set, value_parser = BoolishValueParser::new(),
         num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true",
         hide_default_value = true, value_name = "BOOL")]
@@ -73,7 +73,7 @@ struct Trust {
         value_parser = BoolishValueParser::new(), num_args = 0..=1, require_equals = true,
         default_value = "false", default_missing_value = "true", hide_default_value = true, value_name = "BOOL")]
     allow_insecure_network: bool,
-    /// The certificate and those that lead from it to the root, as PEM
+    /// The certificate and its chain up to the root, as PEM
     #[arg(
         long = "certificate",
         alias = "certificate-file",
@@ -81,7 +81,7 @@ struct Trust {
         value_name = "FILE"
     )]
     certificate: Option<PathBuf>,
-    /// Its private key, as PEM; nobody but the owner and the group may be able to read the file
+    /// The private key of the certificate, as PEM; only the owner and the group may be able to read the file
     #[arg(
         long = "certificate-key",
         alias = "certificate-private-key-file",
@@ -89,16 +89,16 @@ struct Trust {
         value_name = "FILE"
     )]
     certificate_key: Option<PathBuf>,
-    /// The users, one a line: NAME:ROLE:HASH; ROLE is admin, ops or user, HASH what `hash-password` prints. Nobody but
-    /// the owner and the group may be able to read the file
+    /// The users, one per line: NAME:ROLE:HASH. ROLE is admin, ops or user, and HASH is the output of
+    /// `hash-password`. Only the owner and the group may be able to read the file
     #[arg(long, env = "EVENTSTORE_USERS_FILE", value_name = "FILE")]
     users_file: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Database")]
-struct Database {
-    /// The folder of the database; it is made if it is missing
+struct StorageArgs {
+    /// The folder of the database; it is created if it is missing
     #[arg(long, env = "EVENTSTORE_DB", default_value = "eventstore-db")]
     db: PathBuf,
     /// Dangerous: answer before data is on disk. For tests only.
@@ -108,13 +108,13 @@ struct Database {
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Projections")]
-struct Projections {
+struct ProjectionArgs {
     /// Serve the system streams $streams, $ce-…, $et-…, $bc-… and $category-…
     #[arg(long, alias = "start-standard-projections", env = "EVENTSTORE_START_STANDARD_PROJECTIONS",
         action = ArgAction::Set, value_parser = BoolishValueParser::new(), num_args = 0..=1, require_equals = true,
         default_value = "false", default_missing_value = "true", hide_default_value = true, value_name = "BOOL")]
     system_projections: bool,
-    /// The same in other words: system and all both serve the system streams. There are no other projections
+    /// The same under another name: system and all serve the system streams. There are no other projections
     #[arg(
         long,
         env = "EVENTSTORE_RUN_PROJECTIONS",
@@ -124,7 +124,7 @@ struct Projections {
     run_projections: RunProjections,
 }
 
-/// As the real server has it.
+/// The values of the real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum RunProjections {
     None,
@@ -132,7 +132,7 @@ enum RunProjections {
     All,
 }
 
-impl Projections {
+impl ProjectionArgs {
     fn are_on(&self) -> bool {
         self.system_projections || self.run_projections != RunProjections::None
     }
@@ -140,31 +140,31 @@ impl Projections {
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Limits")]
-struct Bounds {
-    /// The most connections at once; others wait to be accepted
+struct LimitArgs {
+    /// The maximum number of connections; further ones wait to be accepted
     #[arg(long, env = "EVENTSTORE_MAX_CONNECTIONS", value_name = "COUNT", default_value_t = Limits::default().connections,
         value_parser = at_least::<1>)]
     max_connections: usize,
-    /// The most bytes of events that wait to be written, callers wait beyond that; and the most of batch appends whose
-    /// last piece has not come, sessions are ended beyond that
+    /// The maximum number of bytes of events that wait to be written; callers wait beyond it. The same limit applies
+    /// to batch appends whose last piece has not arrived; sessions end beyond it
     #[arg(long, env = "EVENTSTORE_MAX_QUEUED_BYTES", value_name = "BYTES", default_value_t = Limits::default().queued_bytes,
         value_parser = at_least::<{ 1024 * 1024 }>)]
     max_queued_bytes: usize,
-    /// The most reads of the database at once; others wait
+    /// The maximum number of concurrent reads of the database; further ones wait
     #[arg(long, env = "EVENTSTORE_READER_THREADS_COUNT", value_name = "COUNT", default_value_t = Limits::default().readers,
         value_parser = at_least::<1>)]
     reader_threads_count: usize,
-    /// About the bytes of the last events that are kept in memory for live subscriptions
+    /// About how many bytes of recent events are kept in memory for live subscriptions
     #[arg(long, env = "EVENTSTORE_RECENT_EVENTS_SIZE", value_name = "BYTES", default_value_t = Limits::default().recent_bytes,
         value_parser = at_least::<0>)]
     recent_events_size: usize,
-    /// The bytes of the database that each reader may keep in memory, and the writer eight times
+    /// The page cache of each reader, in bytes; the writer has eight times as much
     #[arg(long, env = "EVENTSTORE_PAGE_CACHE_SIZE", value_name = "BYTES", default_value_t = Limits::default().page_cache,
         value_parser = at_least::<{ 64 * 1024 }>)]
     page_cache_size: usize,
 }
 
-/// The largest number that every limit can be.
+/// The maximum of all limits.
 const MOST: usize = u32::MAX as usize / 2;
 
 fn at_least<const LEAST: usize>(text: &str) -> std::result::Result<usize, String> {
@@ -174,8 +174,8 @@ fn at_least<const LEAST: usize>(text: &str) -> std::result::Result<usize, String
         .ok_or_else(|| format!("it must be a number from {LEAST} to {MOST}"))
 }
 
-impl Options {
-    /// The configuration that is asked for; `variable` looks into the environment.
+impl ServerArgs {
+    /// The configuration for these options; `variable` reads the environment.
     pub(crate) fn config(self, variable: impl Fn(&str) -> Option<OsString>) -> Result<Config> {
         let security = self.trust.security(self.network.node_ip, variable)?;
         let mut config = Config::new(self.database.db);
@@ -198,7 +198,7 @@ impl Options {
     }
 }
 
-impl Trust {
+impl SecurityArgs {
     fn security(
         self,
         address: IpAddr,
@@ -209,24 +209,24 @@ impl Trust {
             (None, None) if self.insecure => {
                 ensure!(
                     address.is_loopback() || self.allow_insecure_network,
-                    "--insecure lets everybody who reaches {address} do everything: listen on loopback (--node-ip \
-                     127.0.0.1), use TLS (--certificate), or say --allow-insecure-network"
+                    "--insecure lets everybody who can reach {address} do everything: listen on loopback (--node-ip \
+                     127.0.0.1), use TLS (--certificate), or add --allow-insecure-network"
                 );
                 return Ok(Security::Insecure);
             }
             (None, None) => bail!(NO_SECURITY),
             (Some(_), None) | (None, Some(_)) => {
-                bail!("--certificate and --certificate-key go together: one of them is missing")
+                bail!("--certificate and --certificate-key belong together: one of them is missing")
             }
         };
         ensure!(
             !self.insecure,
-            "--insecure and --certificate contradict each other: say one"
+            "--insecure and --certificate exclude each other"
         );
         let users = users(self.users_file, variable)?;
         ensure!(
             !users.is_empty(),
-            "with TLS there must be users: --users-file FILE, or {ADMIN_PASSWORD}"
+            "TLS needs users: use --users-file FILE or {ADMIN_PASSWORD}"
         );
         Ok(Security::Secure {
             certificate,
@@ -244,7 +244,7 @@ fn users(file: Option<PathBuf>, variable: impl Fn(&str) -> Option<OsString>) -> 
     ] {
         if let Some(text) = variable(password) {
             let text = text.into_string().ok().filter(|text| !text.is_empty());
-            let text = text.with_context(|| format!("{password} is empty or no UTF-8"))?;
+            let text = text.with_context(|| format!("{password} is empty or not UTF-8"))?;
             users.add(name, role, &text)?;
         }
     }

@@ -1,8 +1,9 @@
-//! Persistent subscriptions: groups of clients that share the events of a stream, or of the log, and settle each.
+//! Persistent subscriptions: groups of clients that share the events of a stream or of the log, and settle each
+//! event.
 //!
-//! `group` decides, as a pure state machine; `actor` works, one task a group; `registry` knows all groups and
-//! keeps their settings. All that they keep is in the log (`records`), so it is as durable as any event.
-//! Delivery is at least once: after a restart what was settled since the last checkpoint comes again.
+//! `group` decides, as a pure state machine. `actor` runs one group in its own task. `registry` knows all groups and
+//! stores their settings. All state is in the log (`stored_events`), so it is as durable as any event. Delivery is at
+//! least once: after a restart, events that were settled since the last checkpoint are delivered again.
 
 mod actor;
 mod group;
@@ -10,13 +11,13 @@ mod handle;
 mod info;
 mod journal;
 mod reader;
-mod records;
 mod registry;
 mod replays;
 mod settings;
+mod stored_events;
 
 pub(crate) use group::{Client, Message, NackAction, Peer};
-pub(crate) use handle::{Connection, Ended, Handle};
+pub(crate) use handle::{GroupConnection, GroupEnded, Handle};
 pub(crate) use info::Info;
-pub(crate) use registry::{PersistentSubscriptions, Refused, Start};
+pub(crate) use registry::{GroupError, PersistentSubscriptions, StartPosition};
 pub(crate) use settings::{FilterSettings, GroupKey, Settings, Source, StartFrom, Strategy};

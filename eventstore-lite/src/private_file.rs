@@ -1,4 +1,4 @@
-//! Files that hold secrets: they are read only if they are kept as such.
+//! Reads files with secrets, if their permissions protect them.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -13,7 +13,7 @@ pub(crate) fn read(path: &Path) -> Result<String> {
     let metadata = file.metadata()?;
     ensure!(
         is_private(&metadata),
-        "{name} can be read by everybody, or written by its group: chmod 640 {name}"
+        "{name} can be read by everybody or written by its group: chmod 640 {name}"
     );
     let mut text = String::new();
     file.read_to_string(&mut text)

@@ -1,4 +1,4 @@
-//! What a stream's metadata says about which of its events can still be seen. Pure.
+//! Decides from a stream's metadata which of its events are visible. Pure.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -8,7 +8,7 @@ use crate::event::TOMBSTONE_REVISION;
 
 const TRUNCATE_BEFORE: &str = "$tb";
 
-/// The limits of one stream. All streams have these; of a metastream only the last event is ever seen.
+/// The limits of one stream. Of a metastream only the last event is ever visible.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Retention {
     pub(crate) max_count: Option<u64>,
@@ -18,7 +18,7 @@ pub(crate) struct Retention {
 }
 
 #[derive(Deserialize)]
-struct Raw {
+struct RawLimits {
     #[serde(rename = "$maxCount")]
     max_count: Option<i64>,
     #[serde(rename = "$maxAge")]
@@ -28,14 +28,14 @@ struct Raw {
 }
 
 impl Retention {
-    /// Of every metastream, whatever its own metadata says.
+    /// The limits of every metastream, whatever its own metadata contains.
     pub(crate) const METASTREAM: Self = Self {
         max_count: Some(1),
         max_age: None,
         truncate_before: None,
     };
 
-    /// What the event with a stream's metadata says.
+    /// The limits in an event with metadata.
     pub(crate) fn of(is_json: bool, data: &[u8]) -> Self {
         if is_json {
             Self::parse(data)
@@ -44,9 +44,9 @@ impl Retention {
         }
     }
 
-    /// Reads metadata. If any limit in it makes no sense, all of it is ignored.
+    /// Parses metadata. If any limit in it is invalid, all of it is ignored.
     pub(crate) fn parse(json: &[u8]) -> Self {
-        let Ok(raw) = serde_json::from_slice::<Raw>(json) else {
+        let Ok(raw) = serde_json::from_slice::<RawLimits>(json) else {
             return Self::default();
         };
         let limits = [
@@ -67,12 +67,12 @@ impl Retention {
         }
     }
 
-    /// A soft delete is a truncation of everything that is and that could be.
+    /// A soft delete truncates all existing and all possible events.
     pub(crate) fn is_soft_deleted(self) -> bool {
         self.truncate_before == Some(TOMBSTONE_REVISION)
     }
 
-    /// The first revision that number alone leaves visible, in a stream that ends with `last`.
+    /// The first revision that is visible by number, in a stream that ends with `last`.
     pub(crate) fn first_visible(self, last: u64) -> u64 {
         let by_count = self
             .max_count
@@ -80,26 +80,26 @@ impl Retention {
         by_count.max(self.truncate_before.unwrap_or(0))
     }
 
-    /// The oldest `created` that is still visible at `now`, both in ticks.
+    /// The earliest `created` that is visible at `now`, both in ticks.
     pub(crate) fn oldest_visible(self, now: i64) -> Option<i64> {
         let seconds = i64::try_from(self.max_age?).unwrap_or(i64::MAX);
         Some(now.saturating_sub(seconds.saturating_mul(TICKS_PER_SECOND)))
     }
 }
 
-/// The metadata of a soft delete: it takes the place of all other metadata.
+/// The metadata of a soft delete, which replaces all other metadata.
 pub(crate) fn soft_delete() -> Vec<u8> {
     format!("{{\"{TRUNCATE_BEFORE}\":{TOMBSTONE_REVISION}}}").into_bytes()
 }
 
-/// The same metadata without a truncation; `None` if it has none.
+/// The same metadata without a truncation; `None` if it has no truncation.
 pub(crate) fn untruncated(metadata: &[u8]) -> Option<Map<String, Value>> {
     let mut object: Map<String, Value> = serde_json::from_slice(metadata).ok()?;
     object.shift_remove(TRUNCATE_BEFORE)?;
     Some(object)
 }
 
-/// The same metadata, with everything before `revision` truncated; `None` if it is no JSON object.
+/// The same metadata, but truncated before `revision`; `None` if it is not a JSON object.
 pub(crate) fn truncated_before(metadata: &[u8], revision: u64) -> Option<Vec<u8>> {
     let mut object: Map<String, Value> = serde_json::from_slice(metadata).ok()?;
     object.insert(TRUNCATE_BEFORE.to_owned(), revision.into());
@@ -111,14 +111,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_stricter_of_count_and_truncation_holds() {
+    fn the_stricter_of_count_and_truncation_applies() {
         let both = Retention::parse(br#"{"$maxCount":2,"$tb":7}"#);
         assert_eq!(both.first_visible(4), 7);
         assert_eq!(both.first_visible(20), 19);
     }
 
     #[test]
-    fn metadata_with_a_senseless_limit_is_ignored() {
+    fn metadata_with_an_invalid_limit_is_ignored() {
         for json in [
             "nonsense",
             "[]",

@@ -1,15 +1,13 @@
-//! The log on disk: one thread that writes, in groups, and connections beside it that read.
+//! The log on disk. One thread writes in groups, and separate connections read.
 //!
-//! Invariants: a change is answered only after the transaction that holds it is on disk; positions rise in
-//! the order of commits and are never given out twice, also after a restart; what a reader was told is
-//! committed, it can read.
+//! Invariants: A change is answered only after its transaction is on disk. Positions rise in the order of commits and
+//! are never reused, not even after a restart. Readers can read everything that they were told is committed.
 
 mod catalog;
-mod checkpoints;
 #[cfg(test)]
 mod clocks;
-mod copies;
 mod copy;
+mod copy_folder;
 #[cfg(test)]
 mod cost;
 mod folder;
@@ -32,7 +30,9 @@ mod shared;
 mod statistics;
 #[cfg(test)]
 mod tests;
+mod unusable;
 mod visible;
+mod wal_checkpoints;
 mod writer;
 
 use std::sync::Arc;
@@ -46,37 +46,37 @@ use crate::append_rules::Expected;
 use crate::config::Config;
 use crate::event::{NewEvent, Position};
 use crate::filter::InvalidFilter;
-use crate::metrics::{Metrics, Page, wide};
+use crate::metrics::{Metrics, MetricsPage, to_u64};
 use crate::stream_name::StreamName;
 
-pub(crate) use catalog::Listed;
+pub(crate) use catalog::StreamEntry;
 pub(crate) use copy::{backup, restore};
 use folder::Folder;
 pub(crate) use integrity::verify;
 use ledger::Ledger;
-use linking::Behind;
-pub(crate) use read_all::{AllPage, AllRead, Scanned};
-pub(crate) use read_stream::{Followed, StreamFollow, StreamPage, StreamRead};
+use linking::Backlog;
+pub(crate) use read_all::{AllPage, AllRead, ScannedPosition};
+pub(crate) use read_stream::{FollowPage, StreamFollow, StreamPage, StreamRead};
 use readers::Readers;
-pub(crate) use review::{ReadFrom, Reviewed, Seen};
+pub(crate) use review::{ReadFrom, ReviewItem, Visibility};
+pub(crate) use scavenge::ScavengeStart;
 use scavenge::Scavenges;
-pub(crate) use scavenge::Start;
-use shared::Shared;
+use shared::SharedReads;
 pub(crate) use statistics::statistics;
 pub(crate) use writer::Receipt;
 use writer::Writer;
 
-/// How many times the memory of a reader the writer has for pages of the database: it visits the end of every
-/// index of every stream that is written.
+/// The writer's page cache, as a multiple of a reader's. The writer touches the end of every index of every stream
+/// that it writes.
 const WRITER_CACHE: usize = 8;
 
-/// A change of one stream.
+/// A change to one stream.
 #[derive(Debug)]
 pub(crate) struct Write {
     pub(crate) stream: StreamName,
     pub(crate) expected: Expected,
     pub(crate) change: Change,
-    /// After this the change is not made any more.
+    /// The change is not made after this time.
     pub(crate) deadline: Option<Instant>,
 }
 
@@ -96,7 +96,7 @@ impl Change {
         events.iter().map(|event| event.id)
     }
 
-    /// The bytes it keeps in memory while it waits, about.
+    /// About how many bytes the change keeps in memory while it waits.
     fn size(&self) -> usize {
         match self {
             Self::Append(events) => events.iter().map(NewEvent::size).sum(),
@@ -105,10 +105,11 @@ impl Change {
     }
 }
 
-/// What became of a change.
+/// The result of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It is on disk, now or since earlier; without a position if it cannot be seen any more.
+    /// The change is on disk, now or since an earlier attempt. The position is missing if readers cannot see the
+    /// events any more.
     Written {
         revision: Option<u64>,
         position: Option<Position>,
@@ -116,14 +117,14 @@ pub(crate) enum Outcome {
     WrongRevision {
         current: Option<u64>,
     },
-    /// This stream is deleted: the one to be changed, or the one of its metadata.
+    /// The changed stream, or the stream of its metadata, is deleted.
     StreamDeleted(StreamName),
     DeadlineExceeded,
-    /// There is no room for it on the disk, now. Nothing of it is written.
+    /// The disk is full. Nothing was written.
     DiskFull,
 }
 
-/// The disk, or the thread that writes to it, failed; the reason is in the log.
+/// The disk or the writer thread failed. The reason is in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the storage is not available")]
 pub(crate) struct StorageFailed;
@@ -133,20 +134,20 @@ pub(crate) struct Storage {
     writer: Writer,
     readers: Readers,
     scavenges: Scavenges,
-    /// What is missing of the links of system streams.
-    behind: watch::Sender<Option<Behind>>,
-    /// Reads of what comes next of a stream, and of the log.
-    follows: Shared<StreamFollow, Followed>,
-    ends: Shared<(Position, usize), Result<AllPage, InvalidFilter>>,
+    /// The part of the log that system streams do not link to yet.
+    backlog: watch::Sender<Option<Backlog>>,
+    /// Reads of new events that several subscribers share: of a stream, and of the log.
+    follows: SharedReads<StreamFollow, FollowPage>,
+    ends: SharedReads<(Position, usize), Result<AllPage, InvalidFilter>>,
 }
 
 impl Storage {
-    /// Opens or makes the database; fails if another process, or another server in this one, has it open.
+    /// Opens or creates the database. Fails if another process, or another server in this process, has it open.
     pub(crate) fn open(config: &Config) -> Result<Self> {
         let path = &config.db;
         let folder = Folder::take(path)?;
         copy::finish_restore(&folder, path)?;
-        copies::remove_leftovers(path);
+        copy_folder::remove_leftovers(path);
         let connection = schema::open_writer(path, !config.unsafe_disable_flush_to_disk)
             .and_then(|connection| integrity::check_end(&connection).map(|()| connection))
             .with_context(|| format!("opening the database {}", schema::file(path).display()))?;
@@ -155,9 +156,9 @@ impl Storage {
         let of_writer = page_cache.saturating_mul(WRITER_CACHE);
         schema::bound_cache(&connection, of_writer).context("opening the database")?;
         let mut ledger = Ledger::open(connection).context("reading the state of the log")?;
-        let behind = if config.system_projections {
+        let backlog = if config.system_projections {
             let linked = ledger.linked().context("reading the state of the log")?;
-            Behind::new(linked, ledger.committed())
+            Backlog::new(linked, ledger.committed())
         } else {
             None
         };
@@ -165,55 +166,54 @@ impl Storage {
             .context("opening the database to merge its log")?;
         let readers = Readers::open(path, config.limits.readers, page_cache)
             .context("opening the database to read")?;
-        let merging = (merging, readers.places().clone());
+        let merging = (merging, readers.slots().clone());
         let writer = Writer::start(ledger, merging, folder.lock, &config.limits)?;
         Ok(Self {
             writer,
             readers,
             scavenges: Scavenges::default(),
-            behind: watch::Sender::new(behind),
-            follows: Shared::new(),
-            ends: Shared::new(),
+            backlog: watch::Sender::new(backlog),
+            follows: SharedReads::new(),
+            ends: SharedReads::new(),
         })
     }
 
-    /// Queues a change; changes of one caller are made in the order of these calls. Waits while too much
-    /// is queued.
+    /// Queues a change. Changes of one caller are made in the order of these calls. Waits while the queue is full.
     pub(crate) async fn submit(&self, write: Write) -> Result<Receipt, StorageFailed> {
         self.writer.submit(write).await
     }
 
-    /// Room in memory for so many bytes of an append whose last piece has not come, if there is some; those of all
-    /// sessions together have as much as what waits to be written.
+    /// Reserves memory for `bytes` of an append whose last piece has not arrived, if there is room. All sessions
+    /// together may reserve as many bytes as the queue of the writer holds.
     pub(crate) fn room_for_unfinished(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         self.writer.room_for_unfinished(bytes)
     }
 
-    /// Makes a change and answers when it is on disk.
+    /// Makes a change and returns when it is on disk.
     pub(crate) async fn write(&self, write: Write) -> Result<Outcome, StorageFailed> {
         self.submit(write).await?.outcome().await
     }
 
-    /// What is counted here and by those who use it.
+    /// The counters of this storage and of its users.
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
         self.writer.metrics()
     }
 
-    /// The figures that are looked up when they are asked for.
-    pub(crate) async fn write_figures(&self, page: &mut Page) {
+    /// Writes the figures that are measured on request.
+    pub(crate) async fn write_figures(&self, page: &mut MetricsPage) {
         let (changes, bytes) = self.writer.queued();
         page.family(
             "eventstore_writer_queue_length",
             "gauge",
             "Changes that wait to be written.",
         )
-        .sample("", wide(changes));
+        .sample("", to_u64(changes));
         page.family(
             "eventstore_writer_queue_bytes",
             "gauge",
-            "Bytes that wait or are written.",
+            "Bytes of changes that wait or are being written.",
         )
-        .sample("", wide(bytes));
+        .sample("", to_u64(bytes));
         page.family(
             "eventstore_checkpoints",
             "gauge",
@@ -231,40 +231,40 @@ impl Storage {
         page.family(
             "eventstore_db_reads",
             "counter",
-            "Reads of the database; what is still in memory is not read there.",
+            "Reads of the database. Events that are still in memory are not read there.",
         )
         .sample("", self.readers.count());
-        let missing = self.behind().map_or(0, Behind::missing);
+        let missing = self.backlog().map_or(0, Backlog::missing);
         page.family(
             "eventstore_system_streams_missing",
             "gauge",
-            "Places of the log whose links system streams do not have yet.",
+            "Places of the log that system streams do not link to yet.",
         )
         .sample("", missing);
         self.scavenges.write_to(page);
     }
 
-    /// Whether changes can be made.
+    /// Whether the writer thread is running.
     pub(crate) fn is_alive(&self) -> bool {
         self.writer.is_alive()
     }
 
-    /// The last committed position: an append that was answered is not beyond it.
+    /// The last committed position. Every answered append is at or before it.
     pub(crate) fn committed(&self) -> Position {
         self.writer.recent().version().head
     }
 
-    /// Changes soon after every commit, once its appends are answered.
+    /// Changes after every commit, once its appends are answered.
     pub(crate) fn head(&self) -> watch::Receiver<Position> {
         self.writer.heads().all()
     }
 
-    /// The same, after commits that may have changed the stream.
+    /// Like [`Storage::head`], but changes only after commits that may have changed the stream.
     pub(crate) fn head_of(&self, stream: &StreamName) -> watch::Receiver<Position> {
         self.writer.heads().of(stream)
     }
 
-    /// Ends a scavenge, then the writer after what is queued, and closes the database.
+    /// Stops a running scavenge, lets the writer finish its queue, and closes the database.
     pub(crate) async fn close(&self) {
         if let Some(scavenge) = self.last_scavenge() {
             scavenge.stop().await;

@@ -1,4 +1,4 @@
-//! Names of streams, and how a stream and the stream of its metadata (`$$name`) belong together.
+//! Names of streams, and the relation of a stream to the stream of its metadata (`$$name`).
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ const METASTREAM_PREFIX: &str = "$$";
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct StreamName(Arc<str>);
 
-/// Why bytes are no name, or no name to write to. The text names the argument, never its value.
+/// Why bytes are not a name, or not a name to write to. The error names the argument but never its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidStreamName {
     #[error("the stream name is empty")]
@@ -17,12 +17,12 @@ pub(crate) enum InvalidStreamName {
     TooLong,
     #[error("the stream name is not UTF-8")]
     NotUtf8,
-    #[error("`$all` and `$$` are no streams to write to")]
+    #[error("`$all` and `$$` cannot be written to")]
     ReadOnly,
 }
 
 impl StreamName {
-    /// In bytes: every name is a key of an index.
+    /// In bytes. It is bounded because every name is a key of an index.
     pub(crate) const LONGEST: usize = 4096;
 
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, InvalidStreamName> {
@@ -36,7 +36,7 @@ impl StreamName {
         Ok(Self(name.into()))
     }
 
-    /// A name that events may be written under.
+    /// A name that clients may write to.
     pub(crate) fn parse_writable(bytes: &[u8]) -> Result<Self, InvalidStreamName> {
         let name = Self::parse(bytes)?;
         if matches!(name.as_str(), "$all" | METASTREAM_PREFIX) {
@@ -45,7 +45,7 @@ impl StreamName {
         Ok(name)
     }
 
-    /// A name that was checked when it was written.
+    /// A name that was checked before it was stored.
     pub(crate) fn stored(name: &str) -> Self {
         Self(name.into())
     }
@@ -54,7 +54,7 @@ impl StreamName {
         &self.0
     }
 
-    /// Whether the server writes it for itself; the metadata of a stream (`$$name`) is as the stream is.
+    /// Whether the name is reserved for the server. The metadata of a stream (`$$name`) counts like the stream.
     pub(crate) fn is_system(&self) -> bool {
         let name = self.as_str();
         let original = name.strip_prefix(METASTREAM_PREFIX);

@@ -1,10 +1,10 @@
-//! The streams that the real server's standard projections make: which of them link to an event. Pure.
+//! The streams of the real server's standard projections: which of them link to an event. Pure.
 //!
 //! - `$streams` links to the first event of every stream,
-//! - `$ce-<category>` to the events of all streams whose names begin with `<category>-`, also to what deletes one,
-//! - `$category-<category>` names these streams,
-//! - `$et-<type>` links to the events of a type; what deletes a stream is of the type `$deleted`,
-//! - `$bc-<id>` to the events whose metadata has this `$correlationId`.
+//! - `$ce-<category>` links to the events of all streams whose names begin with `<category>-`, and to their deletions,
+//! - `$category-<category>` has a link to each of these streams,
+//! - `$et-<type>` links to the events of a type; deletions of streams have the type `$deleted`,
+//! - `$bc-<id>` links to the events with this `$correlationId` in their metadata.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -18,7 +18,7 @@ const BY_CATEGORY: &str = "$ce-";
 const OF_CATEGORY: &str = "$category-";
 const BY_TYPE: &str = "$et-";
 const BY_CORRELATION: &str = "$bc-";
-/// The type that what deletes a stream is found under.
+/// The event type under which deletions of streams are indexed.
 const DELETED: &str = "$deleted";
 
 /// Whether a stream of this name may have links of an index.
@@ -27,9 +27,9 @@ pub(crate) fn is_index(name: &str) -> bool {
     name == STREAMS || prefixes.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// What indexes ask of an event.
+/// The parts of an event that indexes use.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Indexed<'a> {
+pub(crate) struct IndexedEvent<'a> {
     pub(crate) stream: &'a StreamName,
     pub(crate) revision: u64,
     pub(crate) event_type: &'a str,
@@ -37,33 +37,33 @@ pub(crate) struct Indexed<'a> {
     pub(crate) metadata: &'a [u8],
 }
 
-/// A link to come: it names the event's revision in `target`.
+/// A link to be written. It points to the event's revision in `target`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Link {
-    /// The system stream that has it.
+    /// The system stream that gets the link.
     pub(crate) stream: StreamName,
     pub(crate) target: StreamName,
 }
 
-/// The system stream that has all events of the streams whose names begin so, if there is one.
+/// The system stream with all events of the streams whose names begin with `prefix`, if there is one.
 pub(crate) fn of_category(prefix: &str) -> Option<StreamName> {
     category(prefix).map(|category| name(BY_CATEGORY, category))
 }
 
-/// How the names of the system streams begin that have all events whose types begin so, if there are any. Not all
-/// of the types that begin with `$` are found under their own name.
+/// The prefix of the system streams that have all events whose types begin with `prefix`, if there are such streams.
+/// Not all types that begin with `$` are indexed under their own name.
 pub(crate) fn of_types(prefix: &str) -> Option<StreamName> {
     (!prefix.starts_with('$')).then(|| name(BY_TYPE, prefix))
 }
 
-/// A name that would be too long is cut.
+/// A name that is too long is cut.
 fn name(prefix: &str, key: &str) -> StreamName {
     let name = format!("{prefix}{key}");
     StreamName::stored(&name[..name.floor_char_boundary(StreamName::LONGEST)])
 }
 
-/// All links to an event, in as many streams.
-pub(crate) fn links(event: &Indexed<'_>) -> Vec<Link> {
+/// All links to an event, each in a different stream.
+pub(crate) fn links(event: &IndexedEvent<'_>) -> Vec<Link> {
     let deleted = event.deletes();
     let owner = deleted.as_ref().unwrap_or(event.stream);
     let is_link = event.event_type == LINK;
@@ -93,7 +93,7 @@ pub(crate) fn links(event: &Indexed<'_>) -> Vec<Link> {
     links
 }
 
-impl Indexed<'_> {
+impl IndexedEvent<'_> {
     /// The stream that this event deletes, softly or for good.
     fn deletes(&self) -> Option<StreamName> {
         match self.stream.original() {
@@ -107,7 +107,7 @@ impl Indexed<'_> {
     }
 }
 
-/// What comes before the first `-`, if that is anything; system streams have none.
+/// The text before the first `-`, if it is not empty. System streams have no category.
 fn category(stream: &str) -> Option<&str> {
     let (category, _) = stream.split_once('-')?;
     (!category.is_empty() && !category.starts_with('$')).then_some(category)
@@ -143,7 +143,7 @@ mod tests {
         event_type: &str,
         (data, metadata): (&[u8], &[u8]),
     ) -> Vec<String> {
-        let event = Indexed {
+        let event = IndexedEvent {
             stream: &StreamName::stored(stream),
             revision,
             event_type,
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_event_of_a_stream_also_stands_for_the_stream() {
+    fn the_first_event_of_a_stream_also_indexes_the_stream() {
         let first = linked("cat-1-x", 0, "apple", b"{}");
         let (streams, category) = ("$streams: cat-1-x", "$category-cat: cat-1-x");
         let (event, by_type) = ("$ce-cat: cat-1-x", "$et-apple: cat-1-x");
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn links_are_indexed_by_category_only() {
+    fn links_are_indexed_only_by_category() {
         let link = correlated("cat-1", 1, LINK, (b"0@s", br#"{"$correlationId":"c"}"#));
         assert_eq!(link, ["$ce-cat: cat-1"]);
     }
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_of_names_or_types_is_covered_by_streams() {
+    fn a_prefix_of_names_or_types_has_system_streams() {
         let covering = |prefix: &str| of_category(prefix).map(|name| name.as_str().to_owned());
         assert_eq!(covering("cat-"), Some("$ce-cat".to_owned()));
         assert_eq!(covering("cat-1-x"), Some("$ce-cat".to_owned()));

@@ -1,6 +1,6 @@
-//! Connections with or without TLS, whose certificate can be read again.
+//! Connections with or without TLS. The certificate can be reloaded.
 //!
-//! Invariant: a handshake ends, so that it keeps its place from others for a while only.
+//! Invariant: every handshake ends, so that it takes the place of others only for a while.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,16 +21,16 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
-use crate::calls::Peer;
+use crate::calls::CallConnection;
 use crate::connection::Connection;
 use crate::private_file;
 
-/// How long a handshake may take, however many bytes come.
+/// The maximum duration of a handshake, even while bytes keep coming.
 const LONGEST_HANDSHAKE: Duration = Duration::from_secs(10);
-/// The protocols above TLS, the preferred one first.
+/// The protocols above TLS, by preference.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// The certificate that handshakes are made with, and the files it is read from.
+/// The certificate for handshakes, and its files.
 pub(crate) struct Identity {
     certificate: PathBuf,
     key: PathBuf,
@@ -46,8 +46,8 @@ impl Identity {
         })
     }
 
-    /// Handshakes from now on are made with what the files have now; if that cannot be used, with what they had.
-    pub(crate) fn read_again(&self) -> Result<()> {
+    /// Reloads the files for later handshakes. If they cannot be used, the certificate in use remains.
+    pub(crate) fn reload(&self) -> Result<()> {
         let acceptor = acceptor(&self.certificate, &self.key)?;
         self.current.send_replace(acceptor);
         Ok(())
@@ -58,8 +58,8 @@ impl Identity {
     }
 }
 
-/// What accepts TLS with this certificate. The provider of cryptography is its own: clients in the same process may
-/// install another.
+/// An acceptor of TLS with this certificate. It names its provider of cryptography, because clients in the same
+/// process may install another one.
 fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor> {
     let name = certificate.display();
     let chain = CertificateDer::pem_file_iter(certificate)
@@ -78,13 +78,14 @@ fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// What a caller and the server talk over.
+/// A connection that is ready for use.
 pub(crate) enum Transport {
     Plain(Connection),
     Encrypted(Box<TlsStream<Connection>>),
 }
 
-/// The connections when they can be used; of those that cannot, nothing. At most `handshakes` are made at once.
+/// The connections once they are ready. Connections whose handshakes fail are dropped. At most `handshakes` run at
+/// once.
 pub(crate) fn incoming(
     connections: impl Stream<Item = io::Result<Connection>>,
     acceptor: Option<watch::Receiver<TlsAcceptor>>,
@@ -174,9 +175,9 @@ impl AsyncWrite for Transport {
 }
 
 impl Connected for Transport {
-    type ConnectInfo = Peer;
+    type ConnectInfo = CallConnection;
 
-    fn connect_info(&self) -> Peer {
+    fn connect_info(&self) -> CallConnection {
         match self {
             Self::Plain(stream) => stream.connect_info(),
             Self::Encrypted(stream) => stream.get_ref().0.connect_info(),
@@ -207,13 +208,13 @@ mod tests {
         }
         assert!(
             super::acceptor(&certificate, &key).is_err(),
-            "there is no key"
+            "a missing key was accepted"
         );
         std::fs::write(&key, signed.signing_key.serialize_pem()).unwrap();
         super::acceptor(&certificate, &key).unwrap()
     }
 
-    /// The beginning of a record of a handshake that would be 4 KiB long.
+    /// The beginning of a 4 KiB handshake record.
     const HALF_A_HANDSHAKE: &[u8] = &[22, 3, 1, 16, 0];
 
     #[tokio::test(start_paused = true)]
@@ -226,16 +227,16 @@ mod tests {
         let serving = tokio::spawn(async move {
             let mut incoming = Box::pin(incoming);
             while let Some(transport) = incoming.next().await {
-                assert!(transport.is_err(), "half a handshake was enough");
+                assert!(transport.is_err(), "half a handshake was accepted");
             }
         });
         let mut slow = TcpStream::connect(address).await.unwrap();
         slow.write_all(HALF_A_HANDSHAKE).await.unwrap();
-        // Others are served meanwhile, and what is no handshake ends at once.
+        // Others are served meanwhile, and a connection that sends no handshake ends at once.
         let mut garbage = TcpStream::connect(address).await.unwrap();
         garbage.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
         drop(garbage.read_to_end(&mut Vec::new()).await);
-        // A byte now and then keeps a connection from being silent, and no handshake from ending.
+        // Occasional bytes keep a connection from being silent, but do not keep its handshake from ending.
         let (mut read, mut write) = slow.split();
         let drip = async {
             while write.write_all(&[0]).await.is_ok() {
@@ -245,7 +246,7 @@ mod tests {
         let mut answer = Vec::new();
         let end = async { tokio::join!(drip, read.read_to_end(&mut answer)) };
         let ended = tokio::time::timeout(2 * LONGEST_HANDSHAKE, end).await;
-        assert!(ended.is_ok(), "it goes on");
+        assert!(ended.is_ok(), "the handshake continues");
         serving.abort();
     }
 }

@@ -1,19 +1,19 @@
-//! Moves events between servers as JSON lines, through the protocol that all clients speak: from and to this server
-//! and the real one.
+//! Transfers events between servers as JSON lines, through the normal client protocol. Both ends may be this server
+//! or the real one.
 
 mod address;
-mod export;
-mod import;
+mod exporter;
+mod importer;
 mod line;
 mod remote;
 
-pub(crate) use export::export;
-pub(crate) use import::import;
+pub(crate) use exporter::export;
+pub(crate) use importer::import;
 pub(crate) use remote::Remote;
 
-/// How much was moved.
+/// How much was transferred.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Moved {
+pub(crate) struct TransferCounts {
     pub(crate) events: u64,
     pub(crate) streams: usize,
 }

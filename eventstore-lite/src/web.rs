@@ -1,8 +1,8 @@
-//! A page to look around with: streams, events, what happens now, persistent subscriptions, figures. It is in the
-//! binary and needs nothing else.
+//! A web page to browse streams, events, live events, persistent subscriptions and figures. It is part of the binary
+//! and needs nothing else.
 //!
-//! Invariants: what callers may not read over gRPC they do not see here; numbers are texts, because browsers round what
-//! is above 2⁵³; streams and events come in pages.
+//! Invariants: Callers see nothing here that they may not read over gRPC. Numbers are sent as texts, because browsers
+//! round numbers above 2⁵³. Streams and events come in pages.
 
 mod api;
 mod groups;
@@ -16,17 +16,17 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::Site;
+use crate::http::AppState;
 
 const PAGE: &str = include_str!("web/page.html");
 const SCRIPT: &str = include_str!("web/app.js");
 const STYLE: &str = include_str!("web/style.css");
 
-/// Nothing from elsewhere is loaded or run, so what is in an event cannot do anything either.
+/// Nothing from other servers is loaded or run, so the content of an event can do no harm.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-pub(crate) fn routes(site: Site, shutdown: CancellationToken) -> Router {
+pub(crate) fn routes(app: AppState, shutdown: CancellationToken) -> Router {
     Router::new()
         .route(
             "/web",
@@ -40,9 +40,9 @@ pub(crate) fn routes(site: Site, shutdown: CancellationToken) -> Router {
             "/web/style.css",
             get(async || asset("text/css; charset=utf-8", STYLE)),
         )
-        .merge(api::routes(site.clone()))
-        .merge(groups::routes(site.clone()))
-        .merge(tail::routes(site, shutdown))
+        .merge(api::routes(app.clone()))
+        .merge(groups::routes(app.clone()))
+        .merge(tail::routes(app, shutdown))
 }
 
 fn asset(media_type: &'static str, content: &'static str) -> impl IntoResponse {
@@ -54,10 +54,10 @@ fn asset(media_type: &'static str, content: &'static str) -> impl IntoResponse {
     (headers, content)
 }
 
-/// Why there is no answer.
-struct Refused(StatusCode, &'static str);
+/// An error answer of the API.
+struct ApiError(StatusCode, &'static str);
 
-impl IntoResponse for Refused {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         (self.0, self.1).into_response()
     }

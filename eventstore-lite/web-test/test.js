@@ -1,6 +1,6 @@
-// The page of eventstore-lite, used in a headless Chromium as a person would, against the server at SERVER (host:port).
+// Uses the page of eventstore-lite in a headless Chromium like a person, against the server at SERVER (host:port).
 //
-// Prints one line for each check; exits with 1 if any failed. PLANTED=1 adds a check that must fail. Screenshots go to
+// Prints one line per check, and exits with 1 if any failed. PLANTED=1 adds a check that must fail. Screenshots go to
 // the folder SCREENSHOTS.
 "use strict";
 
@@ -40,7 +40,7 @@ async function fill(client) {
 const open = (page, hash) => page.goto(`http://${server}/web${hash}`);
 const rows = (page) => page.locator("tbody tr.event");
 
-check("streams are listed, searched, and told apart from deleted ones", async (page) => {
+check("streams are listed, searched, and distinguished from deleted ones", async (page) => {
   await open(page, "");
   await page.getByRole("link", { name: "orders-1" }).waitFor();
   assert.match(await page.getByRole("row", { name: "gone-1" }).innerText(), /deleted for ever/);
@@ -52,7 +52,7 @@ check("streams are listed, searched, and told apart from deleted ones", async (p
   await page.getByRole("heading", { name: "orders-1" }).waitFor();
 });
 
-check("events come newest first, page by page, and open to pretty JSON", async (page) => {
+check("events are shown newest first, in pages, and open to formatted JSON", async (page) => {
   await open(page, "#/stream/orders-1");
   await rows(page).nth(49).waitFor();
   assert.equal(await rows(page).count(), 50);
@@ -65,11 +65,11 @@ check("events come newest first, page by page, and open to pretty JSON", async (
   await rows(page).first().locator("td").first().click();
   const data = await page.locator("pre").first().innerText();
   assert.deepEqual(JSON.parse(data), { n: 119, items: ["tea", "milk"] });
-  assert.ok(data.includes("\n  "), "it is not pretty");
+  assert.ok(data.includes("\n  "), "the JSON is not formatted");
   await page.screenshot({ path: path.join(screenshots, "events.png") });
 });
 
-check("what is in events is shown and does nothing", async (page) => {
+check("the content of events is shown and not run", async (page) => {
   await open(page, "#/all");
   await page.getByText(HOSTILE).first().waitFor();
   assert.equal(await page.title(), "eventstore-lite");
@@ -79,14 +79,14 @@ check("what is in events is shown and does nothing", async (page) => {
   await page.getByText("2 bytes that are no text").waitFor();
 });
 
-check("a link is shown with what it names", async (page) => {
+check("a link is shown with its target", async (page) => {
   await open(page, "#/stream/links-1");
   await page.getByText("3@orders-1").waitFor();
   await rows(page).first().locator("td").first().click();
   assert.equal(JSON.parse(await page.locator("pre").first().innerText()).n, 3);
 });
 
-check("a live page shows what happens now, of one stream or of all", async (page, client) => {
+check("a live page shows new events, of one stream or of all", async (page, client) => {
   for (const [hash, stream] of [["#/stream/orders-1", "orders-1"], ["#/all", "orders-2"]]) {
     await open(page, hash);
     await rows(page).first().waitFor();
@@ -98,7 +98,7 @@ check("a live page shows what happens now, of one stream or of all", async (page
   await page.screenshot({ path: path.join(screenshots, "live.png") });
 });
 
-check("parked events are counted, and come again on request", async (page, client) => {
+check("parked events are counted, and replayed on request", async (page, client) => {
   const settings = persistentSubscriptionToStreamSettingsFromDefaults({ startFrom: START });
   await client.createPersistentSubscriptionToStream("orders-1", "mail", settings);
   const subscription = client.subscribeToPersistentSubscriptionToStream("orders-1", "mail", { bufferSize: 1 });
@@ -120,7 +120,7 @@ check("parked events are counted, and come again on request", async (page, clien
   await subscription.unsubscribe();
 });
 
-check("a stream that is not there is told", async (page) => {
+check("a missing stream is reported", async (page) => {
   await open(page, "#/stream/nothing-1");
   await page.getByRole("alert").filter({ hasText: "no such stream" }).waitFor();
   await open(page, "#/stream/gone-1");
@@ -133,7 +133,7 @@ check("figures are shown", async (page) => {
   await page.screenshot({ path: path.join(screenshots, "figures.png") });
 });
 
-check("nothing is loaded from elsewhere, and nothing fails", async (page, _, seen) => {
+check("nothing is loaded from other servers, and nothing fails", async (page, _, seen) => {
   await open(page, "");
   await page.getByRole("link", { name: "orders-1" }).waitFor();
   assert.deepEqual(seen.foreign, []);
@@ -149,7 +149,7 @@ const planted = {
   },
 };
 
-// What the browser asked for that is not the server's, and what it complained of.
+// The foreign requests of the browser, and its complaints.
 function watch(page) {
   const seen = { foreign: [], errors: [] };
   page.on("request", (request) => {
@@ -164,12 +164,12 @@ function watch(page) {
 }
 
 function late() {
-  return new Promise((_, reject) => setTimeout(() => reject(new Error("not in time")), DEADLINE).unref());
+  return new Promise((_, reject) => setTimeout(() => reject(new Error("the check timed out")), DEADLINE).unref());
 }
 
 async function main() {
   const client = EventStoreDBClient.connectionString(`esdb://${server}?tls=false`);
-  // The planted difference is looked for in what the checks left behind.
+  // The planted check uses what the other checks have created.
   if (!process.env.PLANTED) await fill(client);
   const profile = mkdtempSync(path.join(tmpdir(), "browser-"));
   const args = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"];

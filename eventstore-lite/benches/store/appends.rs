@@ -1,4 +1,4 @@
-//! Appends of one event each, by call and by batch session, every writer to a stream of its own.
+//! Appends of one event each, by single calls and by batch sessions. Each writer has its own stream.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +52,7 @@ impl Caller for Writer {
         };
         ensure!(
             revision == Some(self.next),
-            "{} is at {revision:?} and not at {}",
+            "{} is at {revision:?}, expected {}",
             self.stream,
             self.next
         );
@@ -97,7 +97,7 @@ pub(crate) async fn measure(
     Ok(())
 }
 
-/// What a writer makes of an answer that it does not expect.
+/// The error for an unexpected answer.
 pub(crate) async fn wrong_answer(store: &Store) -> Result<Figures> {
     let writer = Writer {
         sink: Sink::Append(Box::new(store.client()?)),

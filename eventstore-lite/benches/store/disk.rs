@@ -1,4 +1,4 @@
-//! What stands under the server: the disk's flushes, and SQLite with the same durability and nothing around it.
+//! The limits below the server: flushes of the disk, and bare SQLite with the same durability.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -13,7 +13,7 @@ use crate::figures::{Figures, float, histogram};
 use crate::report::Report;
 
 const BLOCK: [u8; 4096] = [7; 4096];
-/// As large as the file becomes that is written ahead of the measurement.
+/// The maximum size of the file that is written before the measurement.
 const PREALLOCATED: u64 = 64 * 1024 * 1024;
 
 pub(crate) fn measure(folder: &Path, length: Duration, report: &mut Report) -> Result<()> {
@@ -51,7 +51,7 @@ fn overwrite(file: &mut File) -> Result<u64> {
     append(file)
 }
 
-/// A table like the one of events: a key that rises, and one index that is unique.
+/// A table like that of events: an ascending key and one unique index.
 fn database(path: &Path) -> Result<Connection> {
     let connection = Connection::open(path)?;
     let mode: String =

@@ -1,4 +1,4 @@
-//! Live events to many subscribers: how many deliveries a second, and how long until the last one has it.
+//! Live events for many subscribers: deliveries per second, and the time until the last subscriber has an event.
 
 use std::time::Instant;
 
@@ -17,12 +17,12 @@ use crate::store::{DEADLINE, Store};
 
 /// How many subscriptions share a connection.
 const OF_A_CONNECTION: usize = 100;
-/// How many events are appended one after the other, each when all have the one before.
+/// How many events are appended one by one, each after all subscribers have the last one.
 const ALONE: usize = 100;
-/// How many deliveries are made of events that are appended without waiting, and at most how many events.
+/// How many deliveries of events that are appended without waiting, and the maximum number of these events.
 const DELIVERIES: usize = 400_000;
 const MOST_EVENTS: usize = 20_000;
-/// How many events one of these appends has.
+/// How many events each of these appends has.
 const TOGETHER: usize = 100;
 
 pub(crate) async fn measure(store: &Store, counts: &[usize], report: &mut Report) -> Result<()> {
@@ -61,7 +61,7 @@ async fn fan_out(store: &Store, count: usize) -> Result<(Figures, Figures)> {
     Ok((alone, together))
 }
 
-/// Subscribes to what comes from now on, and waits until all of them are live.
+/// Subscribes to new events, and waits until all subscriptions are live.
 async fn subscribe(store: &Store, count: usize) -> Result<Vec<Subscription>> {
     let mut subscriptions = Vec::new();
     let mut client = store.client()?;
@@ -100,7 +100,7 @@ async fn receive_all(
             for id in expected {
                 let event = subscription.next().await?;
                 let got = event.get_original_event().id;
-                ensure!(got == id, "{got} came and not {id}");
+                ensure!(got == id, "received {got}, expected {id}");
             }
             Ok(subscription)
         });
@@ -117,7 +117,10 @@ async fn receive_counted(subscriptions: Vec<Subscription>, events: usize) -> Res
                 let event = subscription.next().await?;
                 let revision = event.get_original_event().revision;
                 let expected = *next.get_or_insert(revision);
-                ensure!(revision == expected, "{revision} came and not {expected}");
+                ensure!(
+                    revision == expected,
+                    "received {revision}, expected {expected}"
+                );
                 next = Some(revision + 1);
             }
             Ok(())

@@ -1,4 +1,4 @@
-//! A closed loop of callers: each makes its next call when the last one is answered.
+//! A closed loop of callers: each makes its next call after the last one is answered.
 
 use std::time::{Duration, Instant};
 
@@ -8,14 +8,14 @@ use tokio::task::JoinSet;
 
 use bench_machine::{cores, processor_time};
 
-/// What one row measured.
+/// The measurements of one row.
 #[derive(Debug)]
 pub(crate) struct Figures {
-    /// Calls, or events, a second.
+    /// Calls or events per second.
     pub(crate) rate: f64,
-    /// Of one call, in nanoseconds.
+    /// The durations of calls, in nanoseconds.
     pub(crate) latency: Histogram<u64>,
-    /// The share of the machine's processor time that the client took, 0 to 1, and the server.
+    /// The shares of the machine's processor time that the client and the server took, from 0 to 1.
     pub(crate) client: f64,
     pub(crate) server: f64,
 }
@@ -25,7 +25,7 @@ pub(crate) fn histogram() -> Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(1_000, 60_000_000_000, 3)?)
 }
 
-/// What a row is that measured nothing but its client.
+/// A row that measured only its client.
 pub(crate) fn of_busy_client() -> Result<Figures> {
     Ok(Figures {
         rate: 1.0,
@@ -35,7 +35,7 @@ pub(crate) fn of_busy_client() -> Result<Figures> {
     })
 }
 
-/// Counts what happens, and what client and server take of the machine, from its start to its end.
+/// Counts calls, and the processor time of client and server, from its start to its end.
 pub(crate) struct Watch {
     began: Instant,
     server: u32,
@@ -74,11 +74,11 @@ pub(crate) fn float(count: u64) -> f64 {
 
 /// One caller of a closed loop.
 pub(crate) trait Caller: Send + 'static {
-    /// Makes one call and checks its answer; returns how much it counts.
+    /// Makes one call and checks its answer. Returns the number of calls or events to count.
     fn call(&mut self) -> impl Future<Output = Result<u64>> + Send;
 }
 
-/// Lets all callers work for this long, after a warm-up of a fifth of it; fails with the first unexpected answer.
+/// Runs all callers for this long, after a warm-up of a fifth of it. Fails with the first unexpected answer.
 pub(crate) async fn run<C: Caller>(
     callers: Vec<C>,
     server: u32,

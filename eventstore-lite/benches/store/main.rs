@@ -1,8 +1,8 @@
-//! `make bench-store`: what the server does a second through its official client, and what the disk under it,
-//! SQLite alone and gRPC alone do in the same run.
+//! `make bench-store`: the throughput of the server through its official client, compared with the disk, bare SQLite
+//! and bare gRPC in the same run.
 //!
-//! Invariants: server and client are separate processes; a row with one unexpected answer is INVALID and
-//! has no figure, and the run fails.
+//! Invariants: Server and client are separate processes. A row with an unexpected answer is INVALID and has no
+//! figure, and the run fails.
 #![expect(clippy::print_stdout, reason = "a command whose output is its purpose")]
 
 mod appends;
@@ -25,10 +25,10 @@ use clap::{Parser, ValueEnum};
 use crate::report::Report;
 use crate::store::Store;
 
-/// Measures eventstore-lite of this build and prints what was measured, on what, and how.
+/// Measures this build of eventstore-lite, and prints the figures with the machine and the method.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// How long each row is measured, in seconds, after as long a warm-up as a fifth of it.
+    /// How long each row is measured, in seconds, after a warm-up of a fifth of it.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
     /// The numbers of writers to measure with.
@@ -37,16 +37,16 @@ struct Arguments {
     /// The numbers of subscribers to measure with.
     #[arg(long, value_delimiter = ',', default_value = "1,100,1000")]
     subscribers: Vec<usize>,
-    /// How many events there are when start-up and reads of one stream are measured, ten in each stream.
+    /// How many events exist when start-up and reads of one stream are measured, ten in each stream.
     #[arg(long, env = "EVENTS", default_value_t = 200_000)]
     events: usize,
-    /// Where the databases are made and removed again; the disk that is measured is the one of this folder.
+    /// The folder in which the databases are created and removed; its disk is measured.
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     folder: PathBuf,
-    /// Only these parts.
+    /// Measure only these parts.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
-    /// What `cargo bench` passes to every benchmark.
+    /// `cargo bench` passes this to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -72,7 +72,7 @@ impl Arguments {
     }
 }
 
-/// The report is printed when all of it is there.
+/// Prints the report when all of it is complete.
 #[tokio::main]
 async fn main() -> ExitCode {
     match measure(&Arguments::parse()).await {

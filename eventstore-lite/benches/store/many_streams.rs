@@ -1,5 +1,4 @@
-//! A store with many events in many streams: how fast it is filled, how fast it starts and how fast one stream
-//! is read.
+//! A store with many events in many streams: the speed of filling it, of starting it, and of reading one stream.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

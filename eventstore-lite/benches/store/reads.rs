@@ -11,14 +11,14 @@ use crate::figures::{self, Caller};
 use crate::report::Report;
 use crate::store::Store;
 
-/// The events of each stream that is filled ahead.
+/// How many events each stream has.
 pub(crate) const IN_STREAM: usize = 10;
 /// How many streams are filled for the reads.
 const STREAMS: usize = 20_000;
-/// How many appends are under way while streams are filled.
+/// How many appends run at once while streams are filled.
 const FILLING: usize = 64;
 
-/// Makes streams of [`IN_STREAM`] events, one append each.
+/// Creates streams of [`IN_STREAM`] events, one append each.
 pub(crate) async fn fill(store: &Store, streams: usize) -> Result<()> {
     let client = store.client()?;
     let session = session(&client).await?;
@@ -41,7 +41,7 @@ fn stream(number: usize) -> String {
     format!("filled-{number}")
 }
 
-/// Reads streams by turns that look random.
+/// Reads streams in a scattered order.
 struct StreamReader {
     client: Client,
     next: usize,
@@ -61,7 +61,7 @@ impl Caller for StreamReader {
             "{count} events in {}",
             stream(self.next)
         );
-        // A large prime: all streams come once before any comes again.
+        // A large prime, so that every stream comes once before any is repeated.
         self.next = (self.next + 7_368_787) % self.streams;
         Ok(1)
     }
@@ -102,7 +102,7 @@ pub(crate) async fn measure(store: &Store, length: Duration, report: &mut Report
     Ok(())
 }
 
-/// Reads streams that were filled, from one reader and from several.
+/// Reads the filled streams, with one reader and with several.
 pub(crate) async fn streams(
     store: &Store,
     streams: usize,

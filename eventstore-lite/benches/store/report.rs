@@ -1,7 +1,7 @@
-//! The figures as a table.
+//! Prints the figures as a table.
 //!
-//! Invariant: a row that had one unexpected answer, or that says more of the client than of the server, is INVALID
-//! and has no figure; [`Report::control`] sees to it in every run.
+//! Invariant: a row is INVALID and has no figure if it had an unexpected answer, or if it measures the client more
+//! than the server. [`Report::control`] checks this in every run.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 
 use crate::figures::Figures;
 
-/// Above this share of the machine's processor time the client measures itself.
+/// If the client takes more than this share of the processor time, it measures itself.
 const CLIENT_LIMIT: f64 = 0.8;
 
 /// All rows of one run.
@@ -53,12 +53,12 @@ impl Report {
     pub(crate) fn control(&mut self, name: &str, figures: Result<Figures>) -> Result<()> {
         let before = self.invalid;
         self.add(name, 1, figures);
-        ensure!(self.invalid > before, "{name}: was taken for valid");
+        ensure!(self.invalid > before, "{name}: was accepted as valid");
         self.invalid = before;
         Ok(())
     }
 
-    /// Whether all rows have figures, but those of controls.
+    /// Whether all rows except those of controls have figures.
     pub(crate) fn is_valid(&self) -> bool {
         self.invalid == 0
     }

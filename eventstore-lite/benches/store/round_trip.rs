@@ -1,4 +1,4 @@
-//! A call that the server answers from memory: the most that gRPC lets through.
+//! A call that the server answers from memory: the maximum that gRPC allows.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The server, in a process of its own, as its users start it.
+//! The server in its own process, started as its users start it.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -9,16 +9,16 @@ use eventstore::Client;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-/// How long anything may take before the run is given up.
+/// How long a step may take before the run is aborted.
 pub(crate) const DEADLINE: Duration = Duration::from_mins(2);
 
 #[derive(Debug)]
 pub(crate) struct Store {
     child: Child,
     address: String,
-    /// From the start of the process until it listened.
+    /// The time from the start of the process until it listened.
     pub(crate) started_in: Duration,
-    /// Kept, so that the server can log.
+    /// Kept open, so that the server can log.
     _log: Lines<BufReader<ChildStdout>>,
 }
 
@@ -51,17 +51,17 @@ impl Store {
         &self.address
     }
 
-    /// A client with a connection of its own.
+    /// A client with its own connection.
     pub(crate) fn client(&self) -> Result<Client> {
         let url = format!("esdb://{}?tls=false&discoveryInterval=1", self.address);
         Ok(Client::new(url.parse()?)?)
     }
 
-    /// Asks it to stop, and waits until it has.
+    /// Stops the server, and waits until it has ended.
     pub(crate) async fn stop(mut self) -> Result<()> {
         let process = self.id()?.to_string();
-        let asked = Command::new("kill").args(["-TERM", &process]).status();
-        ensure!(asked.await?.success(), "the server had ended before");
+        let request = Command::new("kill").args(["-TERM", &process]).status();
+        ensure!(request.await?.success(), "the server had ended before");
         let status = tokio::time::timeout(DEADLINE, self.child.wait()).await??;
         ensure!(status.success(), "the server ended with {status}");
         Ok(())

@@ -1,4 +1,4 @@
-//! The gate before every route: it finds out who calls, and lets the request pass with that, or refuses it.
+//! The gate before every route. It identifies the caller and lets the request pass, or refuses it.
 
 use std::sync::Arc;
 
@@ -13,39 +13,40 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 
 use super::verifier::{Unverified, Verifier};
-use super::{Caller, Role, Users, elsewhere, is_for_anybody};
+use super::{Caller, cross_site, is_for_anybody};
 use crate::metrics::Metrics;
+use crate::users::{Role, Users};
 
-/// Who is let in.
+/// The policy for callers.
 #[derive(Clone)]
-pub(crate) struct Gate(Entrance);
+pub(crate) struct Gate(GatePolicy);
 
 #[derive(Clone)]
-enum Entrance {
-    /// Everybody.
+enum GatePolicy {
+    /// Everybody may call.
     Open,
-    /// Whoever shows a user's password.
+    /// Callers need the password of a user.
     Guarded(Arc<Verifier>),
 }
 
-/// The gate, and where it counts who comes.
+/// The gate with what it needs for each request.
 #[derive(Clone)]
-pub(crate) struct Door {
+pub(crate) struct GateState {
     pub(crate) gate: Gate,
     pub(crate) metrics: Arc<Metrics>,
-    /// The name or address that clients are told.
+    /// The advertised name or address of the server.
     pub(crate) host: Arc<str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {
-    /// There are no credentials.
+    /// The request has no credentials.
     Anonymous,
-    /// They are no user's.
+    /// The credentials are not those of a user.
     Unknown,
     /// The user may not do this.
     Forbidden,
-    /// Too many guess passwords.
+    /// Too many passwords are being checked.
     Busy,
 }
 
@@ -58,25 +59,25 @@ impl From<Unverified> for Refusal {
     }
 }
 
-impl Door {
-    /// The name that the page may be asked for by, where nothing else protects it.
+impl GateState {
+    /// The name for which the page is served, if nothing else protects it.
     fn page_name(&self) -> Option<&str> {
-        matches!(self.gate.0, Entrance::Open).then_some(&*self.host)
+        matches!(self.gate.0, GatePolicy::Open).then_some(&*self.host)
     }
 }
 
 impl Gate {
     pub(crate) fn open() -> Self {
-        Self(Entrance::Open)
+        Self(GatePolicy::Open)
     }
 
     pub(crate) fn guarded(users: Users) -> Self {
-        Self(Entrance::Guarded(Arc::new(Verifier::new(users))))
+        Self(GatePolicy::Guarded(Arc::new(Verifier::new(users))))
     }
 
-    /// Who calls; where nobody needs to say who they are, a user of the least role.
+    /// Identifies the caller. On paths that need no credentials, a request without them gets the lowest role.
     async fn judge(&self, path: &str, headers: &HeaderMap) -> Result<Caller, Refusal> {
-        let Entrance::Guarded(verifier) = &self.0 else {
+        let GatePolicy::Guarded(verifier) = &self.0 else {
             return Ok(Caller::Anyone);
         };
         let Some(credentials) = headers.get(AUTHORIZATION) else {
@@ -97,7 +98,7 @@ impl Gate {
     }
 }
 
-/// `Basic` and base64 of `name:password`.
+/// Parses `Basic` and the base64 of `name:password`.
 fn parse(credentials: &HeaderValue) -> Option<(String, String)> {
     let (scheme, encoded) = credentials.to_str().ok()?.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("Basic") {
@@ -109,14 +110,18 @@ fn parse(credentials: &HeaderValue) -> Option<(String, String)> {
     Some((name.to_owned(), password.to_owned()))
 }
 
-/// Lets a request pass the gate with its [`Caller`], or answers it.
-pub(crate) async fn guard(State(door): State<Door>, mut request: Request, next: Next) -> Response {
-    door.metrics.called();
-    if let Some(answer) = elsewhere::refusal(&request, door.page_name()) {
-        door.metrics.refused();
+/// Lets a request pass with its [`Caller`], or answers it.
+pub(crate) async fn guard(
+    State(state): State<GateState>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    state.metrics.call_received();
+    if let Some(answer) = cross_site::refusal(&request, state.page_name()) {
+        state.metrics.call_refused();
         return answer;
     }
-    let judged = door
+    let judged = state
         .gate
         .judge(request.uri().path(), request.headers())
         .await;
@@ -126,7 +131,7 @@ pub(crate) async fn guard(State(door): State<Door>, mut request: Request, next: 
             next.run(request).await
         }
         Err(refusal) => {
-            door.metrics.refused();
+            state.metrics.call_refused();
             tracing::debug!(?refusal, "a call was refused");
             refusal.answer(request.headers())
         }
@@ -134,7 +139,7 @@ pub(crate) async fn guard(State(door): State<Door>, mut request: Request, next: 
 }
 
 impl Refusal {
-    /// In the words of the protocol that the request speaks.
+    /// The refusal, in the protocol of the request.
     fn answer(self, headers: &HeaderMap) -> Response {
         let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
         if content_type.is_some_and(|value| value.starts_with(b"application/grpc")) {
@@ -163,12 +168,12 @@ impl Refusal {
             Self::Anonymous => "Access denied: this needs the name and password of a user.",
             Self::Unknown => "The name or the password is wrong.",
             Self::Forbidden => "Access denied: this needs a user with the role ops or admin.",
-            Self::Busy => "Too many passwords are being looked at: try again.",
+            Self::Busy => "Too many passwords are being checked: try again.",
         }
     }
 }
 
-/// The caller may not do this, as the real server says it.
+/// A permission error with the trailer of the real server.
 pub(crate) fn access_denied(message: &str) -> Status {
     let mut trailers = MetadataMap::new();
     trailers.insert("exception", MetadataValue::from_static("access-denied"));
@@ -198,7 +203,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn credentials_decide() {
+    async fn credentials_determine_the_caller() {
         let ada = basic("ada:pass:word");
         assert_eq!(judged(READ, Some(&ada)).await, Ok(USER));
         assert_eq!(judged(READ, None).await, Err(Refusal::Anonymous));

@@ -1,10 +1,11 @@
-//! Whether a name and a password belong together.
+//! Checks whether a name and a password belong together.
 //!
-//! A password is hashed once: afterwards its digest under a key of this process is remembered, and compared in constant
-//! time. What is wrong is always hashed, of unknown users too, so that an answer tells nobody which part was wrong, and
-//! guessing is slow.
+//! A correct password is hashed once. After that, its digest under a key of this process is remembered and compared
+//! in constant time. A wrong password is always hashed, also for unknown users. So an answer does not tell which part
+//! was wrong, and guessing is slow.
 //!
-//! Invariant: however many guess, one core hashes for a part of the time, and a bounded number wait.
+//! Invariant: however many callers guess, hashing takes at most a part of one core, and a bounded number of callers
+//! wait.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -18,31 +19,31 @@ use ring::hmac;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use uuid::Uuid;
 
-use super::users::{Role, Secret, User, Users};
+use crate::users::{Role, Secret, User, Users};
 
-/// How many passwords are hashed at once: each takes 19 MiB and a core for a while.
+/// How many passwords are hashed at once. Each takes 19 MiB, and a core for a while.
 const HASHING: usize = 1;
-/// How many more wait for that.
+/// How many further passwords may wait.
 const WAITING: usize = 256;
-/// For so long nothing is hashed after a wrong password.
+/// The pause in hashing after a wrong password.
 const PAUSE: Duration = Duration::from_millis(100);
-/// What is hashed with a wrong password where no user has a hash of their own.
+/// The salt for a wrong password, if no user has a hash.
 const SALT: &[u8] = b"the salt of nobody";
 
 pub(super) struct Verifier {
     key: hmac::Key,
-    users: HashMap<String, Known>,
-    /// What an unknown user's password is compared with.
+    users: HashMap<String, KnownUser>,
+    /// The digest with which an unknown user's password is compared.
     nobody: hmac::Tag,
     decoy: Option<PasswordHash>,
     hashing: Arc<Semaphore>,
     waiting: Semaphore,
 }
 
-struct Known {
+struct KnownUser {
     role: Role,
     hash: Option<PasswordHash>,
-    /// Of the right password, once it is known.
+    /// The digest of the right password, once it is known.
     digest: OnceLock<hmac::Tag>,
 }
 
@@ -61,11 +62,11 @@ impl Verifier {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &random);
         let users: HashMap<_, _> = users
             .into_iter()
-            .map(|(name, user)| (name, Known::new(user, &key)))
+            .map(|(name, user)| (name, KnownUser::new(user, &key)))
             .collect();
         Self {
             nobody: hmac::sign(&key, Uuid::new_v4().as_bytes()),
-            decoy: users.values().find_map(|known| known.hash.clone()),
+            decoy: users.values().find_map(|user| user.hash.clone()),
             hashing: Arc::new(Semaphore::new(HASHING)),
             waiting: Semaphore::new(WAITING),
             key,
@@ -75,37 +76,37 @@ impl Verifier {
 
     /// The role of the user, if the password is theirs.
     pub(super) async fn role(&self, name: &str, password: &str) -> Result<Role, Unverified> {
-        let known = self.users.get(name);
-        if let Some(role) = self.remembered(known, password) {
+        let user = self.users.get(name);
+        if let Some(role) = self.remembered(user, password) {
             return Ok(role);
         }
         let waiting = self.waiting.try_acquire().map_err(|_| Unverified::Busy)?;
         let hashing = Arc::clone(&self.hashing).acquire_owned().await;
         let hashing = hashing.map_err(|_| Unverified::Busy)?;
         drop(waiting);
-        // Of many who come at once with the same password, one has it hashed.
-        if let Some(role) = self.remembered(known, password) {
+        // If many callers use the same password at once, only the first has it hashed.
+        if let Some(role) = self.remembered(user, password) {
             return Ok(role);
         }
-        let own = known.and_then(|known| known.hash.as_ref());
+        let own = user.and_then(|user| user.hash.as_ref());
         let is_right = hashes_to(own.or(self.decoy.as_ref()), password, hashing).await;
-        let known = known.filter(|_| is_right && own.is_some());
-        let known = known.ok_or(Unverified::Wrong)?;
+        let user = user.filter(|_| is_right && own.is_some());
+        let user = user.ok_or(Unverified::Wrong)?;
         let digest = hmac::sign(&self.key, password.as_bytes());
-        known.digest.get_or_init(|| digest);
-        Ok(known.role)
+        user.digest.get_or_init(|| digest);
+        Ok(user.role)
     }
 
-    /// The role, if it is known already that the password is right.
-    fn remembered(&self, known: Option<&Known>, password: &str) -> Option<Role> {
-        let digest = known.and_then(|known| known.digest.get());
+    /// The role, if the password is already known to be right.
+    fn remembered(&self, user: Option<&KnownUser>, password: &str) -> Option<Role> {
+        let digest = user.and_then(|user| user.digest.get());
         let expected = digest.unwrap_or(&self.nobody);
         let is_right = hmac::verify(&self.key, password.as_bytes(), expected.as_ref()).is_ok();
-        known.filter(|_| is_right).map(|known| known.role)
+        user.filter(|_| is_right).map(|user| user.role)
     }
 }
 
-/// Hashes the password, and after a wrong one makes the next wait, whether the caller is still there or not.
+/// Hashes the password. After a wrong one, the next caller waits for [`PAUSE`], even if this caller has gone.
 async fn hashes_to(
     hash: Option<&PasswordHash>,
     password: &str,
@@ -116,7 +117,7 @@ async fn hashes_to(
     tokio::spawn(async move {
         let verified = tokio::task::spawn_blocking(move || is_right(hash.as_ref(), &password));
         let is_right = verified.await.unwrap_or(false);
-        // A caller that has gone away needs no answer.
+        // A caller that has gone does not need the answer.
         answer.send(is_right).unwrap_or_default();
         if !is_right {
             tokio::time::sleep(PAUSE).await;
@@ -126,7 +127,7 @@ async fn hashes_to(
     answered.await.unwrap_or(false)
 }
 
-/// Takes as long without a hash, where nothing is right.
+/// Verifies a password. Without a hash it takes as long, and the result is `false`.
 fn is_right(hash: Option<&PasswordHash>, password: &str) -> bool {
     let argon2 = Argon2::default();
     let Some(hash) = hash else {
@@ -138,7 +139,7 @@ fn is_right(hash: Option<&PasswordHash>, password: &str) -> bool {
     argon2.verify_password(password.as_bytes(), hash).is_ok()
 }
 
-impl Known {
+impl KnownUser {
     fn new(user: User, key: &hmac::Key) -> Self {
         let (hash, digest) = match user.secret {
             Secret::Password(password) => (None, Some(hmac::sign(key, password.as_bytes()))),
@@ -156,8 +157,8 @@ impl Known {
 mod tests {
     use std::io::Write as _;
 
-    use super::super::users::hash_password;
     use super::*;
+    use crate::users::hash_password;
 
     fn verifier() -> Verifier {
         let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_right_password_has_a_role_the_first_time_and_later() {
+    async fn only_the_right_password_gives_a_role_the_first_time_and_later() {
         let verifier = verifier();
         for _ in 0..2 {
             assert_eq!(verifier.role("ada", "of ada").await, Ok(Role::User));
@@ -197,17 +198,23 @@ mod tests {
         let verifier = Verifier::new(users);
         for name in ["admin", "eve"] {
             let mut guess = std::pin::pin!(verifier.role(name, "wrong"));
-            assert!(futures::poll!(&mut guess).is_pending(), "{name}: cheap");
+            assert!(
+                futures::poll!(&mut guess).is_pending(),
+                "{name}: the guess was not hashed"
+            );
         }
         let mut right = std::pin::pin!(verifier.role("admin", "of admin"));
-        assert!(futures::poll!(&mut right).is_ready(), "it is not cheap");
+        assert!(
+            futures::poll!(&mut right).is_ready(),
+            "the right password was hashed"
+        );
     }
 
     #[tokio::test]
     async fn a_right_password_is_hashed_once() {
         let verifier = verifier();
         verifier.role("ada", "of ada").await.unwrap();
-        // From here on nothing can be hashed: who needs it waits for ever.
+        // From here on nothing can be hashed: a call that needs a hash waits for ever.
         let _all = verifier.hashing.acquire().await.unwrap();
         assert_eq!(verifier.role("ada", "of ada").await, Ok(Role::User));
         for name in ["ada", "eve", "admin"] {
@@ -217,7 +224,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_so_many_guesses_wait_and_others_are_told_to_come_again() {
+    async fn a_bounded_number_of_guesses_waits_and_others_are_told_to_try_again() {
         let verifier = verifier();
         let all = verifier.hashing.acquire().await.unwrap();
         let guess = |_| Box::pin(verifier.role("eve", "wrong"));
@@ -232,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_a_wrong_guess_nothing_is_hashed_for_a_while_whether_its_caller_waits_or_not() {
+    async fn hashing_pauses_after_a_wrong_guess_whether_its_caller_waits_or_not() {
         let verifier = verifier();
         for waits in [true, false] {
             let began = tokio::time::Instant::now();

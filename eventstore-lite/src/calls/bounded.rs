@@ -1,5 +1,5 @@
-//! What holds for every call and its answer: it is counted, it ends when its time is over, and a message that is too
-//! large is answered as the real server does.
+//! Wraps every call and its answer: counts the call, ends it at its deadline, and gives messages that are too large
+//! the status of the real server.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -14,23 +14,23 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
 
-use super::{OpenCall, Peer};
+use super::{CallConnection, OpenCall};
 
 const STATUS: &str = "grpc-status";
-/// `OUT_OF_RANGE`, which is said here of messages that are too large, and what the real server says of them:
-/// `RESOURCE_EXHAUSTED`.
+/// The status for too large messages: `OUT_OF_RANGE` in this server's framework, `RESOURCE_EXHAUSTED` in the real
+/// server.
 const TOO_LARGE: (&str, &str) = ("11", "8");
 
-/// When a call's time is over.
+/// The deadline of a call.
 #[derive(Clone, Copy)]
 struct Deadline(Instant);
 
-/// When the time of the request with these extensions is over, if its caller has said so.
+/// The deadline of the request with these extensions, if its caller gave one.
 pub(crate) fn deadline(of: &Extensions) -> Option<Instant> {
     of.get().map(|Deadline(at)| *at)
 }
 
-/// Serves calls within their bounds.
+/// Wraps a service and applies these bounds to its calls.
 #[derive(Clone)]
 pub(crate) struct Bounded<S>(pub(crate) S);
 
@@ -46,17 +46,21 @@ where
         self.0.poll_ready(context)
     }
 
-    /// The deadline is set at once: tonic sets one of its own after it, and would answer CANCELLED.
+    /// Starts the deadline before the inner service runs. Otherwise tonic's own deadline would come first and answer
+    /// CANCELLED.
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let deadline = time_left(request.headers()).map(|left| Instant::now() + left);
         let extensions = request.extensions_mut();
         if let Some(at) = deadline {
             extensions.insert(Deadline(at));
         }
-        let open = extensions.get().cloned().map(|Peer { tcp, calls }| {
-            extensions.insert(tcp);
-            calls.open()
-        });
+        let open = extensions
+            .get()
+            .cloned()
+            .map(|CallConnection { tcp, calls }| {
+                extensions.insert(tcp);
+                calls.open()
+            });
         let answer = self.0.call(request);
         Box::pin(async move {
             let mut answer = match deadline {
@@ -67,12 +71,12 @@ where
                 None => answer.await?,
             };
             reword(answer.headers_mut());
-            Ok(answer.map(|body| Body::new(Answer::new(body, deadline, open))))
+            Ok(answer.map(|body| Body::new(BoundedBody::new(body, deadline, open))))
         })
     }
 }
 
-/// What the header `grpc-timeout` says: at most eight digits and a unit.
+/// Parses the header `grpc-timeout`: at most eight digits and a unit.
 fn time_left(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -90,25 +94,25 @@ fn time_left(headers: &HeaderMap) -> Option<Duration> {
 }
 
 fn exceeded() -> Status {
-    Status::deadline_exceeded("the time that the caller gave is over")
+    Status::deadline_exceeded("the deadline of the call has passed")
 }
 
 fn reword(headers: &mut HeaderMap) {
-    let (said, meant) = TOO_LARGE;
-    if let Some(status) = headers.get_mut(STATUS).filter(|status| *status == said) {
-        *status = HeaderValue::from_static(meant);
+    let (sent, expected) = TOO_LARGE;
+    if let Some(status) = headers.get_mut(STATUS).filter(|status| *status == sent) {
+        *status = HeaderValue::from_static(expected);
     }
 }
 
-/// The body of an answer.
-struct Answer {
+/// The body of an answer with a deadline.
+struct BoundedBody {
     /// `None` after the deadline.
     body: Option<Body>,
     deadline: Option<Pin<Box<Sleep>>>,
     _open: Option<OpenCall>,
 }
 
-impl Answer {
+impl BoundedBody {
     fn new(body: Body, deadline: Option<Instant>, open: Option<OpenCall>) -> Self {
         Self {
             body: Some(body),
@@ -123,7 +127,7 @@ impl Answer {
     }
 }
 
-impl http_body::Body for Answer {
+impl http_body::Body for BoundedBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -170,7 +174,7 @@ mod tests {
 
     type Frames = Vec<Result<Frame<Bytes>, Status>>;
 
-    /// Answers after a while with these frames, and then with nothing more, for ever.
+    /// A service that answers after a while with this text, and then never ends its answer.
     #[derive(Clone)]
     struct Slow {
         after: Duration,

@@ -1,27 +1,27 @@
-//! `backup`: the database as one file.
+//! `backup`: writes the database to one file.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
 
-use super::Database;
+use super::DatabaseArgs;
 use crate::storage;
 
-/// Write the database to one file, as it is at one moment; also beside a running server.
+/// Write a snapshot of the database to one file, also beside a running server
 ///
-/// The file is on disk when this ends, and can be opened with any SQLite tool.
+/// The file is on disk when the command ends. Any SQLite tool can open it.
 #[derive(Args)]
-pub(super) struct Options {
-    /// The file to write; while it replaces another there is room needed for both
+pub(super) struct BackupArgs {
+    /// The file to write; replacing a file needs space for both
     file: PathBuf,
     /// Replace the file if it exists
     #[arg(long)]
     replace: bool,
     #[command(flatten)]
-    database: Database,
+    database: DatabaseArgs,
 }
 
-pub(super) fn run(options: &Options) -> Result<()> {
+pub(super) fn run(options: &BackupArgs) -> Result<()> {
     storage::backup(&options.database.db, &options.file, options.replace)
 }

@@ -1,4 +1,4 @@
-//! `hash-password`: the hash of a password, for the file of users.
+//! `hash-password`: prints the hash of a password for the file of users.
 
 use std::io::Read as _;
 
@@ -7,11 +7,11 @@ use clap::Args;
 
 use crate::hash_password;
 
-/// Read a password from stdin, print its hash for --users-file
+/// Read a password from stdin and print its hash for --users-file
 #[derive(Args)]
-pub(super) struct Options {}
+pub(super) struct HashPasswordArgs {}
 
-/// A password on the command line would be read by others.
+/// Reads the password from stdin, because other users could read it on the command line.
 #[expect(clippy::print_stdout, reason = "the hash is what is asked for")]
 pub(super) fn run() -> Result<()> {
     let mut password = String::new();

@@ -1,4 +1,4 @@
-//! `import`: JSON lines into a server.
+//! `import`: appends JSON lines to a server.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -7,22 +7,24 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use super::Address;
+use super::AddressArgs;
 use crate::transfer::{self, Remote};
 
-/// Append what `export` wrote to the streams of a running server, this one or a real EventStoreDB, in the same order.
+/// Append the events that `export` wrote to the streams of a running server, this one or a real EventStoreDB, in the
+/// same order
 ///
-/// An import that was cut can be run again: what is there is recognised. A stream that has other events is left as it
-/// is, and the import ends there. Revisions begin at 0, times and positions are those of the server.
+/// An interrupted import can be run again: it recognises the events that are there. If a stream has other events, the
+/// import ends there and leaves the stream as it is. Revisions begin at 0; times and positions are those of the
+/// server.
 #[derive(Args)]
-pub(super) struct Options {
+pub(super) struct ImportArgs {
     /// The file to read; without it the lines come from stdin
     file: Option<PathBuf>,
     #[command(flatten)]
-    address: Address,
+    address: AddressArgs,
 }
 
-pub(super) async fn run(options: &Options) -> Result<()> {
+pub(super) async fn run(options: &ImportArgs) -> Result<()> {
     let lines: Box<dyn BufRead + Send> = match &options.file {
         Some(file) => {
             let opened = File::open(file);
@@ -33,7 +35,7 @@ pub(super) async fn run(options: &Options) -> Result<()> {
         None => Box::new(BufReader::new(std::io::stdin())),
     };
     let mut remote = Remote::connect(&options.address.url).await?;
-    let moved = transfer::import(&mut remote, lines).await?;
-    super::report("imported", moved);
+    let counts = transfer::import(&mut remote, lines).await?;
+    super::report("imported", counts);
     Ok(())
 }

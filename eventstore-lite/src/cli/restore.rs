@@ -1,34 +1,34 @@
-//! `restore`: puts a backup back.
+//! `restore`: restores a backup.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
 
-use super::Database;
+use super::DatabaseArgs;
 use crate::storage;
 
-/// Verify a backup and make it the database of a folder that no server uses.
+/// Verify a backup and make it the database of a folder that no server uses
 ///
-/// Damaged events are refused. What is derived from the events (limits, links, indexes) is told where it does not agree
-/// with them; limits and indexes are put right.
+/// A backup with damaged events is refused. Derived data (limits, links, indexes) that disagrees with the events is
+/// reported; limits and indexes are repaired.
 ///
-/// If it is interrupted, the folder has what it had or the backup, and nothing of both. Run it again to be sure.
+/// If the command is interrupted, the folder has either its old database or the backup. Run it again to be sure.
 #[derive(Args)]
-pub(super) struct Options {
-    /// What `backup` wrote
+pub(super) struct RestoreArgs {
+    /// The file that `backup` wrote
     file: PathBuf,
-    /// Delete the database that the folder has
+    /// Delete the existing database of the folder
     #[arg(long)]
     replace: bool,
     #[command(flatten)]
-    database: Database,
+    database: DatabaseArgs,
 }
 
-pub(super) fn run(options: &Options) -> Result<()> {
+pub(super) fn run(options: &RestoreArgs) -> Result<()> {
     let findings = storage::restore(&options.file, &options.database.db, options.replace)?;
     for finding in findings {
-        eprintln!("not as the events say: {finding}");
+        eprintln!("disagrees with the events: {finding}");
     }
     Ok(())
 }

@@ -1,23 +1,22 @@
-//! No subcommand: starts the server and stops it at SIGTERM or SIGINT, or when a client says so. SIGHUP stops nothing: the
-//! certificate is read again.
+//! No subcommand: runs the server until SIGTERM, SIGINT, or a request of a client. SIGHUP reloads the certificate.
 
 use anyhow::Result;
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::Arguments;
+use super::Cli;
 use crate::Server;
-use crate::options::Options;
+use crate::options::ServerArgs;
 
-/// Ends as for an option that does not exist.
+/// Exits like clap does for an invalid option.
 fn refuse(error: &anyhow::Error) -> ! {
-    let mut command = Arguments::command();
+    let mut command = Cli::command();
     let error = command.error(ErrorKind::ValueValidation, format!("{error:#}"));
     error.exit()
 }
 
-pub(super) async fn run(options: Options) -> Result<()> {
+pub(super) async fn run(options: ServerArgs) -> Result<()> {
     telemetry::init("eventstore-lite")?;
     let config = options.config(|name| std::env::var_os(name));
     let config = config.unwrap_or_else(|error| refuse(&error));
@@ -32,8 +31,8 @@ pub(super) async fn run(options: Options) -> Result<()> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            () = server.told_to_stop() => break,
-            _ = hangup.recv() => read_certificate_again(&server),
+            () = server.stop_requested() => break,
+            _ = hangup.recv() => reload_certificate(&server),
         }
     }
     tracing::info!("stopping");
@@ -41,16 +40,16 @@ pub(super) async fn run(options: Options) -> Result<()> {
     Ok(())
 }
 
-fn read_certificate_again(server: &Server) {
-    match server.read_certificate_again() {
+fn reload_certificate(server: &Server) {
+    match server.reload_certificate() {
         Ok(()) => {
-            tracing::info!("a hangup stops nothing; with TLS, the certificate was read again");
+            tracing::info!("a hangup stops nothing; with TLS, the certificate was reloaded");
         }
         Err(error) => {
             let error = format!("{error:#}");
             tracing::error!(
                 error,
-                "the certificate cannot be used; the one in use stays"
+                "the certificate cannot be used; the one in use remains"
             );
         }
     }

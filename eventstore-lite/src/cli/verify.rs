@@ -1,4 +1,4 @@
-//! `verify`: looks at the whole database.
+//! `verify`: checks the whole database.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -6,23 +6,23 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 
-use super::Database;
+use super::DatabaseArgs;
 use crate::storage;
 
 /// The exit code for damage.
 const DAMAGED: u8 = 3;
 
-/// Check the whole database: SQLite's file, and that its content makes sense.
+/// Check the whole database: the SQLite file, and the consistency of its content
 ///
-/// Works beside a running server. Ends with 0 if all is sound, with 3 if not, and writes what is wrong, a
-/// line each.
+/// Works beside a running server. Prints one finding per line. Exits with 0 if the database is sound, and with 3 if
+/// not.
 #[derive(Args)]
-pub(super) struct Options {
+pub(super) struct VerifyArgs {
     #[command(flatten)]
-    database: Database,
+    database: DatabaseArgs,
 }
 
-pub(super) fn run(options: &Options) -> Result<ExitCode> {
+pub(super) fn run(options: &VerifyArgs) -> Result<ExitCode> {
     let findings = storage::verify(&options.database.db)?;
     let mut stdout = std::io::stdout().lock();
     for finding in &findings {

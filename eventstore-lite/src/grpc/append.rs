@@ -1,4 +1,4 @@
-//! Append: options first, then events; all of them are written, or none.
+//! `Append`: a message with options, then messages with events. Either all events are written or none.
 
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
@@ -98,7 +98,7 @@ fn success(revision: Option<u64>, position: Option<Position>) -> Success {
     }
 }
 
-/// Every fact stands twice, for clients of before and after version 20.6.
+/// Each fact is stated twice, for clients before and since version 20.6.
 fn wrong(expected: Expected, current: Option<u64>) -> WrongExpectedVersion {
     let (old_expected, new_expected) = match expected {
         Expected::Revision(revision) => (

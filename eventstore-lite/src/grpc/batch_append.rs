@@ -1,7 +1,7 @@
-//! `BatchAppend`: a session of many appends, each in one or several pieces, each answered when it is on
+//! `BatchAppend`: a session of many appends. Each append has one or several pieces, and is answered when it is on
 //! disk. A failed append does not end the session.
 
-mod answer;
+mod outcome;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,27 +15,27 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use uuid::Uuid;
 
-use super::proposed::{Events, Refused};
+use super::proposed::{Events, InvalidEvent};
 use super::status;
 use crate::access::Caller;
 use crate::append_rules::Expected;
-use crate::calls::Lasting;
+use crate::calls::LongCall;
 use crate::clock::{self, TICKS_PER_SECOND};
 use crate::event_id;
 use crate::storage::{Change, Storage, Write};
 use crate::stream_name::StreamName;
 use crate::wire::streams::batch_append_req::{Options, ProposedMessage, options::DeadlineOption};
 use crate::wire::streams::{BatchAppendReq, BatchAppendResp};
-use answer::{Answering, Failure, Recipient};
+use outcome::{Failure, PendingAnswer, Recipient};
 
-/// How many appends of one session are written or wait to be.
+/// The maximum number of appends of one session that wait or are being written.
 const IN_FLIGHT: usize = 1024;
-/// How many appends of one session may be unfinished, and how many bytes.
+/// The limits of unfinished appends of one session: their number and their bytes.
 const UNFINISHED: usize = 64;
 const UNFINISHED_BYTES: usize = 32 * 1024 * 1024;
-/// What an unfinished append takes in memory at least: two names of its stream.
+/// The minimum size of an unfinished append in memory: two names of its stream.
 const LEAST_SIZE: usize = 2 * StreamName::LONGEST;
-/// The longest deadline; a longer one is this one.
+/// The maximum deadline. Longer ones are shortened to it.
 const LONGEST_DEADLINE: Duration = Duration::from_hours(24);
 
 type Answer = Result<BatchAppendResp, Status>;
@@ -44,18 +44,18 @@ type Answer = Result<BatchAppendResp, Status>;
 pub(super) struct Session {
     storage: Arc<Storage>,
     caller: Caller,
-    /// Of the session, and so of each of its appends.
+    /// The deadline of the session, which also applies to each append.
     deadline: Option<Instant>,
     messages: Streaming<BatchAppendReq>,
     unfinished: HashMap<Uuid, Unfinished>,
 }
 
-/// An append whose last piece has not come.
+/// An append whose last piece has not arrived.
 struct Unfinished {
     recipient: Recipient,
     target: Result<Target, Failure>,
-    events: Result<Events, Refused>,
-    /// Room in memory for what has come, unless that is all.
+    events: Result<Events, InvalidEvent>,
+    /// The reserved memory. An append of a single piece has none.
     room: Option<OwnedSemaphorePermit>,
 }
 
@@ -80,12 +80,11 @@ impl Session {
         }
     }
 
-    /// Serves a session in two tasks of its own: one takes appends, the other answers them. So a client that does not
-    /// read its answers holds back its own appends, and none that has begun to queue waits for it. When the server
-    /// stops, the client is told so.
+    /// Serves a session in two tasks: one takes appends, the other answers them. A client that does not read its
+    /// answers holds back its own appends only. When the server stops, the session ends with UNAVAILABLE.
     pub(super) fn serve(
         self,
-        lasting: Lasting,
+        long_call: LongCall,
         shutdown: CancellationToken,
     ) -> ReceiverStream<Answer> {
         let (sender, receiver) = mpsc::channel(IN_FLIGHT);
@@ -94,7 +93,7 @@ impl Session {
         let answers = ReceiverStream::new(queued).map(|taken| async { Ok(taken?.answer().await) });
         let mut answers = answers.buffer_unordered(IN_FLIGHT);
         tokio::spawn(async move {
-            let _lasting = lasting;
+            let _long_call = long_call;
             loop {
                 let answer = tokio::select! {
                     answer = answers.next() => answer,
@@ -111,8 +110,8 @@ impl Session {
         ReceiverStream::new(receiver)
     }
 
-    /// Takes appends in the order in which they come; they are answered in any.
-    async fn take(mut self, queue: mpsc::Sender<Result<Answering, Status>>) {
+    /// Takes appends in the order of their arrival. They are answered in any order.
+    async fn take(mut self, queue: mpsc::Sender<Result<PendingAnswer, Status>>) {
         loop {
             let next = tokio::select! {
                 next = self.next() => next,
@@ -125,8 +124,8 @@ impl Session {
         }
     }
 
-    /// Queues the next append that is complete.
-    async fn next(&mut self) -> Option<Result<Answering, Status>> {
+    /// Queues the next complete append.
+    async fn next(&mut self) -> Option<Result<PendingAnswer, Status>> {
         loop {
             let message = self.messages.message().await.transpose()?;
             match message.and_then(|message| self.accept(message)) {
@@ -142,11 +141,11 @@ impl Session {
 
     fn accept(&mut self, message: BatchAppendReq) -> Result<Option<Unfinished>, Status> {
         let id = message.correlation_id.as_ref().and_then(event_id::parse);
-        let id = id.ok_or_else(|| status::invalid("`correlation_id` is missing or no UUID"))?;
+        let id = id.ok_or_else(|| status::invalid("`correlation_id` is missing or not a UUID"))?;
         let is_final = message.is_final;
         let mut append = match self.unfinished.remove(&id) {
-            Some(append) => append.go_on(message.proposed_messages),
-            None => Unfinished::of(message),
+            Some(append) => append.add(message.proposed_messages),
+            None => Unfinished::begin(message),
         };
         if is_final {
             return Ok(Some(append));
@@ -156,7 +155,7 @@ impl Session {
         let bytes: usize = self.unfinished.values().map(Unfinished::size).sum();
         if self.unfinished.len() > UNFINISHED || bytes > UNFINISHED_BYTES {
             return Err(Status::resource_exhausted(
-                "too much is unfinished in one session",
+                "this session has too many unfinished appends",
             ));
         }
         Ok(None)
@@ -164,24 +163,24 @@ impl Session {
 }
 
 impl Unfinished {
-    /// What the first piece begins.
-    fn of(message: BatchAppendReq) -> Self {
+    /// Begins an append with its first piece.
+    fn begin(message: BatchAppendReq) -> Self {
         let options = message.options.as_ref();
         let recipient = Recipient::new(message.correlation_id, options);
         let options = message.options;
         let options =
             options.ok_or_else(|| Failure::bad("the first piece of an append must have `options`"));
-        let begun = Self {
+        let append = Self {
             recipient,
             target: options.and_then(Target::parse),
             events: Ok(Events::default()),
             room: None,
         };
-        begun.go_on(message.proposed_messages)
+        append.add(message.proposed_messages)
     }
 
-    /// Adds events. If the append or one of its events is refused, the others are not kept.
-    fn go_on(mut self, proposed: Vec<ProposedMessage>) -> Self {
+    /// Adds events. If the append or one of its events is invalid, no events are kept.
+    fn add(mut self, proposed: Vec<ProposedMessage>) -> Self {
         if self.target.is_err() {
             return self;
         }
@@ -194,12 +193,12 @@ impl Unfinished {
         self
     }
 
-    /// The bytes it keeps in memory, about.
+    /// About how many bytes the append keeps in memory.
     fn size(&self) -> usize {
         LEAST_SIZE + self.events.as_ref().map_or(0, Events::size)
     }
 
-    /// Takes room for what has come since the last time.
+    /// Reserves memory for the bytes that arrived since the last call.
     fn take_room(&mut self, storage: &Storage) -> Result<(), Status> {
         let taken = self
             .room
@@ -207,7 +206,7 @@ impl Unfinished {
             .map_or(0, OwnedSemaphorePermit::num_permits);
         let more = storage.room_for_unfinished(self.size().saturating_sub(taken));
         let more = more.ok_or_else(|| {
-            Status::resource_exhausted("too much is unfinished in all sessions together")
+            Status::resource_exhausted("all sessions together have too many unfinished appends")
         })?;
         match &mut self.room {
             Some(room) => room.merge(more),
@@ -220,12 +219,12 @@ impl Unfinished {
         self,
         storage: &Storage,
         (caller, session): (Caller, Option<Instant>),
-    ) -> Answering {
+    ) -> PendingAnswer {
         let Self {
             recipient,
             target,
             events,
-            room: _until_it_is_queued,
+            room: _until_queued,
         } = self;
         let write = target.and_then(|target| {
             let change = Change::Append(events?.into_vec());
@@ -250,7 +249,7 @@ impl Unfinished {
             ),
             Err(failure) => (Expected::Any, Err(failure)),
         };
-        Answering {
+        PendingAnswer {
             recipient,
             expected,
             receipt,
@@ -269,7 +268,7 @@ impl Target {
             expected.ok_or_else(|| Failure::bad("`expected_stream_position` is missing"))?;
         let deadline = options
             .deadline_option
-            .map(|deadline| Instant::now() + until(deadline));
+            .map(|deadline| Instant::now() + remaining(deadline));
         Ok(Self {
             stream,
             expected: expected.into(),
@@ -278,8 +277,8 @@ impl Target {
     }
 }
 
-/// The time that is left; none if the deadline has passed.
-fn until(deadline: DeadlineOption) -> Duration {
+/// The remaining time, or zero if the deadline has passed.
+fn remaining(deadline: DeadlineOption) -> Duration {
     let left = match deadline {
         DeadlineOption::Deadline(left) => Duration::try_from(left).unwrap_or_default(),
         DeadlineOption::Deadline21100(at) => {
@@ -299,7 +298,7 @@ mod tests {
     use crate::wire::shared::StreamIdentifier;
     use crate::wire::streams::batch_append_req::options::ExpectedStreamPosition;
 
-    /// A message with an event of a few bytes, and what else makes it large.
+    /// A message with a small event, made large by its stream name or by an unused property.
     fn message(stream_name: Vec<u8>, unused: usize) -> BatchAppendReq {
         let properties = [
             ("type", "happened".to_owned()),
@@ -329,15 +328,15 @@ mod tests {
     }
 
     #[test]
-    fn what_a_session_keeps_of_a_message_does_not_keep_all_of_the_message() {
+    fn a_session_does_not_keep_whole_messages_in_memory() {
         const LARGE: usize = 1024 * 1024;
         for (message, kept) in [
-            (message(vec![b'x'; LARGE], 1), "a name that is refused"),
+            (message(vec![b'x'; LARGE], 1), "an invalid name"),
             (message("s".into(), LARGE), "an event with a large property"),
-            (message("$$".into(), LARGE), "an append that is refused"),
+            (message("$$".into(), LARGE), "a refused append"),
         ] {
             let bytes = Bytes::from(message.encode_to_vec());
-            let append = Unfinished::of(BatchAppendReq::decode(bytes.clone()).unwrap());
+            let append = Unfinished::begin(BatchAppendReq::decode(bytes.clone()).unwrap());
             assert!(bytes.is_unique(), "{kept}");
             drop(append);
         }

@@ -1,4 +1,5 @@
-//! Delete (the stream can be begun again) and Tombstone (never again): one removal, in two sets of messages.
+//! `Delete`, after which the stream can be recreated, and `Tombstone`, after which it cannot. Both are one operation
+//! with two sets of messages.
 
 use tokio::time::Instant;
 use tonic::Status;
@@ -14,19 +15,19 @@ use crate::wire::streams::{
     DeleteReq, DeleteResp, TombstoneReq, TombstoneResp, delete_resp, tombstone_resp,
 };
 
-/// What is to be removed.
-pub(super) struct Removal {
+/// A requested deletion.
+pub(super) struct Deletion {
     stream: Option<StreamIdentifier>,
     expected: Option<Expected>,
     change: Change,
 }
 
-/// Where the removal was written, if it can be seen.
-pub(super) struct Removed(Option<Position>);
+/// The position of the deletion, if it is visible.
+pub(super) struct DeletedAt(Option<Position>);
 
 macro_rules! messages {
     ($request:ty, $change:expr, $response:ident, $parts:ident) => {
-        impl From<$request> for Removal {
+        impl From<$request> for Deletion {
             fn from(request: $request) -> Self {
                 let options = request.options.unwrap_or_default();
                 Self {
@@ -37,8 +38,8 @@ macro_rules! messages {
             }
         }
 
-        impl From<Removed> for $response {
-            fn from(Removed(position): Removed) -> Self {
+        impl From<DeletedAt> for $response {
+            fn from(DeletedAt(position): DeletedAt) -> Self {
                 use $parts::{Position as WirePosition, PositionOption};
                 let position = position.map_or(
                     PositionOption::NoPosition(Empty {}),
@@ -65,12 +66,12 @@ messages!(
     tombstone_resp
 );
 
-impl Removal {
+impl Deletion {
     pub(super) async fn make(
         self,
         storage: &Storage,
         (caller, deadline): (Caller, Option<Instant>),
-    ) -> Result<Removed, Status> {
+    ) -> Result<DeletedAt, Status> {
         let identifier = self.stream;
         let identifier =
             identifier.ok_or_else(|| status::invalid("`stream_identifier` is missing"))?;
@@ -86,7 +87,7 @@ impl Removal {
         };
         caller.write(&write)?;
         match storage.write(write).await? {
-            Outcome::Written { position, .. } => Ok(Removed(position)),
+            Outcome::Written { position, .. } => Ok(DeletedAt(position)),
             Outcome::WrongRevision { current } => {
                 Err(status::wrong_expected_version(&stream, expected, current))
             }

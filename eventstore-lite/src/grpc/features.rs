@@ -1,4 +1,5 @@
-//! The service `ServerFeatures`: what the real server of this version can do, also what this one cannot yet.
+//! The service `ServerFeatures`. It lists what the real server of this version can do, including what this server
+//! cannot do.
 
 use tonic::{Request, Response, Status, async_trait};
 
@@ -7,7 +8,7 @@ use crate::wire::server_features::server_features_server::ServerFeatures;
 use crate::wire::server_features::{SupportedMethod, SupportedMethods};
 use crate::wire::shared::Empty;
 
-/// Service (after the package), methods, features. Clients compare these names in lower case.
+/// Service (without the package), methods, features. Clients compare these names in lower case.
 type Row = (
     &'static str,
     &'static [&'static str],
@@ -70,10 +71,10 @@ const ROWS: [Row; 11] = [
     ("redaction.redaction", &["switchchunks"], &[]),
 ];
 
-pub(super) struct Service;
+pub(super) struct ServerFeaturesService;
 
 #[async_trait]
-impl ServerFeatures for Service {
+impl ServerFeatures for ServerFeaturesService {
     async fn get_supported_methods(
         &self,
         _: Request<Empty>,

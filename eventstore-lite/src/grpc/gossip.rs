@@ -1,4 +1,4 @@
-//! The service Gossip: a single node is its own leader.
+//! The service `Gossip`: a single node is its own leader.
 
 use tonic::{Request, Response, Status, async_trait};
 
@@ -10,10 +10,10 @@ use crate::wire::gossip::member_info::VNodeState;
 use crate::wire::gossip::{ClusterInfo, EndPoint, MemberInfo};
 use crate::wire::shared::Empty;
 
-pub(super) struct Service(pub(super) Node);
+pub(super) struct GossipService(pub(super) Node);
 
 #[async_trait]
-impl Gossip for Service {
+impl Gossip for GossipService {
     async fn read(&self, _: Request<Empty>) -> Result<Response<ClusterInfo>, Status> {
         let member = MemberInfo {
             instance_id: Some(event_id::write(self.0.instance, false)),

@@ -1,4 +1,4 @@
-//! The service Monitoring: the figures of `/metrics`, by name, again and again.
+//! The service `Monitoring`: sends the figures of `/metrics` repeatedly.
 
 use std::time::Duration;
 
@@ -10,35 +10,36 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::{permission, status};
-use crate::http::Site;
+use crate::http::AppState;
 use crate::wire::monitoring::monitoring_server::Monitoring;
 use crate::wire::monitoring::{StatsReq, StatsResp};
 
-/// The shortest time between two answers.
+/// The minimum time between two answers.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(10);
 
-pub(super) struct Service {
-    pub(super) site: Site,
+pub(super) struct MonitoringService {
+    pub(super) app: AppState,
     pub(super) shutdown: CancellationToken,
 }
 
 #[async_trait]
-impl Monitoring for Service {
+impl Monitoring for MonitoringService {
     type StatsStream = BoxStream<'static, Result<StatsResp, Status>>;
 
-    /// At once, and then after each `refresh_time_period_in_ms`, until the caller goes or the server stops.
+    /// Sends the figures immediately, and then after each `refresh_time_period_in_ms`, until the caller leaves or the
+    /// server stops.
     async fn stats(
         &self,
         request: Request<StatsReq>,
     ) -> Result<Response<Self::StatsStream>, Status> {
-        let lasting = permission::lasting(&permission::calls(&request)?)?;
+        let long_call = permission::long_call(&permission::calls(&request)?)?;
         let period = Duration::from_millis(request.into_inner().refresh_time_period_in_ms);
         let mut ticks = interval(period.max(SHORTEST_PERIOD));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let site = self.site.clone();
+        let app = self.app.clone();
         let answers = IntervalStream::new(ticks).then(move |_| {
-            let (site, _lasting) = (site.clone(), &lasting);
-            async move { Ok(stats(&site.figures().await)) }
+            let (app, _long_call) = (app.clone(), &long_call);
+            async move { Ok(stats(&app.figures().await)) }
         });
         let answers = answers.take_until(self.shutdown.clone().cancelled_owned());
         let end = stream::once(async { Err(status::unavailable()) });
@@ -46,7 +47,7 @@ impl Monitoring for Service {
     }
 }
 
-/// Each line of the page that is a figure: what precedes the last space, and what follows it.
+/// Each line of the page that is a figure: name before the last space, value after it.
 fn stats(page: &str) -> StatsResp {
     let figures = page.lines().filter(|line| !line.starts_with('#'));
     let figures = figures.filter_map(|line| line.rsplit_once(' '));

@@ -1,4 +1,4 @@
-//! The service Operations, as a single node answers it.
+//! The service `Operations` of a single node.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::status;
 use crate::persistent::PersistentSubscriptions;
-use crate::storage::{Start, Storage};
+use crate::storage::{ScavengeStart, Storage};
 use crate::wire::operations::operations_server::Operations;
 use crate::wire::operations::scavenge_resp::ScavengeResult;
 use crate::wire::operations::{
@@ -15,7 +15,7 @@ use crate::wire::operations::{
 };
 use crate::wire::shared::Empty;
 
-pub(super) struct Service {
+pub(super) struct OperationsService {
     pub(super) storage: Arc<Storage>,
     pub(super) subscriptions: Arc<PersistentSubscriptions>,
     pub(super) shutdown: CancellationToken,
@@ -24,14 +24,14 @@ pub(super) struct Service {
 type Answer<T> = Result<Response<T>, Status>;
 
 #[async_trait]
-impl Operations for Service {
-    /// How many threads, and from which chunk on, makes no difference here.
+impl Operations for OperationsService {
+    /// The number of threads and the first chunk make no difference here.
     async fn start_scavenge(&self, request: Request<StartScavengeReq>) -> Answer<ScavengeResp> {
         let options = request.into_inner().options;
         options.ok_or_else(|| status::invalid("`options` is missing"))?;
         let (scavenge, result) = match self.storage.start_scavenge(self.shutdown.child_token()) {
-            Start::Started(scavenge) => (scavenge, ScavengeResult::Started),
-            Start::InProgress(scavenge) => (scavenge, ScavengeResult::InProgress),
+            ScavengeStart::Started(scavenge) => (scavenge, ScavengeResult::Started),
+            ScavengeStart::InProgress(scavenge) => (scavenge, ScavengeResult::InProgress),
         };
         Ok(answer(scavenge.id.to_string(), result))
     }
@@ -47,9 +47,9 @@ impl Operations for Service {
         Ok(answer(id, ScavengeResult::Stopped))
     }
 
-    /// Answers, and then the server stops.
+    /// Answers, then stops the server.
     async fn shutdown(&self, _request: Request<Empty>) -> Answer<Empty> {
-        tracing::info!("a client asks the server to stop");
+        tracing::info!("a client requested the server to stop");
         self.shutdown.cancel();
         Ok(Response::new(Empty {}))
     }
@@ -64,7 +64,7 @@ impl Operations for Service {
         Ok(Response::new(Empty {}))
     }
 
-    /// A single node is elected whatever its priority.
+    /// A single node is elected whatever its priority is.
     async fn set_node_priority(&self, _request: Request<SetNodePriorityReq>) -> Answer<Empty> {
         Ok(Response::new(Empty {}))
     }

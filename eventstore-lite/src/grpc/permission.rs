@@ -1,4 +1,4 @@
-//! What callers and connections may do, in the words of the protocol.
+//! Permissions of callers and connections, as gRPC statuses.
 
 use std::sync::Arc;
 
@@ -6,23 +6,25 @@ use tonic::{Request, Status};
 
 use super::status;
 use crate::access::{Caller, Denied, access_denied};
-use crate::calls::{Calls, Lasting, Peer};
+use crate::calls::{CallConnection, Calls, LongCall};
 
-/// Who makes the request, as the gate found out.
+/// The caller of the request, as the gate determined it.
 pub(super) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     let caller = request.extensions().get().copied();
     caller.ok_or_else(|| access_denied("Access denied."))
 }
 
-/// The calls of the connection that the request came on.
+/// The calls on the connection of the request.
 pub(super) fn calls<T>(request: &Request<T>) -> Result<Arc<Calls>, Status> {
-    let peer: Option<&Peer> = request.extensions().get();
+    let peer: Option<&CallConnection> = request.extensions().get();
     Ok(Arc::clone(&peer.ok_or_else(status::unavailable)?.calls))
 }
 
-/// A place among these calls for a subscription or a session, which lasts.
-pub(super) fn lasting(calls: &Arc<Calls>) -> Result<Lasting, Status> {
-    calls.last().ok_or_else(status::too_many_lasting)
+/// Registers a subscription or session among these calls.
+pub(super) fn long_call(calls: &Arc<Calls>) -> Result<LongCall, Status> {
+    calls
+        .begin_long_call()
+        .ok_or_else(status::too_many_long_calls)
 }
 
 impl From<Denied> for Status {

@@ -1,29 +1,29 @@
-//! The service `PersistentSubscriptions`: groups are made, changed, deleted, listed and joined.
+//! The service `PersistentSubscriptions`: creates, updates, deletes, lists and joins groups.
 
-mod answer;
-mod read;
-mod refused;
+mod client_session;
+mod errors;
 mod request;
-mod settings;
+mod settings_request;
+mod to_wire;
 
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
-use self::answer::info;
-use self::refused::{failed, missing, refused};
+use self::errors::{failed, missing, rejected};
+use self::to_wire::info;
 use crate::persistent::{GroupKey, Handle, PersistentSubscriptions};
 use crate::wire::persistent_subscriptions as wire;
 use crate::wire::persistent_subscriptions::persistent_subscriptions_server::PersistentSubscriptions as Server;
 use crate::wire::shared::Empty;
 
-pub(super) struct Service {
+pub(super) struct PersistentSubscriptionsService {
     pub(super) subscriptions: Arc<PersistentSubscriptions>,
     pub(super) shutdown: CancellationToken,
 }
 
-impl Service {
+impl PersistentSubscriptionsService {
     fn subscriptions(&self) -> Arc<PersistentSubscriptions> {
         Arc::clone(&self.subscriptions)
     }
@@ -35,16 +35,16 @@ impl Service {
 }
 
 #[async_trait]
-impl Server for Service {
-    type ReadStream = read::Answers;
+impl Server for PersistentSubscriptionsService {
+    type ReadStream = client_session::Answers;
 
     async fn create(
         &self,
         request: Request<wire::CreateReq>,
     ) -> Result<Response<wire::CreateResp>, Status> {
-        let (key, settings, start) = settings::create(request.into_inner())?;
+        let (key, settings, start) = settings_request::create(request.into_inner())?;
         let created = self.subscriptions().create(key.clone(), settings, start);
-        created.await.map_err(|error| refused(&error, &key))?;
+        created.await.map_err(|error| rejected(&error, &key))?;
         Ok(Response::new(wire::CreateResp {}))
     }
 
@@ -52,9 +52,9 @@ impl Server for Service {
         &self,
         request: Request<wire::UpdateReq>,
     ) -> Result<Response<wire::UpdateResp>, Status> {
-        let (key, settings, start) = settings::update(request.into_inner())?;
+        let (key, settings, start) = settings_request::update(request.into_inner())?;
         let updated = self.subscriptions().update(key.clone(), settings, start);
-        updated.await.map_err(|error| refused(&error, &key))?;
+        updated.await.map_err(|error| rejected(&error, &key))?;
         Ok(Response::new(wire::UpdateResp {}))
     }
 
@@ -64,7 +64,7 @@ impl Server for Service {
     ) -> Result<Response<wire::DeleteResp>, Status> {
         let key = request::delete(request.into_inner())?;
         let deleted = self.subscriptions().delete(key.clone());
-        deleted.await.map_err(|error| refused(&error, &key))?;
+        deleted.await.map_err(|error| rejected(&error, &key))?;
         Ok(Response::new(wire::DeleteResp {}))
     }
 
@@ -72,7 +72,9 @@ impl Server for Service {
         &self,
         request: Request<Streaming<wire::ReadReq>>,
     ) -> Result<Response<Self::ReadStream>, Status> {
-        read::serve(self, request).await.map(Response::new)
+        client_session::serve(self, request)
+            .await
+            .map(Response::new)
     }
 
     async fn get_info(
@@ -106,12 +108,12 @@ impl Server for Service {
         let mut subscriptions = Vec::new();
         for (key, group) in self.subscriptions.all() {
             if source.as_ref().is_none_or(|source| key.source == *source) {
-                // A group that has ended meanwhile is not there any more.
+                // Groups that have ended in the meantime are omitted.
                 subscriptions.extend(group.info().await.ok().map(info));
             }
         }
         match source {
-            Some(source) if subscriptions.is_empty() => Err(refused::none_on(&source)),
+            Some(source) if subscriptions.is_empty() => Err(errors::none_on(&source)),
             Some(_) | None => Ok(Response::new(wire::ListResp { subscriptions })),
         }
     }
@@ -123,5 +125,5 @@ impl Server for Service {
     }
 }
 
-/// In the words of the real server.
+/// The text of the real server.
 const NEGATIVE_STOP: &str = "Cannot stop replaying parked message at a negative version.";

@@ -1,4 +1,4 @@
-//! What a client wants to change: expectations and events of the wire as those of the rules.
+//! Converts expected revisions and proposed events from protocol messages.
 
 use std::collections::HashMap;
 
@@ -12,16 +12,16 @@ use crate::event_id;
 use crate::wire::shared;
 use crate::wire::streams::{append_req, batch_append_req, delete_req, tombstone_req};
 
-/// The most data bytes of one append.
+/// The maximum number of data bytes of one append.
 pub(super) const MOST_DATA: usize = 1024 * 1024;
-/// The most bytes of one append with all that belongs to its events.
+/// The maximum number of bytes of one append, including metadata and types.
 const MOST_BYTES: usize = 16 * MOST_DATA;
 const LONGEST_TYPE: usize = 4096;
 
 /// Why a proposed event is refused. The texts never quote what the client sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Refused {
-    #[error("an event has no id, or one that is no UUID")]
+pub(super) enum InvalidEvent {
+    #[error("an event has no id, or its id is not a UUID")]
     Id,
     #[error("the metadata property '{0}' is missing")]
     MissingProperty(&'static str),
@@ -33,18 +33,18 @@ pub(super) enum Refused {
     TooMuch,
 }
 
-impl From<Refused> for Status {
-    fn from(refused: Refused) -> Self {
+impl From<InvalidEvent> for Status {
+    fn from(refused: InvalidEvent) -> Self {
         match refused {
-            Refused::TooBig => status::too_big(MOST_DATA),
-            Refused::TooMuch => Self::resource_exhausted(refused.to_string()),
-            Refused::MissingProperty(property) => status::missing_property(property),
-            Refused::Id | Refused::Type => status::invalid(refused),
+            InvalidEvent::TooBig => status::too_big(MOST_DATA),
+            InvalidEvent::TooMuch => Self::resource_exhausted(refused.to_string()),
+            InvalidEvent::MissingProperty(property) => status::missing_property(property),
+            InvalidEvent::Id | InvalidEvent::Type => status::invalid(refused),
         }
     }
 }
 
-/// The events of one append, as they come in.
+/// The events of one append, collected as they arrive.
 #[derive(Debug, Default)]
 pub(super) struct Events {
     list: Vec<NewEvent>,
@@ -53,21 +53,21 @@ pub(super) struct Events {
 }
 
 impl Events {
-    pub(super) fn push(&mut self, proposed: impl Into<Proposed>) -> Result<(), Refused> {
+    pub(super) fn push(&mut self, proposed: impl Into<Proposed>) -> Result<(), InvalidEvent> {
         let event = proposed.into().parse()?;
         self.data += event.data.len();
         self.bytes += event.size();
         if self.data > MOST_DATA {
-            return Err(Refused::TooBig);
+            return Err(InvalidEvent::TooBig);
         }
         if self.bytes > MOST_BYTES {
-            return Err(Refused::TooMuch);
+            return Err(InvalidEvent::TooMuch);
         }
         self.list.push(event);
         Ok(())
     }
 
-    /// The bytes they keep in memory, about.
+    /// About how many bytes the events keep in memory.
     pub(super) fn size(&self) -> usize {
         self.bytes
     }
@@ -77,7 +77,7 @@ impl Events {
     }
 }
 
-/// An event as Append and `BatchAppend` both send it.
+/// An event of `Append` or `BatchAppend`.
 pub(super) struct Proposed {
     id: Option<shared::Uuid>,
     properties: HashMap<String, String>,
@@ -86,23 +86,23 @@ pub(super) struct Proposed {
 }
 
 impl Proposed {
-    /// Bytes are copied: a slice of a message keeps all of it in memory, and what came with it.
-    fn parse(mut self) -> Result<NewEvent, Refused> {
+    /// Bytes are copied, because a slice of a message keeps the whole message in memory.
+    fn parse(mut self) -> Result<NewEvent, InvalidEvent> {
         let mut property = |name| {
             self.properties
                 .remove(name)
-                .ok_or(Refused::MissingProperty(name))
+                .ok_or(InvalidEvent::MissingProperty(name))
         };
         let event_type = property("type")?;
         let is_json = property("content-type")? == JSON;
         if event_type.is_empty() || event_type.len() > LONGEST_TYPE {
-            return Err(Refused::Type);
+            return Err(InvalidEvent::Type);
         }
         let id = self
             .id
             .as_ref()
             .and_then(event_id::parse)
-            .ok_or(Refused::Id)?;
+            .ok_or(InvalidEvent::Id)?;
         Ok(NewEvent {
             id,
             event_type,
@@ -135,7 +135,7 @@ impl From<batch_append_req::ProposedMessage> for Proposed {
     }
 }
 
-/// The same four expectations stand in four messages.
+/// Four messages contain the same four expectations.
 macro_rules! expected_from {
     ($wire:path, $revision:ident) => {
         impl From<$wire> for Expected {

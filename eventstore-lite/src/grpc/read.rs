@@ -1,14 +1,15 @@
-//! Reads with a count: they take pages until they have that many events, or there are no more.
+//! Reads with a count. They read pages until they have `count` events or reach the end.
 
-use super::outlet::{Ended, Outlet};
-use super::read_request::{Begin, ReadAll, ReadStream};
+use super::answer_sender::{AnswerSender, ReadEnd};
+use super::read_request::{ReadAll, ReadStart, ReadStream};
 use super::status;
 use crate::event::{Direction, Position};
 use crate::storage::{AllRead, Storage, StreamPage, StreamRead};
 use crate::wire::shared::StreamIdentifier;
 use crate::wire::streams::read_resp::{Content, StreamNotFound};
 
-/// How many revisions the first page spans, as in the real server: it shows where a truncated stream begins.
+/// How many revisions the first page spans. The real server uses the same number, and it shows where a truncated
+/// stream begins.
 const FIRST_PAGE: u64 = 32;
 /// How many revisions a later page spans.
 const PAGE: u64 = 512;
@@ -17,13 +18,13 @@ pub(super) async fn stream(
     storage: &Storage,
     request: ReadStream,
     (resolve_links, positions): (bool, bool),
-    outlet: &Outlet,
-) -> Result<(), Ended> {
+    answers: &AnswerSender,
+) -> Result<(), ReadEnd> {
     let mut left = request.count;
     let mut from = match request.from {
-        Begin::Start => 0,
-        Begin::At(revision) => revision,
-        Begin::End => u64::MAX,
+        ReadStart::Start => 0,
+        ReadStart::At(revision) => revision,
+        ReadStart::End => u64::MAX,
     };
     let mut page_size = FIRST_PAGE;
     loop {
@@ -43,7 +44,7 @@ pub(super) async fn stream(
             } => (events, next, forwards, last),
             StreamPage::Tombstoned => return Err(status::stream_deleted(&request.stream).into()),
             StreamPage::Missing if left < request.count => return Ok(()),
-            StreamPage::Missing => return not_found(&request, outlet).await,
+            StreamPage::Missing => return not_found(&request, answers).await,
         };
         let is_forwards = request.direction == Direction::Forwards;
         if positions
@@ -52,28 +53,28 @@ pub(super) async fn stream(
             && left == request.count
             && forwards != from
         {
-            outlet.send(Content::FirstStreamPosition(forwards)).await?;
+            answers.send(Content::FirstStreamPosition(forwards)).await?;
         }
         if !events.is_empty() {
             left -= events.len() as u64;
             page_size = PAGE;
         }
-        let events = events.into_iter().map(|event| outlet.event(event));
-        outlet.send_all(events.collect()).await?;
+        let events = events.into_iter().map(|event| answers.event(event));
+        answers.send_all(events.collect()).await?;
         match next {
             Some(next) if left > 0 => from = next,
             Some(_) | None if positions => {
-                return outlet.send(Content::LastStreamPosition(last)).await;
+                return answers.send(Content::LastStreamPosition(last)).await;
             }
             Some(_) | None => return Ok(()),
         }
     }
 }
 
-async fn not_found(request: &ReadStream, outlet: &Outlet) -> Result<(), Ended> {
+async fn not_found(request: &ReadStream, answers: &AnswerSender) -> Result<(), ReadEnd> {
     let stream_name = request.stream.as_str().to_owned().into();
     let stream_identifier = Some(StreamIdentifier { stream_name });
-    outlet
+    answers
         .send(Content::StreamNotFound(StreamNotFound {
             stream_identifier,
         }))
@@ -84,13 +85,15 @@ pub(super) async fn all(
     storage: &Storage,
     request: ReadAll,
     resolve_links: bool,
-    outlet: &Outlet,
-) -> Result<(), Ended> {
+    answers: &AnswerSender,
+) -> Result<(), ReadEnd> {
     let from = match (request.from, request.direction) {
-        (Begin::Start, Direction::Forwards) => Position::START,
-        (Begin::End, Direction::Backwards) => Position(u64::MAX),
-        (Begin::Start, Direction::Backwards) | (Begin::End, Direction::Forwards) => return Ok(()),
-        (Begin::At(position), _) => known(storage, position)?,
+        (ReadStart::Start, Direction::Forwards) => Position::START,
+        (ReadStart::End, Direction::Backwards) => Position(u64::MAX),
+        (ReadStart::Start, Direction::Backwards) | (ReadStart::End, Direction::Forwards) => {
+            return Ok(());
+        }
+        (ReadStart::At(position), _) => check_position(storage, position)?,
     };
     let mut read = AllRead {
         direction: request.direction,
@@ -109,20 +112,20 @@ pub(super) async fn all(
         let events = page.scanned.into_iter();
         let events: Vec<_> = events.filter_map(|scanned| scanned.event).collect();
         read.limit -= events.len();
-        let events = events.into_iter().map(|event| outlet.event(event));
-        let sent = outlet.send_all(events.collect());
+        let events = events.into_iter().map(|event| answers.event(event));
+        let sent = answers.send_all(events.collect());
         if is_end || read.limit == 0 {
             return sent.await;
         }
-        // While the client takes one page, the next one is read.
+        // The next page is read while the client takes this one.
         let (sent, next) = tokio::join!(sent, storage.read_all(read.clone()));
         sent?;
         page = next?.map_err(status::invalid)?;
     }
 }
 
-/// A position is where an event may begin, or beyond the end.
-pub(super) fn known(storage: &Storage, position: Position) -> Result<Position, Ended> {
+/// Checks a position from a client: it must be a boundary of events, or beyond the end.
+pub(super) fn check_position(storage: &Storage, position: Position) -> Result<Position, ReadEnd> {
     let is_beyond = position > storage.committed();
     if is_beyond || position.is_boundary() {
         return Ok(position);

@@ -1,4 +1,4 @@
-//! The request of a read, checked: which of its many combinations it is.
+//! Validates the request of a read, and determines its kind.
 
 use std::sync::Arc;
 
@@ -15,29 +15,29 @@ use crate::wire::streams::read_req::options::{
     StreamOptions, all_options, filter_options, stream_options, uuid_option,
 };
 
-/// The window of a filter that names none.
+/// The default window of a filter.
 const DEFAULT_WINDOW: u32 = 32;
 
 #[derive(Clone, Debug)]
 pub(super) struct ReadRequest {
-    pub(super) what: What,
+    pub(super) target: ReadTarget,
     pub(super) resolve_links: bool,
     pub(super) structured_ids: bool,
-    /// Whether the client understands where a stream begins and ends.
+    /// Whether the client understands messages about the beginning and the end of a stream.
     pub(super) positions: bool,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum What {
+pub(super) enum ReadTarget {
     Stream(ReadStream),
     All(ReadAll),
     FollowStream {
         stream: StreamName,
-        from: Begin<u64>,
+        from: ReadStart<u64>,
     },
     FollowAll {
-        from: Begin<Position>,
-        filter: Option<Filtered>,
+        from: ReadStart<Position>,
+        filter: Option<SubscriptionFilter>,
     },
 }
 
@@ -45,30 +45,30 @@ pub(super) enum What {
 pub(super) struct ReadStream {
     pub(super) stream: StreamName,
     pub(super) direction: Direction,
-    pub(super) from: Begin<u64>,
+    pub(super) from: ReadStart<u64>,
     pub(super) count: u64,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct ReadAll {
     pub(super) direction: Direction,
-    pub(super) from: Begin<Position>,
+    pub(super) from: ReadStart<Position>,
     pub(super) count: u64,
     pub(super) filter: Option<Arc<Filter>>,
 }
 
-/// Where to begin.
+/// Where a read begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Begin<T> {
+pub(super) enum ReadStart<T> {
     Start,
     At(T),
     End,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Filtered {
+pub(super) struct SubscriptionFilter {
     pub(super) filter: Arc<Filter>,
-    /// A subscription gets a checkpoint after this many events that were looked at; at least 1.
+    /// The subscription gets a checkpoint after looking at this many events, at least 1.
     pub(super) interval: u64,
 }
 
@@ -85,13 +85,13 @@ impl ReadRequest {
             positions: options
                 .control_option
                 .is_some_and(|control| control.compatibility >= 1),
-            what: What::parse(options)?,
+            target: ReadTarget::parse(options)?,
         })
     }
 }
 
-impl What {
-    /// The stream that is read; `None` for all of them.
+impl ReadTarget {
+    /// The stream that is read, or `None` for the log.
     pub(super) fn stream(&self) -> Option<&StreamName> {
         match self {
             Self::Stream(ReadStream { stream, .. }) | Self::FollowStream { stream, .. } => {
@@ -101,8 +101,7 @@ impl What {
         }
     }
 
-    /// Whether it is a subscription.
-    pub(super) fn lasts(&self) -> bool {
+    pub(super) fn is_subscription(&self) -> bool {
         matches!(self, Self::FollowStream { .. } | Self::FollowAll { .. })
     }
 
@@ -164,7 +163,7 @@ fn read_stream(
     count: u64,
 ) -> Result<ReadStream, Status> {
     let (stream, from) = parse_stream(options)?;
-    if (direction, from) == (Direction::Forwards, Begin::End) {
+    if (direction, from) == (Direction::Forwards, ReadStart::End) {
         return Err(status::invalid(
             "there is nothing to read forwards from the end",
         ));
@@ -177,23 +176,23 @@ fn read_stream(
     })
 }
 
-fn parse_stream(options: StreamOptions) -> Result<(StreamName, Begin<u64>), Status> {
+fn parse_stream(options: StreamOptions) -> Result<(StreamName, ReadStart<u64>), Status> {
     let identifier = options.stream_identifier;
     let identifier = identifier.ok_or_else(|| status::invalid("`stream_identifier` is missing"))?;
     let from = match options.revision_option {
         None => return Err(status::invalid("`revision_option` is missing")),
-        Some(stream_options::RevisionOption::Revision(revision)) => Begin::At(revision),
-        Some(stream_options::RevisionOption::Start(_)) => Begin::Start,
-        Some(stream_options::RevisionOption::End(_)) => Begin::End,
+        Some(stream_options::RevisionOption::Revision(revision)) => ReadStart::At(revision),
+        Some(stream_options::RevisionOption::Start(_)) => ReadStart::Start,
+        Some(stream_options::RevisionOption::End(_)) => ReadStart::End,
     };
     Ok((StreamName::parse(&identifier.stream_name)?, from))
 }
 
-fn parse_all(options: AllOptions) -> Result<Begin<Position>, Status> {
+fn parse_all(options: AllOptions) -> Result<ReadStart<Position>, Status> {
     match options.all_option {
         None => Err(status::invalid("`all_option` is missing")),
-        Some(all_options::AllOption::Start(_)) => Ok(Begin::Start),
-        Some(all_options::AllOption::End(_)) => Ok(Begin::End),
+        Some(all_options::AllOption::Start(_)) => Ok(ReadStart::Start),
+        Some(all_options::AllOption::End(_)) => Ok(ReadStart::End),
         Some(all_options::AllOption::Position(position))
             if position.commit_position < position.prepare_position =>
         {
@@ -202,7 +201,7 @@ fn parse_all(options: AllOptions) -> Result<Begin<Position>, Status> {
             ))
         }
         Some(all_options::AllOption::Position(position)) => {
-            Ok(Begin::At(Position(position.commit_position)))
+            Ok(ReadStart::At(Position(position.commit_position)))
         }
     }
 }
@@ -219,7 +218,7 @@ fn parse_filter(options: FilterOptions) -> Result<Arc<Filter>, Status> {
     filter.map(Arc::new).map_err(status::invalid)
 }
 
-fn filtered(options: FilterOptions) -> Result<Filtered, Status> {
+fn filtered(options: FilterOptions) -> Result<SubscriptionFilter, Status> {
     let window = match options.window {
         Some(filter_options::Window::Max(max)) if max > 0 => max,
         Some(filter_options::Window::Max(_) | filter_options::Window::Count(_)) | None => {
@@ -230,7 +229,7 @@ fn filtered(options: FilterOptions) -> Result<Filtered, Status> {
     if interval == 0 {
         return Err(status::invalid("`checkpointIntervalMultiplier` is 0"));
     }
-    Ok(Filtered {
+    Ok(SubscriptionFilter {
         filter: parse_filter(options)?,
         interval,
     })

@@ -1,35 +1,35 @@
-//! Errors as the real server words them: code, and trailers that clients read.
+//! Errors with the texts, codes and trailers of the real server. Clients read the trailers.
 
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 
 use crate::append_rules::Expected;
-use crate::calls::MOST_LASTING;
+use crate::calls::MOST_LONG_CALLS;
 use crate::storage::StorageFailed;
 use crate::stream_name::{InvalidStreamName, StreamName};
 
-/// An argument makes no sense; `what` says which and why.
+/// An argument is invalid; `what` says which one and why.
 pub(super) fn invalid(what: impl std::fmt::Display) -> Status {
     Status::invalid_argument(what.to_string())
 }
 
-/// The server is stopping, or its storage failed: try again, here or elsewhere.
+/// The server is stopping, or its storage failed. The caller may retry, here or elsewhere.
 pub(super) fn unavailable() -> Status {
     Status::unavailable("the server is not available")
 }
 
-/// Why a change is refused while reads go on.
+/// The text of errors about a full disk. Reads continue.
 pub(super) const DISK_FULL: &str =
-    "the disk is full: nothing was written; try again when there is room";
+    "the disk is full: nothing was written; try again when there is space";
 
 pub(super) fn disk_full() -> Status {
     Status::resource_exhausted(DISK_FULL)
 }
 
-/// The connection has as many subscriptions and sessions as it may have.
-pub(super) fn too_many_lasting() -> Status {
+/// The connection has the maximum number of subscriptions and sessions.
+pub(super) fn too_many_long_calls() -> Status {
     Status::resource_exhausted(format!(
-        "this connection has {MOST_LASTING} subscriptions and sessions, the most that one may have: use another \
+        "this connection has {MOST_LONG_CALLS} subscriptions and sessions, the most that one may have: use another \
          connection"
     ))
 }
@@ -119,7 +119,7 @@ pub(super) fn with_trailers<const N: usize>(
     Status::with_metadata(code, message, metadata)
 }
 
-/// Trailers are ASCII; other characters are written as Rust escapes them.
+/// Trailers are ASCII. Other characters are escaped as in Rust.
 fn header_value(text: &str) -> MetadataValue<tonic::metadata::Ascii> {
     let value = MetadataValue::try_from(text);
     value

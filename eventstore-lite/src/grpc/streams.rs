@@ -1,4 +1,4 @@
-//! The service Streams: one method each in a module of its own.
+//! The service `Streams`. Each method is in its own module.
 
 use std::sync::Arc;
 
@@ -7,9 +7,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use super::batch_append::Session;
-use super::delete::Removal;
-use super::outlet::{self, Answers};
+use super::delete::Deletion;
 use super::read_request::ReadRequest;
+use super::read_task::{self, Answers};
 use super::{append, permission};
 use crate::calls::deadline;
 use crate::storage::Storage;
@@ -19,13 +19,13 @@ use crate::wire::streams::{
     TombstoneReq, TombstoneResp,
 };
 
-pub(super) struct Service {
+pub(super) struct StreamsService {
     pub(super) storage: Arc<Storage>,
     pub(super) shutdown: CancellationToken,
 }
 
 #[async_trait]
-impl Streams for Service {
+impl Streams for StreamsService {
     type ReadStream = Answers;
     type BatchAppendStream = ReceiverStream<Result<BatchAppendResp, Status>>;
 
@@ -33,18 +33,21 @@ impl Streams for Service {
         let caller = permission::caller(&request)?;
         let calls = permission::calls(&request)?;
         let read = ReadRequest::parse(request.into_inner())?;
-        caller.read(read.what.stream())?;
-        let behind = read
-            .what
+        caller.read(read.target.stream())?;
+        let backlog = read
+            .target
             .stream()
-            .and_then(|stream| self.storage.is_behind(stream));
-        behind.map_or(Ok(()), |behind| {
-            Err(Status::unavailable(behind.to_string()))
+            .and_then(|stream| self.storage.backlog_of(stream));
+        backlog.map_or(Ok(()), |backlog| {
+            Err(Status::unavailable(backlog.to_string()))
         })?;
-        let lasting = read.what.lasts().then(|| permission::lasting(&calls));
-        let lasting = lasting.transpose()?;
+        let long_call = read
+            .target
+            .is_subscription()
+            .then(|| permission::long_call(&calls));
+        let long_call = long_call.transpose()?;
         let shutdown = self.shutdown.clone();
-        let answers = outlet::serve(&self.storage, caller, read, lasting, shutdown);
+        let answers = read_task::serve(&self.storage, caller, read, long_call, shutdown);
         Ok(Response::new(answers))
     }
 
@@ -63,17 +66,17 @@ impl Streams for Service {
         request: Request<Streaming<BatchAppendReq>>,
     ) -> Result<Response<Self::BatchAppendStream>, Status> {
         let caller = permission::caller(&request)?;
-        let lasting = permission::lasting(&permission::calls(&request)?)?;
+        let long_call = permission::long_call(&permission::calls(&request)?)?;
         let deadline = deadline(request.extensions());
         let session = Session::new(&self.storage, (caller, deadline), request.into_inner());
-        let answers = session.serve(lasting, self.shutdown.clone());
+        let answers = session.serve(long_call, self.shutdown.clone());
         Ok(Response::new(answers))
     }
 
     async fn delete(&self, request: Request<DeleteReq>) -> Result<Response<DeleteResp>, Status> {
         let caller = permission::caller(&request)?;
         let deadline = deadline(request.extensions());
-        let removal = Removal::from(request.into_inner());
+        let removal = Deletion::from(request.into_inner());
         let position = removal.make(&self.storage, (caller, deadline)).await?;
         Ok(Response::new(position.into()))
     }
@@ -84,7 +87,7 @@ impl Streams for Service {
     ) -> Result<Response<TombstoneResp>, Status> {
         let caller = permission::caller(&request)?;
         let deadline = deadline(request.extensions());
-        let removal = Removal::from(request.into_inner());
+        let removal = Deletion::from(request.into_inner());
         let position = removal.make(&self.storage, (caller, deadline)).await?;
         Ok(Response::new(position.into()))
     }

@@ -1,38 +1,38 @@
-//! Catch-up subscriptions: they page from disk after their position, and whenever there may be more, again.
-//! So nothing is missed or sent twice, and a slow client needs no memory here. They end only with an error.
+//! Catch-up subscriptions. They read pages after their position, and continue whenever there may be new events. So
+//! nothing is missed or sent twice, and a slow client needs no memory here. A subscription ends only with an error.
 
 use std::convert::Infallible;
 
 use uuid::Uuid;
 
-use super::outlet::{Ended, Outlet};
-use super::read::known;
-use super::read_request::{Begin, Filtered};
+use super::answer_sender::{AnswerSender, ReadEnd};
+use super::read::check_position;
+use super::read_request::{ReadStart, SubscriptionFilter};
 use super::status;
 use crate::checkpoints::Checkpoints;
 use crate::event::{Direction, Position};
-use crate::storage::{AllRead, Scanned, Storage, StreamFollow};
+use crate::storage::{AllRead, ScannedPosition, Storage, StreamFollow};
 use crate::stream_name::StreamName;
 use crate::wire::streams::read_resp::{CaughtUp, Checkpoint, Content, SubscriptionConfirmation};
 
-/// With so many checkpoints after each other a page is sent before its end.
+/// A page is sent early when it has this many contents because of checkpoints.
 const MOST_TOGETHER: usize = 256;
 
 pub(super) async fn stream(
     storage: &Storage,
-    (stream, from): (StreamName, Begin<u64>),
+    (stream, from): (StreamName, ReadStart<u64>),
     resolve_links: bool,
-    outlet: &Outlet,
-) -> Result<Infallible, Ended> {
+    answers: &AnswerSender,
+) -> Result<Infallible, ReadEnd> {
     let mut head = storage.head_of(&stream);
-    let last = storage.end_of(stream.clone()).await?;
+    let last = storage.last_revision(stream.clone()).await?;
     let last = last.map_err(|_| status::stream_deleted(&stream))?;
     let mut from = match from {
-        Begin::Start => 0,
-        Begin::At(revision) => revision.saturating_add(1),
-        Begin::End => last.map_or(0, |last| last + 1),
+        ReadStart::Start => 0,
+        ReadStart::At(revision) => revision.saturating_add(1),
+        ReadStart::End => last.map_or(0, |last| last + 1),
     };
-    outlet.send(confirmation()).await?;
+    answers.send(confirmation()).await?;
     let mut caught_up = false;
     loop {
         head.mark_unchanged();
@@ -46,15 +46,15 @@ pub(super) async fn stream(
         let followed = storage.follow_stream(follow).await?;
         from = followed.next;
         let events = followed.events.into_iter();
-        let events = events.map(|event| outlet.event(event));
-        outlet.send_all(events.collect()).await?;
+        let events = events.map(|event| answers.event(event));
+        answers.send_all(events.collect()).await?;
         if followed.tombstoned {
             return Err(status::stream_deleted(&stream).into());
         }
         if followed.is_end {
             if !caught_up {
                 caught_up = true;
-                outlet.send(Content::CaughtUp(CaughtUp {})).await?;
+                answers.send(Content::CaughtUp(CaughtUp {})).await?;
             }
             head.changed().await.map_err(|_| status::unavailable())?;
         }
@@ -63,17 +63,17 @@ pub(super) async fn stream(
 
 pub(super) async fn all(
     storage: &Storage,
-    (from, filter): (Begin<Position>, Option<Filtered>),
+    (from, filter): (ReadStart<Position>, Option<SubscriptionFilter>),
     resolve_links: bool,
-    outlet: &Outlet,
-) -> Result<Infallible, Ended> {
+    answers: &AnswerSender,
+) -> Result<Infallible, ReadEnd> {
     let mut head = storage.head();
     let start = match from {
-        Begin::Start => Position::START,
-        Begin::At(position) => known(storage, position)?,
-        Begin::End => storage.committed(),
+        ReadStart::Start => Position::START,
+        ReadStart::At(position) => check_position(storage, position)?,
+        ReadStart::End => storage.committed(),
     };
-    outlet.send(confirmation()).await?;
+    answers.send(confirmation()).await?;
     let mut checkpoints = filter
         .as_ref()
         .map(|filter| Checkpoints::new(filter.interval, start));
@@ -92,14 +92,14 @@ pub(super) async fn all(
             .await?
             .map_err(status::invalid)?;
         read.from = page.next(&read);
-        let mut contents = scanned(page.scanned, checkpoints.as_mut(), outlet).await?;
+        let mut contents = scanned(page.scanned, checkpoints.as_mut(), answers).await?;
         if page.is_end && !caught_up {
             caught_up = true;
             let due = checkpoints.as_mut().and_then(Checkpoints::at_end);
             contents.extend(due.map(checkpoint));
             contents.push(Content::CaughtUp(CaughtUp {}));
         }
-        outlet.send_all(contents).await?;
+        answers.send_all(contents).await?;
         if page.is_end {
             head.changed().await.map_err(|_| status::unavailable())?;
         }
@@ -111,21 +111,22 @@ fn confirmation() -> Content {
     Content::Confirmation(SubscriptionConfirmation { subscription_id })
 }
 
-/// The events of a page, and the checkpoints between them; if those are many, only what is not sent yet.
+/// Converts a page to events and the checkpoints between them. If there are many checkpoints, a part is sent at once,
+/// and only the rest is returned.
 async fn scanned(
-    page: Vec<Scanned>,
+    page: Vec<ScannedPosition>,
     mut checkpoints: Option<&mut Checkpoints>,
-    outlet: &Outlet,
-) -> Result<Vec<Content>, Ended> {
+    answers: &AnswerSender,
+) -> Result<Vec<Content>, ReadEnd> {
     let mut contents = Vec::new();
-    for Scanned { position, event } in page {
+    for ScannedPosition { position, event } in page {
         while let Some(due) = checkpoints.as_mut().and_then(|due| due.before(position)) {
             contents.push(checkpoint(due));
             if contents.len() >= MOST_TOGETHER {
-                outlet.send_all(std::mem::take(&mut contents)).await?;
+                answers.send_all(std::mem::take(&mut contents)).await?;
             }
         }
-        contents.extend(event.map(|event| outlet.event(event)));
+        contents.extend(event.map(|event| answers.event(event)));
         let due = checkpoints.as_mut().and_then(|due| due.at(position));
         contents.extend(due.map(checkpoint));
     }

@@ -1,7 +1,7 @@
-//! One group at work: it reads after its place, hands out, parks and notes how far it has come, in one task that
-//! owns all of its state.
+//! Runs one group: reads new events, delivers them, parks them and writes checkpoints. One task owns all of its
+//! state.
 //!
-//! Invariant: what is parked is written before its place can be passed by a checkpoint.
+//! Invariant: a parked event is written before a checkpoint passes its place.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::time::{Duration, Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::group::{ClientId, Group, Message, Output, Peer};
-use super::handle::{Command, Connection, Counts};
+use super::handle::{GroupCommand, GroupConnection, LiveCounts};
 use super::info::Info;
 use super::journal::Journal;
 use super::reader::{ReadFailed, Reader};
@@ -20,7 +20,7 @@ use super::settings::{GroupKey, Settings, Source};
 use crate::event::Position;
 use crate::storage::{ReadFrom, Storage, StorageFailed};
 
-/// How often time-outs and checkpoints are looked at, as in the real server.
+/// How often timeouts and checkpoints are checked, as in the real server.
 const TICK: Duration = Duration::from_secs(1);
 
 pub(super) struct Actor {
@@ -32,33 +32,33 @@ pub(super) struct Actor {
     reader: Reader,
     head: watch::Receiver<Position>,
     clients: HashMap<ClientId, mpsc::Sender<Message>>,
-    inbox: mpsc::Receiver<Command>,
-    counts: Arc<Counts>,
+    inbox: mpsc::Receiver<GroupCommand>,
+    counts: Arc<LiveCounts>,
     replays: Replays,
-    /// What waits to be written; it is tried again until it is.
+    /// Events that wait to be parked. Writing them is retried until it succeeds.
     parking: Vec<(Message, String)>,
     checkpoint: Option<u64>,
-    /// The checkpoint that was written last.
+    /// The last written checkpoint.
     written: Option<u64>,
-    /// The last place up to which a checkpoint was written, or was needless.
+    /// The last place that needs no further checkpoint, because one was written or would be useless.
     noted: u64,
     started: Instant,
     last_known: Option<u64>,
-    /// How many events came while it was live.
+    /// How many events were read while the group was live.
     live: u64,
-    /// Whether there is nothing to read before the head moves.
+    /// Whether nothing can be read before the head moves.
     at_end: bool,
-    /// Whether reading failed, so that it is tried again with the next tick.
+    /// Whether reading failed. The next tick retries it.
     failed: bool,
 }
 
 impl Actor {
-    /// Reads how far the group has come, and the first page.
+    /// Loads the state of the group, and reads the first page.
     pub(super) async fn start(
         (key, settings): (GroupKey, Settings),
         storage: Arc<Storage>,
-        inbox: mpsc::Receiver<Command>,
-        counts: Arc<Counts>,
+        inbox: mpsc::Receiver<GroupCommand>,
+        counts: Arc<LiveCounts>,
     ) -> Result<Self, ReadFailed> {
         let mut journal = Journal::new(Arc::clone(&storage), key.clone());
         let checkpoint = journal.checkpoint().await?;
@@ -95,21 +95,21 @@ impl Actor {
         Ok(actor)
     }
 
-    /// Works until it is stopped, or the storage is; then it writes down how far it has come.
+    /// Runs until it is stopped or the storage is closed. Then it saves its progress.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         self.work(stop).await;
-        // A command that is being sent at this moment would stay in the inbox, unanswered, for as long as its sender
-        // waits: all are taken out, and with them the ends on which their senders wait.
+        // A command that is being sent just now would stay in the inbox unanswered while its sender waits. So all
+        // commands are taken out and dropped, which ends the waiting.
         self.inbox.close();
         while let Some(command) = self.inbox.recv().await {
-            if matches!(command, Command::Ack(_) | Command::Nack(..)) {
-                self.obey(command);
+            if matches!(command, GroupCommand::Ack(_) | GroupCommand::Nack(..)) {
+                self.handle(command);
             }
         }
-        // What is parked is settled only when that is written; then a checkpoint may pass it.
-        self.carry_out().await;
+        // A parked event is settled when it is written. After that, a checkpoint may pass it.
+        self.run_outputs().await;
         self.group.finish(Instant::now());
-        self.carry_out().await;
+        self.run_outputs().await;
         self.save_replays().await;
     }
 
@@ -118,7 +118,7 @@ impl Actor {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.review_and_push().await;
-            self.carry_out().await;
+            self.run_outputs().await;
             self.count();
             let has_room = self.group.room().is_some();
             if !has_room {
@@ -136,11 +136,11 @@ impl Actor {
                 () = stop.cancelled() => return,
                 command = self.inbox.recv() => match command {
                     Some(command) => {
-                        if matches!(command, Command::Info(_)) {
-                            // What is told is on disk.
+                        if matches!(command, GroupCommand::Info(_)) {
+                            // Only saved state is reported.
                             self.save_replays().await;
                         }
-                        self.obey(command);
+                        self.handle(command);
                     }
                     None => return,
                 },
@@ -158,7 +158,7 @@ impl Actor {
         }
     }
 
-    /// Sends what can be sent, without what was deleted meanwhile.
+    /// Sends waiting events, except those that were deleted in the meantime.
     async fn review_and_push(&mut self) {
         let from = match self.key.source {
             Source::Stream(_) => ReadFrom::Stream,
@@ -174,7 +174,7 @@ impl Actor {
             self.group.reviewed(seen);
             self.group.push(Instant::now());
         } else {
-            tracing::error!("events that wait could not be looked at again yet");
+            tracing::error!("waiting events could not be reviewed; trying again");
             self.failed = true;
         }
     }
@@ -194,10 +194,10 @@ impl Actor {
         self.group.tick(Instant::now());
     }
 
-    fn obey(&mut self, command: Command) {
+    fn handle(&mut self, command: GroupCommand) {
         let now = Instant::now();
         match command {
-            Command::Connect {
+            GroupCommand::Connect {
                 peer,
                 buffer_size,
                 reply,
@@ -207,21 +207,21 @@ impl Actor {
                     self.disconnect(connection.client);
                 }
             }
-            Command::Disconnect(client) => self.disconnect(client),
-            Command::Ack(ids) => self.group.ack(&ids, now),
-            Command::Nack(ids, action, reason) => self.group.nack(&ids, action, &reason, now),
-            Command::Replay { stop_at } => self.replays.begin(stop_at),
-            Command::Info(reply) => drop(reply.send(self.info())),
+            GroupCommand::Disconnect(client) => self.disconnect(client),
+            GroupCommand::Ack(ids) => self.group.ack(&ids, now),
+            GroupCommand::Nack(ids, action, reason) => self.group.nack(&ids, action, &reason, now),
+            GroupCommand::Replay { stop_at } => self.replays.begin(stop_at),
+            GroupCommand::Info(reply) => drop(reply.send(self.info())),
         }
     }
 
-    fn connect(&mut self, peer: Peer, buffer_size: usize) -> Option<Connection> {
+    fn connect(&mut self, peer: Peer, buffer_size: usize) -> Option<GroupConnection> {
         let client = self.group.connect(peer, buffer_size)?;
         let (sender, events) = mpsc::channel(buffer_size);
         self.clients.insert(client, sender);
-        // A group without clients does not look on through what its filter leaves out.
+        // A group without clients stops scanning for events that pass its filter. A new client resumes that.
         self.at_end = false;
-        Some(Connection { client, events })
+        Some(GroupConnection { client, events })
     }
 
     fn disconnect(&mut self, client: ClientId) {
@@ -230,7 +230,7 @@ impl Actor {
         }
     }
 
-    /// Has some of the parked events come again.
+    /// Replays some of the parked events.
     async fn replay(&mut self) {
         let Some(room) = self.group.room_to_replay() else {
             return;
@@ -240,14 +240,14 @@ impl Actor {
                 self.group.replay(revision, event);
             }
         } else {
-            tracing::error!("parked events could not be replayed yet");
+            tracing::error!("parked events could not be replayed; trying again");
             self.failed = true;
         }
     }
 
     async fn save_replays(&mut self) {
         if self.replays.save(&self.journal).await.is_err() {
-            tracing::error!("it could not be noted yet which replayed events are settled");
+            tracing::error!("the settled replayed events could not be saved; trying again");
         }
     }
 
@@ -260,12 +260,12 @@ impl Actor {
         let page = match self.reader.page(&self.storage, limit).await {
             Ok(page) => page,
             Err(error) => {
-                tracing::error!(%error, "a persistent subscription could not read on");
+                tracing::error!(%error, "a persistent subscription could not read; trying again");
                 self.failed = true;
                 return;
             }
         };
-        // A group without clients reads ahead, but does not look through the whole log for what passes.
+        // A group without clients reads ahead, but does not scan the whole log for events that pass its filter.
         let rests = self.clients.is_empty() && page.events.is_empty();
         self.at_end = page.is_end || rests;
         for (place, event) in page.events {
@@ -273,12 +273,12 @@ impl Actor {
             self.live += u64::from(is_live);
             self.group.read(place, event);
         }
-        if let Some((place, count)) = page.left_out {
-            self.group.left_out(place, count);
+        if let Some((place, count)) = page.filtered_out {
+            self.group.filtered_out(place, count);
         }
     }
 
-    async fn carry_out(&mut self) {
+    async fn run_outputs(&mut self) {
         for output in self.group.outputs() {
             match output {
                 Output::Push(client, message) => self.send(client, message),
@@ -297,12 +297,12 @@ impl Actor {
         }
     }
 
-    /// Groups of `$all` that leave out each other's checkpoints would write them for ever: what nobody else wrote is no
-    /// progress.
+    /// Writes a checkpoint, unless only persistent subscriptions to `$all` have written since the last one. Otherwise
+    /// groups of `$all` would cause each other's checkpoints for ever.
     async fn write_checkpoint(&mut self, place: u64) -> Result<(), StorageFailed> {
         let (noted, to) = (Position(self.noted), Position(place));
         let is_filtered = self.settings.filter.is_some();
-        if !is_filtered || self.storage.has_others(noted, to).await? {
+        if !is_filtered || self.storage.has_foreign_events(noted, to).await? {
             self.journal.write_checkpoint(place).await?;
             self.written = Some(place);
         }
@@ -310,7 +310,7 @@ impl Actor {
         Ok(())
     }
 
-    /// Of a client that does not read, the event times out; one that is gone is noticed with the next tick.
+    /// If the client does not read, the event times out. The next tick notices a client that is gone.
     fn send(&mut self, client: ClientId, message: Message) {
         if let Some(sender) = self.clients.get(&client) {
             drop(sender.try_send(message));
@@ -320,13 +320,13 @@ impl Actor {
     async fn park(&mut self) {
         if let Ok(end) = self.journal.park(&self.parking).await {
             if let Some(end) = end {
-                self.replays.parked_to(end);
+                self.replays.set_end(end);
             }
             for (message, _) in self.parking.drain(..) {
                 self.group.parked(&message);
             }
         } else {
-            tracing::error!("events could not be parked yet");
+            tracing::error!("events could not be parked; trying again");
         }
     }
 
@@ -344,7 +344,7 @@ impl Actor {
             last_known: self.last_known,
             checkpoint: self.written,
             waiting: self.group.waiting(),
-            waiting_again: self.group.waiting_again(),
+            waiting_retries: self.group.waiting_retries(),
             live: self.live,
             in_flight: self.group.in_flight(),
             parked: self.replays.count(),

@@ -1,13 +1,14 @@
-//! One group as a state machine: what it read and nobody has settled yet, who has it, what comes again. Pure: it
-//! is told of events, clients and time, and says what is to be sent, parked and noted.
+//! One group as a state machine: the events that it has read and that are not settled, which client has them, and
+//! which are to be retried. Pure: it is told about events, clients and time, and returns what to send, park and
+//! checkpoint.
 //!
-//! Invariants: an event that was read is pushed until it is acknowledged, skipped or parked; a client has at
-//! most as many events in flight as it takes; what comes again comes in its order and before what is new.
+//! Invariants: An event is pushed until it is acknowledged, skipped or parked. A client never has more events in
+//! flight than its buffer size. Retries come in order, and before new events.
 
 mod clients;
 mod message;
+mod pending_review;
 mod progress;
-mod review;
 #[cfg(test)]
 mod tests;
 
@@ -19,29 +20,29 @@ use uuid::Uuid;
 use self::clients::{Choice, Clients};
 pub(crate) use self::clients::{Client, ClientId, Peer};
 pub(crate) use self::message::{Message, Origin};
+use self::pending_review::PendingReview;
 use self::progress::Progress;
-use self::review::Review;
 use super::settings::Settings;
 use crate::event::ResolvedEvent;
 
-/// While a group keeps more bytes of events than this, it reads no more.
+/// A group that holds more bytes than this stops reading.
 const MOST_BYTES: usize = 32 * 1024 * 1024;
-/// The most parked events that come again at a time.
+/// The maximum number of parked events that are replayed at a time.
 const MOST_REPLAYED: usize = 256;
 
-/// What is to be done.
+/// An action for the owner of the group.
 #[derive(Debug)]
 pub(crate) enum Output {
     Push(ClientId, Message),
-    /// When it is written, [`Group::parked`] is to be told.
+    /// After writing the event, the owner calls [`Group::parked`].
     Park(Message, String),
     /// Everything up to this place is settled.
     Checkpoint(u64),
-    /// The event that was parked at this revision came again and is settled.
+    /// The replayed event that was parked at this revision is settled.
     Replayed(u64),
 }
 
-/// What a client says of an event that it does not acknowledge.
+/// The request of a client that does not acknowledge an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NackAction {
     Retry,
@@ -63,31 +64,31 @@ pub(crate) struct Group {
     settings: Settings,
     clients: Clients,
     next_client: u64,
-    /// What comes again, by its origin.
-    again: VecDeque<Message>,
+    /// Events to retry, ordered by origin.
+    retries: VecDeque<Message>,
     fresh: VecDeque<Message>,
     outstanding: HashMap<Uuid, Outstanding>,
     progress: Progress,
-    review: Review,
+    review: PendingReview,
     bytes: usize,
-    /// How many parked events came again and are not settled yet.
+    /// How many replayed events are not settled.
     replayed: usize,
     settled: u64,
     outputs: Vec<Output>,
 }
 
 impl Group {
-    /// A group that has settled everything up to `checkpoint`.
+    /// A group that has settled all events up to `checkpoint`.
     pub(crate) fn new(settings: Settings, checkpoint: Option<u64>, now: Instant) -> Self {
         Self {
             clients: Clients::new(settings.named_consumer_strategy),
             settings,
             next_client: 0,
-            again: VecDeque::new(),
+            retries: VecDeque::new(),
             fresh: VecDeque::new(),
             outstanding: HashMap::new(),
             progress: Progress::new(checkpoint, now),
-            review: Review::default(),
+            review: PendingReview::default(),
             bytes: 0,
             replayed: 0,
             settled: 0,
@@ -95,31 +96,31 @@ impl Group {
         }
     }
 
-    /// What is to be done since this was last asked.
+    /// Takes the actions since the last call.
     pub(crate) fn outputs(&mut self) -> Vec<Output> {
         std::mem::take(&mut self.outputs)
     }
 
-    /// How many more events it takes: a batch at a time, none while it has enough.
+    /// How many events to read next: one batch, or none if the buffer is full.
     pub(crate) fn room(&self) -> Option<usize> {
         let batch = self.settings.batch_size();
         let room = self.settings.buffer_size().saturating_sub(self.fresh.len());
         (room >= batch && self.bytes < MOST_BYTES).then_some(batch)
     }
 
-    /// How many more of the parked events it takes: many at a time, none while it has enough.
+    /// How many parked events to replay next: many at a time, or none if enough are in progress.
     pub(crate) fn room_to_replay(&self) -> Option<usize> {
         let has_few = self.replayed <= MOST_REPLAYED / 2;
         (has_few && self.bytes < MOST_BYTES).then(|| MOST_REPLAYED - self.replayed)
     }
 
-    /// Whether time changes anything.
+    /// Whether the passing of time can change anything.
     pub(crate) fn is_busy(&self) -> bool {
         let has_clients = self.clients.iter().len() > 0;
         !self.outstanding.is_empty() || has_clients || self.progress.is_waiting(&self.settings)
     }
 
-    /// The event at this place was read.
+    /// Adds the event that was read at this place.
     pub(crate) fn read(&mut self, place: u64, event: ResolvedEvent) {
         let sequence = self.progress.read(place);
         let message = Message::new(event, Origin::Read(sequence));
@@ -127,27 +128,27 @@ impl Group {
         self.fresh.push_back(message);
     }
 
-    /// The filter left out so many events up to this place.
-    pub(crate) fn left_out(&mut self, place: u64, count: u64) {
+    /// Notes that the filter left out `count` events up to this place.
+    pub(crate) fn filtered_out(&mut self, place: u64, count: u64) {
         let filter = self.settings.filter.as_ref();
         let interval = filter.map_or(1, |filter| filter.interval);
-        self.progress.left_out(place, count, interval);
+        self.progress.filtered_out(place, count, interval);
     }
 
-    /// The parked event at this revision is to come again.
+    /// Replays the event that was parked at this revision.
     pub(crate) fn replay(&mut self, revision: u64, event: ResolvedEvent) {
         let message = Message::new(event, Origin::Parked(revision));
         self.bytes += message.size();
         self.replayed += 1;
-        self.come_again(message);
+        self.requeue(message);
     }
 
-    /// A client that takes `buffer_size` events at once; `None` if there are as many clients as there may be.
+    /// Adds a client that takes `buffer_size` events at once. `None` if the group has its maximum number of clients.
     pub(crate) fn connect(&mut self, peer: Peer, buffer_size: usize) -> Option<ClientId> {
         if self.clients.iter().len() >= self.settings.most_subscribers() {
             return None;
         }
-        self.review.of_all();
+        self.review.client_joined();
         let id = ClientId(self.next_client);
         self.next_client += 1;
         self.clients.add(Client {
@@ -160,14 +161,14 @@ impl Group {
         Some(id)
     }
 
-    /// The client is gone: what it had comes again, however often it came before. Only what times out or is refused
-    /// too often is parked.
+    /// Removes a client. Its events are retried, however often they were before. Only events that time out or are
+    /// rejected too often are parked.
     pub(crate) fn disconnect(&mut self, client: ClientId) {
         let lost = self.take_outstanding(|outstanding| outstanding.client == client);
         self.clients.remove(client);
         for mut message in lost {
             message.retry_count = message.retry_count.saturating_add(1);
-            self.come_again(message);
+            self.requeue(message);
         }
     }
 
@@ -177,7 +178,7 @@ impl Group {
                 self.settle(&message);
             }
         }
-        self.note(false, now);
+        self.checkpoint_if_due(false, now);
     }
 
     pub(crate) fn nack(&mut self, ids: &[Uuid], action: NackAction, reason: &str, now: Instant) {
@@ -197,35 +198,35 @@ impl Group {
                 }
             }
         }
-        self.note(false, now);
+        self.checkpoint_if_due(false, now);
     }
 
-    /// The event was written to the stream of parked events, or cannot ever be.
+    /// Settles an event that was written to the stream of parked events, or never can be.
     pub(crate) fn parked(&mut self, message: &Message) {
         self.settle(message);
     }
 
-    /// What was in flight for too long comes again; a checkpoint may be due.
+    /// Retries events that timed out, and issues a checkpoint if one is due.
     pub(crate) fn tick(&mut self, now: Instant) {
         let late = |outstanding: &Outstanding| outstanding.expires.is_some_and(|at| at <= now);
         for message in self.take_outstanding(late) {
             self.retry(message);
         }
-        self.note(true, now);
+        self.checkpoint_if_due(true, now);
     }
 
-    /// Sends what can be sent.
+    /// Pushes events to clients that have room.
     pub(crate) fn push(&mut self, now: Instant) {
-        let again = std::mem::take(&mut self.again);
-        let (again, full) = self.push_from(again, now);
-        self.again = again;
+        let retries = std::mem::take(&mut self.retries);
+        let (retries, full) = self.push_from(retries, now);
+        self.retries = retries;
         if !full {
             let fresh = std::mem::take(&mut self.fresh);
             self.fresh = self.push_from(fresh, now).0;
         }
     }
 
-    /// What is left, and whether nobody takes any more.
+    /// Pushes from these messages. Returns the remaining ones, and whether no client has room.
     fn push_from(
         &mut self,
         mut messages: VecDeque<Message>,
@@ -233,16 +234,16 @@ impl Group {
     ) -> (VecDeque<Message>, bool) {
         let mut index = 0;
         while let Some(message) = messages.get(index) {
-            // Ids need not be unique; a second event with one waits until the first is settled.
+            // Ids need not be unique. A second event with the same id waits until the first is settled.
             let id = message.id();
             let choice = if self.outstanding.contains_key(&id) {
-                Choice::NotThis
+                Choice::NotNow
             } else {
                 self.clients.choose(&message.event)
             };
             match choice {
-                Choice::Nobody => return (messages, true),
-                Choice::NotThis => index += 1,
+                Choice::NoneFree => return (messages, true),
+                Choice::NotNow => index += 1,
                 Choice::Client(client) => {
                     if let Some(message) = messages.remove(index) {
                         self.start(id, client, message, now);
@@ -283,7 +284,7 @@ impl Group {
         taken
     }
 
-    /// Has the event come again, or parks it if it came too often.
+    /// Retries the event, or parks it after too many retries.
     fn retry(&mut self, mut message: Message) {
         let most = self.settings.max_retry_count;
         if message.retry_count >= most {
@@ -292,14 +293,14 @@ impl Group {
             return;
         }
         message.retry_count += 1;
-        self.come_again(message);
+        self.requeue(message);
     }
 
-    fn come_again(&mut self, message: Message) {
+    fn requeue(&mut self, message: Message) {
         let before = |other: &Message| other.origin < message.origin;
-        self.review.of_what_comes_again();
-        let index = self.again.partition_point(before);
-        self.again.insert(index, message);
+        self.review.requeued();
+        let index = self.retries.partition_point(before);
+        self.retries.insert(index, message);
     }
 
     fn settle(&mut self, message: &Message) {
@@ -314,32 +315,32 @@ impl Group {
         }
     }
 
-    /// The group ends: what was settled is noted, however little.
+    /// Issues a last checkpoint for what was settled, however little.
     pub(crate) fn finish(&mut self, now: Instant) {
         let last = self.progress.last(now);
         self.outputs.extend(last.map(Output::Checkpoint));
     }
 
-    fn note(&mut self, by_time: bool, now: Instant) {
+    fn checkpoint_if_due(&mut self, by_time: bool, now: Instant) {
         let due = self.progress.due(by_time, now, &self.settings);
         self.outputs.extend(due.map(Output::Checkpoint));
     }
 }
 
-/// How a group stands.
+/// The state of a group, for reports.
 impl Group {
     pub(crate) fn clients(&self) -> impl ExactSizeIterator<Item = &Client> {
         self.clients.iter()
     }
 
-    /// How many events wait for the first time.
+    /// How many events wait for their first delivery.
     pub(crate) fn waiting(&self) -> usize {
         self.fresh.len()
     }
 
-    /// How many events wait to come again.
-    pub(crate) fn waiting_again(&self) -> usize {
-        self.again.len()
+    /// How many events wait for a retry.
+    pub(crate) fn waiting_retries(&self) -> usize {
+        self.retries.len()
     }
 
     pub(crate) fn in_flight(&self) -> usize {

@@ -1,4 +1,4 @@
-//! How others talk to a group that is at work.
+//! The interface to the task of a group.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,21 +9,19 @@ use uuid::Uuid;
 use super::group::{ClientId, Message, NackAction, Peer};
 use super::info::Info;
 
-/// How many commands wait for a group.
+/// The maximum number of waiting commands.
 const LONGEST_INBOX: usize = 256;
 
-/// The group is not at work any more: it was changed or deleted meanwhile, or the server stops.
+/// The group has ended: it was updated or deleted, or the server is stopping.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error(
-    "the persistent subscription was changed or deleted meanwhile, or the server stops: try again"
-)]
-pub(crate) struct Ended;
+#[error("the persistent subscription was changed or deleted, or the server is stopping: try again")]
+pub(crate) struct GroupEnded;
 
-pub(super) enum Command {
+pub(super) enum GroupCommand {
     Connect {
         peer: Peer,
         buffer_size: usize,
-        reply: oneshot::Sender<Option<Connection>>,
+        reply: oneshot::Sender<Option<GroupConnection>>,
     },
     Disconnect(ClientId),
     Ack(Vec<Uuid>),
@@ -34,29 +32,29 @@ pub(super) enum Command {
     Info(oneshot::Sender<Info>),
 }
 
-/// The events for one client; they end when the group does.
+/// The events for one client. The channel closes when the group ends.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct GroupConnection {
     pub(crate) client: ClientId,
     pub(crate) events: mpsc::Receiver<Message>,
 }
 
-/// What a page or a metric shows of a group.
+/// Figures of a group for pages and metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Count {
+pub(crate) struct GroupCounts {
     pub(crate) parked: u64,
     pub(crate) in_flight: u64,
     pub(crate) connections: u64,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Counts {
+pub(super) struct LiveCounts {
     parked: AtomicU64,
     in_flight: AtomicU64,
     connections: AtomicU64,
 }
 
-impl Counts {
+impl LiveCounts {
     pub(super) fn set(&self, parked: u64, in_flight: usize, connections: usize) {
         self.parked.store(parked, Ordering::Relaxed);
         self.in_flight.store(in_flight as u64, Ordering::Relaxed);
@@ -64,8 +62,8 @@ impl Counts {
             .store(connections as u64, Ordering::Relaxed);
     }
 
-    fn get(&self) -> Count {
-        Count {
+    fn get(&self) -> GroupCounts {
+        GroupCounts {
             parked: self.parked.load(Ordering::Relaxed),
             in_flight: self.in_flight.load(Ordering::Relaxed),
             connections: self.connections.load(Ordering::Relaxed),
@@ -75,14 +73,14 @@ impl Counts {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Handle {
-    inbox: mpsc::Sender<Command>,
-    counts: Arc<Counts>,
+    inbox: mpsc::Sender<GroupCommand>,
+    counts: Arc<LiveCounts>,
 }
 
 impl Handle {
-    pub(super) fn new() -> (Self, mpsc::Receiver<Command>, Arc<Counts>) {
+    pub(super) fn new() -> (Self, mpsc::Receiver<GroupCommand>, Arc<LiveCounts>) {
         let (inbox, commands) = mpsc::channel(LONGEST_INBOX);
-        let counts = Arc::<Counts>::default();
+        let counts = Arc::<LiveCounts>::default();
         let handle = Self {
             inbox,
             counts: Arc::clone(&counts),
@@ -90,33 +88,33 @@ impl Handle {
         (handle, commands, counts)
     }
 
-    /// How the group stood a moment ago, without asking it.
-    pub(crate) fn count(&self) -> Count {
+    /// The last figures of the group, without asking it.
+    pub(crate) fn count(&self) -> GroupCounts {
         self.counts.get()
     }
 
-    /// Joins the group; `None` if it has as many clients as it may have.
+    /// Joins the group. `None` if it has its maximum number of clients.
     pub(crate) async fn connect(
         &self,
         peer: Peer,
         buffer_size: usize,
-    ) -> Result<Option<Connection>, Ended> {
+    ) -> Result<Option<GroupConnection>, GroupEnded> {
         let (reply, answer) = oneshot::channel();
-        let connect = Command::Connect {
+        let connect = GroupCommand::Connect {
             peer,
             buffer_size,
             reply,
         };
         self.send(connect).await?;
-        answer.await.map_err(|_| Ended)
+        answer.await.map_err(|_| GroupEnded)
     }
 
-    pub(crate) async fn disconnect(&self, client: ClientId) -> Result<(), Ended> {
-        self.send(Command::Disconnect(client)).await
+    pub(crate) async fn disconnect(&self, client: ClientId) -> Result<(), GroupEnded> {
+        self.send(GroupCommand::Disconnect(client)).await
     }
 
-    pub(crate) async fn ack(&self, ids: Vec<Uuid>) -> Result<(), Ended> {
-        self.send(Command::Ack(ids)).await
+    pub(crate) async fn ack(&self, ids: Vec<Uuid>) -> Result<(), GroupEnded> {
+        self.send(GroupCommand::Ack(ids)).await
     }
 
     pub(crate) async fn nack(
@@ -124,27 +122,27 @@ impl Handle {
         ids: Vec<Uuid>,
         action: NackAction,
         reason: String,
-    ) -> Result<(), Ended> {
-        self.send(Command::Nack(ids, action, reason)).await
+    ) -> Result<(), GroupEnded> {
+        self.send(GroupCommand::Nack(ids, action, reason)).await
     }
 
-    /// Has the parked events come again, those before `stop_at`.
-    pub(crate) async fn replay_parked(&self, stop_at: Option<u64>) -> Result<(), Ended> {
-        self.send(Command::Replay { stop_at }).await
+    /// Replays the parked events before `stop_at`.
+    pub(crate) async fn replay_parked(&self, stop_at: Option<u64>) -> Result<(), GroupEnded> {
+        self.send(GroupCommand::Replay { stop_at }).await
     }
 
-    pub(crate) async fn info(&self) -> Result<Info, Ended> {
+    pub(crate) async fn info(&self) -> Result<Info, GroupEnded> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Info(reply)).await?;
-        answer.await.map_err(|_| Ended)
+        self.send(GroupCommand::Info(reply)).await?;
+        answer.await.map_err(|_| GroupEnded)
     }
 
     #[cfg(test)]
-    pub(super) fn inbox(&self) -> &mpsc::Sender<Command> {
+    pub(super) fn inbox(&self) -> &mpsc::Sender<GroupCommand> {
         &self.inbox
     }
 
-    async fn send(&self, command: Command) -> Result<(), Ended> {
-        self.inbox.send(command).await.map_err(|_| Ended)
+    async fn send(&self, command: GroupCommand) -> Result<(), GroupEnded> {
+        self.inbox.send(command).await.map_err(|_| GroupEnded)
     }
 }

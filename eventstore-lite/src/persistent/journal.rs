@@ -1,24 +1,31 @@
-//! The streams of one group: its checkpoints and its parked events, read and written as ordinary events.
+//! The streams of one group, for its checkpoints and its parked events. They hold ordinary events.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::group::Message;
-use super::records::{self, Replayed};
-use super::replays::Parked;
 use super::settings::GroupKey;
+use super::stored_events::{self, Replayed};
 use crate::append_rules::Expected;
 use crate::clock;
 use crate::event::{Direction, NewEvent, ResolvedEvent};
 use crate::storage::{Change, Outcome, Storage, StorageFailed, StreamPage, StreamRead, Write};
 use crate::stream_name::StreamName;
 
-/// Some of the parked events, each with its revision, and the revision to go on with.
+/// Some of the parked events, each with its revision, and the next revision to read.
 pub(super) struct ParkedEvents {
     pub(super) list: Vec<(u64, ResolvedEvent)>,
     pub(super) next: u64,
-    /// Somebody deleted the stream of parked events.
+    /// Whether the stream of parked events was deleted.
     pub(super) is_gone: bool,
+}
+
+/// The range of revisions of the parked events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct ParkedRange {
+    pub(super) first: u64,
+    /// The revision after the last.
+    pub(super) end: u64,
 }
 
 pub(super) struct Journal {
@@ -33,8 +40,8 @@ impl Journal {
     pub(super) fn new(storage: Arc<Storage>, key: GroupKey) -> Self {
         Self {
             storage,
-            checkpoints: records::checkpoint_stream(&key),
-            parked: records::parked_stream(&key),
+            checkpoints: stored_events::checkpoint_stream(&key),
+            parked: stored_events::parked_stream(&key),
             key,
             has_checkpoints: false,
         }
@@ -45,22 +52,27 @@ impl Journal {
         let last = last_event(&self.storage, self.checkpoints.clone()).await?;
         self.has_checkpoints = last.is_some();
         let last = last.and_then(|last| last.event);
-        Ok(last.and_then(|last| records::parse_checkpoint(&self.key.source, &last.data)))
+        Ok(last.and_then(|last| stored_events::parse_checkpoint(&self.key.source, &last.data)))
     }
 
     pub(super) async fn write_checkpoint(&mut self, place: u64) -> Result<(), StorageFailed> {
         if !self.has_checkpoints {
             let metastream = self.checkpoints.metastream();
-            append(&self.storage, metastream, vec![records::keeps_two()]).await?;
+            append(
+                &self.storage,
+                metastream,
+                vec![stored_events::keep_two_events()],
+            )
+            .await?;
             self.has_checkpoints = true;
         }
-        let event = records::checkpointed(&self.key.source, place);
+        let event = stored_events::checkpoint_event(&self.key.source, place);
         append(&self.storage, self.checkpoints.clone(), vec![event]).await?;
         Ok(())
     }
 
-    /// Which events are parked. Of a stream that was deleted and may be written again, none before its end.
-    pub(super) async fn parked(&self) -> Result<Parked, StorageFailed> {
+    /// The range of parked events. If the stream was deleted, only events after its end will count.
+    pub(super) async fn parked(&self) -> Result<ParkedRange, StorageFailed> {
         let page = self.parked_page(0, 1).await?;
         let StreamPage::Events {
             events,
@@ -69,34 +81,34 @@ impl Journal {
             ..
         } = page
         else {
-            let last = self.storage.end_of(self.parked.clone()).await?;
+            let last = self.storage.last_revision(self.parked.clone()).await?;
             let end = last.unwrap_or(None).map_or(0, |last| last + 1);
-            return Ok(Parked { first: end, end });
+            return Ok(ParkedRange { first: end, end });
         };
         let first = events.first().and_then(revision);
-        Ok(Parked {
+        Ok(ParkedRange {
             first: first.unwrap_or(forwards),
             end: last + 1,
         })
     }
 
-    /// The parked events that came again and were not settled.
+    /// The replayed events that are not settled.
     pub(super) async fn replayed(&self) -> Result<BTreeMap<u64, Replayed>, StorageFailed> {
         let metadata = last_event(&self.storage, self.parked.metastream()).await?;
         let metadata = metadata.and_then(|metadata| metadata.event);
-        let replayed = metadata.map(|metadata| records::parse_taken_off(&metadata.data));
+        let replayed = metadata.map(|metadata| stored_events::parse_replayed(&metadata.data));
         Ok(replayed.unwrap_or_default())
     }
 
-    /// Writes links to the events and returns the revision after the last, if it can be told.
+    /// Parks events by writing links to them. Returns the revision after the last, if it is known.
     pub(super) async fn park(
         &self,
         events: &[(Message, String)],
     ) -> Result<Option<u64>, StorageFailed> {
         let now = clock::now();
         let link = |(message, reason): &(Message, String)| {
-            records::parked(&message.event, reason, now).map_err(|error| {
-                tracing::error!(%error, "an event could not be parked");
+            stored_events::parked(&message.event, reason, now).map_err(|error| {
+                tracing::error!(%error, "an event cannot be parked");
                 StorageFailed
             })
         };
@@ -104,7 +116,7 @@ impl Journal {
         self.append_parked(links?).await
     }
 
-    /// Writes to the stream of parked events and returns the revision after the last, if it can be told.
+    /// Appends to the stream of parked events. Returns the revision after the last, if it is known.
     pub(super) async fn append_parked(
         &self,
         links: Vec<NewEvent>,
@@ -137,15 +149,15 @@ impl Journal {
         })
     }
 
-    /// Takes all parked events before this revision off their stream, and names those that came again.
-    pub(super) async fn take_off(
+    /// Truncates the stream of parked events before this revision, and records the replayed events.
+    pub(super) async fn truncate_parked(
         &self,
         revision: u64,
         replayed: &BTreeMap<u64, Replayed>,
     ) -> Result<(), StorageFailed> {
         let metastream = self.parked.metastream();
-        let metadata = records::taken_off(revision, replayed).map_err(|error| {
-            tracing::error!(%error, "replayed events could not be noted");
+        let metadata = stored_events::parked_metadata(revision, replayed).map_err(|error| {
+            tracing::error!(%error, "replayed events cannot be recorded");
             StorageFailed
         })?;
         append(&self.storage, metastream, vec![metadata]).await?;
@@ -169,7 +181,7 @@ fn revision(event: &ResolvedEvent) -> Option<u64> {
     read.map(|read| read.revision)
 }
 
-/// The last event of a stream, if any can be seen.
+/// The last visible event of a stream.
 pub(super) async fn last_event(
     storage: &Storage,
     stream: StreamName,
@@ -191,14 +203,14 @@ fn backwards(stream: StreamName) -> StreamRead {
     }
 }
 
-/// Whether there is a stream to delete, also if none of its events can be seen: its metadata may name some.
+/// Whether the stream exists. It may have no visible events, but metadata that records replayed events.
 async fn is_there(storage: &Storage, stream: StreamName) -> Result<bool, StorageFailed> {
     let page = storage.read_stream(backwards(stream)).await?;
     Ok(matches!(page, StreamPage::Events { .. }))
 }
 
-/// Appends to a stream of the server's own and returns the revision of the last event. Whoever tombstones such a
-/// stream loses what would be in it: it is logged, and nothing else can be done. A full disk may be so for a while.
+/// Appends to a stream of the server. Returns the revision of the last event. If somebody tombstoned the stream, its
+/// events are lost: that is logged, and nothing else can be done. A full disk may recover.
 pub(super) async fn append(
     storage: &Storage,
     stream: StreamName,
@@ -222,9 +234,12 @@ pub(super) async fn append(
     }
 }
 
-/// Deletes what groups of this name kept before.
+/// Deletes the state of an earlier group of this name.
 pub(super) async fn clear(storage: &Storage, key: &GroupKey) -> Result<(), StorageFailed> {
-    for stream in [records::checkpoint_stream(key), records::parked_stream(key)] {
+    for stream in [
+        stored_events::checkpoint_stream(key),
+        stored_events::parked_stream(key),
+    ] {
         if !is_there(storage, stream.clone()).await? {
             continue;
         }

@@ -1,13 +1,13 @@
-//! Pages of what a group reads, each after the last.
+//! Reads the source of a group, batch by batch.
 
 use std::sync::Arc;
 
 use super::settings::{GroupKey, Settings, Source};
 use crate::event::{Direction, Position, ResolvedEvent, TOMBSTONE_REVISION};
-use crate::filter::{Filter, InvalidFilter, is_of_a_group_of_all};
+use crate::filter::{Filter, InvalidFilter, belongs_to_group_of_all};
 use crate::storage::{AllRead, Storage, StorageFailed, StreamFollow};
 
-/// Why a page could not be read.
+/// Why a batch could not be read.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 pub(super) enum ReadFailed {
     #[error(transparent)]
@@ -16,13 +16,13 @@ pub(super) enum ReadFailed {
     Filter(#[from] InvalidFilter),
 }
 
-/// What was read, each with its place.
+/// Events, each with its place.
 #[derive(Debug, Default)]
-pub(super) struct Page {
+pub(super) struct Batch {
     pub(super) events: Vec<(u64, ResolvedEvent)>,
-    /// How many events after the last of these a filter left out, and the place of the last one.
-    pub(super) left_out: Option<(u64, u64)>,
-    /// Whether there is nothing more for now.
+    /// The events that the filter left out after the last event here: the place of the last one, and their number.
+    pub(super) filtered_out: Option<(u64, u64)>,
+    /// Whether the end was reached.
     pub(super) is_end: bool,
 }
 
@@ -31,11 +31,11 @@ pub(super) struct Reader {
     key: GroupKey,
     filter: Option<Arc<Filter>>,
     resolve_links: bool,
-    /// The first place that was not read.
+    /// The next place to read.
     next: u64,
-    /// Whether it has once come to the end and missed nothing since: then also what metadata hides is read.
+    /// Whether it has reached the end and has missed nothing since. Then it also reads events that metadata hides.
     caught_up: bool,
-    /// A tombstone is the last that there is.
+    /// Whether it has read a tombstone, after which nothing follows.
     ended: bool,
 }
 
@@ -59,12 +59,12 @@ impl Reader {
         })
     }
 
-    /// Whether it has been at the end, so that what comes now is new.
+    /// Whether it has reached the end, so that further events are new.
     pub(super) fn is_live(&self) -> bool {
         self.caught_up
     }
 
-    /// There is more than its group takes: what is read later is read as history.
+    /// Notes that the group cannot keep up. Later events are read as history.
     pub(super) fn fall_behind(&mut self) {
         self.caught_up = false;
     }
@@ -73,11 +73,11 @@ impl Reader {
         &mut self,
         storage: &Storage,
         limit: usize,
-    ) -> Result<Page, ReadFailed> {
+    ) -> Result<Batch, ReadFailed> {
         if self.ended {
-            return Ok(Page {
+            return Ok(Batch {
                 is_end: true,
-                ..Page::default()
+                ..Batch::default()
             });
         }
         let page = match self.key.source.clone() {
@@ -101,13 +101,13 @@ impl Reader {
         &mut self,
         storage: &Storage,
         follow: StreamFollow,
-    ) -> Result<Page, ReadFailed> {
-        // Of a stream that was tombstoned before, a group gets nothing; live it gets the tombstone.
-        if !self.caught_up && storage.end_of(follow.stream.clone()).await?.is_err() {
+    ) -> Result<Batch, ReadFailed> {
+        // A group gets no events of a stream that was tombstoned before. A live group gets the tombstone.
+        if !self.caught_up && storage.last_revision(follow.stream.clone()).await?.is_err() {
             self.ended = true;
-            return Ok(Page {
+            return Ok(Batch {
                 is_end: true,
-                ..Page::default()
+                ..Batch::default()
             });
         }
         let followed = storage.follow_stream(follow).await?;
@@ -118,14 +118,14 @@ impl Reader {
             read.map_or(TOMBSTONE_REVISION, |read| read.revision)
         };
         let events = followed.events.into_iter();
-        Ok(Page {
+        Ok(Batch {
             events: events.map(|event| (place(&event), event)).collect(),
-            left_out: None,
+            filtered_out: None,
             is_end: followed.is_end,
         })
     }
 
-    async fn all_page(&mut self, storage: &Storage, limit: usize) -> Result<Page, ReadFailed> {
+    async fn all_page(&mut self, storage: &Storage, limit: usize) -> Result<Batch, ReadFailed> {
         let read = AllRead {
             direction: Direction::Forwards,
             from: Position(self.next),
@@ -135,23 +135,23 @@ impl Reader {
         };
         let read_page = storage.read_all(read.clone()).await??;
         self.next = read_page.next(&read).0;
-        let mut looked_to = read.from;
-        let mut page = Page {
+        let mut scanned_to = read.from;
+        let mut page = Batch {
             is_end: read_page.is_end,
-            ..Page::default()
+            ..Batch::default()
         };
         for scanned in read_page.scanned {
             let Position(place) = scanned.position;
-            let places = scanned.position.places_after(looked_to).max(1);
-            looked_to = scanned.position;
+            let places = scanned.position.places_after(scanned_to).max(1);
+            scanned_to = scanned.position;
             let is_filtered = scanned.event.is_none();
             if let Some(event) = scanned.event.filter(is_shown) {
                 page.events.push((place, event));
-                page.left_out = None;
+                page.filtered_out = None;
             } else {
-                let count = page.left_out.map_or(0, |(_, count)| count);
+                let count = page.filtered_out.map_or(0, |(_, count)| count);
                 let places = if is_filtered { places } else { 0 };
-                page.left_out = Some((place, count + places));
+                page.filtered_out = Some((place, count + places));
             }
         }
         Ok(page)
@@ -160,5 +160,5 @@ impl Reader {
 
 fn is_shown(event: &ResolvedEvent) -> bool {
     let read = event.link.as_ref().or(event.event.as_ref());
-    read.is_some_and(|read| !is_of_a_group_of_all(read.stream.as_str()))
+    read.is_some_and(|read| !belongs_to_group_of_all(read.stream.as_str()))
 }

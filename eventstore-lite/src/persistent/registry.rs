@@ -1,5 +1,5 @@
-//! All groups, found at any time. Their settings are in one event of the log, so starting touches as many rows as
-//! there are groups, however much they have read.
+//! All groups of a server. One event of the log holds their settings, so a start reads as many rows as there are
+//! groups, however many events they have read.
 
 mod changes;
 #[cfg(test)]
@@ -12,17 +12,17 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::actor::Actor;
-use super::handle::{Count, Handle};
+use super::handle::{GroupCounts, Handle};
 use super::journal;
 use super::reader::ReadFailed;
-use super::records::{self, Entry};
 use super::settings::{GroupKey, Settings};
-use crate::metrics::Page;
+use super::stored_events::{self, Entry};
+use crate::metrics::MetricsPage;
 use crate::storage::{Storage, StorageFailed};
 
-/// Why a group cannot be had, made or changed.
+/// Why a group cannot be created, updated or found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refused {
+pub(crate) enum GroupError {
     #[error("it exists")]
     Exists,
     #[error("it does not exist")]
@@ -33,19 +33,19 @@ pub(crate) enum Refused {
     Unavailable,
 }
 
-impl From<StorageFailed> for Refused {
+impl From<StorageFailed> for GroupError {
     fn from(_: StorageFailed) -> Self {
         Self::Unavailable
     }
 }
 
-impl From<serde_json::Error> for Refused {
+impl From<serde_json::Error> for GroupError {
     fn from(error: serde_json::Error) -> Self {
         Self::Failed(error.to_string())
     }
 }
 
-impl From<ReadFailed> for Refused {
+impl From<ReadFailed> for GroupError {
     fn from(failed: ReadFailed) -> Self {
         match failed {
             ReadFailed::Storage(_) => Self::Unavailable,
@@ -54,26 +54,26 @@ impl From<ReadFailed> for Refused {
     }
 }
 
-/// Where a new group is to begin; it becomes a [`StartFrom`](super::settings::StartFrom) when it is made.
+/// Where a new group begins. It becomes a [`StartFrom`](super::settings::StartFrom) when the group is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Start {
+pub(crate) enum StartPosition {
     Beginning,
     At(u64),
     End,
 }
 
-struct Running {
+struct RunningGroup {
     key: GroupKey,
     handle: Handle,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
-impl Running {
+impl RunningGroup {
     async fn stop(self) {
         self.stop.cancel();
         if self.task.await.is_err() {
-            tracing::error!("a persistent subscription ended by a panic");
+            tracing::error!("the task of a persistent subscription panicked");
         }
     }
 }
@@ -82,23 +82,24 @@ impl Running {
 pub(crate) struct PersistentSubscriptions {
     storage: Arc<Storage>,
     shutdown: CancellationToken,
-    groups: RwLock<Vec<Running>>,
-    /// What is stored of all groups, also of those that could not start. Held while groups are made, changed or deleted.
-    stored: Mutex<Stored>,
+    groups: RwLock<Vec<RunningGroup>>,
+    /// The stored configuration, including groups that could not start. Locked while groups are created, updated or
+    /// deleted.
+    stored: Mutex<StoredConfiguration>,
 }
 
 /// The stored configuration.
-enum Stored {
+enum StoredConfiguration {
     Entries(Vec<Entry>),
-    /// This version does not understand it, and so must not write over it.
+    /// This version cannot read it, so it must not overwrite it.
     Unreadable,
 }
 
-impl Stored {
-    fn entries(&self) -> Result<Vec<Entry>, Refused> {
+impl StoredConfiguration {
+    fn entries(&self) -> Result<Vec<Entry>, GroupError> {
         match self {
             Self::Entries(entries) => Ok(entries.clone()),
-            Self::Unreadable => Err(Refused::Failed(UNREADABLE.to_owned())),
+            Self::Unreadable => Err(GroupError::Failed(UNREADABLE.to_owned())),
         }
     }
 }
@@ -107,7 +108,7 @@ const UNREADABLE: &str = "this version cannot read the configuration of persiste
                           is: see the last event of the stream $persistentSubscriptionConfig";
 
 impl PersistentSubscriptions {
-    /// Takes up the work of all groups.
+    /// Starts all groups.
     pub(crate) async fn start(
         storage: Arc<Storage>,
         shutdown: CancellationToken,
@@ -116,7 +117,7 @@ impl PersistentSubscriptions {
             storage,
             shutdown,
             groups: RwLock::default(),
-            stored: Mutex::new(Stored::Entries(Vec::new())),
+            stored: Mutex::new(StoredConfiguration::Entries(Vec::new())),
         };
         subscriptions
             .load(&mut *subscriptions.stored.lock().await)
@@ -124,42 +125,42 @@ impl PersistentSubscriptions {
         Ok(subscriptions)
     }
 
-    /// Reads what is stored, and starts what can be started of it.
-    async fn load(&self, stored: &mut Stored) -> Result<(), StorageFailed> {
-        let stream = records::configuration_stream();
+    /// Reads the stored configuration, and starts all groups that can be started.
+    async fn load(&self, stored: &mut StoredConfiguration) -> Result<(), StorageFailed> {
+        let stream = stored_events::configuration_stream();
         let last = journal::last_event(&self.storage, stream).await?;
         let Some(last) = last.and_then(|last| last.event) else {
-            *stored = Stored::Entries(Vec::new());
+            *stored = StoredConfiguration::Entries(Vec::new());
             return Ok(());
         };
-        let Some(entries) = records::parse_configuration(&last.data) else {
+        let Some(entries) = stored_events::parse_configuration(&last.data) else {
             tracing::error!("{UNREADABLE}");
-            *stored = Stored::Unreadable;
+            *stored = StoredConfiguration::Unreadable;
             return Ok(());
         };
-        *stored = Stored::Entries(entries.clone());
+        *stored = StoredConfiguration::Entries(entries.clone());
         for Entry { key, settings, .. } in entries {
             let started = match settings {
                 Some(settings) => self.run(key, settings).await,
-                None => Err(Refused::Failed("its settings cannot be read".to_owned())),
+                None => Err(GroupError::Failed("its settings cannot be read".to_owned())),
             };
             match started {
                 Ok(()) => {}
-                Err(Refused::Unavailable) => return Err(StorageFailed),
+                Err(GroupError::Unavailable) => return Err(StorageFailed),
                 Err(refused) => tracing::error!(%refused, "a persistent subscription cannot start"),
             }
         }
         Ok(())
     }
 
-    /// Ends all groups; each writes down how far it has come.
+    /// Ends all groups. Each saves its progress.
     pub(crate) async fn close(&self) {
         let _changing = self.stored.lock().await;
         let groups = std::mem::take(&mut *self.write());
-        futures::future::join_all(groups.into_iter().map(Running::stop)).await;
+        futures::future::join_all(groups.into_iter().map(RunningGroup::stop)).await;
     }
 
-    /// A group that is being made or changed is found when that is done.
+    /// Finds a group. Waits if groups are just being created or updated.
     pub(crate) async fn find(&self, key: &GroupKey) -> Option<Handle> {
         if let Some(handle) = self.running(key) {
             return Some(handle);
@@ -174,23 +175,24 @@ impl PersistentSubscriptions {
         found.map(|running| running.handle.clone())
     }
 
-    /// All groups in the order in which they were made.
+    /// All groups, in the order of their creation.
     pub(crate) fn all(&self) -> Vec<(GroupKey, Handle)> {
         let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
-        let known = |running: &Running| (running.key.clone(), running.handle.clone());
-        groups.iter().map(known).collect()
+        let summary = |running: &RunningGroup| (running.key.clone(), running.handle.clone());
+        groups.iter().map(summary).collect()
     }
 
-    /// How every group stood a moment ago.
-    pub(crate) fn counts(&self) -> Vec<(GroupKey, Count)> {
+    /// The last figures of every group.
+    pub(crate) fn counts(&self) -> Vec<(GroupKey, GroupCounts)> {
         let groups = self.all().into_iter();
         groups.map(|(key, handle)| (key, handle.count())).collect()
     }
 
-    /// The sums over all groups, under the real server's names.
-    pub(crate) fn write_to(&self, page: &mut Page) {
+    /// Writes the sums over all groups, under the names of the real server.
+    pub(crate) fn write_to(&self, page: &mut MetricsPage) {
         let counts = self.counts();
-        let sum = |of: fn(&Count) -> u64| counts.iter().map(|(_, count)| of(count)).sum::<u64>();
+        let sum =
+            |of: fn(&GroupCounts) -> u64| counts.iter().map(|(_, count)| of(count)).sum::<u64>();
         page.family(
             "eventstore_persistent_sub_connections",
             "gauge",
@@ -200,7 +202,7 @@ impl PersistentSubscriptions {
         page.family(
             "eventstore_persistent_sub_in_flight_messages",
             "gauge",
-            "Events that clients of persistent subscriptions have and did not settle.",
+            "Events that clients of persistent subscriptions have received and not settled.",
         )
         .sample("", sum(|count| count.in_flight));
         page.family(
@@ -211,17 +213,17 @@ impl PersistentSubscriptions {
         .sample("", sum(|count| count.parked));
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Vec<Running>> {
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Vec<RunningGroup>> {
         self.groups.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn run(&self, key: GroupKey, settings: Settings) -> Result<(), Refused> {
+    async fn run(&self, key: GroupKey, settings: Settings) -> Result<(), GroupError> {
         let (handle, inbox, counts) = Handle::new();
         let storage = Arc::clone(&self.storage);
         let actor = Actor::start((key.clone(), settings), storage, inbox, counts).await?;
         let stop = self.shutdown.child_token();
         let task = tokio::spawn(actor.run(stop.clone()));
-        self.write().push(Running {
+        self.write().push(RunningGroup {
             key,
             handle,
             stop,

@@ -1,26 +1,19 @@
-//! The parked events of one group: which there are, and which of them came again and are not settled yet.
+//! Replays the parked events of one group, and tracks which replayed events are not settled.
 //!
-//! Invariant: an event that came again is named in the metadata of the stream of parked events, in the same event that
-//! takes it off that stream, until it is settled. What a stop or a kill leaves there is parked again at the next start.
+//! Invariant: until a replayed event is settled, the metadata of the stream of parked events records it. The metadata
+//! event that removes it from that stream also adds this record. The next start parks again what a stop or a kill
+//! leaves there.
 
 use std::collections::BTreeMap;
 
-use super::journal::Journal;
-use super::records::{self, Replayed};
+use super::journal::{Journal, ParkedRange};
+use super::stored_events::{self, Replayed};
 use crate::event::ResolvedEvent;
 use crate::storage::StorageFailed;
 
-/// The revisions of the events that are parked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Parked {
-    pub(super) first: u64,
-    /// After the last.
-    pub(super) end: u64,
-}
-
-/// A stop on the way through the parked events.
+/// The range that is still to be replayed.
 #[derive(Clone, Copy, Debug)]
-struct Way {
+struct ReplayRange {
     next: u64,
     /// The first revision that is not replayed.
     stop: u64,
@@ -28,26 +21,26 @@ struct Way {
 
 #[derive(Debug)]
 pub(super) struct Replays {
-    parked: Parked,
-    way: Option<Way>,
-    /// What came again, by the revision at which it was parked, until it is settled.
+    parked: ParkedRange,
+    range: Option<ReplayRange>,
+    /// The replayed events that are not settled, by the revision at which they were parked.
     open: BTreeMap<u64, Replayed>,
-    /// Whether some of it was settled and that is not written yet.
+    /// Whether events were settled since the last save.
     is_changed: bool,
 }
 
 impl Replays {
-    /// Parks again what came again and was not settled before the last stop.
+    /// Parks again the replayed events that were not settled before the last stop.
     pub(super) async fn start(journal: &Journal) -> Result<Self, StorageFailed> {
         let mut replays = Self {
             parked: journal.parked().await?,
-            way: None,
+            range: None,
             open: journal.replayed().await?,
             is_changed: false,
         };
         if !replays.open.is_empty() && replays.park_again(journal).await.is_err() {
-            // They are still named in the metadata, so the next start finds them.
-            tracing::error!("parked events that were replayed could not be parked again yet");
+            // The metadata still records them, so the next start finds them.
+            tracing::error!("replayed events could not be parked again");
         }
         Ok(replays)
     }
@@ -61,71 +54,73 @@ impl Replays {
         self.save(journal).await
     }
 
-    /// How many events are parked.
+    /// The number of parked events.
     pub(super) fn count(&self) -> u64 {
         self.parked.end.saturating_sub(self.parked.first)
     }
 
-    /// More events are parked, those before `end`.
-    pub(super) fn parked_to(&mut self, end: u64) {
+    /// Notes that the events before `end` are parked.
+    pub(super) fn set_end(&mut self, end: u64) {
         self.parked.end = end;
     }
 
-    /// Has the events come again that are parked now before `stop_at`, if no others are about to.
+    /// Starts a replay of the events that are parked before `stop_at`, unless a replay is in progress.
     pub(super) fn begin(&mut self, stop_at: Option<u64>) {
         let stop = stop_at.map_or(self.parked.end, |stop| stop.min(self.parked.end));
         let next = self.parked.first;
-        if self.way.is_none() && next < stop {
-            self.way = Some(Way { next, stop });
+        if self.range.is_none() && next < stop {
+            self.range = Some(ReplayRange { next, stop });
         }
     }
 
-    /// Whether events are about to come again.
+    /// Whether a replay is in progress.
     pub(super) fn is_under_way(&self) -> bool {
-        self.way.is_some()
+        self.range.is_some()
     }
 
-    /// Takes at most so many events off the stream of parked events, each with its revision there.
+    /// Takes the next parked events to replay, at most `room`, each with its revision.
     pub(super) async fn next(
         &mut self,
         journal: &Journal,
         room: usize,
     ) -> Result<Vec<(u64, ResolvedEvent)>, StorageFailed> {
-        let Some(Way { next, stop }) = self.way else {
+        let Some(ReplayRange { next, stop }) = self.range else {
             return Ok(Vec::new());
         };
         let limit = (stop - next).min(room as u64);
         let page = journal.parked_events(next, limit).await?;
         let taken = page.next.min(stop);
         let named = page.list.iter().filter_map(|(revision, event)| {
-            records::replayed(*revision, event).map(|replayed| (*revision, replayed))
+            stored_events::replayed(*revision, event).map(|replayed| (*revision, replayed))
         });
         let mut open = self.open.clone();
         open.extend(named);
         if !page.is_gone {
-            journal.take_off(taken, &open).await?;
+            journal.truncate_parked(taken, &open).await?;
         }
         self.open = open;
         self.is_changed = false;
         self.parked.first = taken;
-        self.way = (taken < stop).then_some(Way { next: taken, stop });
+        self.range = (taken < stop).then_some(ReplayRange { next: taken, stop });
         Ok(page.list)
     }
 
-    /// The event that was parked at this revision came again and is settled.
+    /// Notes that the replayed event that was parked at this revision is settled.
     pub(super) fn settled(&mut self, revision: u64) {
         self.is_changed |= self.open.remove(&revision).is_some();
     }
 
-    /// Whether there is something for [`Replays::save`] to write.
+    /// Whether [`Replays::save`] has something to write.
     pub(super) fn is_changed(&self) -> bool {
         self.is_changed
     }
 
-    /// Writes what was settled since the last time.
+    /// Saves which events were settled.
     pub(super) async fn save(&mut self, journal: &Journal) -> Result<(), StorageFailed> {
         if self.is_changed {
-            journal.take_off(self.parked.first, &self.open).await?;
+            journal
+                .truncate_parked(self.parked.first, &self.open)
+                .await?;
             self.is_changed = false;
         }
         Ok(())

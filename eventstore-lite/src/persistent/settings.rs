@@ -1,4 +1,4 @@
-//! What a persistent subscription is told: which events, from where on, and how they are handed out. Pure.
+//! The settings of a persistent subscription: its source, its start, and how it distributes events. Pure.
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Duration;
@@ -6,7 +6,7 @@ use tokio::time::Duration;
 use crate::filter::{Filter, InvalidFilter, Subject};
 use crate::stream_name::StreamName;
 
-/// What a group reads.
+/// The source of a group's events.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Source {
     Stream(StreamName),
@@ -16,7 +16,7 @@ pub(crate) enum Source {
 impl Source {
     const ALL: &'static str = "$all";
 
-    /// The stream with this name; `$all` is the log.
+    /// The source with this name; `$all` is the log.
     pub(crate) fn named(name: &str) -> Self {
         if name == Self::ALL {
             Self::All
@@ -32,7 +32,7 @@ impl Source {
         }
     }
 
-    /// The stream; the log is none.
+    /// The stream, or `None` for the log.
     pub(crate) fn stream(&self) -> Option<&StreamName> {
         match self {
             Self::Stream(name) => Some(name),
@@ -40,7 +40,7 @@ impl Source {
         }
     }
 
-    /// A place as text: a revision, or a position of the log. Before the first there is no place.
+    /// A place as text: a revision, or a position of the log.
     pub(crate) fn place(&self, place: u64) -> String {
         match self {
             Self::Stream(_) => place.to_string(),
@@ -48,7 +48,7 @@ impl Source {
         }
     }
 
-    /// The place that [`Source::place`] wrote.
+    /// Parses a text of [`Source::place`].
     pub(crate) fn parse_place(&self, text: &str) -> Option<u64> {
         match self {
             Self::Stream(_) => text.parse().ok(),
@@ -57,7 +57,7 @@ impl Source {
     }
 }
 
-/// A group is known by these two.
+/// The identity of a group.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct GroupKey {
     pub(crate) source: Source,
@@ -68,15 +68,15 @@ pub(crate) struct GroupKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum StartFrom {
     Start,
-    /// The first revision, or the first position, that it gets.
+    /// The first revision or position that it reads.
     At(u64),
-    /// What was the end when the group was made: the first place that it gets. Unlike the real server's
-    /// it is kept, so that a restart before the first checkpoint loses nothing.
+    /// The first place that it reads: the end when the group was created. Unlike the real server, this server stores
+    /// it, so that a restart before the first checkpoint loses nothing.
     End(u64),
 }
 
 impl StartFrom {
-    /// The first place that is read.
+    /// The first place to read.
     pub(crate) fn first(self) -> u64 {
         match self {
             Self::Start => 0,
@@ -84,7 +84,7 @@ impl StartFrom {
         }
     }
 
-    /// As the real server tells it.
+    /// As the real server reports it.
     pub(crate) fn text(self, source: &Source) -> String {
         match (self, source) {
             (Self::End(_), Source::Stream(_)) => "-1".to_owned(),
@@ -95,16 +95,16 @@ impl StartFrom {
     }
 }
 
-/// How events are shared out among the clients.
+/// How events are distributed among the clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Strategy {
-    /// To each in turn.
+    /// To each client in turn.
     RoundRobin,
-    /// To one until it has as many as it takes.
+    /// To one client until it has as many as it takes.
     DispatchToSingle,
-    /// All of one stream to the same.
+    /// All events of one stream to the same client.
     Pinned,
-    /// All with the same `$correlationId` to the same.
+    /// All events with the same `$correlationId` to the same client.
     PinnedByCorrelation,
 }
 
@@ -129,14 +129,14 @@ impl Strategy {
     }
 }
 
-/// Which events of the log a group gets.
+/// The filter of a group on the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct FilterSettings {
     pub(crate) by_event_type: bool,
     pub(crate) regex: String,
     pub(crate) prefixes: Vec<String>,
-    /// So many events that the filter leaves out count as one for the checkpoint; at least 1.
+    /// This many events that the filter leaves out count as one for the checkpoint; at least 1.
     pub(crate) interval: u64,
 }
 
@@ -151,8 +151,8 @@ impl FilterSettings {
     }
 }
 
-/// The settings of a group, as they came; the real server takes nearly everything, so what makes no sense is
-/// made sense of where it is used.
+/// The settings of a group as the client sent them. The real server accepts nearly everything, so senseless values
+/// are corrected where they are used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Settings {
@@ -169,7 +169,7 @@ pub(crate) struct Settings {
     pub(crate) check_point_after: i32,
     pub(crate) min_check_point_count: i32,
     pub(crate) max_check_point_count: i32,
-    /// 0: any number.
+    /// 0 means any number.
     pub(crate) max_subscriber_count: i32,
     pub(crate) named_consumer_strategy: Strategy,
     pub(crate) filter: Option<FilterSettings>,
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_is_told_as_the_real_server_tells_it() {
+    fn a_start_is_reported_as_by_the_real_server() {
         let (stream, all) = (Source::named("s"), Source::All);
         assert_eq!(StartFrom::Start.text(&stream), "0");
         assert_eq!(StartFrom::Start.text(&all), "C:0/P:0");

@@ -1,4 +1,4 @@
-//! The streams by name, page by page.
+//! Lists streams by name, in pages.
 
 use rusqlite::{Connection, Result};
 
@@ -6,27 +6,27 @@ use super::rows::number;
 use crate::event::TOMBSTONE_REVISION;
 use crate::stream_name::StreamName;
 
-/// The most streams in a page.
+/// The maximum number of streams in a page.
 const PAGE: usize = 100;
 
-/// A stream as a list of streams shows it.
+/// An entry in the list of streams.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Listed {
+pub(crate) struct StreamEntry {
     pub(crate) name: StreamName,
-    /// The revision of its last event; none if it has only metadata.
+    /// The revision of the last event. A stream that only has metadata has none.
     pub(crate) last: Option<u64>,
     pub(crate) is_tombstoned: bool,
     pub(crate) is_soft_deleted: bool,
 }
 
-/// The first streams whose names begin with `prefix` and come after `after`, in the order of their names' bytes.
-/// System streams and those of metadata are listed only if the prefix begins as their names do.
-pub(super) fn list(connection: &Connection, prefix: &str, after: &str) -> Result<Vec<Listed>> {
-    let (before, system, behind) = ("", "$", "%");
+/// The first streams whose names begin with `prefix` and follow `after`, in the order of the bytes of their names.
+/// System streams and metastreams are listed only if the prefix begins like their names.
+pub(super) fn list(connection: &Connection, prefix: &str, after: &str) -> Result<Vec<StreamEntry>> {
+    let (before, system, later) = ("", "$", "%");
     let mut listed = Vec::new();
     if prefix.is_empty() {
         range(connection, (before, after, Some(system)), &mut listed)?;
-        range(connection, (behind, after, None), &mut listed)?;
+        range(connection, (later, after, None), &mut listed)?;
     } else {
         range(connection, (prefix, after, None), &mut listed)?;
         listed.retain(|stream| stream.name.as_str().starts_with(prefix));
@@ -34,11 +34,11 @@ pub(super) fn list(connection: &Connection, prefix: &str, after: &str) -> Result
     Ok(listed)
 }
 
-/// Names from `from` on, after `after`, and before `end` if there is one; until the page is full.
+/// Adds streams until the page is full: names from `from` on, after `after`, and before `end` if there is one.
 fn range(
     connection: &Connection,
     (from, after, end): (&str, &str, Option<&str>),
-    listed: &mut Vec<Listed>,
+    listed: &mut Vec<StreamEntry>,
 ) -> Result<()> {
     let mut statement = connection.prepare_cached(
         "SELECT name, last, tombstoned, truncate_before FROM streams
@@ -46,7 +46,7 @@ fn range(
     )?;
     let room = i64::try_from(PAGE - listed.len()).unwrap_or(0);
     let rows = statement.query_map((from, after, end, room), |row| {
-        Ok(Listed {
+        Ok(StreamEntry {
             name: StreamName::stored(row.get_ref(0)?.as_str()?),
             last: number(row, 1)?,
             is_tombstoned: row.get(2)?,

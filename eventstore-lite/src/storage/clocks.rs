@@ -1,4 +1,5 @@
-//! Clocks that were wrong for a while: each event has the time of its moment, and `$maxAge` goes by that.
+//! Tests with a clock that was wrong for a while. Each event has the time of its clock, and `$maxAge` goes by that
+//! time.
 
 use std::sync::Arc;
 
@@ -44,7 +45,7 @@ async fn append_as(storage: &Storage, stream: &str, event_type: &str, data: &str
     storage.write(write).await.unwrap();
 }
 
-/// Appends when the clock is so far from now.
+/// Appends with the clock set to `from_now` relative to the present.
 async fn append_at(storage: &Storage, from_now: i64, data: &str) {
     set_clock(storage, Clock::At(clock::now() + from_now)).await;
     append_as(storage, "s", "happened", data).await;
@@ -78,7 +79,7 @@ async fn page(storage: &Storage, stream: &str, direction: Direction) -> Vec<Reso
     events
 }
 
-/// What each kind of reader sees of the stream: forwards and backwards, as a new subscriber, and through links.
+/// The events that each kind of reader sees: forwards, backwards, as a new subscriber, and through links.
 async fn seen(storage: &Storage) -> [Vec<String>; 4] {
     let follow = StreamFollow {
         stream: StreamName::stored("s"),
@@ -112,7 +113,7 @@ async fn log(storage: &Storage) -> Vec<RecordedEvent> {
 }
 
 #[tokio::test]
-async fn an_event_is_created_at_the_clock_of_its_moment() {
+async fn an_event_has_the_time_of_the_clock_when_it_was_written() {
     let folder = tempfile::tempdir().unwrap();
     let mut storage = open(&folder);
     let times = [0, YEAR, -HOUR, 0].map(|from_now| clock::now() + from_now);
@@ -132,7 +133,7 @@ async fn an_event_is_created_at_the_clock_of_its_moment() {
 }
 
 #[tokio::test]
-async fn what_is_old_expires_whatever_the_clock_was_before() {
+async fn old_events_expire_whatever_the_clock_said_before() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = Config::new(folder.path());
     config.system_projections = true;
@@ -158,7 +159,7 @@ async fn what_is_old_expires_whatever_the_clock_was_before() {
     let types = page(&storage, "$et-happened", Direction::Forwards).await;
     assert_eq!(texts(types), visible);
 
-    let Start::Started(scavenge) = storage.start_scavenge(CancellationToken::new()) else {
+    let ScavengeStart::Started(scavenge) = storage.start_scavenge(CancellationToken::new()) else {
         panic!("another scavenge runs");
     };
     assert_eq!(scavenge.ended().await.removed, 4);

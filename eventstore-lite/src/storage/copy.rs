@@ -1,4 +1,4 @@
-//! Backups: the database as one file, taken beside a running server, and put back.
+//! Backups: writes the database to one file beside a running server, and restores it.
 
 use std::path::Path;
 
@@ -7,15 +7,16 @@ use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 use tempfile::NamedTempFile;
 
-use super::copies::CopyFolder;
+use super::copy_folder::CopyFolder;
 use super::folder::{Folder, flush_entries};
-use super::migrations::{MIGRATIONS, Unusable};
+use super::migrations::MIGRATIONS;
+use super::unusable::Unusable;
 use super::{integrity, migrations, schema};
 
-/// Writes the database in `folder` to `file`, as it is at one moment, and flushes it to disk.
+/// Writes a snapshot of the database in `folder` to `file` and flushes it to disk.
 ///
 /// # Errors
-/// If `file` exists and is not to be replaced; then, as after every other error, it is as it was.
+/// If `file` exists and `replace` is false. After any error `file` is unchanged.
 pub(crate) fn backup(folder: &Path, file: &Path, replace: bool) -> Result<()> {
     let source = schema::inspect_folder(folder)
         .with_context(|| format!("opening the database in {}", folder.display()))?;
@@ -27,17 +28,17 @@ pub(crate) fn backup(folder: &Path, file: &Path, replace: bool) -> Result<()> {
         copy.persist(&target)?;
     } else {
         let kept = copy.persist_noclobber(&target);
-        kept.with_context(|| format!("{} is not written", file.display()))?;
+        kept.with_context(|| format!("{} was not written", file.display()))?;
     }
     flush_entries(&[parent.to_owned()])
 }
 
-/// Puts a backup, of this layout or an older one, in the place of the database in `folder`. Returns what did not agree
-/// with the events of the backup, of what is derived from them.
+/// Replaces the database in `folder` with a backup of this layout or an older one. Returns the findings in derived
+/// data of the backup.
 ///
 /// # Errors
-/// If the backup is damaged; if a server uses the folder; if it has a database that is not to be replaced.
-/// After all of these the folder has what it had.
+/// If the backup is damaged, if a server uses the folder, or if the folder has a database and `replace` is false.
+/// After each of these errors the folder is unchanged.
 pub(crate) fn restore(file: &Path, folder: &Path, replace: bool) -> Result<Vec<String>> {
     let source = schema::inspect(file);
     let source = source.with_context(|| format!("opening the backup {}", file.display()))?;
@@ -45,7 +46,7 @@ pub(crate) fn restore(file: &Path, folder: &Path, replace: bool) -> Result<Vec<S
     let (database, restored) = (schema::file(folder), schema::restored_file(folder));
     if database.exists() && !restored.exists() && !replace {
         bail!(
-            "{} exists: take another folder, or `--replace`, which deletes it",
+            "{} exists: use another folder, or delete it with `--replace`",
             database.display()
         );
     }
@@ -54,20 +55,21 @@ pub(crate) fn restore(file: &Path, folder: &Path, replace: bool) -> Result<Vec<S
     let findings = bring_up_to_date(copy.path())
         .with_context(|| format!("checking the backup {}", file.display()))?;
     copy.as_file().sync_all().context("flushing the copy")?;
-    // From here on the folder has the new database: if this is cut, the next restore or start finishes it.
+    // From here on the restored database is the valid one. If this process is interrupted, the next restore or start
+    // finishes the work.
     copy.persist(&restored)?;
     taken.flush_entries()?;
     finish_restore(&taken, folder)?;
     Ok(findings)
 }
 
-/// Gives the database that a restore has put into `folder` its name, if that is still to be done.
+/// Renames the database that a restore has put into `folder`, if that is still to be done.
 pub(super) fn finish_restore(taken: &Folder, folder: &Path) -> Result<()> {
     let (database, restored) = (schema::file(folder), schema::restored_file(folder));
     if !restored.exists() {
         return Ok(());
     }
-    // A log of the database that goes must never be applied to the one that comes.
+    // The write-ahead log of the old database must never be applied to the restored one.
     for beside in ["-wal", "-shm"] {
         let mut name = database.clone().into_os_string();
         name.push(beside);
@@ -93,13 +95,13 @@ fn remove(file: &Path) -> Result<()> {
     }
 }
 
-/// A copy that is on disk, and needs no other file to be read.
+/// Copies the database into one file that is on disk and is complete without other files.
 fn copy_into(source: &Connection, place: &CopyFolder) -> Result<NamedTempFile> {
-    let file = place.file().context("making a file for the copy")?;
+    let file = place.file().context("creating a file for the copy")?;
     let mut copy = Connection::open(file.path())?;
-    // It is flushed as a whole below.
+    // The whole file is flushed below.
     copy.pragma_update(None, "synchronous", "OFF")?;
-    // One step sees one state of the database, and a writer beside it does not make it begin again.
+    // A single step sees one state of the database, and concurrent writes do not make it start again.
     let step = Backup::new(source, &mut copy)?.step(-1)?;
     if step != StepResult::Done {
         bail!("the database is busy: {step:?}");

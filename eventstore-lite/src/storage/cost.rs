@@ -1,23 +1,24 @@
-//! What a start and a read cost does not grow with the store. The steps of SQLite's virtual machine are counted, of
-//! which every row that is looked at takes some; no statement here counts rows, which would be one step for many.
+//! The cost of a start, an append and a read does not grow with the store. These tests count steps of SQLite's
+//! virtual machine. Every visited row takes some steps. No statement here uses `count(*)`, which counts many rows in
+//! one step.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tempfile::TempDir;
 
-use super::checkpoints::Checkpoints;
 use super::migrations::{self, MIGRATIONS};
 use super::read_stream::{self, StreamPage};
+use super::wal_checkpoints::WalCheckpoints;
 use super::*;
 use crate::event::Direction;
 
 const SMALL: usize = 30;
 const LARGE: usize = 100 * SMALL;
 const IN_STREAM: usize = 10;
-/// A start reads the ids of so many events: all of a small store.
+/// A start reads the ids of this many events: all events of a small store.
 const REMEMBERED: usize = SMALL * IN_STREAM;
-/// About the steps of one row.
+/// About how many steps one row takes.
 const ONE_ROW: u64 = 10;
 
 fn stream(number: usize) -> StreamName {
@@ -79,7 +80,7 @@ fn start(store: &TempDir) -> u64 {
     steps.load(Relaxed)
 }
 
-/// An append to a stream that is not in memory.
+/// The steps of an append to a stream that is not cached.
 fn first_append(store: &TempDir) -> u64 {
     let connection = schema::open_writer(store.path(), false).unwrap();
     let steps = count(&connection);
@@ -90,7 +91,7 @@ fn first_append(store: &TempDir) -> u64 {
     steps.load(Relaxed)
 }
 
-/// The first page of a stream and its last, and what a subscription to it asks for.
+/// The steps of reading the first and the last page of a stream, and of a subscription's page.
 fn read_one_stream(store: &TempDir, number: usize) -> u64 {
     let connection = schema::open_reader(store.path()).unwrap();
     let steps = count(&connection);
@@ -117,7 +118,7 @@ fn read_one_stream(store: &TempDir, number: usize) -> u64 {
     };
     let followed = read_stream::follow(&connection, &follow).unwrap();
     assert_eq!(followed.events.len(), IN_STREAM);
-    read_stream::end(&connection, &stream(number))
+    read_stream::last_revision(&connection, &stream(number))
         .unwrap()
         .unwrap();
     steps.load(Relaxed)
@@ -139,7 +140,7 @@ fn first_page_of_all(store: &TempDir) -> u64 {
 }
 
 #[test]
-fn a_start_an_append_and_reads_look_at_no_more_rows_of_a_large_store() {
+fn a_start_an_append_and_reads_cost_the_same_in_a_large_store() {
     let (small, large) = (store(SMALL, IN_STREAM), store(LARGE, IN_STREAM));
     assert_eq!(start(&small), start(&large));
     assert_eq!(first_append(&small), first_append(&large));
@@ -151,9 +152,9 @@ fn a_start_an_append_and_reads_look_at_no_more_rows_of_a_large_store() {
 }
 
 #[test]
-fn a_start_an_append_and_reads_look_at_no_more_rows_of_a_long_stream() {
+fn a_start_an_append_and_reads_cost_the_same_in_a_long_stream() {
     let (short, long) = (store(SMALL, IN_STREAM), store(SMALL, 100 * IN_STREAM));
-    // Before an end a step more may be taken than at it.
+    // A read that stops before the end may take one step more than a read up to the end.
     assert!(start(&long) <= start(&short) + ONE_ROW);
     assert!(first_append(&long) <= first_append(&short) + ONE_ROW);
     assert!(read_one_stream(&long, 0) <= read_one_stream(&short, 0) + ONE_ROW);
@@ -161,7 +162,7 @@ fn a_start_an_append_and_reads_look_at_no_more_rows_of_a_long_stream() {
 }
 
 #[test]
-fn looking_at_all_rows_is_counted() {
+fn a_scan_of_all_rows_is_counted() {
     let look = |store: &TempDir| {
         let connection = schema::open_reader(store.path()).unwrap();
         let steps = count(&connection);
@@ -173,14 +174,14 @@ fn looking_at_all_rows_is_counted() {
     assert!(look(&large) > 50 * look(&small));
 }
 
-/// Bytes of write-ahead log an event, with 500 bytes of data, when `together` appends share a transaction: first each
-/// to a stream of its own, then each to one of these streams.
+/// Bytes of write-ahead log per event of 500 bytes, when `together` appends share a transaction. The first figure is
+/// for new streams, the second for further events of these streams.
 fn log_per_event(together: usize) -> [u64; 2] {
     const EVENTS: usize = 64 * 128;
     let folder = tempfile::tempdir().unwrap();
     let connection = schema::open_writer(folder.path(), false).unwrap();
-    // So nothing is merged, and the log only grows.
-    Checkpoints::watch(&connection);
+    // This disables merges, so the log only grows.
+    WalCheckpoints::watch(&connection);
     let mut ledger = Ledger::open(connection).unwrap();
     let [_, (_, log)] = schema::files(folder.path());
     let mut before = 0;
@@ -188,7 +189,8 @@ fn log_per_event(together: usize) -> [u64; 2] {
         for group in 0..EVENTS / together {
             ledger.begin().unwrap();
             for number in 0..together {
-                // The step has no factor in common with the number of streams: each comes once, neighbours far apart.
+                // The factor and the number of streams have no common divisor, so each stream comes once and
+                // neighbours are far apart.
                 let number = (group * together + number) * 3125 % EVENTS;
                 append_data(&mut ledger, stream(number), 1, 500);
             }
@@ -202,7 +204,8 @@ fn log_per_event(together: usize) -> [u64; 2] {
 
 #[test]
 fn an_append_writes_few_pages_to_the_log() {
-    // With an index of ids besides: 6,635 and 3,222 bytes, and 2,925 and 1,503.
+    // With an additional index of ids, the figures were 6,635 and 3,222 bytes for 16, and 2,925 and 1,503 bytes for
+    // 64.
     let [created, appended] = log_per_event(16);
     assert!(created < 6_200 && appended < 2_700, "{created}, {appended}");
     let [created, appended] = log_per_event(64);

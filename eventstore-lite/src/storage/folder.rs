@@ -1,38 +1,38 @@
-//! The folder of a database: made durably, and used by one process at a time.
+//! The folder of a database. It is created durably, and one process at a time uses it.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// A folder that nobody else can take until `lock` is dropped, or this process ends.
+/// A folder that no other process can take until `lock` is dropped or this process ends.
 pub(super) struct Folder {
     pub(super) lock: File,
-    /// Itself and the folders above it, as far as their entries have changed.
+    /// The folder and those of its parents whose entries have changed.
     changed: Vec<PathBuf>,
 }
 
 impl Folder {
-    /// Makes the folder if it is missing; fails if another process, or another server in this one, uses it.
+    /// Creates the folder if it is missing. Fails if another process, or another server in this process, uses it.
     pub(super) fn take(folder: &Path) -> Result<Self> {
         let changed = with_changed_parents(folder)
             .with_context(|| format!("finding the folder {}", folder.display()))?;
         std::fs::create_dir_all(folder)
-            .with_context(|| format!("making the folder {}", folder.display()))?;
+            .with_context(|| format!("creating the folder {}", folder.display()))?;
         let lock = File::create(folder.join("lock")).context("creating the lock file")?;
         lock.try_lock()
             .with_context(|| format!("{} is in use by another server", folder.display()))?;
         Ok(Self { lock, changed })
     }
 
-    /// Flushes what was made or renamed in the folder, and the folder itself.
+    /// Flushes the entries that were created or renamed in the folder, and the entry of the folder itself.
     pub(super) fn flush_entries(&self) -> Result<()> {
         flush_entries(&self.changed)
     }
 }
 
-/// The folder, absolute, and those above it whose entries change when it is made. Its own entry is flushed in
-/// any case: the process that made it may have ended before that.
+/// The absolute path of the folder, and its parents whose entries change when it is created. The entry of the folder
+/// itself is always flushed, because the process that created it may have ended before it flushed the entry.
 fn with_changed_parents(folder: &Path) -> Result<Vec<PathBuf>> {
     let folder = std::path::absolute(folder)?;
     let missing = folder.ancestors().take_while(|folder| !folder.is_dir());
@@ -44,7 +44,8 @@ fn with_changed_parents(folder: &Path) -> Result<Vec<PathBuf>> {
         .collect())
 }
 
-/// A file that is on disk can be found after a power cut only if the entries of all folders on the way are too.
+/// Flushes the entries of folders. After a power cut, a file can be found only if the entries of all folders on its
+/// path are on disk.
 pub(super) fn flush_entries(folders: &[PathBuf]) -> Result<()> {
     for folder in folders {
         let flushed = File::open(folder).and_then(|folder| folder.sync_all());
@@ -70,7 +71,7 @@ mod tests {
         assert_eq!(
             with_changed_parents(&at("a")).unwrap(),
             [at("a"), root],
-            "a folder that was made before its entry was flushed"
+            "a folder that was created before its entry was flushed"
         );
         let here = std::env::current_dir().unwrap();
         assert_eq!(

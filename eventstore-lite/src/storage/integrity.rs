@@ -1,47 +1,47 @@
-//! Whether the database is what this program writes.
+//! Checks whether the database is what this program writes.
 //!
-//! The same checks look at the end of the log, whenever a server starts and at a cost that does not depend on
-//! how much is stored, or at all of it. After a crash damage is to be expected at the end, if anywhere: all
-//! else was on disk before.
+//! The same checks run on the end of the log or on the whole log. The end is checked whenever a server starts, at a
+//! cost that does not depend on the size of the store. Damage by a crash is most likely at the end, because
+//! everything else was on disk before.
 //!
 //! Scavenges and retention remove the oldest events of a stream. So a gap between two events is damage, unless the
-//! stream has a `$maxAge` and events that were not created in their order; and a missing beginning is unless the
-//! stream has, or had, metadata or a tombstone to explain it.
+//! stream has a `$maxAge` and its events were not created in order. A missing beginning is damage, unless metadata or
+//! a tombstone explains it.
 //!
-//! What is derived from the events (limits, links, indexes) may disagree with them. That is told and, as far as
-//! possible, put right; it is no reason to keep a database from being used.
+//! Data that is derived from the events (limits, links, indexes) may disagree with them. Such findings are reported
+//! and repaired as far as possible. They do not prevent the use of the database.
 
 mod mend;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use rusqlite::Connection;
 
-use super::migrations::Unusable;
+use super::unusable::{Damage, Unusable, is_damage};
 use super::{rows, schema};
 use crate::event::{Position, TOMBSTONE_REVISION};
 use crate::retention::Retention;
 use crate::stream_name::StreamName;
 
-/// How many events the end of the log has.
+/// The number of events at the end of the log that a start checks.
 const END: usize = 256;
-/// The most findings of one check.
+/// The maximum number of findings of one check.
 const MOST_FINDINGS: usize = 20;
 
-/// What is checked: which rows are `some_events`, `some_streams` and `some_links` in [`CHECKS`]. All links are
-/// looked at, or none: those of the end have no index. A stream is `gone` when it,
-/// or the stream that it is the metadata of, has a tombstone: a scavenge leaves nothing else of it.
+/// Which rows are `some_events`, `some_streams` and `some_links` in [`CHECKS`]. Links are checked all or not at all,
+/// because no index finds those of the last events. A stream is `gone` if it, or the stream whose metadata it holds,
+/// has a tombstone: a scavenge leaves only the tombstone.
 #[derive(Clone, Copy, Debug)]
 enum Scope {
     End,
     Everything,
 }
 
-/// The name of the stream that `s` is the metadata of. For most functions of SQLite a text ends with its first NUL.
+/// The name of the stream whose metadata `s` holds. The casts are needed because most SQLite functions end a text at
+/// its first NUL.
 const ORIGINAL: &str = "CAST(substr(CAST(s.name AS BLOB), 3) AS TEXT)";
 
 impl Scope {
@@ -64,31 +64,31 @@ impl Scope {
     }
 }
 
-/// What is wrong, each in a sentence.
+/// Findings, one sentence each.
 #[derive(Debug, Default)]
 struct Findings {
-    /// Of the events.
+    /// Damaged events.
     log: Vec<String>,
-    /// Of what is derived from them.
+    /// Derived data that disagrees with the events.
     derived: Vec<String>,
 }
 
-/// Each yields one text a finding, of the events.
+/// Queries on events. Each row is a finding.
 const CHECKS: &[&str] = &[
     "SELECT 'the log has ' || count(*) || ' heads, not one' FROM log HAVING count(*) <> 1",
     "SELECT 'the last event is at ' || max(position) || ', beyond the head at ' || head
      FROM log, (SELECT position FROM events ORDER BY position DESC LIMIT 1)
      HAVING max(position) > head",
-    "SELECT 'the event at ' || position || ' is at no boundary' FROM some_events
+    "SELECT 'the event at ' || position || ' is not at a boundary' FROM some_events
      WHERE position <= 0 OR position % {stride} <> 0",
     "SELECT 'the event at ' || position || ' has an id of ' || length(id) || ' bytes' FROM some_events
      WHERE length(id) <> 16",
-    "SELECT 'the event at ' || position || ' is of no stream' FROM some_events e
+    "SELECT 'the event at ' || position || ' belongs to no stream' FROM some_events e
      WHERE NOT EXISTS (SELECT 1 FROM streams s WHERE s.id = e.stream)",
-    "SELECT 'the event at ' || position || ' is missing in an index' FROM some_events e
+    "SELECT 'the event at ' || position || ' is missing from an index' FROM some_events e
      WHERE NOT EXISTS (SELECT 1 FROM events i INDEXED BY events_by_revision
          WHERE i.stream = e.stream AND i.revision = e.revision AND i.position = e.position)",
-    "SELECT 'revision ' || revision || ' of stream ' || name || ' is not preceded by its neighbour'
+    "SELECT 'revision ' || revision || ' of stream ' || name || ' is present, but the revision before it is missing'
      FROM some_events e JOIN streams s ON s.id = e.stream
      WHERE revision BETWEEN 1 AND {tombstone} - 1 AND NOT (disordered AND has_metadata)
      AND NOT EXISTS (SELECT 1 FROM events p WHERE p.stream = e.stream AND p.revision = e.revision - 1)
@@ -98,65 +98,47 @@ const CHECKS: &[&str] = &[
      FROM some_events e JOIN streams s ON s.id = e.stream
      WHERE revision > 0 AND position <
          (SELECT p.position FROM events p WHERE p.stream = e.stream AND p.revision = e.revision - 1)",
-    "SELECT 'stream ' || name || ' has no beginning, and nothing that explains it' FROM some_streams s
+    "SELECT 'stream ' || name || ' has no beginning, and nothing explains that' FROM some_streams s
      WHERE NOT tombstoned AND NOT has_metadata AND name NOT GLOB '$$*' AND last IS NOT NULL
      AND NOT EXISTS (SELECT 1 FROM events e WHERE e.stream = s.id AND e.revision = 0)
      AND NOT EXISTS (SELECT 1 FROM links l WHERE l.stream = s.id AND l.revision = 0)",
     "SELECT 'stream ' || name || ' ends with revision ' || coalesce(max(e.revision), 'none') ||
-         ', and is said to end with ' || coalesce(last, 'none')
+         ', but its row says ' || coalesce(last, 'none')
      FROM some_streams s LEFT JOIN events e ON e.position =
          (SELECT l.position FROM events l WHERE l.stream = s.id AND l.revision < {tombstone}
           ORDER BY l.revision DESC LIMIT 1)
      WHERE NOT EXISTS (SELECT 1 FROM links l WHERE l.stream = s.id)
      GROUP BY s.id HAVING max(e.revision) IS NOT last AND (max(e.revision) IS NOT NULL OR NOT gone)",
-    "SELECT 'the tombstone of stream ' || name || ' and its mark do not agree' FROM some_streams s
+    "SELECT 'stream ' || name || ' and its row disagree about a tombstone' FROM some_streams s
      WHERE tombstoned <> EXISTS (SELECT 1 FROM events e WHERE e.stream = s.id AND e.revision = {tombstone})",
 ];
 
-/// As [`CHECKS`], of what is derived from the events.
+/// Like [`CHECKS`], for data that is derived from the events.
 const DERIVED: &[&str] = &[
-    "SELECT 'stream ' || name || ' ends with a link or revision ' || found || ', and is said to end with ' ||
+    "SELECT 'stream ' || name || ' ends with a link or revision ' || found || ', but its row says ' ||
          coalesce(last, 'none')
      FROM (SELECT name, last, max(
              (SELECT l.revision FROM links l WHERE l.stream = s.id ORDER BY l.revision DESC LIMIT 1),
              coalesce((SELECT e.revision FROM events e WHERE e.stream = s.id AND e.revision < {tombstone}
                  ORDER BY e.revision DESC LIMIT 1), 0)) AS found FROM some_streams s)
      WHERE found IS NOT NULL AND found IS NOT last",
-    "SELECT 'link ' || revision || ' of stream ' || stream || ' is beyond the head, or of or to no stream'
+    "SELECT 'link ' || revision || ' of stream ' || stream || ' is beyond the head, or one of its streams does not exist'
      FROM some_links l WHERE position > (SELECT max(linked) FROM log)
      OR NOT EXISTS (SELECT 1 FROM streams s WHERE s.id = l.stream)
      OR NOT EXISTS (SELECT 1 FROM streams s WHERE s.id = l.target)",
-    "SELECT 'link ' || revision || ' of stream ' || name || ' is not preceded by its neighbour'
+    "SELECT 'link ' || revision || ' of stream ' || name || ' is present, but the revision before it is missing'
      FROM some_links l JOIN streams s ON s.id = l.stream
      WHERE revision > 0 AND NOT has_metadata
      AND NOT EXISTS (SELECT 1 FROM links p WHERE p.stream = l.stream AND p.revision = l.revision - 1)
      AND NOT EXISTS (SELECT 1 FROM events p WHERE p.stream = l.stream AND p.revision = l.revision - 1)",
 ];
 
-/// What is wrong, each in a sentence; nothing if the database is sound.
-#[derive(Debug, thiserror::Error)]
-pub(crate) struct Damage(pub(crate) Vec<String>);
-
-impl fmt::Display for Damage {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "the database is damaged: {}. `eventstore-lite verify` looks for all damage, `eventstore-lite \
-             restore` goes back to a backup",
-            self.0.join("; ")
-        )
-    }
-}
-
-/// Looks at the end of the log before a server uses it, and puts right what is derived from it.
+/// Checks the end of the log before a server uses it, and repairs derived data.
 pub(super) fn check_end(connection: &Connection) -> Result<(), Unusable> {
     let Findings { log, derived } = check(connection, Scope::End)?;
-    sound(log)?;
+    ensure_sound(log)?;
     for finding in &derived {
-        tracing::error!(
-            finding,
-            "what is derived from the log does not agree with it"
-        );
+        tracing::error!(finding, "derived data disagrees with the log");
     }
     if !derived.is_empty() {
         mend::limits(connection, Scope::End)?;
@@ -164,19 +146,18 @@ pub(super) fn check_end(connection: &Connection) -> Result<(), Unusable> {
     Ok(())
 }
 
-/// Looks at everything, puts right what is derived from the events, as far as possible, and returns what was wrong
-/// with that.
+/// Checks the whole database and repairs derived data as far as possible. Returns the findings in derived data.
 pub(super) fn check_and_mend(connection: &Connection) -> Result<Vec<String>, Unusable> {
     let mut findings = find_all(connection)?;
     if !findings.log.is_empty() {
         findings = mend::indexes(connection, findings)?;
     }
-    sound(findings.log)?;
+    ensure_sound(findings.log)?;
     mend::limits(connection, Scope::Everything)?;
     Ok(findings.derived)
 }
 
-/// All that is wrong with the database in `folder`; a server may run beside it.
+/// All findings in the database of `folder`. A server may be using it.
 pub(crate) fn verify(folder: &Path) -> Result<Vec<String>> {
     let file = schema::file(folder);
     let checked = match schema::inspect_newest(folder) {
@@ -190,14 +171,14 @@ pub(crate) fn verify(folder: &Path) -> Result<Vec<String>> {
     checked.with_context(|| format!("checking the database {}", file.display()))
 }
 
-fn sound(findings: Vec<String>) -> Result<(), Unusable> {
+fn ensure_sound(findings: Vec<String>) -> Result<(), Unusable> {
     if findings.is_empty() {
         return Ok(());
     }
     Err(Unusable::Damaged(Damage(findings)))
 }
 
-/// What SQLite can say of its file, and whether the content makes sense.
+/// Runs SQLite's own integrity check, and then the checks of the content.
 fn find_all(connection: &Connection) -> rusqlite::Result<Findings> {
     let pragma = format!("PRAGMA integrity_check({MOST_FINDINGS})");
     let mut log = or_finding(texts(connection, &pragma))?;
@@ -209,13 +190,17 @@ fn find_all(connection: &Connection) -> rusqlite::Result<Findings> {
 
 fn check(connection: &Connection, scope: Scope) -> rusqlite::Result<Findings> {
     let tables = scope.tables();
-    let log = look(connection, &tables, CHECKS)?;
-    let mut derived = look(connection, &tables, DERIVED)?;
+    let log = run_checks(connection, &tables, CHECKS)?;
+    let mut derived = run_checks(connection, &tables, DERIVED)?;
     derived.extend(or_finding(wrong_metadata(connection, &tables))?);
     Ok(Findings { log, derived })
 }
 
-fn look(connection: &Connection, tables: &str, checks: &[&str]) -> rusqlite::Result<Vec<String>> {
+fn run_checks(
+    connection: &Connection,
+    tables: &str,
+    checks: &[&str],
+) -> rusqlite::Result<Vec<String>> {
     let mut findings = Vec::new();
     let tombstone = TOMBSTONE_REVISION.to_string();
     let stride = Position::START.next().to_sql().to_string();
@@ -229,20 +214,12 @@ fn look(connection: &Connection, tables: &str, checks: &[&str]) -> rusqlite::Res
     Ok(findings)
 }
 
-/// That SQLite finds its file damaged while it looks is a finding; another error is a failure to look.
+/// Turns an error about a damaged file into a finding. Other errors mean that the check failed.
 fn or_finding(found: rusqlite::Result<Vec<String>>) -> rusqlite::Result<Vec<String>> {
     match found {
         Err(error) if is_damage(&error) => Ok(vec![error.to_string()]),
         found => found,
     }
-}
-
-pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-    matches!(
-        error.sqlite_error_code(),
-        Some(DatabaseCorrupt | NotADatabase)
-    )
 }
 
 fn texts(connection: &Connection, query: &str) -> rusqlite::Result<Vec<String>> {
@@ -252,17 +229,16 @@ fn texts(connection: &Connection, query: &str) -> rusqlite::Result<Vec<String>> 
 }
 
 fn wrong_metadata(connection: &Connection, tables: &str) -> rusqlite::Result<Vec<String>> {
-    let wrong = wrongly_limited(connection, tables, MOST_FINDINGS)?.into_iter();
+    let wrong = streams_with_wrong_limits(connection, tables, MOST_FINDINGS)?.into_iter();
     let finding = |(name, _): (StreamName, _)| {
         let name = name.as_str();
-        format!("stream {name} is not limited as its metadata says")
+        format!("the limits of stream {name} differ from its metadata")
     };
     Ok(wrong.map(finding).collect())
 }
 
-/// The limits in a stream's row are those of its metastream's last event: streams of which that is not true, and what
-/// their metadata says.
-fn wrongly_limited(
+/// Finds streams whose limits differ from the last event of their metastream, each with the limits of that event.
+fn streams_with_wrong_limits(
     connection: &Connection,
     tables: &str,
     most: usize,

@@ -1,9 +1,9 @@
-//! The state of the one writer: it decides on changes and makes them, inside a transaction that its owner
-//! begins and ends.
+//! The state of the writer. It decides on changes and makes them in a transaction that its owner begins and ends.
 //!
-//! Invariant: `streams` and `recent_ids` agree with what the transaction sees. When a transaction fails, `streams` is
+//! Invariant: `streams` and `recent_ids` agree with the open transaction. When a transaction fails, `streams` is
 //! emptied, and `recent_ids` returns to the last commit.
 
+mod history;
 mod indexing;
 mod metadata;
 mod recent_ids;
@@ -17,9 +17,10 @@ use bytes::Bytes;
 use rusqlite::{Connection, Result};
 use uuid::Uuid;
 
-pub(super) use recent_ids::RecentIds;
+use history::StreamHistory;
+use recent_ids::RecentIds;
 
-use super::rows::{self, Place, Stream, Written};
+use super::rows::{self, Place, Stream};
 use super::{Change, Outcome, Write, records};
 use crate::append_rules::{Decision, decide};
 use crate::clock::{self, Clock};
@@ -27,26 +28,26 @@ use crate::event::{NewEvent, Position, RecordedEvent, STREAM_DELETED, TOMBSTONE_
 use crate::retention;
 use crate::stream_name::StreamName;
 
-/// How many streams are remembered between transactions.
+/// How many streams are cached between transactions.
 const REMEMBERED_STREAMS: usize = 50_000;
 
 pub(super) struct Ledger {
     connection: Connection,
     streams: HashMap<StreamName, Stream>,
     changed: HashSet<StreamName>,
-    /// What this transaction has written, in the order of the log.
+    /// The events of this transaction, in the order of the log.
     written: Vec<RecordedEvent>,
     next_stream: i64,
-    /// The last position given out, and the last one that is committed.
+    /// The last position that was given out, and the last committed position.
     head: Position,
     committed: Position,
     clock: Clock,
-    /// The time of this transaction, of the last event, and the latest of all events.
+    /// The time of this transaction, the time of the last event, and the latest time of all events.
     created: i64,
     last: i64,
     latest: i64,
     recent_ids: RecentIds,
-    /// Whether system streams link to what is written.
+    /// Whether new events get links in system streams.
     makes_links: bool,
 }
 
@@ -55,7 +56,7 @@ impl Ledger {
         Self::remembering(connection, recent_ids::REMEMBERED_IDS)
     }
 
-    /// Opens a ledger that remembers the ids of at most so many events.
+    /// Opens a ledger that remembers the ids of at most `ids` events.
     pub(super) fn remembering(connection: Connection, ids: usize) -> Result<Self> {
         let one = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
         let head = Position::from_sql(one("SELECT head FROM log")?);
@@ -91,7 +92,7 @@ impl Ledger {
         self.connection.execute_batch("BEGIN IMMEDIATE")
     }
 
-    /// Makes all changes since [`Ledger::begin`] durable and returns the streams they touched, and the events.
+    /// Makes all changes since [`Ledger::begin`] durable. Returns the changed streams and the new events.
     pub(super) fn commit(&mut self) -> Result<(HashSet<StreamName>, Vec<RecordedEvent>)> {
         for name in &self.changed {
             rows::save_stream(&self.connection, name, &self.streams[name])?;
@@ -112,7 +113,7 @@ impl Ledger {
         Ok((changed, std::mem::take(&mut self.written)))
     }
 
-    /// Forgets all changes since [`Ledger::begin`].
+    /// Discards all changes since [`Ledger::begin`].
     pub(super) fn rollback(&mut self) -> Result<()> {
         self.streams.clear();
         self.changed.clear();
@@ -130,28 +131,29 @@ impl Ledger {
         self.clock = clock;
     }
 
-    /// For work between transactions that touches neither streams nor the last position.
+    /// Gives access between transactions to work that changes neither streams nor the last position.
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
     }
 
-    /// Merges the write-ahead log into the database, unless a reader needs it: then one file is the whole.
+    /// Merges the write-ahead log into the database, unless a reader still needs it. Then one file holds the whole
+    /// database.
     pub(super) fn close(self) -> Result<()> {
         self.connection.busy_timeout(Duration::ZERO)?;
         let merge = "PRAGMA wal_checkpoint(TRUNCATE)";
         self.connection.query_row(merge, [], |_| Ok(()))
     }
 
-    /// Decides on a change and makes it.
+    /// Decides whether a change is made, and makes it.
     pub(super) fn apply(&mut self, write: &Write) -> Result<Outcome> {
         let stream = self.stream(&write.stream)?;
         let ids: Vec<Uuid> = write.change.ids().collect();
         let mut state = stream.state(&write.stream);
-        // As in the real server, metadata of a tombstoned stream is still taken where there was metadata before.
+        // Like the real server, accepts metadata of a tombstoned stream if there was metadata before.
         let is_more = matches!(write.change, Change::Append(_)) && stream.last.is_some();
         state.tombstoned |= !is_more && self.is_metastream_of_tombstoned(&write.stream)?;
         let retention = stream.retention(&write.stream);
-        let history = Written {
+        let history = StreamHistory {
             connection: &self.connection,
             stream: stream.id,
             first: retention.first_visible(stream.last.unwrap_or(0)),
@@ -179,8 +181,8 @@ impl Ledger {
         }
     }
 
-    /// Appends, and undeletes the stream, or the stream that this one is the metadata of. An append of
-    /// nothing takes a position too.
+    /// Appends the events. Undeletes the stream, or the stream whose metadata this one holds. An empty append also
+    /// takes a position.
     fn append(&mut self, name: &StreamName, events: &[NewEvent]) -> Result<Outcome> {
         let before = self.stream(name)?;
         for event in events {
@@ -272,7 +274,8 @@ impl Ledger {
         Ok(place)
     }
 
-    /// Whether the records of the stream are not in the order of their times, with a next one of this time.
+    /// Whether some record of the stream is older than its predecessor, once a record with the time `created` is
+    /// added.
     fn is_disordered(&self, name: &StreamName, stream: &Stream, created: i64) -> Result<bool> {
         let Some(last) = stream
             .last
@@ -294,7 +297,7 @@ impl Ledger {
             .map_or(Ok(false), |original| Ok(self.stream(&original)?.tombstoned))
     }
 
-    /// The stream as it is in this transaction; a new one if there is none.
+    /// The stream as the open transaction sees it, or a new one.
     fn stream(&mut self, name: &StreamName) -> Result<Stream> {
         if let Some(stream) = self.streams.get(name) {
             return Ok(*stream);

@@ -1,5 +1,5 @@
-//! Makes the links of what was written before system streams were switched on, in small steps between which others
-//! write.
+//! Links the events that were written before system streams were switched on, in small steps. Other writes run
+//! between the steps.
 
 use std::fmt;
 
@@ -11,18 +11,18 @@ use crate::event::Position;
 use crate::stream_name::StreamName;
 use crate::system_streams::is_index;
 
-/// How long to wait before a step is tried again that failed: for want of room on the disk, for example.
+/// The pause before a failed step is retried, for example when the disk is full.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// System streams do not have all that they are to have: so many places of the log are done, of so many.
+/// System streams lack links: `done` of `all` places of the log are linked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Behind {
+pub(crate) struct Backlog {
     done: u64,
     all: u64,
 }
 
-impl Behind {
-    /// `None` if nothing is missing.
+impl Backlog {
+    /// `None` if every event is linked.
     pub(super) fn new(linked: Position, head: Position) -> Option<Self> {
         (linked < head).then(|| Self {
             done: linked.places_after(Position::START),
@@ -35,7 +35,7 @@ impl Behind {
     }
 }
 
-impl fmt::Display for Behind {
+impl fmt::Display for Backlog {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { done, all } = self;
         write!(
@@ -46,38 +46,38 @@ impl fmt::Display for Behind {
 }
 
 impl Storage {
-    /// Whether system streams lack links.
-    pub(crate) fn behind(&self) -> Option<Behind> {
-        *self.behind.borrow()
+    /// What system streams lack, if anything.
+    pub(crate) fn backlog(&self) -> Option<Backlog> {
+        *self.backlog.borrow()
     }
 
-    /// Whether this stream is one that lacks links, perhaps.
-    pub(crate) fn is_behind(&self, stream: &StreamName) -> Option<Behind> {
-        self.behind().filter(|_| is_index(stream.as_str()))
+    /// What system streams lack, if the name is that of a system stream.
+    pub(crate) fn backlog_of(&self, stream: &StreamName) -> Option<Backlog> {
+        self.backlog().filter(|_| is_index(stream.as_str()))
     }
 
-    /// Waits until system streams have all that they are to have.
-    pub(crate) async fn caught_up(&self) {
-        // It does not fail: the sender is here.
-        drop(self.behind.subscribe().wait_for(Option::is_none).await);
+    /// Waits until every event is linked.
+    pub(crate) async fn wait_for_links(&self) {
+        // This cannot fail: `self` holds the sender.
+        drop(self.backlog.subscribe().wait_for(Option::is_none).await);
     }
 
-    /// Makes the links that are missing, until there are none, or `stop` is cancelled.
-    pub(crate) async fn make_links(&self, stop: &CancellationToken) {
-        let Some(behind) = self.behind() else {
+    /// Adds missing links until none is missing or `stop` is cancelled.
+    pub(crate) async fn link_earlier_events(&self, stop: &CancellationToken) {
+        let Some(backlog) = self.backlog() else {
             return;
         };
-        tracing::info!("{behind}");
+        tracing::info!("{backlog}");
         if stop.run_until_cancelled(self.catch_up()).await.is_some() {
             tracing::info!("system streams are up to date");
         }
     }
 
     async fn catch_up(&self) {
-        while self.behind().is_some() {
-            match self.writer.make_links().await {
-                Ok(behind) => {
-                    self.behind.send_replace(behind);
+        while self.backlog().is_some() {
+            match self.writer.link_earlier_events().await {
+                Ok(backlog) => {
+                    self.backlog.send_replace(backlog);
                 }
                 Err(StorageFailed) => sleep(PAUSE).await,
             }

@@ -1,23 +1,23 @@
-//! Links: events of type `$>` whose data, `N@stream`, names another event.
+//! Resolves links: events of type `$>` whose data, `N@stream`, names another event.
 
 use rusqlite::{Connection, Result};
 
 use super::records;
-use super::visible::{Found, find};
+use super::visible::{StreamLookup, find};
 use crate::event::{RecordedEvent, ResolvedEvent};
 use crate::stream_name::StreamName;
 
-/// How records are handed to a reader.
+/// Converts records to the form that a reader gets.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Resolver<'a> {
     pub(super) connection: &'a Connection,
     pub(super) resolve_links: bool,
-    /// The time at which `$maxAge` is judged, in ticks.
+    /// The time for `$maxAge`, in ticks.
     pub(super) now: i64,
 }
 
 impl Resolver<'_> {
-    /// The record; or, if it is a link and links are resolved, what it links to if that can be seen.
+    /// The record. If it is a link and links are resolved, also its target if that is visible.
     pub(super) fn resolve(&self, record: RecordedEvent) -> Result<ResolvedEvent> {
         let position = record.position;
         let target = if self.resolve_links {
@@ -42,11 +42,11 @@ impl Resolver<'_> {
 
     fn visible(&self, name: &StreamName, revision: u64) -> Result<Option<RecordedEvent>> {
         match find(self.connection, name, self.now)? {
-            Found::Stream(stream) if revision >= stream.first => {
+            StreamLookup::Stream(stream) if revision >= stream.first => {
                 let record = records::at(self.connection, (name, stream.id), revision)?;
                 Ok(record.filter(|record| record.created >= stream.oldest))
             }
-            Found::Stream(_) | Found::Missing | Found::Tombstoned => Ok(None),
+            StreamLookup::Stream(_) | StreamLookup::Missing | StreamLookup::Tombstoned => Ok(None),
         }
     }
 }

@@ -1,18 +1,18 @@
-//! The layout of the database: its version, and the steps from every earlier one to this.
+//! The layout of the database: its version, and the steps from every earlier version to this one.
 //!
-//! Invariants: a step that has been released is never edited, a new one is added at the end; all steps that
-//! are missing are made in one transaction, so a database has its old version or the newest; a database that
-//! is newer than this program, or not of it, is not changed.
+//! Invariants: A released step is never edited; a new step is added at the end. All missing steps run in one
+//! transaction, so a database has its old version or the newest. A database that is newer than this program, or
+//! belongs to another program, is not changed.
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::integrity::{self, Damage};
+use super::unusable::Unusable;
 
-/// `PRAGMA application_id`: "ESLT". With it `file(1)` and SQLite tools can tell whose database it is.
+/// `PRAGMA application_id`: "ESLT". It tells `file(1)` and SQLite tools which program owns the database.
 const APPLICATION_ID: i32 = 0x4553_4C54;
 
-/// The step at index *n* leads from version *n* to version *n* + 1, which is kept as `PRAGMA user_version`.
-/// Version 0 is an empty file, or a database of before versions were kept, which has the tables of version 1.
+/// The step at index *n* leads from version *n* to version *n* + 1. `PRAGMA user_version` holds the version. Version
+/// 0 is an empty file, or a database from before versions were stored; such a database has the tables of version 1.
 pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5];
 
 const VERSION_1: &str = "
@@ -46,11 +46,11 @@ CREATE UNIQUE INDEX IF NOT EXISTS events_by_revision ON events (stream, revision
 CREATE INDEX IF NOT EXISTS events_by_id ON events (stream, id);
 ";
 
-/// Whether bytes of removed events may still be in the files.
+/// `erasing`: bytes of removed events may still be in the files.
 const VERSION_2: &str = "ALTER TABLE log ADD COLUMN erasing INTEGER NOT NULL DEFAULT 0";
 
-/// The links of system streams, each a record of `stream`: to an event by its revision in `target`. The event at
-/// `position` made it. Up to `linked` all events have their links.
+/// The links of system streams. Each is a record of `stream` and points to the event with `target_revision` in
+/// `target`. The event at `position` created it. All events up to `linked` have their links.
 const VERSION_3: &str = "
 ALTER TABLE log ADD COLUMN linked INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE links (
@@ -64,60 +64,17 @@ CREATE TABLE links (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// The latest `created` of all events; and whether some record of a stream has an earlier one than the record before it.
-/// Up to now none had.
+/// `latest`: the latest `created` of all events. `disordered`: some record of the stream has an earlier `created`
+/// than the record before it. In older versions no record had.
 const VERSION_4: &str = "
 ALTER TABLE log ADD COLUMN latest INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE streams ADD COLUMN disordered INTEGER NOT NULL DEFAULT 0;
 ";
 
-/// The writer keeps the ids of the last events in memory instead.
+/// The writer keeps the ids of recent events in memory instead.
 const VERSION_5: &str = "DROP INDEX IF EXISTS events_by_id";
 
-/// Why a database is left alone.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Unusable {
-    #[error(
-        "the database has layout version {found}, and this program knows versions up to {known}: a newer \
-         eventstore-lite has written it. Nothing was changed. Start that version or a newer one, or use \
-         another folder"
-    )]
-    Newer { found: usize, known: usize },
-    #[error(
-        "the database has layout version {found}, and this program works with version {known}. Start the \
-         server once: it brings the database up to date"
-    )]
-    Older { found: usize, known: usize },
-    #[error(
-        "the file is an SQLite database of another program (application_id {application_id}, user_version \
-         {user_version}). Nothing was changed. Use another folder"
-    )]
-    Foreign {
-        application_id: i32,
-        user_version: i32,
-    },
-    #[error(
-        "a restore is putting another database here, or was cut while it did. If none runs, run it again or start \
-         the server: both finish it"
-    )]
-    Restoring,
-    #[error(transparent)]
-    Damaged(Damage),
-    #[error(transparent)]
-    Sqlite(rusqlite::Error),
-}
-
-impl From<rusqlite::Error> for Unusable {
-    fn from(error: rusqlite::Error) -> Self {
-        if integrity::is_damage(&error) {
-            Self::Damaged(Damage(vec![error.to_string()]))
-        } else {
-            Self::Sqlite(error)
-        }
-    }
-}
-
-/// The version of a database that this program can use; changes nothing.
+/// The version of the database, if this program can use it. Changes nothing.
 pub(super) fn version(connection: &Connection, known: usize) -> Result<usize, Unusable> {
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let (application_id, user_version) = (pragma("application_id")?, pragma("user_version")?);
@@ -132,7 +89,7 @@ pub(super) fn version(connection: &Connection, known: usize) -> Result<usize, Un
     }
 }
 
-/// Brings the database to the newest version, durably, or leaves it as it is.
+/// Brings the database to the newest version durably, or leaves it unchanged.
 pub(super) fn migrate(connection: &mut Connection, steps: &[&str]) -> Result<(), Unusable> {
     let found = version(connection, steps.len())?;
     if found == steps.len() {
@@ -186,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_migration_leaves_the_version_that_was() {
+    fn a_failed_migration_leaves_the_old_version() {
         let mut connection = database(&STEPS[..1]);
         let broken = [STEPS[0], STEPS[1], "INSERT INTO missing VALUES (1)"];
         migrate(&mut connection, &broken).unwrap_err();
@@ -197,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_migration_cut_by_a_power_failure_leaves_the_version_that_was() {
+    fn a_migration_cut_by_a_power_failure_leaves_the_old_version() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let mut connection = Connection::open(at("a")).unwrap();

@@ -1,4 +1,4 @@
-//! Pages of the log of all events.
+//! Reads pages of the log of all events.
 
 mod by_prefix;
 #[cfg(test)]
@@ -13,40 +13,40 @@ use super::read_stream::PAGE_BYTES;
 use super::rows::{self, EVENT};
 use crate::clock;
 use crate::event::{Direction, Position, RecordedEvent, ResolvedEvent, revision_to_sql};
-use crate::filter::{Filter, InvalidFilter, is_of_a_group_of_all};
+use crate::filter::{Filter, InvalidFilter, belongs_to_group_of_all};
 
-/// The most events that a page looks at one by one, and the most that it has.
+/// The maximum number of events that a page looks at one by one, and that it returns.
 const LONGEST_SCAN: usize = 2048;
 const MOST_EVENTS: usize = 256;
 
 #[derive(Clone, Debug)]
 pub(crate) struct AllRead {
     pub(crate) direction: Direction,
-    /// Forwards, the first position to look at; backwards, the first one not to look at.
+    /// Reading forwards, the first position to look at; reading backwards, the position before which to begin.
     pub(crate) from: Position,
-    /// How many events the page has at most; at least 1.
+    /// The maximum number of events in the page, at least 1.
     pub(crate) limit: usize,
     pub(crate) filter: Option<Arc<Filter>>,
     pub(crate) resolve_links: bool,
 }
 
-/// How far was looked: every event up to this position is left out or before this one. The event there is given
-/// if the filter let it pass.
+/// A position that a read has reached. All earlier events were returned before or filtered out. The event at this
+/// position is present if it passed the filter.
 #[derive(Clone, Debug)]
-pub(crate) struct Scanned {
+pub(crate) struct ScannedPosition {
     pub(crate) position: Position,
     pub(crate) event: Option<ResolvedEvent>,
 }
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AllPage {
-    pub(crate) scanned: Vec<Scanned>,
-    /// Whether there is nothing more to look at for now.
+    pub(crate) scanned: Vec<ScannedPosition>,
+    /// Whether the end was reached.
     pub(crate) is_end: bool,
 }
 
 impl AllPage {
-    /// Where the next page begins, in the direction of this one.
+    /// Where the next page begins, in the direction of this read.
     pub(crate) fn next(&self, read: &AllRead) -> Position {
         let last = self.scanned.last().map(|scanned| scanned.position);
         match read.direction {
@@ -72,15 +72,16 @@ pub(super) fn read(
     read: &AllRead,
 ) -> Result<std::result::Result<AllPage, InvalidFilter>> {
     let pager = Pager::new(connection, read);
-    match by_prefix::worthwhile(connection, read)? {
+    match by_prefix::cheap_sources(connection, read)? {
         Some(sources) => by_prefix::read(pager, &sources),
         None if read.filter.is_none() => every(pager).map(Ok),
         None => scan(pager),
     }
 }
 
-/// Whether there is an event after one position, up to another, that no persistent subscription to `$all` wrote.
-pub(super) fn has_others(
+/// Whether there is an event after `after` and up to `to` that was not written by a persistent subscription to
+/// `$all`.
+pub(super) fn has_foreign_events(
     connection: &Connection,
     (after, to): (Position, Position),
 ) -> Result<bool> {
@@ -90,14 +91,14 @@ pub(super) fn has_others(
     )?;
     let mut rows = statement.query((after.to_sql(), to.to_sql()))?;
     while let Some(row) = rows.next()? {
-        if !is_of_a_group_of_all(row.get_ref(0)?.as_str()?) {
+        if !belongs_to_group_of_all(row.get_ref(0)?.as_str()?) {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-/// A page in the making.
+/// A page that is being read.
 struct Pager<'a> {
     read: &'a AllRead,
     resolver: Resolver<'a>,
@@ -121,7 +122,7 @@ impl<'a> Pager<'a> {
         }
     }
 
-    /// Adds what was looked at, and says whether the page is full.
+    /// Adds a position that was looked at. Returns whether the page is full.
     fn add(&mut self, position: Position, passes: bool) -> Result<bool> {
         let record = if passes {
             rows::event_at_position(self.resolver.connection, position)?
@@ -138,12 +139,12 @@ impl<'a> Pager<'a> {
             self.matched += 1;
             event = Some(self.resolver.resolve(record)?);
         }
-        self.page.scanned.push(Scanned { position, event });
+        self.page.scanned.push(ScannedPosition { position, event });
         Ok(self.matched >= self.read.limit.min(MOST_EVENTS) || self.bytes > PAGE_BYTES)
     }
 }
 
-/// Takes every event.
+/// Reads every event.
 fn every(mut pager: Pager<'_>) -> Result<AllPage> {
     let (condition, order) = match pager.read.direction {
         Direction::Forwards => (">=", ""),
@@ -162,7 +163,7 @@ fn every(mut pager: Pager<'_>) -> Result<AllPage> {
     Ok(pager.page)
 }
 
-/// Looks at every event.
+/// Looks at every event, and reads those that pass the filter.
 fn scan(mut pager: Pager<'_>) -> Result<std::result::Result<AllPage, InvalidFilter>> {
     let read = pager.read;
     let mut statement = pager

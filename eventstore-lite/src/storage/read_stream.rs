@@ -1,15 +1,15 @@
-//! Pages of one stream, for reads with a count and for subscriptions.
+//! Reads pages of one stream, for reads with a count and for subscriptions.
 
 use rusqlite::{Connection, OptionalExtension, Params, Result};
 
 use super::links::Resolver;
-use super::visible::{Found, Visible, find};
+use super::visible::{StreamLookup, Visible, find};
 use super::{records, rows};
 use crate::clock;
 use crate::event::{Direction, ResolvedEvent, TOMBSTONE_REVISION, revision_to_sql};
 use crate::stream_name::StreamName;
 
-/// After this many bytes a page ends early.
+/// A page ends early after this many bytes.
 pub(super) const PAGE_BYTES: usize = 1024 * 1024;
 
 const BETWEEN: &str = "e.stream = ?1 AND e.revision BETWEEN ?2 AND ?3 AND e.created >= ?4";
@@ -19,23 +19,23 @@ const BETWEEN: &str = "e.stream = ?1 AND e.revision BETWEEN ?2 AND ?3 AND e.crea
 pub(crate) struct StreamRead {
     pub(crate) stream: StreamName,
     pub(crate) direction: Direction,
-    /// The revision to begin with; backwards, whatever is beyond the end is the end.
+    /// The revision to begin with. Reading backwards, a revision beyond the end means the end.
     pub(crate) from: u64,
-    /// How many revisions the page spans at most; at least 1.
+    /// The maximum number of revisions that the page spans, at least 1.
     pub(crate) limit: u64,
     pub(crate) resolve_links: bool,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) enum StreamPage {
-    /// It never was, or it is soft-deleted.
+    /// The stream never existed, or it is soft-deleted.
     Missing,
     Tombstoned,
     Events {
         events: Vec<ResolvedEvent>,
-        /// Where to read on; `None` if there is no more.
+        /// The revision to continue with, or `None` at the end.
         next: Option<u64>,
-        /// Where a reader forwards would read on, also at the end.
+        /// The revision at which a forward reader would continue, also at the end.
         forwards: u64,
         /// The revision of the stream's last event.
         last: u64,
@@ -45,9 +45,9 @@ pub(crate) enum StreamPage {
 pub(super) fn read(connection: &Connection, read: &StreamRead) -> Result<StreamPage> {
     let now = clock::now();
     let stream = match find(connection, &read.stream, now)? {
-        Found::Stream(stream) if !stream.soft_deleted => stream,
-        Found::Stream(_) | Found::Missing => return Ok(StreamPage::Missing),
-        Found::Tombstoned => return Ok(StreamPage::Tombstoned),
+        StreamLookup::Stream(stream) if !stream.soft_deleted => stream,
+        StreamLookup::Stream(_) | StreamLookup::Missing => return Ok(StreamPage::Missing),
+        StreamLookup::Tombstoned => return Ok(StreamPage::Tombstoned),
     };
     let resolver = Resolver {
         connection,
@@ -60,7 +60,7 @@ pub(super) fn read(connection: &Connection, read: &StreamRead) -> Result<StreamP
     }
 }
 
-/// Like the real server, a page that ends before the first visible event is empty and leads there.
+/// As in the real server, a page that ends before the first visible event is empty and points to that event.
 fn forwards(resolver: Resolver<'_>, stream: Visible, read: &StreamRead) -> Result<StreamPage> {
     let end = read.from.saturating_add(read.limit - 1);
     let page = |events, next: u64, is_end: bool| StreamPage::Events {
@@ -85,7 +85,7 @@ fn forwards(resolver: Resolver<'_>, stream: Visible, read: &StreamRead) -> Resul
     let (events, cut_after) = collect(resolver, &sql, bounds)?;
     let mut next = cut_after.unwrap_or(end.min(stream.last)) + 1;
     if events.is_empty() && next <= stream.last {
-        // A scavenge has removed these revisions, and then the metadata has changed.
+        // A scavenge removed these revisions, and the metadata changed after that.
         let table = records::table(&read.stream);
         let sql = format!(
             "SELECT revision FROM {table} WHERE stream = ?1 AND revision >= ?2 AND created >= ?3
@@ -127,7 +127,8 @@ fn backwards(resolver: Resolver<'_>, stream: Visible, read: &StreamRead) -> Resu
     })
 }
 
-/// A revision beside a hole that is a page long: readers need not go through it page by page.
+/// Finds the revision on the other side of a hole that is at least a page long, so that readers skip the hole in one
+/// step.
 fn revision(
     connection: &Connection,
     sql: &str,
@@ -140,7 +141,7 @@ fn revision(
     Ok(found.optional()?.map(i64::unsigned_abs))
 }
 
-/// Takes rows until the page is full; then also says after which revision it was cut.
+/// Reads rows until the page is full. If it is full, also returns the revision after which it was cut.
 fn collect(
     resolver: Resolver<'_>,
     sql: &str,
@@ -161,38 +162,38 @@ fn collect(
     Ok((events, None))
 }
 
-/// What a subscription asks for.
+/// The next page of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct StreamFollow {
     pub(crate) stream: StreamName,
-    /// The first revision that it has not had.
+    /// The first revision that the subscription has not received.
     pub(crate) from: u64,
     pub(crate) resolve_links: bool,
-    /// Whether events that metadata hides are left out: only until it has caught up.
+    /// Whether events that metadata hides are left out. This applies only until the subscription has caught up.
     pub(crate) only_visible: bool,
-    /// How many events it takes at once, at least 1; never more than [`StreamFollow::MOST`].
+    /// The maximum number of events, at least 1. [`StreamFollow::MOST`] is an upper bound.
     pub(crate) limit: usize,
 }
 
 impl StreamFollow {
-    /// The most events that are read at once.
+    /// The maximum number of events in one page.
     pub(crate) const MOST: usize = 256;
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Followed {
+pub(crate) struct FollowPage {
     pub(crate) events: Vec<ResolvedEvent>,
-    /// The last of the events stands for the stream's tombstone.
+    /// Whether the last event of the page is the tombstone.
     pub(crate) tombstoned: bool,
     /// The first revision that was not read.
     pub(crate) next: u64,
-    /// Whether there is nothing more to read for now.
+    /// Whether the end was reached.
     pub(crate) is_end: bool,
 }
 
-pub(super) fn follow(connection: &Connection, follow: &StreamFollow) -> Result<Followed> {
+pub(super) fn follow(connection: &Connection, follow: &StreamFollow) -> Result<FollowPage> {
     let now = clock::now();
-    let nothing = Followed {
+    let nothing = FollowPage {
         events: vec![],
         tombstoned: false,
         next: follow.from,
@@ -236,19 +237,19 @@ pub(super) fn follow(connection: &Connection, follow: &StreamFollow) -> Result<F
     Ok(followed)
 }
 
-/// What a subscription gets of a stream.
-struct Bounds {
+/// The events of a stream that a subscription receives.
+struct VisibleRange {
     /// The first revision.
     first: u64,
-    /// The earliest time of creation, in ticks.
+    /// The earliest creation time, in ticks.
     oldest: i64,
-    /// The first revision after all that are hidden from it for good: once it has caught up it goes on there, so that
-    /// what is hidden now does not come later.
+    /// The first revision after those that are hidden from the subscription. Once it has caught up it continues
+    /// there, so that it does not receive hidden events later.
     end: u64,
 }
 
-fn bounds(connection: &Connection, follow: &StreamFollow, now: i64) -> Result<Bounds> {
-    let all = Bounds {
+fn bounds(connection: &Connection, follow: &StreamFollow, now: i64) -> Result<VisibleRange> {
+    let all = VisibleRange {
         first: follow.from,
         oldest: i64::MIN,
         end: follow.from,
@@ -257,28 +258,28 @@ fn bounds(connection: &Connection, follow: &StreamFollow, now: i64) -> Result<Bo
         return Ok(all);
     }
     Ok(match find(connection, &follow.stream, now)? {
-        Found::Stream(stream) => Bounds {
+        StreamLookup::Stream(stream) => VisibleRange {
             first: stream.first.max(follow.from),
             oldest: stream.oldest,
             end: stream.last + 1,
         },
-        Found::Tombstoned => Bounds {
+        StreamLookup::Tombstoned => VisibleRange {
             first: TOMBSTONE_REVISION,
             ..all
         },
-        Found::Missing => all,
+        StreamLookup::Missing => all,
     })
 }
 
-/// The revision of the last event of a stream; `Err` if it is tombstoned.
-pub(super) fn end(
+/// The revision of the last event of a stream, or an error if the stream is tombstoned.
+pub(super) fn last_revision(
     connection: &Connection,
     name: &StreamName,
 ) -> Result<std::result::Result<Option<u64>, Tombstoned>> {
     Ok(match find(connection, name, clock::now())? {
-        Found::Stream(stream) => Ok(Some(stream.last)),
-        Found::Missing => Ok(None),
-        Found::Tombstoned => Err(Tombstoned),
+        StreamLookup::Stream(stream) => Ok(Some(stream.last)),
+        StreamLookup::Missing => Ok(None),
+        StreamLookup::Tombstoned => Err(Tombstoned),
     })
 }
 

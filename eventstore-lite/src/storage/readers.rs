@@ -1,5 +1,4 @@
-//! Connections that read beside the writer. A read sees one state of the database throughout, and runs on
-//! a thread where it may block.
+//! Connections that read beside the writer. Each read sees one state of the database and runs on a blocking thread.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -14,23 +13,23 @@ pub(super) struct Readers {
     folder: PathBuf,
     page_cache: usize,
     idle: Arc<Mutex<Vec<Connection>>>,
-    places: Places,
+    slots: ReadSlots,
     count: AtomicU64,
 }
 
-/// Places for the reads that run at once.
+/// The slots for concurrent reads.
 #[derive(Clone)]
-pub(super) struct Places {
+pub(super) struct ReadSlots {
     permits: Arc<Semaphore>,
     count: u32,
 }
 
-/// While it is there, no read runs.
-pub(super) struct Quiet {
+/// No read runs while this exists.
+pub(super) struct ReadPause {
     _all: OwnedSemaphorePermit,
 }
 
-impl Places {
+impl ReadSlots {
     fn new(count: usize) -> Self {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         Self {
@@ -39,35 +38,36 @@ impl Places {
         }
     }
 
-    async fn one(&self) -> std::result::Result<OwnedSemaphorePermit, StorageFailed> {
-        let one = Arc::clone(&self.permits).acquire_owned();
-        one.await.map_err(|_| StorageFailed)
+    async fn take_one(&self) -> std::result::Result<OwnedSemaphorePermit, StorageFailed> {
+        let take_one = Arc::clone(&self.permits).acquire_owned();
+        take_one.await.map_err(|_| StorageFailed)
     }
 
-    /// Whether no read can begin: all places are taken, or somebody waits for [`Places::quiet`].
+    /// Whether no read can begin, because all slots are taken or somebody waits for [`ReadSlots::pause`].
     #[cfg(test)]
     pub(super) fn are_taken(&self) -> bool {
         self.permits.available_permits() == 0
     }
 
-    /// Waits for the end of the reads that run; those that come later wait until what this returns is dropped. Reads
-    /// are short, so that others wait for a moment only, and however many take turns, this is its turn too.
-    pub(super) async fn quiet(&self) -> std::result::Result<Quiet, StorageFailed> {
+    /// Waits for running reads to end. Later reads wait until the returned value is dropped. Reads are short, so
+    /// others wait only for a moment. Slots are granted in order, so this call gets its turn however many readers
+    /// there are.
+    pub(super) async fn pause(&self) -> std::result::Result<ReadPause, StorageFailed> {
         let all = Arc::clone(&self.permits).acquire_many_owned(self.count);
         let all = all.await.map_err(|_| StorageFailed)?;
-        Ok(Quiet { _all: all })
+        Ok(ReadPause { _all: all })
     }
 }
 
 impl Readers {
-    /// At most `connections` at once, others wait; each keeps at most `page_cache` bytes in memory.
+    /// Allows at most `connections` concurrent reads; others wait. Each connection caches at most `page_cache` bytes.
     pub(super) fn open(folder: &Path, connections: usize, page_cache: usize) -> Result<Self> {
         let first = connect(folder, page_cache)?;
         Ok(Self {
             folder: folder.to_owned(),
             page_cache,
             idle: Arc::new(Mutex::new(vec![first])),
-            places: Places::new(connections),
+            slots: ReadSlots::new(connections),
             count: AtomicU64::new(0),
         })
     }
@@ -78,11 +78,11 @@ impl Readers {
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
     {
         self.count.fetch_add(1, Relaxed);
-        let permit = self.places.one().await?;
+        let permit = self.slots.take_one().await?;
         let (idle, folder) = (Arc::clone(&self.idle), self.folder.clone());
         let page_cache = self.page_cache;
         let done = tokio::task::spawn_blocking(move || {
-            // Of the read and not of its caller, who may be gone while it goes on.
+            // The permit belongs to the read, not to its caller: the read continues if the caller has gone.
             let _permit = permit;
             let taken = lock(&idle).pop();
             let connection = taken.map_or_else(|| connect(&folder, page_cache), Ok)?;
@@ -99,16 +99,16 @@ impl Readers {
         })
     }
 
-    pub(super) fn places(&self) -> &Places {
-        &self.places
+    pub(super) fn slots(&self) -> &ReadSlots {
+        &self.slots
     }
 
-    /// How often it was read.
+    /// The number of reads so far.
     pub(super) fn count(&self) -> u64 {
         self.count.load(Relaxed)
     }
 
-    /// The sizes of the files in bytes; one that is not there has none.
+    /// The sizes of the files in bytes; 0 for a missing file.
     pub(super) async fn sizes(&self) -> Vec<(&'static str, u64)> {
         let files = schema::files(&self.folder);
         let sizes = tokio::task::spawn_blocking(move || {
@@ -137,12 +137,12 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::storage::checkpoints::Checkpoints;
+    use crate::storage::wal_checkpoints::WalCheckpoints;
 
     const CONNECTIONS: usize = 8;
 
     #[tokio::test]
-    async fn reads_whose_callers_are_gone_still_count() {
+    async fn a_read_takes_its_slot_until_it_ends_even_if_its_caller_is_gone() {
         let folder = tempfile::tempdir().unwrap();
         drop(schema::open_writer(folder.path(), false).unwrap());
         let readers = Arc::new(Readers::open(folder.path(), CONNECTIONS, 1024 * 1024).unwrap());
@@ -166,25 +166,26 @@ mod tests {
         }
         let mut next = std::pin::pin!(readers.run(|_| Ok(())));
         assert!(futures::poll!(&mut next).is_pending());
-        assert_eq!(readers.places.permits.available_permits(), 0);
+        assert_eq!(readers.slots.permits.available_permits(), 0);
         drop(blocked);
         next.await.unwrap();
         assert!(lock(&readers.idle).len() <= CONNECTIONS);
     }
 
-    /// Groups of about 32 pages, of which 384 are as long as the log may be.
+    /// Groups of about 32 pages. 384 groups fill the log.
     const GROUPS: u64 = 1200;
     const GROUP: &str = "INSERT INTO filler VALUES (zeroblob(32 * 4096))";
     const MOST_BYTES: u64 = 2 * 48 * 1024 * 1024;
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn the_log_begins_anew_although_readers_take_turns() {
+    async fn the_log_restarts_although_readers_take_turns() {
         let folder = tempfile::tempdir().unwrap();
         let writer = schema::open_writer(folder.path(), false).unwrap();
         let readers = Arc::new(Readers::open(folder.path(), CONNECTIONS, 1024 * 1024).unwrap());
         let merging = schema::open_to_merge(folder.path(), false).unwrap();
-        let mut checkpoints = Checkpoints::start(merging, readers.places().clone(), || ()).unwrap();
-        Checkpoints::watch(&writer);
+        let mut checkpoints =
+            WalCheckpoints::start(merging, readers.slots().clone(), || ()).unwrap();
+        WalCheckpoints::watch(&writer);
         writer
             .execute_batch("CREATE TABLE filler (data BLOB)")
             .unwrap();
@@ -201,7 +202,7 @@ mod tests {
             longest
         });
         let longest = written.await.unwrap();
-        assert!(turns.end().await > 10, "the readers went on");
+        assert!(turns.end().await > 10, "the readers kept reading");
         assert!(longest < MOST_BYTES, "{longest} bytes");
     }
 }

@@ -1,11 +1,11 @@
-//! Reads: from the end of the log that is in memory if that is enough, else from the database.
+//! Reads from the end of the log in memory if that is enough, and from the database otherwise.
 
 use std::sync::Arc;
 
 use super::read_all::{self, AllPage, AllRead};
-use super::read_stream::{self, Followed, StreamFollow, StreamPage, StreamRead, Tombstoned};
-use super::review::{self, Reviewed, Seen};
-use super::{Listed, Storage, StorageFailed, catalog};
+use super::read_stream::{self, FollowPage, StreamFollow, StreamPage, StreamRead, Tombstoned};
+use super::review::{self, ReviewItem, Visibility};
+use super::{Storage, StorageFailed, StreamEntry, catalog};
 use crate::event::Position;
 use crate::filter::InvalidFilter;
 use crate::stream_name::StreamName;
@@ -18,11 +18,11 @@ impl Storage {
             .await
     }
 
-    /// Reads what a subscription to a stream has not had.
+    /// Reads the next page of a subscription to a stream.
     pub(crate) async fn follow_stream(
         &self,
         follow: StreamFollow,
-    ) -> Result<Followed, StorageFailed> {
+    ) -> Result<FollowPage, StorageFailed> {
         let recent = self.writer.recent();
         if let Some(followed) = recent.follow(&follow) {
             return Ok(followed);
@@ -40,12 +40,12 @@ impl Storage {
     }
 
     /// The revision of the last event of a stream, if it has one.
-    pub(crate) async fn end_of(
+    pub(crate) async fn last_revision(
         &self,
         stream: StreamName,
     ) -> Result<Result<Option<u64>, Tombstoned>, StorageFailed> {
         self.readers
-            .run(move |connection| read_stream::end(connection, &stream))
+            .run(move |connection| read_stream::last_revision(connection, &stream))
             .await
     }
 
@@ -70,7 +70,7 @@ impl Storage {
         }
     }
 
-    /// Takes a page from memory if it can; a filter that may take long blocks no other call.
+    /// Reads a page from memory if it is there. A filter that may take long runs on a blocking thread.
     async fn recent(
         &self,
         read: &AllRead,
@@ -85,30 +85,34 @@ impl Storage {
         page.await.map_err(|_| StorageFailed)
     }
 
-    /// Whether there is an event after one position, up to another, that no persistent subscription to `$all` wrote.
-    pub(crate) async fn has_others(
+    /// Whether there is an event after `after` and up to `to` that was not written by a persistent subscription to
+    /// `$all`.
+    pub(crate) async fn has_foreign_events(
         &self,
         after: Position,
         to: Position,
     ) -> Result<bool, StorageFailed> {
         self.readers
-            .run(move |connection| read_all::has_others(connection, (after, to)))
+            .run(move |connection| read_all::has_foreign_events(connection, (after, to)))
             .await
     }
 
-    /// What can still be seen of events that were read before.
-    pub(crate) async fn review(&self, events: Vec<Reviewed>) -> Result<Vec<Seen>, StorageFailed> {
+    /// Which of these events, read earlier, are still visible.
+    pub(crate) async fn review(
+        &self,
+        events: Vec<ReviewItem>,
+    ) -> Result<Vec<Visibility>, StorageFailed> {
         self.readers
             .run(move |connection| review::review(connection, &events))
             .await
     }
 
-    /// A page of the streams whose names begin with `prefix`, after the one named `after`.
+    /// A page of the streams whose names begin with `prefix` and follow `after`.
     pub(crate) async fn list_streams(
         &self,
         prefix: String,
         after: String,
-    ) -> Result<Vec<Listed>, StorageFailed> {
+    ) -> Result<Vec<StreamEntry>, StorageFailed> {
         self.readers
             .run(move |connection| catalog::list(connection, &prefix, &after))
             .await

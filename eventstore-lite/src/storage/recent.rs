@@ -1,30 +1,30 @@
-//! The last events that were committed, in memory: subscriptions that have all before them take from here what
-//! is new, so that however many there are, a commit costs them no read of the database. One that is too slow
-//! finds its next event gone from here and reads it from the database.
+//! Recent committed events, in memory. Subscriptions that are up to date take new events from here. So a commit costs
+//! no database reads, however many subscriptions there are. A subscription that is too slow does not find its next
+//! event here and reads it from the database.
 //!
-//! Invariants: what is here is the end of the log without a gap, so the end of each of its streams too; it has at
-//! most so many bytes; an event that may have been removed from the database is not here.
+//! Invariants: The memory holds the end of the log without a gap, and so the end of each of its streams. Its size is
+//! bounded. It holds no event that may have been removed from the database.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::read_all::{AllPage, AllRead, Scanned};
-use super::read_stream::{Followed, StreamFollow};
+use super::read_all::{AllPage, AllRead, ScannedPosition};
+use super::read_stream::{FollowPage, StreamFollow};
 use crate::event::{Direction, LINK, Position, RecordedEvent, ResolvedEvent, TOMBSTONE_REVISION};
 use crate::filter::InvalidFilter;
 use crate::stream_name::StreamName;
 use crate::system_streams::is_index;
 
-/// The most events that are taken at once, and after how many bytes no more are: a client that is slow keeps
-/// them in memory.
+/// The limits of one page: events, and bytes after which no further event is added. A slow client keeps the page in
+/// memory.
 const MOST_EVENTS: usize = 256;
 const MOST_BYTES: usize = 64 * 1024;
-/// What an event takes beside its own bytes, about.
+/// About how much memory an event takes in addition to its own bytes.
 const OVERHEAD: usize = 256;
 
 type Events = VecDeque<Arc<RecordedEvent>>;
 
-/// What the log was at a moment: it changes with every commit, and whenever events may have been removed.
+/// The version of the log. It changes with every commit, and whenever events may have been removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Version {
     pub(super) head: Position,
@@ -41,7 +41,7 @@ impl Default for Version {
 }
 
 #[derive(Debug)]
-pub(super) struct Recent {
+pub(super) struct RecentEvents {
     state: RwLock<State>,
     most_bytes: usize,
 }
@@ -51,13 +51,13 @@ struct State {
     log: Events,
     streams: HashMap<StreamName, Events>,
     bytes: usize,
-    /// All events after this one are here.
+    /// All events after this position are in memory.
     floor: Position,
     version: Version,
 }
 
-impl Recent {
-    /// Keeps at most `most_bytes` of what is committed after `head`.
+impl RecentEvents {
+    /// Keeps at most `most_bytes` of the events that are committed after `head`.
     pub(super) fn new(head: Position, most_bytes: usize) -> Self {
         let version = Version { head, forgotten: 0 };
         Self {
@@ -66,7 +66,7 @@ impl Recent {
         }
     }
 
-    /// Adds what a transaction has committed, up to `head`.
+    /// Adds the events of a committed transaction, up to `head`.
     pub(super) fn committed(&self, events: Vec<RecordedEvent>, head: Position) {
         let mut state = self.write();
         for event in events {
@@ -78,7 +78,7 @@ impl Recent {
         }
     }
 
-    /// Forgets all events, of which some may have been removed.
+    /// Forgets all events, because some may have been removed from the database.
     pub(super) fn forget(&self) {
         let mut state = self.write();
         let mut version = state.version;
@@ -90,12 +90,12 @@ impl Recent {
         self.read().version
     }
 
-    /// Whether the first events are here that the page has to look at.
+    /// Whether the first events of the page are in memory.
     pub(super) fn has(&self, read: &AllRead) -> bool {
         read.direction == Direction::Forwards && read.from > self.read().floor
     }
 
-    /// The page that is asked for, if all of it is here.
+    /// The requested page, if all of it is in memory.
     pub(super) fn read_all(&self, read: &AllRead) -> Option<Result<AllPage, InvalidFilter>> {
         if read.direction == Direction::Backwards {
             return None;
@@ -108,13 +108,13 @@ impl Recent {
             let passes = read.passes(event.stream.as_str(), &event.event_type)?;
             let position = event.position;
             let event = passes.then(|| unresolved(event));
-            Ok(Scanned { position, event })
+            Ok(ScannedPosition { position, event })
         };
         let scanned = events.iter().map(scan).collect::<Result<_, _>>();
         Some(scanned.map(|scanned| AllPage { scanned, is_end }))
     }
 
-    /// Takes events from `from` on, and says whether these are the last.
+    /// Events from `from` on, and whether they reach the end.
     fn after(&self, from: Position, limit: usize) -> Option<(Vec<Arc<RecordedEvent>>, bool)> {
         let state = self.read();
         if from <= state.floor {
@@ -124,8 +124,8 @@ impl Recent {
         Some(take(&state.log, first, limit))
     }
 
-    /// The page that is asked for, if all of it is here and nothing hides a part of it.
-    pub(super) fn follow(&self, follow: &StreamFollow) -> Option<Followed> {
+    /// The requested page, if all of it is in memory and metadata hides none of it.
+    pub(super) fn follow(&self, follow: &StreamFollow) -> Option<FollowPage> {
         if follow.only_visible || is_index(follow.stream.as_str()) {
             return None;
         }
@@ -134,7 +134,7 @@ impl Recent {
             return None;
         }
         let last = events.last().map(|event| event.revision);
-        Some(Followed {
+        Some(FollowPage {
             events: events.iter().map(unresolved).collect(),
             tombstoned: last == Some(TOMBSTONE_REVISION),
             next: last.map_or(follow.from, |last| last + 1),

@@ -1,7 +1,7 @@
-//! The records of a stream: its events; and, of a system stream, also the links that an index has for it. Both
-//! are numbered together, so every revision is one or the other.
+//! The records of a stream: its events and, for a system stream, also its links. Both share one sequence of
+//! revisions, so every revision is either an event or a link.
 //!
-//! Invariant: a stream that is no system stream is read from the events alone.
+//! Invariant: records of other streams are read from `events` only.
 
 use rusqlite::{Connection, OptionalExtension, Result};
 
@@ -10,9 +10,9 @@ use crate::event::{RecordedEvent, revision_to_sql};
 use crate::stream_name::StreamName;
 use crate::system_streams::is_index;
 
-/// Links in the columns of [`EVENT`]. What a link says is put together here: its id is made of its stream's
-/// number and its revision; of `$category-…` it names the stream; a link to an event that is a link itself
-/// says the same as that one.
+/// Links in the columns of [`EVENT`]. The content of a link is assembled here. Its id consists of the number of its
+/// stream and its revision. A link of `$category-…` names the stream. A link to an event that is itself a link has
+/// the content of that link.
 const LINK: &str = "SELECT e.position, i.name, e.revision, \
      unhex(format('%012x400080%014x', e.stream, e.revision)), e.created, 0, \
      iif(i.name GLOB '$category-*', '$@', '$>'), \
@@ -23,8 +23,8 @@ const LINK: &str = "SELECT e.position, i.name, e.revision, \
      FROM links e JOIN streams i ON i.id = e.stream JOIN streams s ON s.id = e.target \
      LEFT JOIN events t ON t.position = e.position ";
 
-/// A query for whole records, in the columns of [`EVENT`]: those for which `condition` holds, of `e.stream` and
-/// `e.revision`, in the order of revisions.
+/// A query for whole records in the columns of [`EVENT`], in the order of revisions. `condition` refers to `e.stream`
+/// and `e.revision`.
 pub(super) fn query(stream: &StreamName, condition: &str, order: &str) -> String {
     if is_index(stream.as_str()) {
         format!("{EVENT} WHERE {condition} UNION ALL {LINK} WHERE {condition} ORDER BY 3 {order}")
@@ -33,7 +33,7 @@ pub(super) fn query(stream: &StreamName, condition: &str, order: &str) -> String
     }
 }
 
-/// One record of the stream with this name and number.
+/// One record of a stream, given the stream's name and number.
 pub(super) fn at(
     connection: &Connection,
     (stream, id): (&StreamName, i64),
@@ -45,7 +45,7 @@ pub(super) fn at(
     record.optional()
 }
 
-/// When one record of the stream with this name and number was created.
+/// The creation time of one record of a stream, given the stream's name and number.
 pub(super) fn created_at(
     connection: &Connection,
     (stream, id): (&StreamName, i64),
@@ -58,7 +58,7 @@ pub(super) fn created_at(
     created.optional()
 }
 
-/// What stands after FROM in a query for the columns `stream`, `revision` and `created`.
+/// The FROM part of a query for the columns `stream`, `revision` and `created`.
 pub(super) fn table(stream: &StreamName) -> &'static str {
     if is_index(stream.as_str()) {
         "(SELECT stream, revision, created FROM events

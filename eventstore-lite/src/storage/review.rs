@@ -1,4 +1,5 @@
-//! Events that were read a while ago, looked at again before they are given to somebody who came since.
+//! Checks again whether events that were read a while ago are still visible, before they are sent to a client that
+//! joined later.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,39 +7,39 @@ use std::sync::Arc;
 use rusqlite::{Connection, Result};
 
 use super::records;
-use super::visible::{Found, find};
+use super::visible::{StreamLookup, find};
 use crate::clock;
 use crate::event::{RecordedEvent, ResolvedEvent, TOMBSTONE_REVISION, revision_to_sql};
 use crate::stream_name::StreamName;
 
-/// An event that was read, and from where.
+/// An event that was read earlier, and its origin.
 #[derive(Clone, Debug)]
-pub(crate) struct Reviewed {
+pub(crate) struct ReviewItem {
     pub(crate) event: Arc<ResolvedEvent>,
     pub(crate) from: ReadFrom,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReadFrom {
-    /// A stream, whose metadata may hide it.
+    /// A stream. Its metadata may hide the event.
     Stream,
-    /// The log, which has it until a scavenge removes it.
+    /// The log. It has the event until a scavenge removes it.
     Log,
-    /// A stream that it was taken off since: only the target of its link is looked at.
-    TakenOff,
+    /// The stream of parked events, which has been truncated since. Only the target of the link is checked.
+    Truncated,
 }
 
-/// What can still be seen of an event.
+/// The part of an event that is still visible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Seen {
+pub(crate) enum Visibility {
     All,
-    /// The link, but not its target.
+    /// The link without its target.
     Link,
     Nothing,
 }
 
-pub(super) fn review(connection: &Connection, events: &[Reviewed]) -> Result<Vec<Seen>> {
-    let mut review = Review {
+pub(super) fn review(connection: &Connection, events: &[ReviewItem]) -> Result<Vec<Visibility>> {
+    let mut review = Reviewer {
         connection,
         now: clock::now(),
         found: HashMap::new(),
@@ -46,27 +47,27 @@ pub(super) fn review(connection: &Connection, events: &[Reviewed]) -> Result<Vec
     events.iter().map(|event| review.look(event)).collect()
 }
 
-struct Review<'a> {
+struct Reviewer<'a> {
     connection: &'a Connection,
     now: i64,
-    found: HashMap<StreamName, Found>,
+    found: HashMap<StreamName, StreamLookup>,
 }
 
-impl Review<'_> {
-    fn look(&mut self, Reviewed { event, from }: &Reviewed) -> Result<Seen> {
+impl Reviewer<'_> {
+    fn look(&mut self, ReviewItem { event, from }: &ReviewItem) -> Result<Visibility> {
         let Some(record) = event.link.as_ref().or(event.event.as_ref()) else {
-            return Ok(Seen::Nothing);
+            return Ok(Visibility::Nothing);
         };
         let is_seen = match from {
             ReadFrom::Stream => self.is_visible(record)?,
             ReadFrom::Log => self.is_in_log(record)?,
-            ReadFrom::TakenOff => true,
+            ReadFrom::Truncated => true,
         };
         let target = event.link.as_ref().and(event.event.as_ref());
         Ok(match target {
-            _ if !is_seen => Seen::Nothing,
-            Some(target) if !self.is_visible(target)? => Seen::Link,
-            Some(_) | None => Seen::All,
+            _ if !is_seen => Visibility::Nothing,
+            Some(target) if !self.is_visible(target)? => Visibility::Link,
+            Some(_) | None => Visibility::All,
         })
     }
 
@@ -77,13 +78,13 @@ impl Review<'_> {
             self.found.insert(name.clone(), found);
         }
         match self.found.get(name) {
-            Some(Found::Stream(stream))
+            Some(StreamLookup::Stream(stream))
                 if record.revision >= stream.first && record.created >= stream.oldest =>
             {
                 self.is_there(name, (stream.id, record.revision))
             }
-            Some(Found::Tombstoned) => Ok(record.revision == TOMBSTONE_REVISION),
-            Some(Found::Stream(_) | Found::Missing) | None => Ok(false),
+            Some(StreamLookup::Tombstoned) => Ok(record.revision == TOMBSTONE_REVISION),
+            Some(StreamLookup::Stream(_) | StreamLookup::Missing) | None => Ok(false),
         }
     }
 

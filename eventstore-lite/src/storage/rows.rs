@@ -1,11 +1,10 @@
-//! Rows as values: streams by name, events by position or by revision.
+//! Reads and writes rows: streams by name, events by position or revision.
 
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Result, Row};
 use uuid::Uuid;
 
-use super::ledger::RecentIds;
-use crate::append_rules::{History, StreamState};
+use crate::append_rules::StreamState;
 use crate::event::{NewEvent, Position, RecordedEvent, revision_to_sql};
 use crate::retention::Retention;
 use crate::stream_name::StreamName;
@@ -21,9 +20,9 @@ pub(super) struct Stream {
     pub(super) last: Option<u64>,
     pub(super) tombstoned: bool,
     pub(super) has_metadata: bool,
-    /// Whether its records were not all created in their order, because the clock went back.
+    /// Whether some record was created before its predecessor, because the clock went back.
     pub(super) disordered: bool,
-    /// As the metastream has it; see [`Stream::retention`].
+    /// The limits in the metastream; see [`Stream::retention`].
     pub(super) metadata: Retention,
 }
 
@@ -39,7 +38,7 @@ impl Stream {
         }
     }
 
-    /// The limits that hold for the stream of this name.
+    /// The limits that apply to the stream of this name.
     pub(super) fn retention(&self, name: &StreamName) -> Retention {
         if name.is_metastream() {
             Retention::METASTREAM
@@ -81,8 +80,7 @@ fn stream(row: &Row<'_>) -> Result<Stream> {
     })
 }
 
-/// Of the streams with ids from `from` to before `to`, those that are tombstoned or have limits, as every
-/// metastream has.
+/// The streams with ids from `from` to below `to` that are tombstoned or have limits. Every metastream has limits.
 pub(super) fn limited_streams(
     connection: &Connection,
     from: i64,
@@ -126,7 +124,7 @@ pub(super) fn save_stream(
     Ok(())
 }
 
-/// Where an event goes.
+/// The place of an event, and its creation time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     pub(super) position: Position,
@@ -154,7 +152,7 @@ pub(super) fn insert_event(connection: &Connection, place: Place, event: &NewEve
     Ok(())
 }
 
-/// The event as it is read at its place. It has bytes of its own, so that it does not keep those of a request.
+/// The event as readers get it. It owns its bytes, so that it does not keep the request in memory.
 pub(super) fn recorded(stream: &StreamName, place: Place, event: &NewEvent) -> RecordedEvent {
     RecordedEvent {
         position: place.position,
@@ -169,7 +167,7 @@ pub(super) fn recorded(stream: &StreamName, place: Place, event: &NewEvent) -> R
     }
 }
 
-/// Adds a link to the event at `place` as a record of a stream, the system stream of this id and revision.
+/// Adds a record with this revision to a system stream: a link to the event at `place`.
 pub(super) fn insert_link(
     connection: &Connection,
     (stream, revision): (i64, u64),
@@ -230,46 +228,4 @@ pub(super) fn event_at_revision(
 pub(super) fn number(row: &Row<'_>, column: usize) -> Result<Option<u64>> {
     let value: Option<i64> = row.get(column)?;
     Ok(value.map(i64::unsigned_abs))
-}
-
-/// What was written to one stream, as the append rules ask for it.
-pub(super) struct Written<'a> {
-    pub(super) connection: &'a Connection,
-    pub(super) stream: i64,
-    /// Events before this revision cannot be read any more, nor those that were created before `oldest`.
-    pub(super) first: u64,
-    pub(super) oldest: i64,
-    /// The ids of the last events of all streams.
-    pub(super) ids: &'a RecentIds,
-}
-
-impl Written<'_> {
-    /// Where the event of this revision is, if it can be read.
-    pub(super) fn visible_at(&self, revision: u64) -> Result<Option<Position>> {
-        if revision < self.first {
-            return Ok(None);
-        }
-        let mut statement = self.connection.prepare_cached(
-            "SELECT position FROM events WHERE stream = ?1 AND revision = ?2 AND created >= ?3",
-        )?;
-        let place = (self.stream, revision_to_sql(revision), self.oldest);
-        let position = statement.query_row(place, |row| row.get(0)).optional()?;
-        Ok(position.map(Position::from_sql))
-    }
-}
-
-impl History for Written<'_> {
-    type Error = rusqlite::Error;
-
-    fn revision_of(&self, id: Uuid) -> Option<u64> {
-        self.ids.revision_of(id, self.stream)
-    }
-
-    fn id_at(&self, revision: u64) -> Result<Option<Uuid>> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT id FROM events WHERE stream = ?1 AND revision = ?2")?;
-        let id = statement.query_row((self.stream, revision_to_sql(revision)), |row| row.get(0));
-        Ok(id.optional()?.map(Uuid::from_bytes))
-    }
 }

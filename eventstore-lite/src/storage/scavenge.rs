@@ -1,8 +1,9 @@
-//! Scavenging: takes away what can no longer be read, beside traffic, and overwrites its bytes in every file.
+//! Scavenging: removes events that can no longer be read, beside other traffic, and overwrites their bytes in every
+//! file.
 //!
-//! Invariants: what reads of streams see is the same before and after; positions and revisions of what stays
-//! never change; a step on the writer's thread touches a bounded number of rows, bytes and pages; bytes that
-//! may be left after a crash are remembered in the database and overwritten by the next scavenge.
+//! Invariants: Reads of streams give the same result before and after. Positions and revisions of the remaining
+//! events never change. A step on the writer's thread touches a bounded number of rows, bytes and pages. The database
+//! remembers that bytes may be left after a crash, and the next scavenge overwrites them.
 
 mod discard;
 mod pages;
@@ -17,49 +18,49 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Storage;
-use crate::metrics::Page;
+use crate::metrics::MetricsPage;
 
-/// How far a scavenge is.
+/// The progress of a scavenge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Progress {
+pub(crate) struct ScavengeProgress {
     /// How many events it has removed.
     pub(crate) removed: u64,
-    /// How many pages had bytes of former events in their unused part, which it has overwritten.
+    /// How many pages it has overwritten, because their unused part had bytes of former events.
     pub(crate) overwritten: u64,
-    /// How many steps it has done on the writer's thread.
+    /// How many steps it has run on the writer's thread.
     pub(crate) steps: u64,
-    /// Everything else is done, but somebody still reads a state of the past: until then the write-ahead log,
-    /// which may have bytes of removed events, cannot be cut.
+    /// Everything else is done, but a reader still uses an earlier state of the database. Until that read ends, the
+    /// write-ahead log, which may hold bytes of removed events, cannot be truncated.
     pub(crate) waits_for_readers: bool,
-    /// `None` while it runs.
-    pub(crate) ended: Option<Ended>,
+    /// `None` while it is running.
+    pub(crate) ended: Option<ScavengeEnd>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
-    /// None of the removed bytes is left in any file.
+pub(crate) enum ScavengeEnd {
+    /// No file has any of the removed bytes.
     Completed,
-    /// It was told to stop, or the server stops.
+    /// A client stopped it, or the server is stopping.
     Stopped,
-    /// The storage failed; the reason is in the log.
+    /// The storage failed. The reason is in the log.
     Failed,
 }
 
-/// The scavenge that runs, or ran last.
+/// The running scavenge, or the last one.
 #[derive(Debug)]
 pub(crate) struct Scavenge {
     pub(crate) id: Uuid,
-    progress: watch::Receiver<Progress>,
+    progress: watch::Receiver<ScavengeProgress>,
     stop: CancellationToken,
 }
 
 impl Scavenge {
-    pub(crate) fn progress(&self) -> Progress {
+    pub(crate) fn progress(&self) -> ScavengeProgress {
         *self.progress.borrow()
     }
 
-    /// Waits for its end.
-    pub(crate) async fn ended(&self) -> Progress {
+    /// Waits until the scavenge ends.
+    pub(crate) async fn ended(&self) -> ScavengeProgress {
         let mut progress = self.progress.clone();
         let ended = progress.wait_for(|progress| progress.ended.is_some());
         ended
@@ -67,16 +68,16 @@ impl Scavenge {
             .map_or_else(|_| self.failed(), |progress| *progress)
     }
 
-    /// Its task has ended without a word.
-    fn failed(&self) -> Progress {
-        Progress {
-            ended: Some(Ended::Failed),
+    /// The task ended without a result.
+    fn failed(&self) -> ScavengeProgress {
+        ScavengeProgress {
+            ended: Some(ScavengeEnd::Failed),
             ..self.progress()
         }
     }
 
-    /// Stops it before its end, and waits for that; what it has removed stays removed.
-    pub(crate) async fn stop(&self) -> Progress {
+    /// Stops the scavenge and waits until it has ended. Removed events stay removed.
+    pub(crate) async fn stop(&self) -> ScavengeProgress {
         self.stop.cancel();
         self.ended().await
     }
@@ -101,16 +102,16 @@ impl Scavenges {
         self.lock().clone()
     }
 
-    /// The figures of the scavenge that runs, or else of the last one.
-    pub(super) fn write_to(&self, page: &mut Page) {
+    /// Writes the figures of the running scavenge, or else of the last one.
+    pub(super) fn write_to(&self, page: &mut MetricsPage) {
         let last = self.last();
         let running = last.as_ref().is_some_and(|last| last.is_running());
-        let Progress {
+        let ScavengeProgress {
             removed,
             overwritten,
             waits_for_readers,
             ..
-        } = last.map_or_else(Progress::default, |last| last.progress());
+        } = last.map_or_else(ScavengeProgress::default, |last| last.progress());
         let mut gauge = |name, help, value| {
             page.family(name, "gauge", help).sample("", value);
         };
@@ -121,50 +122,50 @@ impl Scavenges {
         );
         gauge(
             "eventstore_scavenge_waits_for_readers",
-            "Whether it waits for the end of reads of a past state.",
+            "Whether it waits for reads of an earlier state of the database.",
             u64::from(waits_for_readers),
         );
         gauge(
             "eventstore_scavenge_removed_events",
-            "Events that it, or the last one, has removed.",
+            "Events that the running scavenge, or the last one, has removed.",
             removed,
         );
         gauge(
             "eventstore_scavenge_overwritten_pages",
-            "Pages that it, or the last one, has overwritten.",
+            "Pages that the running scavenge, or the last one, has overwritten.",
             overwritten,
         );
     }
 }
 
-/// What came of the wish to start a scavenge.
+/// The result of a request to start a scavenge.
 #[derive(Debug)]
-pub(crate) enum Start {
+pub(crate) enum ScavengeStart {
     Started(Arc<Scavenge>),
-    /// This one runs already.
+    /// This scavenge is already running.
     InProgress(Arc<Scavenge>),
 }
 
 impl Storage {
-    /// Starts a scavenge in a task of its own, if none runs. It also ends when `stop` is cancelled.
-    pub(crate) fn start_scavenge(self: &Arc<Self>, stop: CancellationToken) -> Start {
+    /// Starts a scavenge in its own task, if none is running. Cancelling `stop` also ends it.
+    pub(crate) fn start_scavenge(self: &Arc<Self>, stop: CancellationToken) -> ScavengeStart {
         let mut last = self.scavenges.lock();
         if let Some(running) = last.as_ref().filter(|last| last.is_running()) {
-            return Start::InProgress(Arc::clone(running));
+            return ScavengeStart::InProgress(Arc::clone(running));
         }
-        let (progress, told) = watch::channel(Progress::default());
+        let (progress, receiver) = watch::channel(ScavengeProgress::default());
         let scavenge = Arc::new(Scavenge {
             id: Uuid::new_v4(),
-            progress: told,
+            progress: receiver,
             stop: stop.clone(),
         });
         *last = Some(Arc::clone(&scavenge));
         let (storage, id) = (Arc::clone(self), scavenge.id);
         tokio::spawn(async move { run::run(&storage, id, &progress, &stop).await });
-        Start::Started(scavenge)
+        ScavengeStart::Started(scavenge)
     }
 
-    /// The scavenge that runs, or else the last one since the start.
+    /// The running scavenge, or else the last one since the server started.
     pub(crate) fn last_scavenge(&self) -> Option<Arc<Scavenge>> {
         self.scavenges.last()
     }

@@ -1,29 +1,31 @@
-//! How connections to the database are opened. [`super::migrations`] makes the tables: `events` is kept in
-//! the order of the log; `streams` has one row for every stream that has events or metadata, with the limits
-//! that its metadata sets; `log` has the last position that was given out, so that none is given out twice.
+//! Opens connections to the database. [`super::migrations`] creates the tables. `events` holds the log in its order.
+//! `streams` has one row for every stream with events or metadata, including the limits from its metadata. `log`
+//! holds the last position that was given out, so that no position is given out twice.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Result};
 
-use super::migrations::{self, MIGRATIONS, Unusable};
+use super::migrations::{self, MIGRATIONS};
+use super::unusable::Unusable;
 
 const FILE: &str = "events.db";
-/// A database that a restore has made, until it has taken the place of the other. If there is one, it is the database.
+/// The database that a restore has written, until it replaces the old one. If this file exists, it is the valid
+/// database.
 const RESTORED: &str = "events.db.restored";
 
-/// To this many bytes the write-ahead log is cut when it begins anew.
+/// SQLite truncates the write-ahead log to this size when it restarts the log.
 const LARGEST_IDLE_JOURNAL: i64 = 64 * 1024 * 1024;
 
-/// How long a connection waits for the locks of others.
+/// How long a connection waits for the locks of other connections.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// With no more pages than this, 128 GB, the first byte of a page tells whether it is one of a tree: all others
-/// begin with the number of a page.
+/// The maximum number of pages, 128 GB. Up to it, the first byte of a page tells whether the page belongs to a
+/// B-tree: other pages begin with a page number, whose first byte is then 0 or 1.
 pub(super) const MOST_PAGES: u32 = (2 << 24) - 1;
 
-/// The database of a folder; SQLite puts `-wal` and `-shm` after its name for those beside it.
+/// The database file of a folder. SQLite adds `-wal` and `-shm` to its name for the files beside it.
 pub(crate) fn file(folder: &Path) -> PathBuf {
     folder.join(FILE)
 }
@@ -32,8 +34,8 @@ pub(super) fn restored_file(folder: &Path) -> PathBuf {
     folder.join(RESTORED)
 }
 
-/// Opens the one connection that writes, and makes what is missing. Deleted content is overwritten, so
-/// that erased data is in no file. A database that this program cannot use is not changed.
+/// Opens the only connection that writes, and creates what is missing. SQLite overwrites deleted content, so that
+/// erased data is in no file. A database that this program cannot use is not changed.
 pub(crate) fn open_writer(
     folder: &Path,
     flush_to_disk: bool,
@@ -61,7 +63,8 @@ pub(crate) fn open_to_merge(folder: &Path, flush_to_disk: bool) -> Result<Connec
     Ok(connection)
 }
 
-/// How far a flush goes. Where a plain one ends in the cache of the disk, as on macOS, SQLite is to ask for a full one.
+/// Configures flushes. On macOS, for example, a plain flush ends in the cache of the disk, so SQLite is told to use a
+/// full flush.
 fn flush(connection: &Connection, flush_to_disk: bool) -> Result<()> {
     connection.pragma_update(None, "fullfsync", "ON")?;
     connection.pragma_update(None, "checkpoint_fullfsync", "ON")?;
@@ -81,14 +84,14 @@ fn open_to_read(file: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
-/// Keeps at most so many bytes of the database in the connection's memory.
+/// Limits the page cache of a connection.
 pub(super) fn bound_cache(connection: &Connection, bytes: usize) -> Result<()> {
     let kibibytes = i64::try_from(bytes / 1024).unwrap_or(i64::MAX);
-    // A negative number means kibibytes, a positive one pages.
+    // SQLite takes a negative number as KiB, a positive one as pages.
     connection.pragma_update(None, "cache_size", -kibibytes)
 }
 
-/// The file of the database, and its write-ahead log.
+/// The database file and its write-ahead log.
 pub(super) fn files(folder: &Path) -> [(&'static str, PathBuf); 2] {
     [
         ("db", folder.join(FILE)),
@@ -96,30 +99,30 @@ pub(super) fn files(folder: &Path) -> [(&'static str, PathBuf); 2] {
     ]
 }
 
-/// Opens the database of a folder to look at it, beside a server or not.
+/// Opens the database of a folder for reading, whether or not a server uses it.
 pub(super) fn inspect_folder(folder: &Path) -> std::result::Result<Connection, Unusable> {
-    whole(folder)?;
+    ensure_not_restoring(folder)?;
     inspect(&file(folder))
 }
 
-/// While a restore is at work, or after it was cut, the folder may have half of one database and half of another.
-fn whole(folder: &Path) -> std::result::Result<(), Unusable> {
+/// While a restore is running, or after it was interrupted, the files in the folder may belong to two databases.
+fn ensure_not_restoring(folder: &Path) -> std::result::Result<(), Unusable> {
     if restored_file(folder).exists() {
         return Err(Unusable::Restoring);
     }
     Ok(())
 }
 
-/// Opens a database file to look at it, beside a server or not.
+/// Opens a database file for reading, whether or not a server uses it.
 pub(crate) fn inspect(file: &Path) -> std::result::Result<Connection, Unusable> {
     let connection = open_to_read(file)?;
     migrations::version(&connection, MIGRATIONS.len())?;
     Ok(connection)
 }
 
-/// Opens the database of a folder that has the newest layout.
+/// Opens the database of a folder for reading, if it has the newest layout.
 pub(super) fn inspect_newest(folder: &Path) -> std::result::Result<Connection, Unusable> {
-    whole(folder)?;
+    ensure_not_restoring(folder)?;
     let connection = open_to_read(&file(folder))?;
     let known = MIGRATIONS.len();
     let found = migrations::version(&connection, known)?;
@@ -129,7 +132,7 @@ pub(super) fn inspect_newest(folder: &Path) -> std::result::Result<Connection, U
     Ok(connection)
 }
 
-/// What SQLite would put into temporary files stays in memory, so that it is not left on disk.
+/// SQLite keeps temporary data in memory, so that none of it stays on disk.
 fn prepare(connection: &Connection) -> Result<()> {
     connection.busy_timeout(PATIENCE)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
@@ -142,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flush_goes_through_the_cache_of_the_disk_where_that_must_be_asked_for() {
+    fn a_flush_passes_the_cache_of_the_disk_where_that_must_be_requested() {
         let folder = tempfile::tempdir().unwrap();
         let pragma = |connection: &Connection, name| {
             let value = connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));

@@ -1,7 +1,7 @@
-//! Reads of the database that many subscribers want at the same moment, those of system streams and of links: one
-//! makes the read and all take what it found.
+//! Shares reads of the database that many subscribers need at the same time: reads of system streams and of links.
+//! One subscriber makes the read, and all get its result.
 //!
-//! Invariant: what was read for one version of the log is never taken for another, and is soon forgotten.
+//! Invariant: a result for one version of the log is never used for another version, and is soon dropped.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -12,17 +12,17 @@ use tokio::sync::OnceCell;
 use super::StorageFailed;
 use super::recent::Version;
 
-/// The most reads that are shared at a time.
+/// The maximum number of reads that are shared at a time.
 const MOST: usize = 16;
 
 type Cell<V> = Arc<OnceCell<V>>;
 
 #[derive(Debug)]
-pub(super) struct Shared<K, V> {
+pub(super) struct SharedReads<K, V> {
     reads: Mutex<(Version, HashMap<K, Cell<V>>)>,
 }
 
-impl<K: Eq + Hash, V: Clone> Shared<K, V> {
+impl<K: Eq + Hash, V: Clone> SharedReads<K, V> {
     pub(super) fn new() -> Self {
         let reads = (Version::default(), HashMap::new());
         Self {
@@ -30,7 +30,7 @@ impl<K: Eq + Hash, V: Clone> Shared<K, V> {
         }
     }
 
-    /// What `read` finds, or found for another caller at this version.
+    /// The result of `read`, or the result that another caller got for this version.
     pub(super) async fn read(
         &self,
         version: Version,
@@ -70,8 +70,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_read_serves_all_of_a_version_and_none_of_another() {
-        let (shared, reads) = (Shared::new(), AtomicUsize::new(0));
+    async fn a_read_is_shared_within_one_version_of_the_log() {
+        let (shared, reads) = (SharedReads::new(), AtomicUsize::new(0));
         let read = |number, key| {
             shared.read(version(number), key, async {
                 tokio::task::yield_now().await;
@@ -86,8 +86,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_read_whose_caller_goes_away_is_made_by_the_next() {
-        let shared = Shared::new();
+    async fn the_next_caller_makes_a_read_whose_caller_has_gone() {
+        let shared = SharedReads::new();
         let gone = shared.read(version(1), "a", std::future::pending());
         let mut gone = Box::pin(gone);
         assert!(futures::poll!(&mut gone).is_pending());
@@ -98,8 +98,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_so_many_reads_are_kept() {
-        let shared = Shared::new();
+    async fn a_bounded_number_of_reads_is_kept() {
+        let shared = SharedReads::new();
         for key in 0..2 * MOST {
             assert_eq!(
                 shared.read(version(1), key, async { Ok(key) }).await,

@@ -1,4 +1,4 @@
-//! Figures about a database, counted by looking at all of it.
+//! Figures about a database, counted by scanning it.
 
 use std::path::Path;
 
@@ -8,29 +8,29 @@ use serde::Serialize;
 
 use super::schema;
 
-/// What a database has.
+/// Figures about a database.
 #[derive(Debug, Serialize)]
 pub(crate) struct Statistics {
-    /// Streams with events, or that had some; those of metadata count too.
+    /// Streams that have or had events, including metastreams.
     streams: i64,
     soft_deleted_streams: i64,
     tombstoned_streams: i64,
     events: i64,
-    /// Of data and metadata of events.
+    /// The bytes of data and metadata of all events.
     event_bytes: i64,
     /// The last position that was given out.
     head_position: i64,
-    /// When the first and the last event that are there were written, in ticks of 100 ns since the Unix epoch.
+    /// The creation times of the first and the last event, in ticks of 100 ns since the Unix epoch.
     oldest_created: Option<i64>,
     newest_created: Option<i64>,
     layout_version: i64,
     database_file_bytes: u64,
-    /// In the database file, for what comes next.
+    /// Free space inside the database file.
     free_bytes: i64,
     write_ahead_log_bytes: u64,
 }
 
-/// Counts, beside a server or not.
+/// Counts the figures, whether or not a server is running.
 pub(crate) fn statistics(folder: &Path) -> Result<Statistics> {
     let file = schema::file(folder);
     let connection = schema::inspect_newest(folder)

@@ -1,4 +1,4 @@
-//! Random changes of a few streams, and restarts between them, against a model that is nothing but lists.
+//! Compares random changes of a few streams, with restarts in between, with a model that consists of lists.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::event::Direction;
 
 const STREAMS: usize = 3;
 
-/// Small numbers, so that ids and revisions meet often.
+/// Small numbers, so that ids and revisions collide often.
 #[derive(Clone, Debug)]
 enum Step {
     Append(usize, Expected, Vec<u8>),
@@ -42,7 +42,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 #[derive(Clone, Debug, Default)]
 struct Model {
     ids: Vec<u8>,
-    /// How many of the first cannot be seen, if it is not deleted.
+    /// How many of the first events are hidden, if the stream is not deleted.
     hidden: usize,
     deleted: bool,
     tombstoned: bool,
@@ -51,7 +51,7 @@ struct Model {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     New,
-    /// Written before; the last of it is the one of this number.
+    /// Written before; the last event has this revision.
     Again(usize),
     Wrong,
     Gone,
@@ -77,17 +77,17 @@ impl Model {
         let Some(tail) = self.ids.get(start..) else {
             return Verdict::Wrong;
         };
-        let begins_anew =
+        let recreates =
             expected == Expected::NoStream && self.deleted && ids.first() != tail.first();
         match (tail, ids) {
             ([], _) => Verdict::New,
             (_, [_, ..]) if tail.starts_with(ids) => Verdict::Again(start + ids.len() - 1),
-            _ if begins_anew => Verdict::New,
+            _ if recreates => Verdict::New,
             _ => Verdict::Wrong,
         }
     }
 
-    /// `is_remembered`: whether an id was written to this stream first.
+    /// `is_remembered` tells whether an id was first written to this stream.
     fn verdict_by_ids(&self, ids: &[u8], is_remembered: impl Fn(u8) -> bool) -> Verdict {
         let known: Vec<_> = ids
             .iter()
@@ -101,12 +101,12 @@ impl Model {
         }
     }
 
-    /// What a step comes to, and the outcome that the storage must give; the position is checked elsewhere.
+    /// Applies a step, and returns the outcome that the storage must give. The position is checked in [`check`].
     fn apply(&mut self, step: &Step, is_remembered: impl Fn(u8) -> bool) -> Verdict {
         let (expected, ids) = match step {
             Step::Append(_, expected, ids) => (*expected, &ids[..]),
             Step::Delete(_, expected) | Step::Tombstone(_, expected) => (*expected, &[][..]),
-            Step::Restart => unreachable!("a restart is of no stream"),
+            Step::Restart => unreachable!("a restart changes no stream"),
         };
         let verdict = self.verdict(expected, ids, is_remembered);
         match step {
@@ -147,7 +147,7 @@ fn write_of(step: &Step) -> Write {
         ),
         Step::Delete(stream, expected) => (stream, expected, Change::SoftDelete),
         Step::Tombstone(stream, expected) => (stream, expected, Change::Tombstone),
-        Step::Restart => unreachable!("a restart is no change"),
+        Step::Restart => unreachable!("a restart is not a change"),
     };
     Write {
         stream: name(*stream),
@@ -242,7 +242,7 @@ async fn run(steps: &[Step]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// What was new lies beyond all before; what was there keeps its place, if it can be seen.
+/// A new event has a position after all earlier ones. A retry returns the old position, if its event is visible.
 fn check(
     step: &Step,
     (before, after): (&Model, &Model),
@@ -281,7 +281,7 @@ fn check(
             prop_assert_eq!(*current, last(before));
         }
         (Verdict::Gone, Outcome::StreamDeleted(_)) => {}
-        (verdict, outcome) => prop_assert!(false, "{verdict:?} and not {outcome:?}"),
+        (verdict, outcome) => prop_assert!(false, "expected {verdict:?}, found {outcome:?}"),
     }
     Ok(())
 }
@@ -290,7 +290,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn streams_are_as_a_list_would_have_them(steps in steps()) {
+    fn streams_behave_like_lists(steps in steps()) {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(run(&steps))?;
     }

@@ -1,4 +1,4 @@
-//! What can be seen of a stream.
+//! Determines which records of a stream are visible.
 
 use rusqlite::{Connection, OptionalExtension, Result};
 
@@ -7,10 +7,10 @@ use crate::event::revision_to_sql;
 use crate::stream_name::StreamName;
 
 /// A stream as a reader finds it.
-pub(super) enum Found {
-    /// It has no events.
+pub(super) enum StreamLookup {
+    /// The stream has no events.
     Missing,
-    /// It, or the stream that it is the metadata of, is deleted for good.
+    /// The stream, or the stream whose metadata it holds, is deleted for good.
     Tombstoned,
     Stream(Visible),
 }
@@ -20,22 +20,22 @@ pub(super) struct Visible {
     pub(super) id: i64,
     /// The revision of the last event.
     pub(super) last: u64,
-    /// Earlier revisions cannot be seen; it may be beyond the last.
+    /// Earlier revisions are hidden. This may be beyond the last revision.
     pub(super) first: u64,
-    /// Records that were created earlier cannot be seen.
+    /// Records that were created earlier are hidden.
     pub(super) oldest: i64,
     pub(super) soft_deleted: bool,
 }
 
-pub(super) fn find(connection: &Connection, name: &StreamName, now: i64) -> Result<Found> {
+pub(super) fn find(connection: &Connection, name: &StreamName, now: i64) -> Result<StreamLookup> {
     if is_tombstoned(connection, name)? {
-        return Ok(Found::Tombstoned);
+        return Ok(StreamLookup::Tombstoned);
     }
     let Some(stream) = rows::find_stream(connection, name)? else {
-        return Ok(Found::Missing);
+        return Ok(StreamLookup::Missing);
     };
     let Some(last) = stream.last else {
-        return Ok(Found::Missing);
+        return Ok(StreamLookup::Missing);
     };
     let retention = stream.retention(name);
     let oldest = retention.oldest_visible(now);
@@ -48,7 +48,7 @@ pub(super) fn find(connection: &Connection, name: &StreamName, now: i64) -> Resu
         }
         Some(oldest) => first_young_enough(table, (stream.id, by_number, last), oldest)?,
     };
-    Ok(Found::Stream(Visible {
+    Ok(StreamLookup::Stream(Visible {
         id: stream.id,
         last,
         first,
@@ -64,7 +64,7 @@ fn is_tombstoned(connection: &Connection, name: &StreamName) -> Result<bool> {
     statement.exists((name.as_str(), original.as_ref().unwrap_or(name).as_str()))
 }
 
-/// Looks for the first revision from `first` on whose record is young enough, one by one.
+/// Scans for the first revision from `first` on whose record is young enough.
 fn first_in_disorder(
     (connection, table): (&Connection, &str),
     (stream, first, last): (i64, u64, u64),
@@ -85,8 +85,8 @@ fn first_in_disorder(
     Ok(found.unwrap_or((last + 1).max(first)))
 }
 
-/// The same by bisection, in a stream whose records are in the order of their times. Revisions that a scavenge has
-/// removed are passed over.
+/// Finds the same by bisection, in a stream whose records are in the order of their times. Revisions that a scavenge
+/// has removed are skipped.
 fn first_young_enough(
     (connection, table): (&Connection, &str),
     (stream, first, last): (i64, u64, u64),

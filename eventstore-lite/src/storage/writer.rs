@@ -1,6 +1,6 @@
-//! The thread that writes: it takes what waits in a bounded queue, makes it one transaction, and answers
-//! when that is on disk. The more callers wait, the more share one flush. It answers before it wakes readers, so that
-//! the time to an acknowledgement does not grow with the number of subscribers.
+//! The thread that writes. It takes the waiting changes from a bounded queue, writes them in one transaction, and
+//! answers when that is on disk. The more callers wait, the more of them share one flush. The thread answers before
+//! it wakes readers, so that the time to an acknowledgement does not grow with the number of subscribers.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -12,11 +12,11 @@ use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::checkpoints::Checkpoints;
 use super::ledger::Ledger;
-use super::linking::Behind;
-use super::readers::Places;
-use super::recent::Recent;
+use super::linking::Backlog;
+use super::readers::ReadSlots;
+use super::recent::RecentEvents;
+use super::wal_checkpoints::WalCheckpoints;
 use super::{Outcome, StorageFailed, Write};
 use crate::config::Limits;
 use crate::event::Position;
@@ -24,11 +24,11 @@ use crate::heads::Heads;
 use crate::metrics::Metrics;
 use crate::stream_name::StreamName;
 
-/// The most changes that wait.
+/// The maximum number of waiting changes.
 const LONGEST_QUEUE: usize = 4096;
-/// The most changes in one transaction.
+/// The maximum number of changes in one transaction.
 const LARGEST_GROUP: usize = 1024;
-/// What a change weighs at least.
+/// The minimum weight of a change in the queue, in bytes.
 const LEAST_WEIGHT: usize = 256;
 
 type Answer = std::result::Result<Outcome, StorageFailed>;
@@ -39,10 +39,10 @@ struct Queued {
     _weight: OwnedSemaphorePermit,
 }
 
-/// Work of the store itself.
+/// Other work on the writer's thread.
 type Job = Box<dyn FnOnce(&mut Worker) + Send>;
 
-enum Message {
+enum WriterTask {
     Write(Queued),
     Job(Job),
     /// The write-ahead log can be merged now.
@@ -50,7 +50,7 @@ enum Message {
     Stop,
 }
 
-/// The promise of an outcome.
+/// The pending outcome of a queued change.
 pub(crate) struct Receipt(oneshot::Receiver<Answer>);
 
 impl Receipt {
@@ -60,39 +60,39 @@ impl Receipt {
 }
 
 pub(super) struct Writer {
-    queue: mpsc::Sender<Message>,
-    /// One for each byte that may wait or be written.
+    queue: mpsc::Sender<WriterTask>,
+    /// A permit for each byte that may wait or be written.
     weights: Arc<Semaphore>,
     queued_bytes: usize,
-    /// One for each byte that unfinished appends may have.
+    /// A permit for each byte of unfinished appends.
     unfinished: Arc<Semaphore>,
     metrics: Arc<Metrics>,
     heads: Arc<Heads>,
-    recent: Arc<Recent>,
+    recent: Arc<RecentEvents>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Writer {
-    /// Starts the thread, which keeps `lock` for as long as it can still write.
+    /// Starts the thread. The thread holds `lock` as long as it can write.
     pub(super) fn start(
         ledger: Ledger,
-        (merging, places): (Connection, Places),
+        (merging, slots): (Connection, ReadSlots),
         lock: File,
         limits: &Limits,
     ) -> Result<Self> {
         let queued_bytes = limits.queued_bytes;
         let heads = Arc::new(Heads::new(ledger.committed()));
-        let recent = Arc::new(Recent::new(ledger.committed(), limits.recent_bytes));
+        let recent = Arc::new(RecentEvents::new(ledger.committed(), limits.recent_bytes));
         let metrics = Arc::new(Metrics::default());
         let (queue, queued) = mpsc::channel(LONGEST_QUEUE);
-        Checkpoints::watch(ledger.connection());
+        WalCheckpoints::watch(ledger.connection());
         let waiting = queue.downgrade();
-        let checkpoints = Checkpoints::start(merging, places, move || {
-            // If the queue is full, what is in it leads to a look at the log too.
+        let checkpoints = WalCheckpoints::start(merging, slots, move || {
+            // If the queue is full, its work leads to the next look at the log.
             drop(
                 waiting
                     .upgrade()
-                    .map(|queue| queue.try_send(Message::Merge)),
+                    .map(|queue| queue.try_send(WriterTask::Merge)),
             );
         })?;
         let worker = Worker {
@@ -120,7 +120,7 @@ impl Writer {
         &self.heads
     }
 
-    pub(super) fn recent(&self) -> &Arc<Recent> {
+    pub(super) fn recent(&self) -> &Arc<RecentEvents> {
         &self.recent
     }
 
@@ -128,7 +128,7 @@ impl Writer {
         &self.metrics
     }
 
-    /// How many changes wait, and how many bytes wait or are being written.
+    /// The number of waiting changes, and the bytes that wait or are being written.
     pub(super) fn queued(&self) -> (usize, usize) {
         (
             self.queue.max_capacity() - self.queue.capacity(),
@@ -151,21 +151,21 @@ impl Writer {
             _weight: permit.map_err(|_| StorageFailed)?,
         };
         self.queue
-            .send(Message::Write(queued))
+            .send(WriterTask::Write(queued))
             .await
             .map_err(|_| StorageFailed)?;
         Ok(Receipt(receipt))
     }
 
-    /// Room for so many bytes of an append whose last piece has not come, if there is some.
+    /// Reserves memory for `bytes` of an append whose last piece has not arrived, if there is room.
     pub(super) fn room_for_unfinished(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let bytes = u32::try_from(bytes).ok()?;
         let room = Arc::clone(&self.unfinished).try_acquire_many_owned(bytes);
         room.ok()
     }
 
-    /// Runs `job` on the thread, after the changes that are queued; those that come meanwhile wait for it. What
-    /// was in memory of the log is forgotten after it.
+    /// Runs `job` on the thread, after the queued changes. Later changes wait for it. Afterwards the recent events in
+    /// memory are forgotten.
     pub(super) async fn between_groups<T, F>(&self, job: F) -> std::result::Result<T, StorageFailed>
     where
         T: Send + 'static,
@@ -179,9 +179,11 @@ impl Writer {
         .await
     }
 
-    /// Makes some of the links that are missing, between two groups of changes; returns how many are still.
-    pub(super) async fn make_links(&self) -> std::result::Result<Option<Behind>, StorageFailed> {
-        self.run(Worker::make_links).await
+    /// Adds some of the missing links between two groups of changes. Returns what is still missing.
+    pub(super) async fn link_earlier_events(
+        &self,
+    ) -> std::result::Result<Option<Backlog>, StorageFailed> {
+        self.run(Worker::link_earlier_events).await
     }
 
     async fn run<T, F>(&self, job: F) -> std::result::Result<T, StorageFailed>
@@ -190,9 +192,9 @@ impl Writer {
         F: FnOnce(&mut Worker) -> rusqlite::Result<T> + Send + 'static,
     {
         let (answer, done) = oneshot::channel();
-        // A caller that has gone away needs no answer.
+        // A caller that has gone does not need the answer.
         let job: Job = Box::new(move |worker| drop(answer.send(job(worker))));
-        let queued = self.queue.send(Message::Job(job)).await;
+        let queued = self.queue.send(WriterTask::Job(job)).await;
         queued.map_err(|_| StorageFailed)?;
         let done = done.await.map_err(|_| StorageFailed)?;
         done.map_err(|error| {
@@ -201,10 +203,10 @@ impl Writer {
         })
     }
 
-    /// Ends the thread after what is queued, and waits for that.
+    /// Ends the thread after it has worked off its queue, and waits for that.
     pub(super) async fn stop(&self) {
         // If the thread has ended, there is nothing to stop.
-        drop(self.queue.send(Message::Stop).await);
+        drop(self.queue.send(WriterTask::Stop).await);
         let thread = self
             .thread
             .lock()
@@ -212,14 +214,14 @@ impl Writer {
             .take();
         let joined = tokio::task::spawn_blocking(|| thread.map(JoinHandle::join)).await;
         if !matches!(joined, Ok(None | Some(Ok(())))) {
-            tracing::error!("the writer ended by a panic");
+            tracing::error!("the writer thread panicked");
         }
     }
 }
 
-/// What waits for the thread. What comes at the moment when the thread ends would stay here, unanswered, for as long
-/// as its sender waits: all is taken out, and with it the ends on which senders wait.
-struct Queue(mpsc::Receiver<Message>);
+/// The queue of the thread. Work that arrives just as the thread ends would stay here unanswered while its sender
+/// waits. So dropping the queue takes everything out and drops it, which ends the waiting.
+struct Queue(mpsc::Receiver<WriterTask>);
 
 impl Drop for Queue {
     fn drop(&mut self) {
@@ -231,8 +233,8 @@ impl Drop for Queue {
 struct Worker {
     ledger: Ledger,
     heads: Arc<Heads>,
-    recent: Arc<Recent>,
-    checkpoints: Checkpoints,
+    recent: Arc<RecentEvents>,
+    checkpoints: WalCheckpoints,
     metrics: Arc<Metrics>,
     _lock: File,
 }
@@ -245,10 +247,10 @@ impl Worker {
             let mut next = Some(first);
             while let Some(message) = next {
                 match message {
-                    Message::Write(queued) => group.push(queued),
-                    Message::Job(next) => job = Some(next),
-                    Message::Merge => {}
-                    Message::Stop => stopped = true,
+                    WriterTask::Write(queued) => group.push(queued),
+                    WriterTask::Job(next) => job = Some(next),
+                    WriterTask::Merge => {}
+                    WriterTask::Stop => stopped = true,
                 }
                 let more = !stopped && job.is_none() && group.len() < LARGEST_GROUP;
                 next = if more { queue.0.try_recv().ok() } else { None };
@@ -267,7 +269,7 @@ impl Worker {
         }
     }
 
-    /// Writes a group and answers each of it; a caller that has gone away needs no answer.
+    /// Writes a group and answers each change. A caller that has gone does not need the answer.
     fn settle(&mut self, group: Vec<Queued>) {
         match self.write(&group) {
             Ok((outcomes, changed)) => {
@@ -279,8 +281,8 @@ impl Worker {
             Err(error) => {
                 self.undo(&error);
                 let answer = if is_disk_full(&error) {
-                    // A write-ahead log that begins anew may make room enough.
-                    self.checkpoints.hurry();
+                    // Restarting the write-ahead log may free enough space.
+                    self.checkpoints.restart_log_soon();
                     Ok(Outcome::DiskFull)
                 } else {
                     Err(StorageFailed)
@@ -292,7 +294,7 @@ impl Worker {
         }
     }
 
-    /// Writes a group durably, and returns the outcomes and the streams that have changed.
+    /// Writes a group durably. Returns the outcomes and the changed streams.
     fn write(&mut self, group: &[Queued]) -> rusqlite::Result<(Vec<Outcome>, HashSet<StreamName>)> {
         let before = self.ledger.committed();
         self.ledger.begin()?;
@@ -314,9 +316,9 @@ impl Worker {
         Ok((outcomes, changed))
     }
 
-    fn make_links(&mut self) -> rusqlite::Result<Option<Behind>> {
+    fn link_earlier_events(&mut self) -> rusqlite::Result<Option<Backlog>> {
         let linked = self.ledger.linked()?;
-        if Behind::new(linked, self.ledger.committed()).is_none() {
+        if Backlog::new(linked, self.ledger.committed()).is_none() {
             return Ok(None);
         }
         match self.ledger.catch_up(linked) {
@@ -327,10 +329,10 @@ impl Worker {
             }
         }
         let linked = self.ledger.linked()?;
-        Ok(Behind::new(linked, self.ledger.committed()))
+        Ok(Backlog::new(linked, self.ledger.committed()))
     }
 
-    /// Counts what was written now: what was written before has a position of before.
+    /// Counts the events that this group wrote. Events of earlier attempts have an earlier position.
     fn count(&self, group: &[Queued], outcomes: &[Outcome], before: Position) {
         for (queued, outcome) in group.iter().zip(outcomes) {
             if let Outcome::Written { position, .. } = outcome
@@ -350,7 +352,8 @@ impl Worker {
     }
 }
 
-/// Whether a write failed for want of room: in a file, or in the index that readers of the write-ahead log share.
+/// Whether a write failed because the disk is full: in a file, or in the index that readers of the write-ahead log
+/// share.
 fn is_disk_full(error: &rusqlite::Error) -> bool {
     error.sqlite_error().is_some_and(|error| {
         error.code == ErrorCode::DiskFull
@@ -390,7 +393,7 @@ mod tests {
         }
     }
 
-    /// Says its name when it is woken.
+    /// Sends its name when it is woken.
     struct Named(&'static str, threads::Sender<&'static str>);
 
     impl Wake for Named {
@@ -415,7 +418,7 @@ mod tests {
             let polled = reader.poll(&mut Context::from_waker(&waker("a reader")));
             assert!(polled.is_pending());
         }
-        // The writer is held until the receipt waits for its answer.
+        // The writer is blocked until the receipt waits for its answer.
         let (release, held) = threads::channel::<()>();
         let held = move |_: &mut Ledger| Ok(held.recv().is_err());
         let mut busy = pin!(storage.writer.between_groups(held));
@@ -434,7 +437,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn appends_that_wait_together_are_one_flush() {
+    async fn appends_that_wait_together_share_one_flush() {
         const WAITING: usize = 100;
         let folder = tempfile::tempdir().unwrap();
         let storage = Storage::open(&Config::new(folder.path())).unwrap();
@@ -467,7 +470,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_that_comes_at_the_moment_when_the_thread_ends_is_refused() {
+    async fn work_that_arrives_while_the_thread_ends_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let storage = Arc::new(Storage::open(&Config::new(folder.path())).unwrap());
         let queue = storage.writer.queue.clone();
@@ -477,9 +480,11 @@ mod tests {
         queue.closed().await;
         let (answer, done) = oneshot::channel::<()>();
         let job: Job = Box::new(move |_| answer.send(()).unwrap());
-        place.send(Message::Job(job));
+        place.send(WriterTask::Job(job));
         let answered = tokio::time::timeout(Duration::from_mins(1), done).await;
-        answered.expect("not to wait for ever").unwrap_err();
+        answered
+            .expect("the work is refused, not left waiting")
+            .unwrap_err();
         stopped.await.unwrap();
     }
 }

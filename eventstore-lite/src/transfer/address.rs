@@ -1,4 +1,4 @@
-//! Connection strings, as the official clients have them: those of one server.
+//! Connection strings of the official clients, for a single server.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
 use url::Url;
 
-/// How long a connection may take, and how long a server may be silent on one.
+/// The timeout for connecting, and for a silent server on a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PORT: u16 = 2113;
 
-/// Who calls, for every call.
+/// The headers of every call.
 #[derive(Clone)]
 pub(super) struct Headers {
     authorization: Option<AsciiMetadataValue>,
@@ -33,18 +33,18 @@ impl Interceptor for Headers {
     }
 }
 
-/// Where the server is, and what every call says.
+/// The endpoint of the server, and the headers of every call.
 ///
 /// # Errors
-/// Why the string cannot be used. The text has nothing of it but names of files.
+/// If the string cannot be used. The error quotes nothing from it but file names.
 pub(super) fn parse(text: &str) -> Result<(Endpoint, Headers)> {
     let url = Url::parse(text).ok().filter(|url| {
         let is_one_server = ["esdb", "kurrentdb", "kdb"].contains(&url.scheme());
         is_one_server && url.host_str().is_some_and(|host| !host.is_empty())
     });
     let url = url.context(
-        "the connection string is none of one server: esdb://USER:PASSWORD@HOST:PORT?tls=true; of a cluster name the \
-         leader",
+        "the connection string must name one server: esdb://USER:PASSWORD@HOST:PORT?tls=true; for a cluster, name \
+         the leader",
     )?;
     let (mut tls, mut authority) = (true, None);
     for (name, value) in url.query_pairs() {
@@ -53,7 +53,7 @@ pub(super) fn parse(text: &str) -> Result<(Endpoint, Headers)> {
                 tls = value
                     .to_lowercase()
                     .parse()
-                    .context("`tls` is true or false")?;
+                    .context("`tls` must be true or false")?;
             }
             "tlscafile" => {
                 let pem = std::fs::read(&*value).with_context(|| format!("reading {value}"))?;
@@ -63,8 +63,8 @@ pub(super) fn parse(text: &str) -> Result<(Endpoint, Headers)> {
                 value.eq_ignore_ascii_case("true"),
                 "tlsVerifyCert=false is not supported: name the authority with tlsCaFile"
             ),
-            "usercertfile" | "userkeyfile" => bail!("certificates of users are not supported"),
-            // The others tune what is not done here.
+            "usercertfile" | "userkeyfile" => bail!("user certificates are not supported"),
+            // Other parameters tune features that are not used here.
             _ => {}
         }
     }

@@ -1,4 +1,4 @@
-//! One event as one line of JSON: its data byte for byte, as JSON where it is JSON, else as base64. Pure.
+//! One event as one line of JSON. JSON data is kept byte for byte; other data is encoded as base64. Pure.
 
 use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::remote::Recorded;
+use super::remote::RemoteEvent;
 use crate::clock;
 use crate::event::JSON;
 
@@ -16,13 +16,13 @@ use crate::event::JSON;
 #[serde(deny_unknown_fields)]
 pub(super) struct Line {
     pub(super) stream: String,
-    /// For readers: an import numbers anew.
+    /// For people. An import numbers events anew.
     #[serde(skip_serializing_if = "Option::is_none")]
     revision: Option<u64>,
     pub(super) id: Uuid,
     #[serde(rename = "type")]
     pub(super) event_type: String,
-    /// For readers: the server that takes the event says when.
+    /// For people. The importing server sets its own time.
     #[serde(skip_serializing_if = "Option::is_none")]
     created: Option<String>,
     pub(super) content_type: String,
@@ -37,7 +37,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) fn new(event: Recorded) -> Self {
+    pub(super) fn new(event: RemoteEvent) -> Self {
         let (data, data_base64) = if event.content_type == JSON {
             written(&event.data)
         } else {
@@ -59,7 +59,7 @@ impl Line {
     }
 
     /// # Errors
-    /// What is wrong with the text, and where.
+    /// If the text is invalid. The error says where.
     pub(super) fn parse(text: &str) -> Result<Self> {
         let line: Self = serde_json::from_str(text)?;
         ensure!(
@@ -74,17 +74,17 @@ impl Line {
     }
 
     /// # Errors
-    /// If it is no base64.
+    /// If it is not base64.
     pub(super) fn data(&self) -> Result<Bytes> {
         let bytes = read(self.data.as_deref(), self.data_base64.as_deref());
-        bytes.context("`data_base64` is no base64")
+        bytes.context("`data_base64` is not base64")
     }
 
     /// # Errors
-    /// If it is no base64.
+    /// If it is not base64.
     pub(super) fn metadata(&self) -> Result<Bytes> {
         let bytes = read(self.metadata.as_deref(), self.metadata_base64.as_deref());
-        bytes.context("`metadata_base64` is no base64")
+        bytes.context("`metadata_base64` is not base64")
     }
 }
 
@@ -95,7 +95,7 @@ fn written(bytes: &[u8]) -> (Option<Box<RawValue>>, Option<String>) {
     }
 }
 
-/// JSON that stands in a line exactly as it is.
+/// The bytes as JSON, if they can be put into a line unchanged.
 fn on_one_line(bytes: &[u8]) -> Option<Box<RawValue>> {
     let text = std::str::from_utf8(bytes).ok()?;
     let json = RawValue::from_string(text.to_owned()).ok()?;
@@ -122,8 +122,8 @@ mod tests {
     use super::*;
     use crate::stream_name::StreamName;
 
-    fn event(content_type: &str, data: Vec<u8>, metadata: Vec<u8>) -> Recorded {
-        Recorded {
+    fn event(content_type: &str, data: Vec<u8>, metadata: Vec<u8>) -> RemoteEvent {
+        RemoteEvent {
             stream: StreamName::stored("s"),
             revision: 7,
             id: Uuid::from_u128(1),
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn json_stands_in_its_line_as_it_is() {
+    fn json_is_kept_unchanged_in_its_line() {
         let event = event(JSON, br#"{"a": 1.50, "a":"\u00e9"}"#.to_vec(), vec![]);
         let text = serde_json::to_string(&Line::new(event)).unwrap();
         assert_eq!(
@@ -151,7 +151,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bytes_come_back_as_they_were(
+        fn bytes_survive_an_export_and_an_import(
             is_json: bool,
             data in prop_oneof![any::<Vec<u8>>(), "[ \n\t]?[0-9]{1,3}[ \n]?".prop_map(Vec::from)],
             metadata in prop_oneof![any::<Vec<u8>>(), "[{]\"a\":[ \r]?1[}]".prop_map(Vec::from)],

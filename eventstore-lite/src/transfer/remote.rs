@@ -1,4 +1,4 @@
-//! A server as its clients see it.
+//! A client of a server.
 
 use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
@@ -27,11 +27,11 @@ use crate::wire::streams::tombstone_req;
 use crate::wire::streams::tombstone_req::options::ExpectedStreamRevision as Untouched;
 use crate::wire::streams::{AppendReq, ReadReq, ReadResp, TombstoneReq};
 
-/// The largest message, as the official clients have it.
+/// The maximum size of a message, as in the official clients.
 const LARGEST_MESSAGE: usize = 17 * 1024 * 1024;
 
-/// An event as it was read.
-pub(super) struct Recorded {
+/// An event that was read.
+pub(super) struct RemoteEvent {
     pub(super) stream: StreamName,
     pub(super) revision: u64,
     pub(super) id: Uuid,
@@ -41,23 +41,23 @@ pub(super) struct Recorded {
     pub(super) created: Option<i64>,
     pub(super) data: Bytes,
     pub(super) metadata: Bytes,
-    /// Its place in the log.
+    /// Its position in the log.
     pub(super) position: u64,
 }
 
-/// What became of a change.
+/// The result of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// It is done, now or since earlier.
+pub(super) enum RemoteOutcome {
+    /// The change is done, now or since an earlier attempt.
     Done,
-    /// The stream is at another revision; without one it has no events.
+    /// The stream ends with another revision, or `None` if it has no events.
     Conflict(Option<u64>),
-    /// The events were written before the stream was deleted, and are not written again.
+    /// The events were written before the stream was deleted, and were not written again.
     DeletedSince,
     Tombstoned,
 }
 
-/// The connection.
+/// A connection to a server.
 pub(crate) struct Remote {
     streams: StreamsClient<InterceptedService<Channel, Headers>>,
 }
@@ -66,7 +66,7 @@ impl Remote {
     /// Connects to the server of a connection string like `esdb://user:password@host:2113?tls=true&tlsCaFile=ca.pem`.
     ///
     /// # Errors
-    /// If the string cannot be used, or nobody answers there. The text never has the password.
+    /// If the string cannot be used, or the server does not answer. The error never contains the password.
     pub(crate) async fn connect(url: &str) -> Result<Self> {
         let (endpoint, headers) = address::parse(url)?;
         let channel = endpoint.connect().await;
@@ -77,11 +77,11 @@ impl Remote {
         })
     }
 
-    /// The last place in the log, if there is one.
+    /// The last position of the log, if it has events.
     pub(super) async fn end(&mut self) -> Result<Option<u64>> {
         let end = all_options::AllOption::End(Empty {});
         let answers = self.read(all(end), 1, ReadDirection::Backwards).await?;
-        Ok(only(answers).await?.map(|last| last.position))
+        Ok(first_of(answers).await?.map(|last| last.position))
     }
 
     pub(super) async fn all(&mut self) -> Result<Streaming<ReadResp>> {
@@ -95,12 +95,12 @@ impl Remote {
             .await
     }
 
-    /// The first revision of a stream that can be read, if any can.
+    /// The first readable revision of a stream, if there is one.
     pub(super) async fn first_revision(&mut self, name: &StreamName) -> Result<Option<u64>> {
         let answers = self
             .read(from_start(name), 1, ReadDirection::Forwards)
             .await?;
-        Ok(only(answers).await?.map(|first| first.revision))
+        Ok(first_of(answers).await?.map(|first| first.revision))
     }
 
     async fn read(
@@ -133,7 +133,7 @@ impl Remote {
         stream: &str,
         next: u64,
         events: Vec<ProposedMessage>,
-    ) -> Result<Answer> {
+    ) -> Result<RemoteOutcome> {
         let expected = next.checked_sub(1).map_or(
             ExpectedStreamRevision::NoStream(Empty {}),
             ExpectedStreamRevision::Revision,
@@ -151,25 +151,25 @@ impl Remote {
             .collect();
         let answer = match self.streams.append(tokio_stream::iter(requests)).await {
             Ok(answer) => answer.into_inner().result,
-            Err(status) if is_tombstoned(&status) => return Ok(Answer::Tombstoned),
+            Err(status) if is_tombstoned(&status) => return Ok(RemoteOutcome::Tombstoned),
             Err(status) => return Err(refused(&status)),
         };
         match answer.context("the server's answer to an append is empty")? {
             append_resp::Result::Success(success) => match success.position_option {
-                Some(PositionOption::Position(_)) => Ok(Answer::Done),
-                Some(PositionOption::NoPosition(_)) | None => Ok(Answer::DeletedSince),
+                Some(PositionOption::Position(_)) => Ok(RemoteOutcome::Done),
+                Some(PositionOption::NoPosition(_)) | None => Ok(RemoteOutcome::DeletedSince),
             },
-            append_resp::Result::WrongExpectedVersion(wrong) => {
-                Ok(Answer::Conflict(match wrong.current_revision_option {
+            append_resp::Result::WrongExpectedVersion(wrong) => Ok(RemoteOutcome::Conflict(
+                match wrong.current_revision_option {
                     Some(CurrentRevisionOption::CurrentRevision(revision)) => Some(revision),
                     Some(CurrentRevisionOption::CurrentNoStream(_)) | None => None,
-                }))
-            }
+                },
+            )),
         }
     }
 
     /// Tombstones a stream that has no events.
-    pub(super) async fn tombstone(&mut self, stream: &str) -> Result<Answer> {
+    pub(super) async fn tombstone(&mut self, stream: &str) -> Result<RemoteOutcome> {
         let request = TombstoneReq {
             options: Some(tombstone_req::Options {
                 stream_identifier: Some(identifier(stream)),
@@ -177,12 +177,14 @@ impl Remote {
             }),
         };
         match self.streams.tombstone(request).await {
-            Ok(_) => Ok(Answer::Done),
-            Err(status) if is_tombstoned(&status) => Ok(Answer::Done),
+            Ok(_) => Ok(RemoteOutcome::Done),
+            Err(status) if is_tombstoned(&status) => Ok(RemoteOutcome::Done),
             Err(status) if exception(&status) == Some("wrong-expected-version") => {
                 let actual = status.metadata().get("actual-version");
                 let actual = actual.and_then(|actual| actual.to_str().ok());
-                Ok(Answer::Conflict(actual.and_then(|text| text.parse().ok())))
+                Ok(RemoteOutcome::Conflict(
+                    actual.and_then(|text| text.parse().ok()),
+                ))
             }
             Err(status) => Err(refused(&status)),
         }
@@ -190,7 +192,7 @@ impl Remote {
 }
 
 /// The next event, if there is one.
-pub(super) async fn next(answers: &mut Streaming<ReadResp>) -> Result<Option<Recorded>> {
+pub(super) async fn next(answers: &mut Streaming<ReadResp>) -> Result<Option<RemoteEvent>> {
     loop {
         let answer = match answers.message().await {
             Ok(Some(answer)) => answer,
@@ -204,22 +206,22 @@ pub(super) async fn next(answers: &mut Streaming<ReadResp>) -> Result<Option<Rec
     }
 }
 
-/// The one event that was asked for, if there is one. The answers are read to their end: a client's connection bears
-/// only some that are left before it.
-async fn only(mut answers: Streaming<ReadResp>) -> Result<Option<Recorded>> {
+/// The first event, if there is one. The answers are read to their end, because a connection tolerates only a limited
+/// number of calls whose answers are not.
+async fn first_of(mut answers: Streaming<ReadResp>) -> Result<Option<RemoteEvent>> {
     let event = next(&mut answers).await?;
     while event.is_some() && next(&mut answers).await?.is_some() {}
     Ok(event)
 }
 
-fn recorded(event: ReadEvent) -> Result<Recorded> {
+fn recorded(event: ReadEvent) -> Result<RemoteEvent> {
     let event = event.event.or(event.link);
     let mut event = event.context("the server's answer to a read has no event")?;
     let id = event.id.as_ref().and_then(event_id::parse);
     let id = id.context("the server's answer to a read has no event id")?;
     let stream = event.stream_identifier.unwrap_or_default().stream_name;
     let mut header = |name| event.metadata.remove(name).unwrap_or_default();
-    Ok(Recorded {
+    Ok(RemoteEvent {
         stream: StreamName::parse(&stream)?,
         revision: event.stream_revision,
         id,
@@ -273,12 +275,12 @@ fn refused(status: &Status) -> anyhow::Error {
             trailer("leader-endpoint-port").unwrap_or("?"),
         ),
         (Code::Unauthenticated | Code::PermissionDenied, _) => {
-            "; name a user who may: esdb://USER:PASSWORD@HOST:PORT".to_owned()
+            "; use a user with the right role: esdb://USER:PASSWORD@HOST:PORT".to_owned()
         }
         _ => String::new(),
     };
     anyhow!(
-        "the server says {:?}: {}{hint}",
+        "the server answered {:?}: {}{hint}",
         status.code(),
         status.message().trim_end_matches('.')
     )
@@ -299,7 +301,7 @@ mod tests {
     use super::*;
     use crate::wire::streams::read_resp::read_event::RecordedEvent;
 
-    /// An event with the length before it.
+    /// An encoded event with its length prefix.
     fn framed() -> Vec<u8> {
         let name = StreamIdentifier {
             stream_name: "s".into(),
@@ -332,7 +334,7 @@ mod tests {
         let decoder = ProstCodec::<ReadResp, ReadResp>::default().decoder();
         let body = Body::from_stream(messages);
         let answers = Streaming::new_request(decoder, body, None, None);
-        assert!(only(answers).await.unwrap().is_some());
+        assert!(first_of(answers).await.unwrap().is_some());
         assert_eq!(read.load(Ordering::Relaxed), 3);
     }
 }

@@ -1,11 +1,11 @@
-// The page of eventstore-lite. What comes from events is only ever set as text.
+// The page of eventstore-lite. Content of events is only ever set as text.
 "use strict";
 
 const main = document.getElementById("main");
 const MOST_ROWS = 500;
 let tail = null;
 
-// An element with attributes, and children that are elements or texts.
+// Creates an element with attributes, and children that are elements or texts.
 function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -34,7 +34,7 @@ function table(...headings) {
   return [make("table", {}, make("thead", {}, row), body), body];
 }
 
-// A button that loads page after page, until `load` answers that there is no more.
+// A button that loads page after page, until `load` returns that there is no more.
 function pager(load) {
   const button = make("button", { type: "button" }, "More");
   let next = null;

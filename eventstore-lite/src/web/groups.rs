@@ -1,4 +1,4 @@
-//! Persistent subscriptions: how they stand, and the replay of what they have parked.
+//! Persistent subscriptions: their state, and the replay of parked events.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -7,21 +7,21 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Refused;
-use crate::http::Site;
-use crate::persistent::{Ended, GroupKey, Info, Source};
+use super::ApiError;
+use crate::http::AppState;
+use crate::persistent::{GroupEnded, GroupKey, Info, Source};
 
-pub(super) fn routes(site: Site) -> Router {
+pub(super) fn routes(app: AppState) -> Router {
     Router::new()
         .route("/web/api/groups", get(groups))
         .route("/web/api/groups/replay", post(replay))
-        .with_state(site)
+        .with_state(app)
 }
 
-async fn groups(State(site): State<Site>) -> Json<Value> {
+async fn groups(State(app): State<AppState>) -> Json<Value> {
     let mut groups = Vec::new();
-    for (_, group) in site.subscriptions.all() {
-        // A group that has ended meanwhile is not there any more.
+    for (_, group) in app.subscriptions.all() {
+        // Groups that have ended in the meantime are omitted.
         groups.extend(group.info().await.ok().as_ref().map(shown));
     }
     Json(json!(groups))
@@ -43,30 +43,30 @@ fn shown(info: &Info) -> Value {
 }
 
 #[derive(Deserialize)]
-struct Group {
+struct ReplayRequest {
     stream: String,
     group: String,
 }
 
-/// Takes nothing but JSON, which a page from elsewhere cannot send.
+/// Accepts only JSON, which a foreign web page cannot send.
 async fn replay(
-    State(site): State<Site>,
-    Json(Group { stream, group }): Json<Group>,
-) -> Result<StatusCode, Refused> {
+    State(app): State<AppState>,
+    Json(ReplayRequest { stream, group }): Json<ReplayRequest>,
+) -> Result<StatusCode, ApiError> {
     let source = Source::named(&stream);
     let key = GroupKey { source, group };
-    let group = site.subscriptions.find(&key).await.ok_or(NO_GROUP)?;
+    let group = app.subscriptions.find(&key).await.ok_or(NO_GROUP)?;
     group.replay_parked(None).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
-const NO_GROUP: Refused = Refused(
+const NO_GROUP: ApiError = ApiError(
     StatusCode::NOT_FOUND,
     "there is no such persistent subscription",
 );
 
-impl From<Ended> for Refused {
-    fn from(_: Ended) -> Self {
+impl From<GroupEnded> for ApiError {
+    fn from(_: GroupEnded) -> Self {
         NO_GROUP
     }
 }

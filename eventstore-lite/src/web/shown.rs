@@ -1,18 +1,18 @@
-//! An event as the page shows it.
+//! Events in the form that the page shows.
 
 use serde_json::{Value, json};
 
 use crate::access::Caller;
 use crate::event::{RecordedEvent, ResolvedEvent};
 
-/// The most bytes of data or metadata that are shown.
+/// The maximum number of bytes of data or metadata that are shown.
 const MOST_SHOWN: usize = 64 * 1024;
 
-/// The record, and what it links to if it does and the caller may read that.
+/// The record, and the target of its link if the caller may read it.
 pub(super) fn event(resolved: &ResolvedEvent, caller: Caller) -> Value {
     let record = resolved.link.as_ref().or(resolved.event.as_ref());
     let target = resolved.link.as_ref().and(resolved.event.as_ref());
-    let target = target.filter(|_| !caller.is_kept_from(resolved));
+    let target = target.filter(|_| !caller.hides_target(resolved));
     json!({
         "record": record.map(recorded),
         "target": target.map(recorded),
@@ -32,7 +32,7 @@ fn recorded(event: &RecordedEvent) -> Value {
     })
 }
 
-/// JSON in lines of its own, other text as it is, and of everything else its size.
+/// Formats JSON, leaves other text as it is, and describes other bytes by their size.
 fn content(bytes: &[u8], may_be_json: bool) -> String {
     if bytes.len() > MOST_SHOWN {
         return format!("{} bytes, too many to show", bytes.len());
@@ -42,7 +42,7 @@ fn content(bytes: &[u8], may_be_json: bool) -> String {
     let text = || std::str::from_utf8(bytes).map(str::to_owned).ok();
     pretty
         .or_else(text)
-        .unwrap_or_else(|| format!("{} bytes that are no text", bytes.len()))
+        .unwrap_or_else(|| format!("{} bytes that are not text", bytes.len()))
 }
 
 #[cfg(test)]
@@ -50,14 +50,14 @@ mod tests {
     use super::content;
 
     #[test]
-    fn content_is_shown_as_what_it_is() {
+    fn content_is_shown_according_to_its_kind() {
         assert_eq!(
             content(br#"{"b":1,"a":[]}"#, true),
             "{\n  \"b\": 1,\n  \"a\": []\n}"
         );
         assert_eq!(content(b"{not json", true), "{not json");
         assert_eq!(content(b"{}", false), "{}");
-        assert_eq!(content(&[0xff, 0], true), "2 bytes that are no text");
+        assert_eq!(content(&[0xff, 0], true), "2 bytes that are not text");
         assert_eq!(
             content(&vec![b'x'; 70_000], true),
             "70000 bytes, too many to show"

@@ -1,4 +1,4 @@
-//! What happens now, as server-sent events: from the end of a stream, or of all streams, until the page is closed.
+//! Live events as server-sent events: from the end of a stream, or of all streams, until the page is closed.
 
 use std::convert::Infallible;
 
@@ -14,31 +14,31 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use super::api::Place;
-use super::{Refused, shown};
+use super::api::EventsQuery;
+use super::{ApiError, shown};
 use crate::access::Caller;
 use crate::event::{Direction, Position, ResolvedEvent};
-use crate::http::Site;
+use crate::http::AppState;
 use crate::storage::{AllRead, Storage, StorageFailed, StreamFollow};
 use crate::stream_name::StreamName;
 
-/// How many events are read at once; the rest waits on disk.
+/// How many events are read at once. The rest waits on disk.
 const BATCH: usize = 50;
 
-pub(super) fn routes(site: Site, shutdown: CancellationToken) -> Router {
+pub(super) fn routes(app: AppState, shutdown: CancellationToken) -> Router {
     Router::new()
         .route("/web/api/tail", get(tail))
-        .with_state((site, shutdown))
+        .with_state((app, shutdown))
 }
 
 async fn tail(
-    State((site, shutdown)): State<(Site, CancellationToken)>,
+    State((app, shutdown)): State<(AppState, CancellationToken)>,
     Extension(caller): Extension<Caller>,
-    Query(place): Query<Place>,
-) -> Result<impl IntoResponse, Refused> {
+    Query(place): Query<EventsQuery>,
+) -> Result<impl IntoResponse, ApiError> {
     let feed = match place.stream(caller)? {
-        Some(stream) => Feed::stream(site, caller, stream).await?,
-        None => Feed::all(site, caller),
+        Some(stream) => Feed::stream(app, caller, stream).await?,
+        None => Feed::all(app, caller),
     };
     let headers = [
         (CONTENT_TYPE, "text/event-stream"),
@@ -49,54 +49,62 @@ async fn tail(
 }
 
 struct Feed {
-    site: Site,
+    app: AppState,
     caller: Caller,
     head: watch::Receiver<Position>,
-    from: From,
+    from: FeedSource,
 }
 
-enum From {
+enum FeedSource {
     Stream(StreamFollow),
     All(AllRead),
 }
 
 impl Feed {
-    async fn stream(site: Site, caller: Caller, stream: StreamName) -> Result<Self, Refused> {
-        let head = site.storage.head_of(&stream);
-        let last = site.storage.end_of(stream.clone()).await?.unwrap_or(None);
-        let from = From::Stream(StreamFollow {
+    async fn stream(app: AppState, caller: Caller, stream: StreamName) -> Result<Self, ApiError> {
+        let head = app.storage.head_of(&stream);
+        let last = app
+            .storage
+            .last_revision(stream.clone())
+            .await?
+            .unwrap_or(None);
+        let from = FeedSource::Stream(StreamFollow {
             stream,
             from: last.map_or(0, |last| last + 1),
             resolve_links: true,
             only_visible: false,
             limit: BATCH,
         });
-        Ok(Self::new((site, caller), head, from))
+        Ok(Self::new((app, caller), head, from))
     }
 
-    fn all(site: Site, caller: Caller) -> Self {
-        let head = site.storage.head();
-        let end = site.storage.committed().following();
-        let from = From::All(AllRead {
+    fn all(app: AppState, caller: Caller) -> Self {
+        let head = app.storage.head();
+        let end = app.storage.committed().following();
+        let from = FeedSource::All(AllRead {
             direction: Direction::Forwards,
             from: end,
             limit: BATCH,
             filter: None,
             resolve_links: true,
         });
-        Self::new((site, caller), head, from)
+        Self::new((app, caller), head, from)
     }
 
-    fn new((site, caller): (Site, Caller), head: watch::Receiver<Position>, from: From) -> Self {
+    fn new(
+        (app, caller): (AppState, Caller),
+        head: watch::Receiver<Position>,
+        from: FeedSource,
+    ) -> Self {
         Self {
-            site,
+            app,
             caller,
             head,
             from,
         }
     }
 
-    /// Reads in a task of its own: a page that does not take its lines holds up no other read.
+    /// Reads in a separate task, so that a slow page does not delay other reads.
     fn lines(self, shutdown: CancellationToken) -> ReceiverStream<Bytes> {
         let (sender, receiver) = mpsc::channel(BATCH);
         tokio::spawn(async move {
@@ -109,13 +117,13 @@ impl Feed {
         ReceiverStream::new(receiver)
     }
 
-    /// Until nobody takes lines any more, or the storage is gone.
+    /// Sends lines until the receiver is gone or the storage fails.
     async fn follow(mut self, lines: &mpsc::Sender<Bytes>) {
         // The first line opens the stream in the browser before anything happens.
         let mut sent = lines.send(Bytes::from_static(b": open\n\n")).await;
         while sent.is_ok() {
             self.head.mark_unchanged();
-            let Ok(events) = self.from.read(&self.site.storage).await else {
+            let Ok(events) = self.from.read(&self.app.storage).await else {
                 return;
             };
             if events.is_empty() && self.head.changed().await.is_err() {
@@ -129,7 +137,7 @@ impl Feed {
     }
 }
 
-impl From {
+impl FeedSource {
     async fn read(&mut self, storage: &Storage) -> Result<Vec<ResolvedEvent>, StorageFailed> {
         match self {
             Self::Stream(follow) => {

@@ -1,4 +1,4 @@
-//! Calls at their limits: how long one may take, how large one may be, how many there may be at once.
+//! Calls at their limits: of duration, of size, and of number.
 
 use std::net::SocketAddr;
 
@@ -25,15 +25,15 @@ use crate::support::{
 };
 
 const STREAMS: &str = "event_store.client.streams.Streams";
-/// Soon over; how soon does not matter to what is tested.
+/// A short deadline. Its length does not matter to the tests.
 const SOON_OVER: &str = "50m";
-/// How many subscriptions and sessions one connection may have.
+/// The maximum number of subscriptions and sessions of one connection.
 const MOST_LASTING: usize = 512;
 
-/// A client that ends no call by itself, as those of tonic do when a deadline has passed.
+/// A client that does not end calls by itself. Clients of tonic do so when a deadline has passed.
 struct Patient(SendRequest<Bytes>);
 
-/// A call that was begun.
+/// A call in progress.
 struct Begun {
     response: ResponseFuture,
     request: SendStream<Bytes>,
@@ -47,7 +47,7 @@ impl Patient {
         Self(client)
     }
 
-    /// Begins a call whose time is soon over.
+    /// Begins a call with a short deadline.
     fn begin(&mut self, method: &str, messages: &[Bytes], is_all: bool) -> Begun {
         let request = http::Request::post(format!("http://localhost/{STREAMS}/{method}"))
             .header("content-type", "application/grpc")
@@ -61,7 +61,7 @@ impl Patient {
 }
 
 impl Begun {
-    /// The number of the status with which the call ends.
+    /// The status code with which the call ends.
     async fn status(self) -> String {
         let ended = async {
             let answer = self.response.await.unwrap();
@@ -151,7 +151,7 @@ fn is_deadline_exceeded(status: &str) {
 }
 
 #[tokio::test]
-async fn a_call_whose_time_is_over_is_told_so() {
+async fn a_call_past_its_deadline_ends_with_deadline_exceeded() {
     let (_db, server) = start().await;
     let mut client = Patient::connect(server.address()).await;
     let [options, _] = late("s");
@@ -170,7 +170,7 @@ async fn a_call_whose_time_is_over_is_told_so() {
     }
 }
 
-/// Lets the server write nothing until the connection is dropped.
+/// Blocks writes of the server until the connection is dropped.
 fn hold(db: &TempDir) -> Connection {
     let connection = Connection::open(db.path().join("events.db")).unwrap();
     connection.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -178,7 +178,7 @@ fn hold(db: &TempDir) -> Connection {
 }
 
 #[tokio::test]
-async fn what_was_not_begun_in_time_is_not_written() {
+async fn a_write_that_does_not_start_before_its_deadline_is_not_made() {
     let (db, server) = start().await;
     let mut others = connect(server.address()).await;
     let first = vec![event(&new_id(), "first")];
@@ -206,7 +206,7 @@ async fn what_was_not_begun_in_time_is_not_written() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_too_large_exhausts_a_resource() {
+async fn a_message_that_is_too_large_is_answered_resource_exhausted() {
     let (_db, server) = start().await;
     let mut client = connect(server.address()).await;
     let name = vec![b'x'; 17_000_000];
@@ -228,7 +228,7 @@ async fn a_message_that_is_too_large_exhausts_a_resource() {
 }
 
 #[tokio::test]
-async fn an_append_with_too_much_metadata_exhausts_a_resource() {
+async fn an_append_with_too_much_metadata_is_answered_resource_exhausted() {
     let (_db, server) = start().await;
     let mut client = connect(server.address()).await;
     let mut much = event(&new_id(), "x");
@@ -245,7 +245,7 @@ async fn subscribe(client: &mut Client) -> Result<Streaming<ReadResp>, Status> {
     soon("the subscription", opened).await
 }
 
-/// Waits until a figure is what it should be.
+/// Waits until a figure has the expected value.
 async fn shows(server: &Server, line: &str) {
     let shown = async {
         let request = "GET /metrics HTTP/1.1\r\nHost: localhost";
@@ -281,10 +281,10 @@ async fn an_append_does_not_wait_behind_idle_subscriptions() {
         Code::ResourceExhausted
     );
     shows(&server, "eventstore_refused_subscriptions 2").await;
-    // These, and the one that asks.
+    // These calls and the request for the figures.
     shows(&server, "eventstore_current_incoming_grpc_calls 513").await;
 
-    // Another connection has room, and this one when one of its subscriptions has ended.
+    // Another connection has room, and so has this one after one of its subscriptions has ended.
     let mut other = connect(server.address()).await;
     subscribe(&mut other).await.unwrap();
     subscriptions.pop();

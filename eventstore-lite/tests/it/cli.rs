@@ -1,4 +1,4 @@
-//! The subcommands, as processes beside a server or without one.
+//! Tests of the subcommands as processes, with and without a running server.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -25,7 +25,7 @@ async fn finish(command: &mut Command) -> Output {
         .unwrap()
 }
 
-fn told(output: &Output) -> String {
+fn printed(output: &Output) -> String {
     let texts = [&output.stdout[..], &output.stderr[..]];
     String::from_utf8_lossy(&texts.concat()).into_owned()
 }
@@ -39,15 +39,19 @@ macro_rules! arguments {
 
 async fn succeeds<const N: usize>(arguments: [&OsStr; N]) -> String {
     let output = run(arguments).await;
-    assert!(output.status.success(), "{arguments:?}: {}", told(&output));
-    told(&output)
+    assert!(
+        output.status.success(),
+        "{arguments:?}: {}",
+        printed(&output)
+    );
+    printed(&output)
 }
 
 async fn fails<const N: usize>(arguments: [&OsStr; N], code: i32, why: &str) {
     let output = run(arguments).await;
-    let told = told(&output);
-    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {told}");
-    assert!(told.contains(why), "{arguments:?}: {told}");
+    let printed = printed(&output);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {printed}");
+    assert!(printed.contains(why), "{arguments:?}: {printed}");
 }
 
 /// A server with some events in a folder.
@@ -69,7 +73,7 @@ async fn data(db: &Path) -> Vec<Vec<u8>> {
 }
 
 #[tokio::test]
-async fn verify_tells_sound_from_damaged() {
+async fn verify_distinguishes_sound_from_damaged() {
     let folder = tempfile::tempdir().unwrap();
     let db = folder.path();
     let server = serve(db, 3).await;
@@ -88,7 +92,7 @@ async fn verify_tells_sound_from_damaged() {
 }
 
 #[tokio::test]
-async fn a_backup_beside_a_busy_server_is_whole() {
+async fn a_backup_of_a_busy_server_is_complete() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let (db, file) = (at("db"), at("backup.db"));
@@ -110,7 +114,11 @@ async fn a_backup_beside_a_busy_server_is_whole() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
         .collect();
-    assert_eq!(names.len(), 2, "more than the backup is left: {names:?}");
+    assert_eq!(
+        names.len(),
+        2,
+        "more files than the backup remain: {names:?}"
+    );
     let restored = at("restored");
     succeeds(arguments!("restore", file; restored)).await;
     succeeds(arguments!("verify"; restored)).await;
@@ -124,7 +132,12 @@ async fn a_backup_overwrites_nothing_unless_told() {
     let (db, file) = (folder.path().join("db"), folder.path().join("precious"));
     serve(&db, 1).await.kill().await;
     fs::write(&file, "precious").unwrap();
-    fails(arguments!("backup", file; db), 1, "precious is not written").await;
+    fails(
+        arguments!("backup", file; db),
+        1,
+        "precious was not written",
+    )
+    .await;
     assert_eq!(fs::read(&file).unwrap(), b"precious");
     succeeds(arguments!("backup", file, "--replace"; db)).await;
     assert!(fs::read(&file).unwrap().starts_with(b"SQLite format 3"));
@@ -132,7 +145,7 @@ async fn a_backup_overwrites_nothing_unless_told() {
 }
 
 #[tokio::test]
-async fn restore_takes_no_folder_with_a_server_or_with_data() {
+async fn restore_refuses_a_folder_with_a_server_or_with_data() {
     let folder = tempfile::tempdir().unwrap();
     let (db, file) = (folder.path().join("db"), folder.path().join("backup.db"));
     let server = serve(&db, 2).await;
@@ -155,7 +168,7 @@ async fn restore_takes_no_folder_with_a_server_or_with_data() {
 }
 
 #[tokio::test]
-async fn restore_takes_no_damaged_backup() {
+async fn restore_refuses_a_damaged_backup() {
     let folder = tempfile::tempdir().unwrap();
     let (db, file) = (folder.path().join("db"), folder.path().join("backup.db"));
     serve(&db, 3).await.kill().await;
@@ -172,7 +185,7 @@ async fn restore_takes_no_damaged_backup() {
 }
 
 #[tokio::test]
-async fn what_is_derived_from_the_log_stops_no_restore() {
+async fn damaged_derived_data_does_not_prevent_a_restore() {
     let folder = tempfile::tempdir().unwrap();
     let (db, file) = (folder.path().join("db"), folder.path().join("backup.db"));
     serve(&db, 3).await.kill().await;
@@ -185,8 +198,8 @@ async fn what_is_derived_from_the_log_stops_no_restore() {
         .execute_batch(damage)
         .unwrap();
     let restored = succeeds(arguments!("restore", file, "--replace"; db)).await;
-    for told in ["stream s is not limited", "link 9 of stream 1"] {
-        assert!(restored.contains(told), "{restored}");
+    for printed in ["the limits of stream s differ", "link 9 of stream 1"] {
+        assert!(restored.contains(printed), "{restored}");
     }
     assert_eq!(data(&db).await, [b"0", b"1", b"2"]);
     let server = Process::start(&db).await;
@@ -208,7 +221,7 @@ async fn a_backup_of_an_older_version_is_brought_up_to_date() {
     assert_eq!(data(&db).await, [b"one", b"two"]);
 }
 
-/// What is renamed is on disk before, and its new name is after.
+/// A file is on disk before it is renamed, and its new name is on disk after that.
 #[tokio::test]
 async fn a_backup_and_a_restore_are_on_disk_when_they_end() {
     let folder = tempfile::tempdir().unwrap();
@@ -230,7 +243,7 @@ async fn a_backup_and_a_restore_are_on_disk_when_they_end() {
         ]);
         strace.arg(&trace).arg(EXECUTABLE).args(arguments);
         let output = finish(&mut strace).await;
-        assert!(output.status.success(), "{}", told(&output));
+        assert!(output.status.success(), "{}", printed(&output));
         let calls = fs::read_to_string(&trace).unwrap();
         let place = |is_it: &dyn Fn(&str) -> bool| calls.lines().position(is_it);
         let content = place(&|call| call.contains("fsync(") && call.contains("/.copy-"));
@@ -243,7 +256,7 @@ async fn a_backup_and_a_restore_are_on_disk_when_they_end() {
     }
 }
 
-/// System calls that change names or wait for the disk; some there are not on every machine.
+/// System calls that rename or flush files. Some do not exist on every machine.
 const STEPS: [&str; 7] = [
     "?mkdir",
     "?unlink",
@@ -254,9 +267,9 @@ const STEPS: [&str; 7] = [
     "fsync",
 ];
 
-/// Runs a subcommand and kills it when it is about to make this system call for the `number`th time; `false` if it
-/// ended before that.
-async fn is_cut<const N: usize>(step: &str, number: usize, arguments: [&OsStr; N]) -> bool {
+/// Runs a subcommand and kills it when it is about to make this system call for the `number`th time. Returns `false`
+/// if it ended before that.
+async fn is_interrupted<const N: usize>(step: &str, number: usize, arguments: [&OsStr; N]) -> bool {
     let mut strace = Command::new("strace");
     let inject = format!("inject={step}:signal=SIGKILL:when={number}");
     strace.args([
@@ -269,19 +282,23 @@ async fn is_cut<const N: usize>(step: &str, number: usize, arguments: [&OsStr; N
     ]);
     strace.arg(inject).arg(EXECUTABLE).args(arguments);
     let output = finish(&mut strace).await;
-    let is_cut = output.status.signal() == Some(9);
-    assert!(is_cut || output.status.success(), "{}", told(&output));
-    is_cut
+    let is_interrupted = output.status.signal() == Some(9);
+    assert!(
+        is_interrupted || output.status.success(),
+        "{}",
+        printed(&output)
+    );
+    is_interrupted
 }
 
-/// What is left of copies that were begun.
+/// The leftovers of unfinished copies.
 fn copies(folder: &Path) -> Vec<String> {
     let names = fs::read_dir(folder).unwrap();
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.filter(|name| name.starts_with(".copy-")).collect()
 }
 
-/// A folder with three events, of which the last are in the write-ahead log only, and the backup of another one.
+/// A folder with three events, the last of which are only in the write-ahead log, and the backup of another folder.
 async fn database_and_backup(folder: &Path) -> (PathBuf, PathBuf) {
     let at = |name: &str| folder.join(name);
     let (db, other, file) = (at("db"), at("other"), at("backup.db"));
@@ -301,7 +318,7 @@ fn copy_of(db: &Path) -> TempDir {
 }
 
 #[tokio::test]
-async fn a_restore_that_is_cut_leaves_a_whole_database_and_can_be_run_again() {
+async fn an_interrupted_restore_leaves_a_whole_database_and_can_be_run_again() {
     let folder = tempfile::tempdir().unwrap();
     let (db, file) = database_and_backup(folder.path()).await;
     let (old, new) = ([&b"0"[..], b"1", b"2"], [&b"0"[..]]);
@@ -311,7 +328,7 @@ async fn a_restore_that_is_cut_leaves_a_whole_database_and_can_be_run_again() {
             let started = copy_of(&db);
             let again = copy_of(&db);
             let [started, again] = [started.path(), again.path()];
-            if !is_cut(
+            if !is_interrupted(
                 step,
                 number,
                 arguments!("restore", file, "--replace"; started),
@@ -327,7 +344,7 @@ async fn a_restore_that_is_cut_leaves_a_whole_database_and_can_be_run_again() {
             assert_eq!(copies(started), [""; 0], "after a start");
 
             assert!(
-                is_cut(
+                is_interrupted(
                     step,
                     number,
                     arguments!("restore", file, "--replace"; again)
@@ -343,14 +360,14 @@ async fn a_restore_that_is_cut_leaves_a_whole_database_and_can_be_run_again() {
 }
 
 #[tokio::test]
-async fn a_restore_into_a_new_folder_that_is_cut_leaves_a_whole_database_or_none() {
+async fn an_interrupted_restore_into_a_new_folder_leaves_a_whole_database_or_none() {
     let folder = tempfile::tempdir().unwrap();
     let (_, file) = database_and_backup(folder.path()).await;
     for step in STEPS {
         for number in 1.. {
             let folder = tempfile::tempdir().unwrap();
             let db = folder.path();
-            if !is_cut(step, number, arguments!("restore", file; db)).await {
+            if !is_interrupted(step, number, arguments!("restore", file; db)).await {
                 break;
             }
             if !db.join("events.db").exists() {
@@ -363,11 +380,11 @@ async fn a_restore_into_a_new_folder_that_is_cut_leaves_a_whole_database_or_none
 }
 
 #[tokio::test]
-async fn what_a_backup_that_was_cut_leaves_is_removed_by_the_next() {
+async fn the_next_backup_removes_the_leftovers_of_an_interrupted_one() {
     let folder = tempfile::tempdir().unwrap();
     let (db, file) = (folder.path().join("db"), folder.path().join("backup.db"));
     serve(&db, 3).await.kill().await;
-    assert!(is_cut("fsync", 1, arguments!("backup", file; db)).await);
+    assert!(is_interrupted("fsync", 1, arguments!("backup", file; db)).await);
     assert!(!copies(folder.path()).is_empty() && !file.exists());
     succeeds(arguments!("backup", file; db)).await;
     assert_eq!(copies(folder.path()), [""; 0]);

@@ -1,4 +1,5 @@
-//! A full disk: writes are refused and say why, reads go on, and when there is room again so do writes.
+//! Tests with a full disk: writes are refused with a reason, reads continue, and writes continue when there is space
+//! again.
 
 use std::fs;
 use std::path::Path;
@@ -39,12 +40,12 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // A server that has been killed is gone at once, and with it what keeps the disk busy.
+        // A killed server is gone at once, and with it its open files on the disk.
         drop(Command::new("umount").arg("-l").arg(self.path()).status());
     }
 }
 
-/// Appends until it is refused; returns the ids of what was acknowledged, and why the last was not.
+/// Appends until an append is refused. Returns the ids of the acknowledged events, and the status of the refusal.
 async fn fill(client: &mut Client) -> (Vec<String>, tonic::Status) {
     let mut acknowledged = Vec::new();
     loop {
@@ -92,7 +93,7 @@ async fn a_full_disk_refuses_writes_and_loses_nothing() {
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
     assert!(refused.message().contains("disk is full"), "{refused:?}");
     let Some(Answer::Error(error)) = append_by_session(&mut client).await.result else {
-        panic!("a session writes to a full disk");
+        panic!("a session wrote to a full disk");
     };
     assert_eq!(error.code, i32::from(Code::ResourceExhausted));
     assert!(error.message.contains("disk is full"), "{error:?}");
@@ -101,11 +102,11 @@ async fn a_full_disk_refuses_writes_and_loses_nothing() {
 
     fs::remove_file(&ballast).unwrap();
     let (more, _) = soon("a full disk", fill(&mut client)).await;
-    assert!(!more.is_empty(), "writes do not go on");
+    assert!(!more.is_empty(), "no write succeeded after space was freed");
     acknowledged.extend(more);
     server.kill().await;
 
-    // A folder on a larger disk, since a start needs some room.
+    // The folder is copied to a larger disk, because a start needs some space.
     let rescue = tempfile::tempdir().unwrap();
     for file in ["events.db", "events.db-wal"] {
         fs::copy(db.join(file), rescue.path().join(file)).unwrap();

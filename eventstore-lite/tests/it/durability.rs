@@ -1,5 +1,5 @@
-//! No acknowledgement leaves the server before a flush to disk that covers it, as the system calls show; and
-//! the same look finds the fault in a server that does not flush.
+//! Shows with a trace of system calls that no acknowledgement leaves the server before a flush to disk that covers
+//! it. As a control, the same check finds the fault in a server that does not flush.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -18,7 +18,7 @@ use tonic::Streaming;
 use crate::support::process::{EXECUTABLE, Process};
 use crate::support::{connect, event, id, identifier, new_id, soon};
 
-/// Appends one by one, and appends at once.
+/// The number of appends one by one, and of concurrent appends.
 const ALONE: usize = 20;
 const TOGETHER: usize = 60;
 
@@ -29,7 +29,7 @@ async fn no_acknowledgement_leaves_before_a_flush_that_covers_it() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_flush_is_found_out() {
+async fn a_server_that_does_not_flush_is_detected() {
     let trace = traced(&[OsStr::new("--unsafe-disable-flush-to-disk")]).await;
     assert_eq!(early_acknowledgements(&trace).len(), ALONE + TOGETHER);
 }
@@ -38,15 +38,15 @@ fn marker(number: usize) -> String {
     format!("00000000-dead-4bee-8000-{number:012}")
 }
 
-/// Runs the server under strace, appends, and returns its system calls. The answer to an append echoes its
-/// correlation id, and its event has the same text as data: so both are seen in what is written.
+/// Runs the server under strace, appends, and returns the system calls. The answer to an append echoes its
+/// correlation id, and the event has the same text as its data, so both can be found in the trace.
 async fn traced(arguments: &[&OsStr]) -> Vec<Call> {
     let version = std::process::Command::new("strace").arg("-V").output();
     version.expect("this test needs strace: apt-get install strace");
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("trace");
     let mut strace = Command::new("strace");
-    // With -D the server is our child, and strace ends when it does.
+    // With -D the server is the child of this process, and strace ends with it.
     strace.args(["-D", "-f", "-yy", "-s", "65536", "-e", CALLS, "-o"]);
     strace.arg(&output).arg(EXECUTABLE);
     let server = Process::start_under(strace, &folder.path().join("db"), arguments).await;
@@ -111,7 +111,7 @@ fn request(number: usize) -> BatchAppendReq {
     }
 }
 
-/// The trace, when strace has written all of it.
+/// The trace, once strace has written it completely.
 async fn complete(output: &Path, pid: u32) -> Vec<Call> {
     loop {
         let trace = std::fs::read(output).unwrap();
@@ -126,7 +126,7 @@ async fn complete(output: &Path, pid: u32) -> Vec<Call> {
     }
 }
 
-/// A system call: strace writes a line when it begins and, if others come between, one when it has ended.
+/// A system call. strace writes a line when it begins, and another line when it ends if other calls come between.
 #[derive(Debug)]
 struct Call {
     text: String,
@@ -149,7 +149,7 @@ impl Call {
     }
 }
 
-/// The call with the pieces of what it writes put together: a marker may be in two.
+/// Joins the pieces that the call writes, because a marker may be split between two.
 fn joined(call: &str) -> String {
     let mut pieces = call.split("\", iov_len=");
     let mut joined = pieces.next().unwrap_or_default().to_owned();
@@ -188,8 +188,8 @@ fn parse(trace: &str) -> Vec<Call> {
     calls
 }
 
-/// The answers that left too early: no flush came between the write of the event to the log and the answer.
-/// An append that is alone is looked at more closely: nothing at all may be unflushed.
+/// The answers that left too early: without a flush between the write of the event and the answer. For a single
+/// append nothing at all may be unflushed.
 fn early_acknowledgements(calls: &[Call]) -> Vec<String> {
     let markers = (0..ALONE + TOGETHER).map(|number| (marker(number), number < ALONE));
     let early = markers.filter(|(marker, alone)| {

@@ -1,5 +1,5 @@
-//! Requests that no client would send, to every method: each is answered, none is answered by a failure of the server,
-//! and the server goes on. `FUZZ_REQUESTS` says how many; `FUZZ_SEED` repeats a run.
+//! Sends requests that no client would send, to every method. Each is answered, none makes the server fail, and the
+//! server keeps working. `FUZZ_REQUESTS` sets their number; `FUZZ_SEED` repeats a run.
 
 mod generate;
 mod raw;
@@ -21,7 +21,7 @@ use crate::support::{any, append, connect, event, new_id, read_stream, soon};
 
 const REQUESTS: u64 = 4_000;
 const WORKERS: u64 = 8;
-/// How many messages a call has.
+/// The maximum number of messages of a call.
 const MESSAGES: std::ops::Range<usize> = 1..4;
 
 fn number(name: &str) -> Option<u64> {
@@ -30,7 +30,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 #[tokio::test]
-async fn whatever_is_sent_the_server_answers_and_goes_on() {
+async fn the_server_answers_whatever_is_sent_and_keeps_working() {
     let seed = number("FUZZ_SEED").unwrap_or_else(rand::random);
     println!("FUZZ_SEED={seed}");
     let folder = tempfile::tempdir().unwrap();
@@ -55,11 +55,14 @@ async fn whatever_is_sent_the_server_answers_and_goes_on() {
     for code in ["Ok", "InvalidArgument", "Internal"] {
         assert!(answers.contains_key(code), "no request was answered {code}");
     }
-    goes_on(&server).await;
+    keeps_working(&server).await;
     assert!(!panicked(&complaints), "{}", read(&complaints));
     server.kill().await;
     std::fs::write(&complaints, "thread 'planted' panicked at here").unwrap();
-    assert!(panicked(&complaints), "the control: a panic is not seen");
+    assert!(
+        panicked(&complaints),
+        "the control: a panic was not detected"
+    );
 }
 
 fn read(complaints: &Path) -> String {
@@ -89,7 +92,8 @@ async fn send(address: String, requests: u64, mut rng: SmallRng) -> Vec<Code> {
         let answer = raw::call(channel.clone(), method.path(), messages);
         let status = soon(&shown, answer).await;
         let code = status.code();
-        // So the real server refuses the settings of a persistent subscription, and tonic what it cannot decode.
+        // The real server refuses settings of a persistent subscription like this, and tonic refuses messages that it
+        // cannot decode.
         let is_refusal = || {
             ["failed: '", "decode"]
                 .iter()
@@ -97,7 +101,7 @@ async fn send(address: String, requests: u64, mut rng: SmallRng) -> Vec<Code> {
         };
         let is_well = match code {
             Code::Internal => is_refusal(),
-            // Another worker may have changed it at the same moment.
+            // Another worker may have changed it at the same time.
             Code::Unavailable | Code::Cancelled => {
                 status.message().to_lowercase().contains("subscription")
             }
@@ -122,7 +126,7 @@ async fn send(address: String, requests: u64, mut rng: SmallRng) -> Vec<Code> {
     codes
 }
 
-/// Told to shut down the server would, and services that it lacks read nothing.
+/// A shutdown would stop the server, and unsupported services read nothing.
 fn may_be_sent(method: &Method) -> bool {
     let not = [
         "Operations/Shutdown",
@@ -132,8 +136,8 @@ fn may_be_sent(method: &Method) -> bool {
     !not.iter().any(|part| method.path().contains(part))
 }
 
-/// No thread is stuck: reads and writes are answered, more of them at once than there are threads.
-async fn goes_on(server: &Process) {
+/// Checks that no thread is stuck: more reads and writes than threads are answered at once.
+async fn keeps_working(server: &Process) {
     let mut calls = JoinSet::new();
     for _ in 0..32 {
         let address = server.address.clone();

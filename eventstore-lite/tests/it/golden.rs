@@ -1,5 +1,5 @@
-//! The conversations recorded from the real server, replayed against ours: the same messages, codes and trailers, or the
-//! test fails. `golden-data/README.md` describes the recordings.
+//! Replays conversations that were recorded from the real server, and requires the same messages, codes and trailers.
+//! `golden-data/README.md` describes the recordings.
 
 mod compare;
 mod conversation;
@@ -61,13 +61,13 @@ async fn odd_orders_and_limits_are_answered_as_recorded() {
     replay("second").await;
 }
 
-/// Replays one file on a server of its own; and, so that a comparer that has gone blind is noticed, checks that every
-/// difference planted into the recording is reported.
+/// Replays one file on its own server. To detect a blind comparer, also checks that every planted difference is
+/// reported.
 async fn replay(file: &str) {
     let mut scenarios = recorded(file);
     let system_projections = file == "projections";
     if system_projections {
-        // The real server makes links a while after the events; here they are there with them.
+        // The real server makes links some time after the events. This server makes them with the events.
         for scenario in &mut scenarios {
             scenario
                 .steps
@@ -111,7 +111,7 @@ fn report_plants(scenario: &Scenario, answers: &[Option<Answer>]) -> usize {
         planted += 1;
         let name = &scenario.name;
         let reported = !compare(&altered, answers).is_empty();
-        assert!(reported, "{name}: {what} was planted and not reported");
+        assert!(reported, "{name}: {what} was planted but not reported");
     }
     planted
 }

@@ -1,4 +1,4 @@
-//! Persistent subscriptions over restarts and kills: what is parked, how far a group has come, and what it writes.
+//! Persistent subscriptions across restarts and kills: parked events, progress, and written checkpoints.
 
 use std::path::Path;
 
@@ -25,7 +25,7 @@ async fn started(db: &Path) -> Server {
     Server::start(Config::new(db)).await.unwrap()
 }
 
-/// How many events are parked, by every way of asking.
+/// The number of parked events, by each way of querying it.
 async fn parked(server: &Server) -> [i64; 4] {
     let mut groups = Groups::connect(server.address()).await;
     let info = groups.info(STREAM).await.parked_message_count;
@@ -47,7 +47,7 @@ async fn parked(server: &Server) -> [i64; 4] {
     [info, listed, shown, figure.unwrap().parse().unwrap()]
 }
 
-/// Parks so many events of the group.
+/// Parks this many events of the group.
 async fn park(groups: &mut Groups, client: &mut Client, count: usize) {
     write(client, count).await;
     let before = groups.info(STREAM).await.parked_message_count;
@@ -61,7 +61,7 @@ async fn park(groups: &mut Groups, client: &mut Client, count: usize) {
         .await;
 }
 
-/// Deletes the group and makes it again; the events before are deleted, so that it gets none of them.
+/// Deletes the group and creates it again. The earlier events are deleted, so the new group gets none of them.
 async fn create_again(groups: &mut Groups, client: &mut Client) {
     groups.delete(STREAM).await;
     delete_stream(client, STREAM).await;
@@ -69,7 +69,7 @@ async fn create_again(groups: &mut Groups, client: &mut Client) {
 }
 
 #[tokio::test]
-async fn a_group_that_is_made_again_has_parked_what_it_parked_itself() {
+async fn a_recreated_group_counts_only_events_that_it_parked_itself() {
     let (db, server) = start().await;
     let mut client = connect(server.address()).await;
     let mut groups = Groups::connect(server.address()).await;
@@ -118,7 +118,7 @@ async fn parked_events_that_were_replayed_are_parked_until_they_are_acknowledged
         .await;
     server.kill().await;
 
-    // Two more kills: what was parked again stays so, and is so once.
+    // After two more kills, each event is still parked once.
     for _ in 0..2 {
         let server = Process::start(db.path()).await;
         let mut groups = Groups::connect(&server.address).await;
@@ -148,7 +148,7 @@ async fn parked_events_that_were_replayed_are_parked_until_they_are_acknowledged
 }
 
 #[tokio::test]
-async fn replayed_events_of_a_group_that_is_made_again_are_not_parked_again() {
+async fn replayed_events_of_a_recreated_group_are_not_parked_again() {
     let (db, server) = start().await;
     let mut client = connect(server.address()).await;
     let mut groups = Groups::connect(server.address()).await;
@@ -164,7 +164,7 @@ async fn replayed_events_of_a_group_that_is_made_again_are_not_parked_again() {
     server.shutdown().await;
 }
 
-/// The checkpoints of the group of `source` that can still be read, the first of them with its revision.
+/// The visible checkpoints of the group of `source`, and the revision of the first.
 async fn checkpoints(client: &mut Client, source: &str) -> (u64, Vec<String>) {
     let name = format!("$persistentsubscription-{source}::{GROUP}-checkpoint");
     let events = read_stream(client, &name).await;
@@ -177,7 +177,7 @@ async fn checkpoints(client: &mut Client, source: &str) -> (u64, Vec<String>) {
 }
 
 #[tokio::test]
-async fn a_checkpoint_is_written_also_when_the_client_has_left() {
+async fn a_checkpoint_is_written_even_when_the_client_has_left() {
     let (_db, server) = start().await;
     let mut client = connect(server.address()).await;
     let mut groups = Groups::connect(server.address()).await;
@@ -201,7 +201,7 @@ async fn a_checkpoint_is_written_also_when_the_client_has_left() {
 }
 
 #[tokio::test]
-async fn a_server_that_stops_notes_what_was_acknowledged() {
+async fn a_server_that_stops_saves_what_was_acknowledged() {
     let (db, server) = start().await;
     let mut client = connect(server.address()).await;
     let mut groups = Groups::connect(server.address()).await;
@@ -224,7 +224,7 @@ async fn a_server_that_stops_notes_what_was_acknowledged() {
 }
 
 #[tokio::test]
-async fn a_group_of_all_gets_nothing_of_its_own() {
+async fn a_group_of_all_does_not_receive_its_own_events() {
     let (_db, server) = start().await;
     let mut client = connect(server.address()).await;
     let mut groups = Groups::connect(server.address()).await;

@@ -1,4 +1,4 @@
-//! What is hidden when somebody subscribes is not shown to that subscriber, neither then nor later.
+//! Events that are hidden when somebody subscribes are never shown to that subscriber.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use crate::support::{
     open, read_request, read_stream, soon,
 };
 
-/// How the first five events of a stream are hidden, and which of them stay.
+/// A way to hide some of the first five events of a stream.
 #[derive(Clone, Copy, Debug)]
 enum Hidden {
     Deleted,
@@ -105,7 +105,7 @@ async fn subscribe(client: &mut Client, from: StreamOption) -> Streaming<ReadRes
     open(client, request).await.unwrap()
 }
 
-/// The events that come until the subscription has caught up.
+/// The events that arrive until the subscription has caught up.
 async fn history(answers: &mut Streaming<ReadResp>) -> Vec<ReadEvent> {
     let mut events = Vec::new();
     loop {
@@ -133,7 +133,7 @@ fn revisions(events: &[ReadEvent]) -> Vec<u64> {
     events.iter().map(revision).collect()
 }
 
-/// Subscribes in every way to streams of which events are hidden, writes one more, and looks at what comes.
+/// Subscribes in every way to streams with hidden events, writes one more event, and checks what arrives.
 async fn nothing_hidden_comes(client: &mut Client, groups: &mut Groups) {
     for way in WAYS {
         let stream = way.stream();
@@ -168,7 +168,7 @@ async fn hide_all(client: &mut Client) {
 }
 
 #[tokio::test]
-async fn what_was_hidden_before_is_shown_to_no_subscriber() {
+async fn hidden_events_are_shown_to_no_later_subscriber() {
     let db = tempfile::tempdir().unwrap();
     let server = started(db.path()).await;
     let mut client = connect(server.address()).await;
@@ -179,7 +179,7 @@ async fn what_was_hidden_before_is_shown_to_no_subscriber() {
 }
 
 #[tokio::test]
-async fn what_was_hidden_before_a_restart_is_shown_to_no_subscriber_after_it() {
+async fn hidden_events_are_shown_to_no_subscriber_after_a_restart() {
     let db = tempfile::tempdir().unwrap();
     let server = started(db.path()).await;
     hide_all(&mut connect(server.address()).await).await;
@@ -191,7 +191,7 @@ async fn what_was_hidden_before_a_restart_is_shown_to_no_subscriber_after_it() {
     server.shutdown().await;
 }
 
-/// The revisions of the events of the stream that links lead to.
+/// The revisions of the events of this stream to which links resolve.
 fn of_target(events: &[ReadEvent], stream: &str) -> Vec<u64> {
     let events = events.iter().filter_map(|event| event.event.as_ref());
     let of_stream = events.filter(|event| event.stream_identifier == Some(identifier(stream)));
@@ -199,7 +199,7 @@ fn of_target(events: &[ReadEvent], stream: &str) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn links_of_a_system_stream_lead_to_nothing_that_was_hidden_before() {
+async fn links_of_a_system_stream_do_not_resolve_to_hidden_events() {
     let db = tempfile::tempdir().unwrap();
     let server = started(db.path()).await;
     let mut client = connect(server.address()).await;
@@ -216,7 +216,7 @@ async fn links_of_a_system_stream_lead_to_nothing_that_was_hidden_before() {
     history(&mut answers).await;
     write(&mut client, &stream, 1).await;
     assert_eq!(of_target(&[next(&mut answers).await], &stream), [EVENTS]);
-    // The system stream itself can be deleted, too.
+    // The system stream itself can be deleted too.
     delete_stream(&mut client, "$ce-cat").await;
     let mut answers = subscribe(&mut client, from_start("$ce-cat")).await;
     assert!(history(&mut answers).await.is_empty());
@@ -229,7 +229,7 @@ async fn links_of_a_system_stream_lead_to_nothing_that_was_hidden_before() {
 }
 
 #[tokio::test]
-async fn what_a_group_has_read_is_not_given_to_a_client_that_joins_after_it_was_hidden() {
+async fn events_that_a_group_has_read_are_not_sent_to_a_client_that_joins_after_they_were_hidden() {
     let db = tempfile::tempdir().unwrap();
     let server = started(db.path()).await;
     let mut client = connect(server.address()).await;
@@ -242,7 +242,7 @@ async fn what_a_group_has_read_is_not_given_to_a_client_that_joins_after_it_was_
         groups
             .until(&stream, "that it has read", has_read_all)
             .await;
-        // One event is in flight when its client leaves, so it is to come again.
+        // One event is in flight when its client leaves, so it is retried.
         let member = groups.join_with(&stream, 1).await;
         let in_flight = |info: &SubscriptionInfo| info.total_in_flight_messages == 1;
         groups.until(&stream, "one in flight", in_flight).await;

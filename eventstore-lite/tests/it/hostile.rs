@@ -1,4 +1,4 @@
-//! Requests that make no sense or mean harm: each is refused as such, and the server goes on.
+//! Senseless and malicious requests: each is refused, and the server keeps working.
 
 use eventstore_lite::wire::shared::Empty;
 use eventstore_lite::wire::streams::append_req::options::ExpectedStreamRevision;
@@ -105,7 +105,7 @@ async fn events_without_a_proper_id_or_type_are_refused() {
 }
 
 #[tokio::test]
-async fn numbers_at_their_limits_do_no_harm() {
+async fn extreme_numbers_do_no_harm() {
     let (_db, server) = start().await;
     let mut client = connect(server.address()).await;
     append(&mut client, "s", any(), vec![event(&new_id(), "x")])
@@ -198,7 +198,7 @@ async fn hostile_filters_are_refused_or_bounded() {
 }
 
 #[tokio::test]
-async fn requests_with_parts_missing_are_refused() {
+async fn requests_with_missing_parts_are_refused() {
     let (_db, server) = start().await;
     let mut client = connect(server.address()).await;
     let mut answers = vec![client.read(ReadReq { options: None }).await.map(drop)];
@@ -266,7 +266,7 @@ async fn a_session_with_too_many_unfinished_appends_is_ended() {
 }
 
 #[tokio::test]
-async fn a_session_whose_answers_are_not_read_holds_back_only_itself() {
+async fn a_session_whose_answers_are_not_read_delays_only_itself() {
     let db = tempfile::tempdir().unwrap();
     let mut config = Config::new(db.path());
     // One append fills the queue.
@@ -292,7 +292,7 @@ async fn a_session_whose_answers_are_not_read_holds_back_only_itself() {
     }
 }
 
-/// Pieces of appends whose last piece does not come, each of 100 kB.
+/// Pieces of 100 kB of appends whose last piece never arrives.
 fn unfinished() -> impl Iterator<Item = BatchAppendReq> {
     std::iter::repeat_with(|| {
         let mut piece = large_append("s");
@@ -303,7 +303,7 @@ fn unfinished() -> impl Iterator<Item = BatchAppendReq> {
 }
 
 #[tokio::test]
-async fn unfinished_appends_of_all_sessions_together_are_bounded() {
+async fn the_unfinished_appends_of_all_sessions_are_bounded() {
     const PIECES: usize = 4;
     let db = tempfile::tempdir().unwrap();
     let mut config = Config::new(db.path());
@@ -317,7 +317,7 @@ async fn unfinished_appends_of_all_sessions_together_are_bounded() {
         for piece in unfinished().take(pieces) {
             drop(sender.send(piece).await);
         }
-        // What is complete is written all the same, and answered when all before it is taken.
+        // A complete append is written anyway, and answered when the pieces before it are taken.
         drop(sender.send(large_append("s")).await);
         let answer = soon("an answer", answers.message()).await;
         (sender, answer.map(|answer| (answers, answer.unwrap())))
@@ -327,7 +327,7 @@ async fn unfinished_appends_of_all_sessions_together_are_bounded() {
     assert!(first.1.is_ok() && second.1.is_ok());
     let refused = session(PIECES).await.1.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
-    assert!(session(0).await.1.is_ok(), "whole appends go on");
+    assert!(session(0).await.1.is_ok(), "complete appends still work");
     drop(first);
     soon("room", async {
         while session(PIECES).await.1.is_err() {
@@ -380,14 +380,14 @@ async fn garbage_on_the_port_does_no_harm() {
             .unwrap();
         socket.write_all(garbage).await.unwrap();
         socket.shutdown().await.unwrap();
-        // Whatever it says, the connection ends.
+        // Whatever was sent, the connection ends.
         drop(soon("the end", socket.read_to_end(&mut Vec::new())).await);
     }
     still_works(&mut connect(server.address()).await).await;
 }
 
 #[tokio::test]
-async fn a_page_from_elsewhere_can_do_nothing() {
+async fn a_foreign_web_page_can_do_nothing() {
     let (_db, server) = start().await;
     let own = format!("Host: {}", server.address());
     let empty_message = [0; 5];

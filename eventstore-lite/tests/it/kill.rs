@@ -1,5 +1,5 @@
-//! `kill -9` of the executable under load, again and again: what was acknowledged is there, whole and where it was said
-//! to be. `STORE_KILLS` says how often.
+//! Kills the executable with `kill -9` under load, again and again. Acknowledged events are still there, complete and
+//! at the acknowledged place. `STORE_KILLS` sets the number of kills.
 
 mod faults;
 mod load;
@@ -13,7 +13,7 @@ use crate::support::process::{EXECUTABLE, Process};
 use crate::support::{any, append, connect, event, new_id, read_all, soon};
 
 const KILLS: usize = 8;
-/// How many more batches are acknowledged before the next kill, at least and at most.
+/// How many more batches are acknowledged before the next kill: minimum and maximum.
 const BATCHES: std::ops::Range<usize> = 50..500;
 
 fn kills() -> usize {
@@ -35,7 +35,7 @@ async fn every_acknowledged_event_survives_kill_9() {
         soon("enough batches", load.reached(enough)).await;
         server.kill().await;
         soon("the writers' end", writers.join_all()).await;
-        Process::cut_while_it_opens(db.path()).await;
+        Process::killed_while_it_opens(db.path()).await;
 
         let server = Process::start(db.path()).await;
         let mut client = connect(&server.address).await;

@@ -1,4 +1,4 @@
-//! A link leads only where the caller may read, wherever links are resolved.
+//! A link resolves only to events that the caller may read, in every kind of read.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -22,7 +22,7 @@ async fn append(client: &Client, stream: &str, event_type: &str, data: &str) {
     append.await.unwrap();
 }
 
-/// A server on which a user wrote links: to a stream of admins, and to one of everybody.
+/// A server with links that a user wrote: to a stream for admins, and to a stream for everybody.
 async fn started() -> Secured {
     let secured = Secured::start().await;
     let (admin, user) = (secured.client_of("admin"), secured.client_of("user"));
@@ -33,12 +33,12 @@ async fn started() -> Secured {
     secured
 }
 
-/// The stream that the link leads to.
+/// The stream to which the link resolves.
 fn target(event: &ResolvedEvent) -> Option<&str> {
     event.event.as_ref().map(|event| &*event.stream_id)
 }
 
-/// Where the links lead to for a user and for an admin.
+/// The expected targets of the links, for a user and for an admin.
 const LEAD: [(&str, [Option<&str>; 2]); 2] = [
     ("user", [None, Some("open")]),
     ("admin", [Some("$secret"), Some("open")]),
@@ -72,7 +72,7 @@ async fn a_subscription_resolves_what_the_caller_may_read() {
             let event = soon("an event", subscription.next()).await.unwrap();
             assert_eq!(target(&event), expected, "{name}");
         }
-        // Live, too.
+        // The same for live events.
         append(&client, LINKS, "$>", "0@$secret").await;
         let event = soon("an event", subscription.next()).await.unwrap();
         assert_eq!(target(&event), targets[0], "{name}");
@@ -80,7 +80,7 @@ async fn a_subscription_resolves_what_the_caller_may_read() {
 }
 
 #[tokio::test]
-async fn a_group_resolves_for_each_client_what_it_may_read_also_what_it_parked() {
+async fn a_group_resolves_for_each_client_what_it_may_read_even_for_parked_events() {
     let secured = started().await;
     let operator = secured.client_of("ops");
     for (name, targets) in LEAD {
@@ -124,7 +124,7 @@ fn shown(name: &str) -> String {
     format!("Authorization: Basic {credentials}\r\n")
 }
 
-/// What comes until `end` does.
+/// Everything that arrives until `end`.
 async fn read_until(source: &mut (impl AsyncRead + Unpin), end: &str) -> String {
     let mut read = Vec::new();
     let reading = async {
@@ -145,7 +145,7 @@ async fn the_page_resolves_what_the_caller_may_read() {
         assert!(page.contains("0@$secret"), "{page}");
         assert_eq!(page.contains(CANARY), sees, "{page}");
         let path = format!("GET /web/api/tail?stream={LINKS}");
-        let mut tail = secured.asked(&path, &shown(name)).await;
+        let mut tail = secured.requested(&path, &shown(name)).await;
         read_until(&mut tail, ": open").await;
         append(&secured.client_of("user"), LINKS, "$>", "0@$secret").await;
         append(&secured.client_of("user"), LINKS, "happened", "the end").await;

@@ -1,4 +1,4 @@
-//! Live subscriptions: what a commit costs does not grow with their number.
+//! The cost of a commit does not grow with the number of live subscriptions.
 
 use eventstore_lite::wire::streams::ReadResp;
 use eventstore_lite::wire::streams::read_req::options::StreamOption;
@@ -37,7 +37,7 @@ async fn live(client: &mut Client, stream: StreamOption) -> Streaming<ReadResp> 
     }
 }
 
-/// How often the database was read so far.
+/// The number of database reads so far.
 async fn database_reads(server: &Server) -> u64 {
     let answer = http_1(server, "GET /metrics HTTP/1.1\r\nHost: test", b"").await;
     let mut lines = answer.lines();
@@ -45,7 +45,7 @@ async fn database_reads(server: &Server) -> u64 {
     reads.unwrap().parse().unwrap()
 }
 
-/// How often the database is read for some appends that `count` subscribers, all caught up, get.
+/// The number of database reads for some appends that `count` subscribers receive, all of which have caught up.
 async fn reads_for(count: usize, memory: usize, stream: fn() -> StreamOption) -> u64 {
     let (_db, server) = start_with_memory(memory).await;
     let mut client = connect(server.address()).await;
@@ -99,7 +99,7 @@ async fn an_append_costs_many_subscribers_of_a_system_stream_no_more_reads_than_
     assert!(reads_for(MANY, memory, category).await <= most);
 }
 
-/// Shows that the reads are counted.
+/// The control: reads are counted.
 #[tokio::test]
 async fn without_memory_for_the_last_events_every_subscriber_of_the_log_reads_for_itself() {
     let reads = reads_for(3, 0, all_from_start).await;

@@ -1,4 +1,4 @@
-//! The server from outside: in the same process, and as the executable.
+//! Tests of the server from outside: in the same process, and as an executable.
 
 #![expect(
     clippy::unwrap_used,

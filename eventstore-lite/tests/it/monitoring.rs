@@ -1,4 +1,4 @@
-//! The service Monitoring: figures, again and again.
+//! The service `Monitoring`, which sends figures repeatedly.
 
 use eventstore_lite::wire::monitoring::StatsReq;
 use eventstore_lite::wire::monitoring::monitoring_client::MonitoringClient;

@@ -1,4 +1,5 @@
-//! The official Rust clients, unmodified, against the server at `EVENTSTORE_URL`, or one of each test's own.
+//! The official, unmodified Rust clients, against the server at `EVENTSTORE_URL` or against a new server for each
+//! test.
 
 #![expect(
     clippy::duplicate_mod,
@@ -11,7 +12,7 @@ mod kurrentdb_1;
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
-/// Whether `eventstore` has installed the process's TLS provider. It is dead if another client did before it.
+/// Whether `eventstore` has installed the TLS provider of the process. It cannot if another client has installed one.
 static INSTALLED: OnceCell<()> = OnceCell::const_new();
 
 struct Server {
@@ -32,7 +33,7 @@ impl Server {
     async fn own() -> Self {
         let (db, server) = crate::support::start().await;
         Self {
-            // A single node is asked at once.
+            // With this interval the client discovers a single node at once.
             url: format!("{}&discoveryInterval=1", server.url()),
             _own: Some((db, server)),
         }

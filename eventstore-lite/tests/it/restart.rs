@@ -1,4 +1,4 @@
-//! What is written stays, and the log goes on where it ended.
+//! Written events remain, and after a restart the log continues where it ended.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn after_a_restart_everything_is_there_and_positions_go_on() {
+async fn after_a_restart_everything_is_there_and_positions_continue() {
     let (db, server) = start().await;
     let mut client = connect(server.address()).await;
     let first = append(&mut client, "s", any(), vec![event(&new_id(), "one")])
@@ -65,7 +65,7 @@ async fn a_database_in_use_is_refused_until_its_server_has_stopped() {
 }
 
 #[tokio::test]
-async fn what_is_acknowledged_while_the_server_stops_is_there() {
+async fn events_that_are_acknowledged_while_the_server_stops_are_there() {
     const WRITERS: usize = 64;
     let (db, server) = start().await;
     let client = connect(server.address()).await;
@@ -107,10 +107,10 @@ async fn what_is_acknowledged_while_the_server_stops_is_there() {
     );
 }
 
-/// Ten thousand thousand ticks are a second.
+/// Ten million ticks are a second.
 const TICKS_PER_YEAR: i64 = 365 * 24 * 3_600 * 10_000_000;
 
-/// A stream whose only event says that it was created in a year.
+/// Creates a stream whose only event has a creation time one year ahead.
 async fn a_year_ahead(db: &Path) {
     let server = Server::start(Config::new(db)).await.unwrap();
     let mut client = connect(server.address()).await;
@@ -123,7 +123,7 @@ async fn a_year_ahead(db: &Path) {
 }
 
 #[tokio::test]
-async fn after_a_clock_that_was_ahead_events_expire() {
+async fn events_expire_after_a_clock_was_ahead() {
     let db = tempfile::tempdir().unwrap();
     a_year_ahead(db.path()).await;
     let server = Server::start(Config::new(db.path())).await.unwrap();
@@ -143,17 +143,17 @@ async fn after_a_clock_that_was_ahead_events_expire() {
     assert_eq!(read_stream(&mut client, "s").await[0].data, &b"ahead"[..]);
 }
 
-/// Waits for a line that says so.
-async fn logged(lines: &mut Lines<BufReader<ChildStdout>>, said: &str) -> String {
+/// Waits for a line with this text.
+async fn logged(lines: &mut Lines<BufReader<ChildStdout>>, text: &str) -> String {
     let wait = async {
         loop {
             let line = lines.next_line().await.unwrap().expect("a line");
-            if line.contains(said) {
+            if line.contains(text) {
                 return line;
             }
         }
     };
-    soon(said, wait).await
+    soon(text, wait).await
 }
 
 #[tokio::test]
@@ -173,7 +173,7 @@ async fn a_last_event_ahead_of_the_clock_is_logged() {
     let line: serde_json::Value =
         serde_json::from_str(&logged(&mut lines, "\"address\"").await).unwrap();
     let address = line["fields"]["address"].as_str().unwrap();
-    // It is said again when the next event is created before it, and then no more.
+    // The warning is repeated when the next event is created earlier, and not after that.
     let mut client = connect(address).await;
     for data in ["now", "later"] {
         let event = event(&new_id(), data);

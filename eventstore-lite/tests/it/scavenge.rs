@@ -1,4 +1,4 @@
-//! The service Operations: a scavenge erases, whatever interrupts it, and changes nothing else.
+//! The service `Operations`: a scavenge erases events even if it is interrupted, and changes nothing else.
 
 use std::path::Path;
 
@@ -24,9 +24,9 @@ use crate::support::{
 };
 
 const STREAMS: usize = 20;
-/// What is in the ids, as bytes, of all events that go.
+/// The mark in the ids of all removed events, as bytes.
 const GONE_ID: &[u8; 8] = b"gone-ids";
-/// What is in all else of them; and what is in events that stay.
+/// The mark in all other parts of the removed events, and the mark of the remaining events.
 const GONE: &str = "canary-of-what-goes";
 const KEPT: &str = "canary-of-what-stays";
 
@@ -43,7 +43,7 @@ async fn start_scavenge(operator: &Operator) -> (String, ScavengeStatus) {
     (started.id().to_owned(), started.status())
 }
 
-/// Scavenges; the end is when another scavenge could start.
+/// Runs a scavenge. It has ended when another one can start.
 async fn scavenge(operator: &Operator) {
     let (first, _) = start_scavenge(operator).await;
     soon("the end of the scavenge", async {
@@ -99,7 +99,7 @@ async fn set_metadata(client: &mut Client, stream: &str, json: &str) {
         .unwrap();
 }
 
-/// How often bytes are in the files of a folder.
+/// How often these bytes occur in the files of a folder.
 fn found(folder: &Path, mark: &[u8]) -> usize {
     let files = std::fs::read_dir(folder).unwrap();
     let contents = files.map(|file| std::fs::read(file.unwrap().path()).unwrap());
@@ -117,7 +117,7 @@ fn is_gone(folder: &Path) -> bool {
     found(folder, GONE.as_bytes()) == 0 && found(folder, GONE_ID) == 0
 }
 
-/// Streams whose events lie between one another, the last one of each with the mark that stays.
+/// Writes streams with interleaved events. The last event of each has the mark of remaining events.
 async fn fill(client: &mut Client, streams: &[&str]) {
     for round in 0..12 {
         for (number, stream) in (0..STREAMS).flat_map(|n| streams.iter().map(move |s| (n, s))) {
@@ -129,7 +129,7 @@ async fn fill(client: &mut Client, streams: &[&str]) {
 }
 
 #[tokio::test]
-async fn after_a_scavenge_removed_bytes_are_in_no_file() {
+async fn after_a_scavenge_no_file_has_removed_bytes() {
     let (db, server) = start().await;
     let mut client = connect(server.address()).await;
     fill(
@@ -155,7 +155,7 @@ async fn after_a_scavenge_removed_bytes_are_in_no_file() {
             set_metadata(&mut client, &stream, limit).await;
         }
         delete(&mut client, &format!("whole-{number}")).await;
-        // It begins again: then all that was before goes.
+        // The stream is recreated, which removes everything before.
         let event = marked(KEPT, 0);
         append(&mut client, &format!("whole-{number}"), any(), vec![event])
             .await
@@ -177,7 +177,7 @@ async fn after_a_scavenge_removed_bytes_are_in_no_file() {
 
     scavenge(&operator(server.address())).await;
     assert!(is_gone(db.path()));
-    // The last event of each stream is there, also of those that are deleted or have expired.
+    // The last event of each stream remains, even if the stream is deleted or its events have expired.
     let log = read_all(&mut client).await;
     let kept = log
         .iter()
@@ -189,7 +189,7 @@ async fn after_a_scavenge_removed_bytes_are_in_no_file() {
 }
 
 #[tokio::test]
-async fn positions_and_revisions_go_on_after_a_scavenge() {
+async fn positions_and_revisions_continue_after_a_scavenge() {
     let (_db, server) = start().await;
     let mut client = connect(server.address()).await;
     let mut positions = Vec::new();
@@ -264,7 +264,7 @@ fn at(position: u64) -> StreamOption {
     })
 }
 
-/// A tool that reads the file of the database beside the server.
+/// A tool that reads the database file while the server is running.
 fn reader(db: &Path) -> Connection {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
     Connection::open_with_flags(db.join("events.db"), flags).unwrap()
@@ -277,12 +277,12 @@ fn count(reader: &Connection) -> i64 {
 }
 
 #[tokio::test]
-async fn a_scavenge_cut_by_kill_9_is_finished_by_the_next() {
+async fn the_next_scavenge_finishes_one_that_was_killed() {
     let db = tempfile::tempdir().unwrap();
     let server = Process::start(db.path()).await;
     let mut client = connect(&server.address).await;
     fill(&mut client, &["tombstoned", "deleted"]).await;
-    // An old snapshot keeps the write-ahead log as it is: so the scavenge cannot end before the kill.
+    // An old snapshot keeps the write-ahead log as it is, so the scavenge cannot end before the kill.
     let reader = reader(db.path());
     let past = reader.unchecked_transaction().unwrap();
     let all = count(&past);
@@ -303,7 +303,7 @@ async fn a_scavenge_cut_by_kill_9_is_finished_by_the_next() {
     drop(reader);
     assert!(!is_gone(db.path()), "the control");
 
-    // Killed wherever it happens to be.
+    // The server is killed at an arbitrary point.
     for _ in 0..3 {
         let server = Process::start(db.path()).await;
         start_scavenge(&operator(&server.address)).await;
@@ -379,7 +379,7 @@ async fn one_scavenge_runs_at_a_time_and_can_be_stopped() {
     assert_eq!(
         stop(&id).await.unwrap_err().code(),
         Code::NotFound,
-        "it runs no more"
+        "the scavenge still runs"
     );
     drop(past);
     let (next, status) = start_scavenge(&operator).await;

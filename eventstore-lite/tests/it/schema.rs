@@ -1,4 +1,4 @@
-//! The version of the layout: an old database is brought up to date, a newer one is refused and not changed.
+//! The version of the layout: an old database is migrated; a newer one is refused and not changed.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use tokio::process::Command;
 use crate::support::process::EXECUTABLE;
 use crate::support::{any, append, connect, event, new_id, read_all, soon, start};
 
-/// A database with two events, closed.
+/// A closed database with two events.
 async fn written() -> TempDir {
     let (db, server) = start().await;
     let mut client = connect(server.address()).await;
@@ -36,7 +36,7 @@ fn set(connection: &Connection, pragma: &str, value: i64) {
 }
 
 #[tokio::test]
-async fn a_database_of_before_versions_is_brought_up_to_date() {
+async fn a_database_from_before_versions_is_migrated() {
     let db = tempfile::tempdir().unwrap();
     let newest = version(&open(written().await.path()));
     open(db.path())
@@ -57,13 +57,13 @@ async fn a_database_of_before_versions_is_brought_up_to_date() {
     assert_eq!(version(&connection), newest);
     let sql = "SELECT count(*) FROM sqlite_schema WHERE name = 'events_by_id'";
     let indexes = connection.query_row(sql, [], |row| row.get::<_, i64>(0));
-    assert_eq!(indexes.unwrap(), 0, "an index that is not used any more");
+    assert_eq!(indexes.unwrap(), 0, "an unused index");
 }
 
 #[tokio::test]
 async fn a_newer_database_is_refused_and_not_changed() {
     let db = written().await;
-    // As long as this connection is open, the change is in the write-ahead log.
+    // While this connection is open, the change is in the write-ahead log.
     let connection = open(db.path());
     set(&connection, "user_version", 1_000);
     let files = ["events.db", "events.db-wal"].map(|name| db.path().join(name));
@@ -78,8 +78,8 @@ async fn a_newer_database_is_refused_and_not_changed() {
     let ended = ended.unwrap();
     let reason = String::from_utf8_lossy(&ended.stderr);
     assert!(!ended.status.success());
-    for told in ["version 1000", "versions up to", "Nothing was changed"] {
-        assert!(reason.contains(told), "{reason}");
+    for part in ["version 1000", "versions up to", "Nothing was changed"] {
+        assert!(reason.contains(part), "{reason}");
     }
     assert!(contents() == before, "the refused database was changed");
 }

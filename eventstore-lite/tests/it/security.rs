@@ -31,7 +31,7 @@ async fn append(client: &Client, stream: &str) -> eventstore::Result<u64> {
     Ok(written.next_expected_version)
 }
 
-/// Appends by a session.
+/// Appends through a batch session.
 async fn batch(client: &Client, stream: &str) -> eventstore::Result<()> {
     let session = client
         .batch_append(&eventstore::BatchAppendOptions::default())
@@ -43,7 +43,7 @@ async fn batch(client: &Client, stream: &str) -> eventstore::Result<()> {
         .map(drop)
 }
 
-/// How many events are read.
+/// Reads the stream, and returns the number of events.
 async fn read(client: &Client, stream: &str) -> eventstore::Result<usize> {
     let options = eventstore::ReadStreamOptions::default();
     let mut events = client.read_stream(stream, &options).await?;
@@ -91,7 +91,7 @@ async fn a_user_writes_and_reads_over_tls() {
 }
 
 #[tokio::test]
-async fn who_shows_no_right_password_is_refused() {
+async fn a_caller_without_a_right_password_is_refused() {
     let secured = Secured::start().await;
     let nobody = secured.client(None);
     for client in [
@@ -110,7 +110,7 @@ async fn who_shows_no_right_password_is_refused() {
     );
 }
 
-/// The status of a call, which the client does not tell apart.
+/// The status code of a call, which the official client does not expose.
 async fn grpc_status(secured: &Secured, method: &str, credentials: Option<&str>) -> String {
     let authority = std::fs::read(secured.certificates.authority()).unwrap();
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority));
@@ -134,7 +134,7 @@ async fn grpc_status(secured: &Secured, method: &str, credentials: Option<&str>)
 }
 
 #[tokio::test]
-async fn a_wrong_password_none_and_a_small_role_are_told_apart() {
+async fn a_wrong_password_a_missing_one_and_a_low_role_are_distinguished() {
     let secured = Secured::start().await;
     let read = "streams.Streams/Read";
     let stop = "operations.Operations/Shutdown";
@@ -181,7 +181,7 @@ async fn system_streams_are_for_admins() {
 }
 
 #[tokio::test]
-async fn access_control_lists_are_refused_because_they_would_not_be_kept() {
+async fn access_control_lists_are_refused_because_they_would_not_be_applied() {
     let secured = Secured::start().await;
     let user = secured.client_of("user");
     let options = AppendToStreamOptions::default();
@@ -239,7 +239,7 @@ async fn health_and_gossip_are_open_and_figures_are_for_users() {
     assert_eq!(
         different.len(),
         types.len(),
-        "a figure is there twice: {types:?}"
+        "a figure exists twice: {types:?}"
     );
 }
 
@@ -253,7 +253,7 @@ async fn plaintext_on_a_port_with_tls_does_no_harm() {
         let mut socket = TcpStream::connect(secured.server.address()).await.unwrap();
         socket.write_all(text).await.unwrap();
         let mut answer = Vec::new();
-        // Whether an alert or a reset: the connection ends, and nothing is answered in the clear.
+        // The connection ends, with an alert or a reset, and nothing is answered in plaintext.
         drop(soon("the end", socket.read_to_end(&mut answer)).await);
         assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
     }
@@ -261,7 +261,7 @@ async fn plaintext_on_a_port_with_tls_does_no_harm() {
 }
 
 #[tokio::test]
-async fn a_server_with_tls_that_stops_tells_its_subscribers_to_come_back() {
+async fn a_server_with_tls_that_stops_tells_its_subscribers_to_reconnect() {
     let secured = Secured::start().await;
     let client = secured.client_of("admin");
     append(&client, "s").await.unwrap();
@@ -273,7 +273,7 @@ async fn a_server_with_tls_that_stops_tells_its_subscribers_to_come_back() {
     assert!(matches!(ended, Error::ServerError(_)), "{ended:?}");
 }
 
-/// What the executable says when it does not start.
+/// The error output of the executable when it does not start.
 async fn refusal(arguments: &[&str]) -> String {
     let db = tempfile::tempdir().unwrap();
     let mut command = Command::new(EXECUTABLE);
@@ -289,7 +289,7 @@ async fn refusal(arguments: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn a_server_starts_only_if_it_is_told_whom_to_trust() {
+async fn a_server_starts_only_if_its_options_say_how_to_authenticate_callers() {
     let nothing = refusal(&[]).await;
     assert!(
         nothing.contains("--insecure") && nothing.contains("--certificate"),
@@ -313,7 +313,7 @@ async fn a_server_starts_only_if_it_is_told_whom_to_trust() {
     assert!(refusal(&with_tls[..2]).await.contains("--certificate-key"));
 }
 
-/// What `hash-password` prints.
+/// The output of `hash-password`.
 async fn hash_of(password: &str) -> String {
     let mut command = Command::new(EXECUTABLE);
     let command = command.arg("hash-password").kill_on_drop(true);
@@ -330,14 +330,14 @@ async fn hash_of(password: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_user_of_the_file_is_let_in() {
+async fn a_user_of_the_users_file_is_admitted() {
     let db = tempfile::tempdir().unwrap();
     let certificates = Certificates::new();
     let users = tempfile::NamedTempFile::new().unwrap();
     let line = format!("ada:admin:{}", hash_of("changeit\n").await);
     std::fs::write(users.path(), line).unwrap();
     let mut command = Command::new(EXECUTABLE);
-    // One option is named as in the real server, one by a variable.
+    // One option has the name of the real server, another comes from a variable.
     command.args(["--node-port", "0", "--db"]).arg(db.path());
     command
         .arg("--certificate-file")
@@ -364,7 +364,7 @@ async fn hang_up(server: &Process) {
 }
 
 #[tokio::test]
-async fn a_hangup_stops_no_server_and_has_it_read_its_certificate_again() {
+async fn a_hangup_does_not_stop_a_server_but_reloads_its_certificate() {
     let db = tempfile::tempdir().unwrap();
     let (old, new) = (Certificates::new(), Certificates::new());
     let mut command = Command::new(EXECUTABLE);
@@ -378,7 +378,7 @@ async fn a_hangup_stops_no_server_and_has_it_read_its_certificate_again() {
     let open = old.client(port, Some(&admin));
     append(&open, "s").await.unwrap();
 
-    // A certificate that cannot be used changes nothing.
+    // An invalid certificate changes nothing.
     let certificate = std::fs::read(old.certificate()).unwrap();
     std::fs::write(old.certificate(), "no certificate").unwrap();
     hang_up(&server).await;
@@ -425,7 +425,7 @@ async fn the_page_shows_a_user_what_the_user_may_read() {
         ("GET /web/api/groups", "user", "403"),
         ("GET /web/api/groups", "admin", "200"),
         ("GET /web/api/events?before=x", "admin", "400"),
-        // A form that another site's page sends looks like this.
+        // This is what a form on a foreign web page sends.
         ("POST /web/api/groups/replay", "admin", "415"),
     ] {
         assert_eq!(status(request, user).await, expected, "{request} by {user}");

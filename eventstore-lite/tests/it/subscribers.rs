@@ -1,5 +1,5 @@
-//! Subscribers beside random appends and deletes, each with pauses and reconnections of its own: each gets every event
-//! of its part once, in order. `SUBSCRIBERS_SEED` repeats a run's choices.
+//! Subscribers during random appends and deletions, each with its own pauses and reconnections. Each receives every
+//! event of its part once and in order. `SUBSCRIBERS_SEED` repeats the choices of a run.
 
 use std::sync::Arc;
 
@@ -29,12 +29,13 @@ use crate::support::{
 const WRITERS: u64 = 4;
 const ACTIONS: usize = 150;
 const SUBSCRIBERS: u64 = 32;
-/// Streams that are deleted now and then, and streams that are not; each ends with an event that says so, in this order.
+/// Streams that are deleted occasionally, and streams that are not. Each ends with an event that marks its end, in
+/// this order.
 const STREAMS: [&str; 5] = ["gone-0", "gone-1", "kept-0", "kept-1", "kept-2"];
 const DELETED: &str = "gone-";
 const END: &[u8] = b"end";
 
-/// What a subscriber follows.
+/// The part of the log that a subscriber follows.
 #[derive(Clone, Copy, Debug)]
 enum Part {
     All,
@@ -60,7 +61,7 @@ impl Part {
         }
     }
 
-    /// Whether no event of this part follows.
+    /// Whether this is the last event of this part.
     fn ends_with(self, event: &RecordedEvent) -> bool {
         let mut theirs = STREAMS.iter().filter(|stream| match self {
             Self::All => true,
@@ -115,13 +116,13 @@ fn name(event: &RecordedEvent) -> &str {
 }
 
 #[tokio::test]
-async fn every_subscriber_gets_every_event_once_and_in_order() {
+async fn every_subscriber_receives_every_event_once_and_in_order() {
     let seed = std::env::var("SUBSCRIBERS_SEED");
     let seed: u64 = seed.map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
     println!("SUBSCRIBERS_SEED={seed}");
     let (_db, server) = start().await;
     let mut client = connect(server.address()).await;
-    // A stream that never was cannot be deleted.
+    // A stream that never existed cannot be deleted.
     for stream in STREAMS {
         let first = vec![event(&new_id(), "x")];
         append(&mut client, stream, any(), first).await.unwrap();
@@ -143,7 +144,7 @@ async fn every_subscriber_gets_every_event_once_and_in_order() {
         let end = vec![event(&new_id(), END)];
         append(&mut client, stream, any(), end).await.unwrap();
     }
-    // Nobody pauses any more.
+    // From now on nobody pauses.
     done.send_replace(usize::MAX);
 
     let log = read_all(&mut client).await;
@@ -179,7 +180,7 @@ async fn write(mut client: Client, done: Arc<watch::Sender<usize>>, mut rng: Sma
     }
 }
 
-/// Takes events, now pauses until so many more changes are made, now comes again after what it has.
+/// Receives events. Sometimes pauses until more changes are made, and sometimes reconnects after its last event.
 async fn subscribe(
     mut client: Client,
     mut done: watch::Receiver<usize>,
@@ -211,8 +212,8 @@ async fn subscribe(
     }
 }
 
-/// What is wrong with what was received: it is to be all of the part in the order of the log. Of a stream that was
-/// deleted somebody who comes later does not get what is not visible any more, and nothing else may be missing.
+/// Checks the received events. They must be all events of the part, in the order of the log. For a deleted stream, a
+/// later subscriber does not receive events that are no longer visible, but nothing else may be missing.
 fn fault(
     part: Part,
     received: &[RecordedEvent],
@@ -238,7 +239,7 @@ fn fault(
     misses.then_some("a visible event is missing")
 }
 
-/// What each subscriber received, with a fault planted near its end, which must be found.
+/// Plants a fault near the end of what each subscriber received. It must be found.
 fn control(
     received: &[(Part, Vec<RecordedEvent>)],
     log: &[RecordedEvent],

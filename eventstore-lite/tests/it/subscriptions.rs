@@ -1,4 +1,4 @@
-//! Subscriptions while others write: every event once, in order, with nothing between.
+//! Subscriptions during concurrent writes receive every event once, in order and without gaps.
 
 use eventstore_lite::wire::shared::Empty;
 use eventstore_lite::wire::streams::ReadResp;
@@ -69,7 +69,7 @@ async fn the_log_is_delivered_once_and_in_order_while_it_grows() {
         .unwrap();
     let writers = write_concurrently(&client);
     let first = next_event(&mut early).await;
-    // Joins in the middle, and goes from the disk to what is written at that moment.
+    // Subscribes in the middle, and moves from events on disk to live events.
     let mut late = open(&mut client, read_request(all_from_start(), for_ever()))
         .await
         .unwrap();
@@ -83,7 +83,7 @@ async fn the_log_is_delivered_once_and_in_order_while_it_grows() {
 }
 
 #[tokio::test]
-async fn a_filtered_subscription_and_one_of_a_stream_get_their_part_of_it() {
+async fn a_filtered_subscription_and_one_of_a_stream_receive_their_part_of_the_log() {
     let (_db, server) = start().await;
     let mut client = connect(server.address()).await;
     let mut options = read_request(all_from_start(), for_ever());
@@ -137,7 +137,7 @@ fn after(event: &RecordedEvent) -> all_options::AllOption {
 }
 
 #[tokio::test]
-async fn a_subscriber_that_does_not_read_holds_up_nobody() {
+async fn a_subscriber_that_does_not_read_delays_nobody() {
     let (_db, server) = start().await;
     let mut idle_client = connect(server.address()).await;
     let mut idle = open(&mut idle_client, read_request(all_from_start(), for_ever()))
@@ -157,7 +157,7 @@ async fn a_subscriber_that_does_not_read_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn a_server_that_stops_tells_its_subscribers_to_come_back() {
+async fn a_server_that_stops_tells_its_subscribers_to_reconnect() {
     let (_db, server) = start().await;
     let mut client = connect(server.address()).await;
     let mut all = open(&mut client, read_request(all_from_start(), for_ever()))
@@ -176,7 +176,7 @@ async fn a_server_that_stops_tells_its_subscribers_to_come_back() {
         while let Ok(answer) = soon("the end", answers.message()).await.map_err(|status| {
             assert_eq!(status.code(), Code::Unavailable);
         }) {
-            assert!(answer.is_some(), "a subscription ended well");
+            assert!(answer.is_some(), "a subscription ended without an error");
         }
     }
     let status = soon("the end of the session", batch.message())

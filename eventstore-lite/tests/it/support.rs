@@ -1,4 +1,4 @@
-//! A server of one's own, and a plain client of the wire.
+//! A server for each test, and a plain gRPC client.
 
 pub(crate) mod dynamic;
 pub(crate) mod groups;
@@ -30,7 +30,7 @@ use tokio::net::{TcpStream, ToSocketAddrs};
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
-/// How long anything may take before a test gives up.
+/// How long a test waits before it gives up.
 pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 
 pub(crate) type Client = StreamsClient<Channel>;
@@ -48,7 +48,7 @@ pub(crate) async fn connect(address: impl std::fmt::Display) -> Client {
     client.max_decoding_message_size(17 * 1024 * 1024)
 }
 
-/// A deadline for every wait.
+/// Waits with a deadline.
 pub(crate) async fn soon<T>(what: &str, wait: impl Future<Output = T>) -> T {
     let waited = tokio::time::timeout(DEADLINE, wait).await;
     waited.unwrap_or_else(|_| panic!("{what}: not within {DEADLINE:?}"))
@@ -105,7 +105,7 @@ pub(crate) fn identifier(stream: impl Into<Vec<u8>>) -> StreamIdentifier {
     }
 }
 
-/// Where an append went.
+/// The place of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Appended {
     pub(crate) revision: Option<u64>,
@@ -117,7 +117,7 @@ pub(crate) async fn http_1(server: &Server, lines: &str, body: &[u8]) -> String 
     http_1_at(server.address(), lines, body).await
 }
 
-/// The same for the server at this address.
+/// Like [`http_1`], for the server at this address.
 pub(crate) async fn http_1_at(address: impl ToSocketAddrs, lines: &str, body: &[u8]) -> String {
     let mut socket = TcpStream::connect(address).await.unwrap();
     let length = body.len();
@@ -215,7 +215,7 @@ pub(crate) async fn open(
     Ok(answers.into_inner())
 }
 
-/// All that a read with a count answers.
+/// All answers of a read with a count.
 pub(crate) async fn read(
     client: &mut Client,
     options: Options,
@@ -244,7 +244,7 @@ pub(crate) async fn read_all(client: &mut Client) -> Vec<RecordedEvent> {
 pub(crate) fn id_of(event: &RecordedEvent) -> String {
     match event.id.clone().unwrap().value.unwrap() {
         uuid::Value::String(text) => text,
-        uuid::Value::Structured(_) => panic!("a string was asked for"),
+        uuid::Value::Structured(_) => panic!("the id must be a string"),
     }
 }
 

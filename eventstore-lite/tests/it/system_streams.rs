@@ -1,4 +1,4 @@
-//! System streams from outside: how they are switched on, for old events and new ones, and live.
+//! System streams from outside: how they are switched on, with old, new and live events.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -31,7 +31,7 @@ use crate::support::{
     read, read_request, read_stream, soon,
 };
 
-/// Of the environment.
+/// Variables of the environment.
 type Variables<'a> = &'a [(&'a str, &'a str)];
 
 async fn started(db: &Path) -> Server {
@@ -40,7 +40,7 @@ async fn started(db: &Path) -> Server {
     Server::start(config).await.unwrap()
 }
 
-/// What the records of `$ce-cat` say, with the server started like this.
+/// The contents of the records of `$ce-cat`, with a server that is started like this.
 async fn by_category(db: &Path, arguments: &[&str], variables: Variables<'_>) -> Vec<String> {
     let mut command = Command::new(EXECUTABLE);
     command
@@ -56,7 +56,7 @@ async fn by_category(db: &Path, arguments: &[&str], variables: Variables<'_>) ->
     records.iter().map(|record| text(&record.data)).collect()
 }
 
-/// The records of `$ce-cat` when it has links to all that was written before.
+/// The records of `$ce-cat`, once it has links to all earlier events.
 async fn up_to_date(client: &mut Client) -> Vec<RecordedEvent> {
     loop {
         let request = read_request(from_start("$ce-cat"), CountOption::Count(10));
@@ -68,7 +68,7 @@ async fn up_to_date(client: &mut Client) -> Vec<RecordedEvent> {
 }
 
 #[tokio::test]
-async fn system_streams_are_switched_on_by_the_names_of_the_real_server_too() {
+async fn system_streams_can_also_be_switched_on_by_the_names_of_the_real_server() {
     let switches: [(&[&str], Variables<'_>); 6] = [
         (&["--system-projections"], &[]),
         (&["--start-standard-projections=true"], &[]),
@@ -151,7 +151,7 @@ async fn a_subscriber_of_a_category_gets_every_event_once_in_the_order_of_the_lo
     server.shutdown().await;
 }
 
-/// A group at the beginning of `$ce-cat`, links resolved.
+/// A group from the beginning of `$ce-cat`, with resolved links.
 fn group() -> CreateReq {
     let stream = StreamOptions {
         stream_identifier: Some(identifier("$ce-cat")),
@@ -207,8 +207,8 @@ async fn a_persistent_subscription_to_a_category_gets_old_and_new_events() {
             )),
         })),
     };
-    let asked = tokio_stream::once(join).chain(tokio_stream::pending());
-    let mut answers = groups.read(asked).await.unwrap().into_inner();
+    let request = tokio_stream::once(join).chain(tokio_stream::pending());
+    let mut answers = groups.read(request).await.unwrap().into_inner();
     for (revision, stream) in [(0, "cat-1"), (1, "cat-2"), (2, "cat-1")] {
         if revision > 0 {
             write(&mut client, stream).await;
@@ -225,7 +225,7 @@ async fn a_persistent_subscription_to_a_category_gets_old_and_new_events() {
     server.shutdown().await;
 }
 
-/// The database, with a lock that lets nobody else write.
+/// A lock on the database that keeps others from writing.
 fn locked(db: &Path) -> Connection {
     let lock = Connection::open(db.join("events.db")).unwrap();
     lock.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -233,7 +233,7 @@ fn locked(db: &Path) -> Connection {
 }
 
 #[tokio::test]
-async fn a_server_answers_while_it_makes_the_links_of_what_was_written_before() {
+async fn a_server_answers_while_it_links_earlier_events() {
     let db = tempfile::tempdir().unwrap();
     let process = Process::start(db.path()).await;
     let mut client = connect(&process.address).await;

@@ -1,4 +1,4 @@
-//! `export` and `import`: what is read after them is what was read before.
+//! `export` and `import`: the imported events read like the exported ones.
 
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -85,7 +85,7 @@ impl Place {
         self.client.tombstone(request).await.unwrap();
     }
 
-    /// What readers of these streams get, and of all of them in the order of the log.
+    /// The events that readers of these streams get, and those of the whole log in its order.
     async fn content(&mut self, streams: &[&str]) -> Vec<Vec<Content>> {
         let mut contents = Vec::new();
         let mut ids = Vec::new();
@@ -101,7 +101,7 @@ impl Place {
     }
 }
 
-/// All of an event but its number, place and time.
+/// Everything of an event except its revision, position and time.
 type Content = (String, String, [String; 2], Vec<u8>, Vec<u8>);
 
 fn content(event: &RecordedEvent) -> Content {
@@ -137,7 +137,7 @@ fn some(data: &str) -> Vec<ProposedMessage> {
     vec![event(&new_id(), data)]
 }
 
-/// A server with events of every kind, some of which can be read no more: those say [`MARKER`].
+/// A server with events of every kind. Those that can no longer be read contain [`MARKER`].
 async fn source() -> Place {
     let mut source = Place::new().await;
     let mut with_metadata = json(r#"{"a":[1, 2.50],"a":"\u00e9"}"#);
@@ -178,7 +178,7 @@ async fn source() -> Place {
 }
 
 #[tokio::test]
-async fn what_is_exported_and_imported_reads_the_same() {
+async fn exported_and_imported_events_read_the_same() {
     let mut source = source().await;
     let lines = source.export(&[]).await;
     assert!(!lines.contains(MARKER), "{lines}");
@@ -206,7 +206,7 @@ async fn what_is_exported_and_imported_reads_the_same() {
     let refused = append(&mut target.client, "tombstoned", any(), some("again")).await;
     assert!(refused.unwrap_err().message().contains("deleted"));
 
-    // The control: a byte that differs is found.
+    // The control: a changed byte is found.
     let mut changed = Place::new().await;
     changed
         .take(&lines.replace("YW5kIG9uZSBtb3Jl", "YW5kIG9uZSBtb3JF"))
@@ -215,14 +215,14 @@ async fn what_is_exported_and_imported_reads_the_same() {
 }
 
 #[tokio::test]
-async fn what_has_much_metadata_can_be_imported() {
+async fn events_with_much_metadata_can_be_imported() {
     let mut source = Place::new().await;
     for number in 0..40 {
         let mut event = event(&new_id(), number.to_string());
         event.custom_metadata = vec![b'x'; 500_000].into();
         source.append("much", vec![event]).await;
     }
-    // As large as an append can be: 1 MiB of data, and 16 MiB with all the rest.
+    // The largest possible append: 1 MiB of data, and 16 MiB in total.
     let mut largest = event(&new_id(), vec![b'x'; 1024 * 1024]);
     largest.custom_metadata = vec![0; 15 * 1024 * 1024 - 1024].into();
     source.append("much", vec![largest]).await;
@@ -230,11 +230,14 @@ async fn what_has_much_metadata_can_be_imported() {
     let mut target = Place::new().await;
     target.take(&lines).await;
     let before = source.content(&["much"]).await;
-    assert!(target.content(&["much"]).await == before, "they differ");
+    assert!(
+        target.content(&["much"]).await == before,
+        "the imported stream differs"
+    );
 }
 
 #[tokio::test]
-async fn an_import_that_was_cut_can_be_run_again() {
+async fn an_interrupted_import_can_be_run_again() {
     let mut source = Place::new().await;
     for number in 0..30_u32 {
         let stream = ["a", "b"][usize::from(number % 7 < 3)];
@@ -246,7 +249,7 @@ async fn an_import_that_was_cut_can_be_run_again() {
     let mut target = Place::new().await;
     let cut: String = lines.split_inclusive('\n').take(17).collect();
     target.take(&cut).await;
-    // Whoever uses the target meanwhile does no harm.
+    // Other clients of the target do no harm.
     target.append("c", some("new")).await;
     target.take(&lines).await;
     target.take(&lines).await;
@@ -266,9 +269,9 @@ async fn a_stream_with_other_events_is_left_as_it_is() {
     let lines = source.export(&[]).await;
     let mut target = Place::new().await;
     target.append("s", some("other")).await;
-    let said = target.refusal(&lines).await;
+    let refusal_text = target.refusal(&lines).await;
     for part in ["from line 2 on", "`s`", "other events", "revision 0"] {
-        assert!(said.contains(part), "{part}: {said}");
+        assert!(refusal_text.contains(part), "{part}: {refusal_text}");
     }
     let kept = read_stream(&mut target.client, "s").await;
     assert_eq!(
@@ -279,8 +282,8 @@ async fn a_stream_with_other_events_is_left_as_it_is() {
 
     let mut source = Place::new().await;
     source.tombstone("s").await;
-    let said = target.refusal(&source.export(&[]).await).await;
-    assert!(said.contains("tombstoning `s`"), "{said}");
+    let refusal_text = target.refusal(&source.export(&[]).await).await;
+    assert!(refusal_text.contains("tombstoning `s`"), "{refusal_text}");
     assert_eq!(read_stream(&mut target.client, "s").await.len(), 1);
 }
 
@@ -311,12 +314,12 @@ async fn chosen_streams_are_exported_with_their_metadata() {
 }
 
 #[tokio::test]
-async fn a_line_that_is_wrong_is_named_and_changes_nothing() {
+async fn a_wrong_line_is_named_and_changes_nothing() {
     const ID: &str = "00000000-0000-0000-0000-000000000001";
     let mut target = Place::new().await;
     let head =
         format!(r#"{{"stream":"s","id":"{ID}","type":"t","content_type":"application/json""#);
-    for (line, said) in [
+    for (line, refusal_text) in [
         ("nonsense".to_owned(), "expected"),
         ("[]".to_owned(), "invalid"),
         (head.clone(), "EOF"),
@@ -331,7 +334,7 @@ async fn a_line_that_is_wrong_is_named_and_changes_nothing() {
         ),
         (
             format!(r#"{head},"data_base64":"?"}}"#),
-            "`data_base64` is no base64",
+            "`data_base64` is not base64",
         ),
         (format!("{head}}}").replace(ID, "1"), "UUID"),
         (
@@ -341,17 +344,17 @@ async fn a_line_that_is_wrong_is_named_and_changes_nothing() {
     ] {
         let complaint = target.refusal(&format!("\n{line}\n")).await;
         assert!(complaint.contains("line 2"), "{line}: {complaint}");
-        assert!(complaint.contains(said), "{line}: {complaint}");
+        assert!(complaint.contains(refusal_text), "{line}: {complaint}");
     }
     assert_eq!(read_all(&mut target.client).await, []);
-    // What only the server can refuse is named too.
+    // Errors that only the server can find also name the line.
     let too_large = format!(r#"{head},"data":"{}"}}"#, "x".repeat(2 * 1024 * 1024));
     let complaint = target.refusal(&too_large).await;
     assert!(complaint.contains("from line 1 on"), "{complaint}");
 }
 
 #[tokio::test]
-async fn a_server_with_users_is_asked_as_one_of_them() {
+async fn a_server_with_users_is_called_as_one_of_them() {
     let secured = Secured::start().await;
     let port = secured.server.address().port();
     let authority = secured.certificates.authority();
@@ -373,13 +376,17 @@ async fn a_server_with_users_is_asked_as_one_of_them() {
     let text = String::from_utf8(exported.stdout).unwrap();
     assert!(text.starts_with(r#"{"stream":"s","revision":0,"#), "{text}");
 
-    for (credentials, said) in [
+    for (credentials, refusal_text) in [
         ("", "esdb://USER:PASSWORD@"),
         ("admin:hunter2@", "Unauthenticated"),
     ] {
         let output = run(&["export", "--url", &url(credentials)]).await;
         assert_eq!(output.status.code(), Some(1));
-        assert!(complaint(&output).contains(said), "{}", complaint(&output));
+        assert!(
+            complaint(&output).contains(refusal_text),
+            "{}",
+            complaint(&output)
+        );
         assert!(
             !complaint(&output).contains("hunter2"),
             "{}",
@@ -389,10 +396,10 @@ async fn a_server_with_users_is_asked_as_one_of_them() {
 }
 
 #[tokio::test]
-async fn a_connection_string_that_is_no_use_is_explained() {
-    for (url, said) in [
-        ("localhost:2113", "none of one server"),
-        ("esdb://admin:secret@a:1,b:2", "none of one server"),
+async fn an_unusable_connection_string_is_explained() {
+    for (url, refusal_text) in [
+        ("localhost:2113", "must name one server"),
+        ("esdb://admin:secret@a:1,b:2", "must name one server"),
         ("esdb+discover://admin:secret@a", "name the leader"),
         ("esdb://127.0.0.1:1?tls=maybe", "`tls`"),
         (
@@ -405,7 +412,7 @@ async fn a_connection_string_that_is_no_use_is_explained() {
         let output = run(&["export", "--url", url]).await;
         assert_eq!(output.status.code(), Some(1), "{url}");
         assert!(
-            complaint(&output).contains(said),
+            complaint(&output).contains(refusal_text),
             "{url}: {}",
             complaint(&output)
         );
@@ -418,7 +425,7 @@ async fn a_connection_string_that_is_no_use_is_explained() {
 }
 
 #[tokio::test]
-async fn a_file_that_exists_is_not_written() {
+async fn an_existing_file_is_not_overwritten() {
     let mut source = Place::new().await;
     source.append("s", some("x")).await;
     let file = source.folder.path().join("file");
@@ -426,7 +433,7 @@ async fn a_file_that_exists_is_not_written() {
     let output = run(&["export", "--url", &source.url(), file.to_str().unwrap()]).await;
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        complaint(&output).contains("is not written"),
+        complaint(&output).contains("was not written"),
         "{}",
         complaint(&output)
     );

@@ -1,4 +1,4 @@
-//! Many writers at once, whose changes share transactions.
+//! Many concurrent writers whose changes share transactions.
 
 use std::collections::HashSet;
 
@@ -38,7 +38,7 @@ async fn concurrent_writers_lose_nothing_and_share_no_position() {
     assert_eq!(revisions, (0..WRITERS * EACH).collect::<Vec<_>>());
 }
 
-/// Writes to a stream of its own with exact revisions and, in between, to one that all share.
+/// Writes to its own stream with exact revisions and, in between, to a stream that all writers share.
 async fn write(mut client: Client, writer: u64) -> Vec<u64> {
     let mut positions = Vec::new();
     let own_stream = format!("own-{writer}");
@@ -71,7 +71,7 @@ async fn write(mut client: Client, writer: u64) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn of_rivals_for_one_revision_one_wins() {
+async fn one_of_several_writers_of_the_same_revision_wins() {
     let (_db, server) = start().await;
     let client = connect(server.address()).await;
     let mut rivals = JoinSet::new();

@@ -1,4 +1,4 @@
-//! Requests of persistent subscriptions, checked.
+//! Validates requests of persistent subscriptions.
 
 use tonic::Status;
 
@@ -11,12 +11,12 @@ use crate::wire::persistent_subscriptions::{
 };
 use crate::wire::shared::StreamIdentifier;
 
-/// The longest name of a group, in bytes.
+/// The maximum length of a group name, in bytes.
 const LONGEST_GROUP: usize = 1024;
-/// The most events that one client takes at once.
+/// The maximum buffer size of a client.
 const LARGEST_BUFFER: usize = 10_000;
 
-/// A client that wants to join.
+/// A request to join a group.
 pub(super) struct Join {
     pub(super) key: GroupKey,
     pub(super) buffer_size: usize,
@@ -58,7 +58,7 @@ pub(super) fn join(options: read_req::Options) -> Result<Join, Status> {
     let ids = ids.ok_or_else(|| invalid("`uuid_option` is missing"))?;
     let buffer_size = usize::try_from(options.buffer_size).ok();
     let buffer_size = buffer_size.filter(|size| *size > 0);
-    let buffer_size = buffer_size.ok_or_else(|| invalid("`buffer_size` is not above 0"))?;
+    let buffer_size = buffer_size.ok_or_else(|| invalid("`buffer_size` must be greater than 0"))?;
     Ok(Join {
         key: key(source, options.group_name)?,
         buffer_size: buffer_size.min(LARGEST_BUFFER),
@@ -84,7 +84,7 @@ pub(super) fn get_info(request: wire::GetInfoReq) -> Result<GroupKey, Status> {
     key(source, options.group_name)
 }
 
-/// The group, and before which of its parked events to stop.
+/// The group, and the revision in its parked stream at which the replay stops.
 pub(super) fn replay_parked(
     request: wire::ReplayParkedReq,
 ) -> Result<(GroupKey, Option<i64>), Status> {
@@ -101,7 +101,7 @@ pub(super) fn replay_parked(
     Ok((key(source, options.group_name)?, stop_at))
 }
 
-/// Whose groups are to be listed; `None`: all groups.
+/// The stream whose groups are listed, or `None` for all groups.
 pub(super) fn list(request: wire::ListReq) -> Result<Option<Source>, Status> {
     let options = request.options.ok_or_else(no_options)?;
     match options.list_option {

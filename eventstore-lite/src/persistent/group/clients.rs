@@ -1,4 +1,4 @@
-//! The clients of a group, and which of them gets the next event. Pure.
+//! The clients of a group, and the choice of a client for each event. Pure.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -9,10 +9,10 @@ use crate::event::{RecordedEvent, ResolvedEvent};
 use crate::persistent::settings::Strategy;
 use crate::stream_name::StreamName;
 
-/// Streams, or correlations, are pinned in so many groups.
+/// The number of buckets to which streams or correlations are assigned for pinning.
 const BUCKETS: u64 = 1024;
 
-/// A client of a group; never used twice.
+/// The id of a client. Ids are not reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ClientId(pub(crate) u64);
 
@@ -27,10 +27,10 @@ pub(crate) struct Peer {
 pub(crate) struct Client {
     pub(crate) id: ClientId,
     pub(crate) peer: Peer,
-    /// How many events it takes before it settles the first of them.
+    /// The maximum number of unsettled events.
     pub(crate) buffer_size: usize,
     pub(crate) in_flight: usize,
-    /// How many events it settled.
+    /// How many events the client has settled.
     pub(crate) settled: u64,
 }
 
@@ -43,10 +43,10 @@ impl Client {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Choice {
     Client(ClientId),
-    /// Nobody takes this event now; another one may be taken.
-    NotThis,
-    /// Nobody takes anything.
-    Nobody,
+    /// No client takes this event now, but another event may find one.
+    NotNow,
+    /// No client has room.
+    NoneFree,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +58,7 @@ struct Pin {
 #[derive(Debug)]
 pub(super) struct Clients {
     strategy: Strategy,
-    /// In the order in which they get their turn.
+    /// In the order of their turns.
     list: Vec<Client>,
     pins: HashMap<u64, Pin>,
 }
@@ -76,7 +76,7 @@ impl Clients {
         self.list.iter()
     }
 
-    /// Adds a client; what is pinned and not in flight is shared out anew.
+    /// Adds a client. Buckets without events in flight are assigned anew.
     pub(super) fn add(&mut self, client: Client) {
         self.list.push(client);
         self.pins.retain(|_, pin| pin.in_flight > 0);
@@ -87,10 +87,10 @@ impl Clients {
         self.pins.retain(|_, pin| pin.client != id);
     }
 
-    /// Who gets this event.
+    /// Chooses a client for this event.
     pub(super) fn choose(&mut self, event: &ResolvedEvent) -> Choice {
         let Some(free) = self.list.iter().position(Client::has_room) else {
-            return Choice::Nobody;
+            return Choice::NoneFree;
         };
         match self.strategy {
             Strategy::RoundRobin => {
@@ -98,7 +98,7 @@ impl Clients {
                 self.list.push(client);
                 self.list
                     .last()
-                    .map_or(Choice::Nobody, |c| Choice::Client(c.id))
+                    .map_or(Choice::NoneFree, |c| Choice::Client(c.id))
             }
             Strategy::DispatchToSingle => {
                 self.list.rotate_left(free);
@@ -110,11 +110,11 @@ impl Clients {
 
     fn pinned(&mut self, event: &ResolvedEvent) -> Choice {
         let Some(bucket) = self.bucket(event) else {
-            return Choice::Nobody;
+            return Choice::NoneFree;
         };
         let pinned = self.pins.get(&bucket).map(|pin| pin.client);
         let Some(id) = pinned.or_else(|| self.least_pinned()) else {
-            return Choice::Nobody;
+            return Choice::NoneFree;
         };
         self.pins.entry(bucket).or_insert(Pin {
             client: id,
@@ -124,7 +124,7 @@ impl Clients {
         if has_room {
             Choice::Client(id)
         } else {
-            Choice::NotThis
+            Choice::NotNow
         }
     }
 
@@ -142,7 +142,7 @@ impl Clients {
         }
     }
 
-    /// The client has one event less; `settled`: because it said so.
+    /// Removes an event from a client; `settled` tells whether the client settled it.
     pub(super) fn ended(&mut self, id: ClientId, event: &ResolvedEvent, settled: bool) {
         if let Some(client) = self.list.iter_mut().find(|client| client.id == id) {
             client.in_flight = client.in_flight.saturating_sub(1);
@@ -169,7 +169,7 @@ impl Clients {
     }
 }
 
-/// The stream that an event comes from: of a link, whether its event can be seen or not, the stream that it names.
+/// The stream that an event comes from. For a link it is the target stream, whether or not the target is visible.
 fn source(record: &RecordedEvent) -> StreamName {
     let target = record.target();
     target.map_or_else(|| record.stream.clone(), |(_, stream)| stream)

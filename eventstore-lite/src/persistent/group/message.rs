@@ -1,4 +1,4 @@
-//! An event on its way through a group.
+//! An event in a group.
 
 use std::sync::Arc;
 
@@ -7,11 +7,11 @@ use uuid::Uuid;
 use super::progress::Sequence;
 use crate::event::ResolvedEvent;
 
-/// Where an event of a group came from; in the order in which events come again.
+/// The origin of an event. Retries are ordered by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Origin {
     Read(Sequence),
-    /// From the stream of parked events, at this revision.
+    /// The stream of parked events, at this revision.
     Parked(u64),
 }
 
@@ -31,7 +31,7 @@ impl Message {
         }
     }
 
-    /// What its link names cannot be seen any more.
+    /// Removes the target of the link, which is no longer visible.
     pub(super) fn lose_target(&mut self) {
         self.event = Arc::new(ResolvedEvent {
             event: None,
@@ -40,16 +40,16 @@ impl Message {
         });
     }
 
-    /// The id by which clients name it: that of the record that was read.
+    /// The id that clients use: that of the record that was read.
     pub(in crate::persistent) fn id(&self) -> Uuid {
         let record = self.event.link.as_ref().or(self.event.event.as_ref());
         record.map_or(Uuid::nil(), |record| record.id)
     }
 
-    /// The bytes it keeps in memory, about.
+    /// About how many bytes the event keeps in memory.
     pub(super) fn size(&self) -> usize {
-        let records = self.event.event.iter().chain(&self.event.link);
-        let bytes = records.map(|record| record.data.len() + record.metadata.len());
+        let stored_events = self.event.event.iter().chain(&self.event.link);
+        let bytes = stored_events.map(|record| record.data.len() + record.metadata.len());
         std::mem::size_of::<Self>() + bytes.sum::<usize>()
     }
 }

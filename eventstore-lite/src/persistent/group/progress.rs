@@ -1,4 +1,4 @@
-//! How far a group has come: which of the events it read are not settled yet, and which checkpoint follows. Pure.
+//! The progress of a group: which of its events are not settled, and which checkpoint follows from that. Pure.
 //!
 //! Invariant: a checkpoint is never at or beyond an event that is not settled.
 
@@ -8,18 +8,18 @@ use tokio::time::Instant;
 
 use crate::persistent::settings::Settings;
 
-/// The number of an event in the order in which its group read it, from 0 on.
+/// The number of an event in the order in which its group read it, starting with 0.
 pub(crate) type Sequence = u64;
 
 #[derive(Debug)]
 pub(super) struct Progress {
-    /// What is not settled, with the place before it.
+    /// The unsettled events, each with the place before it.
     open: BTreeMap<Sequence, Option<u64>>,
     next: Sequence,
-    /// The place of the last event that was read, or looked at and left out by a filter.
+    /// The place of the last event that was read or left out by the filter.
     reached: Option<u64>,
     /// How many events were left out since the last one that counted.
-    left_out: u64,
+    filtered_out: u64,
     checkpointed: Sequence,
     checkpointed_at: Instant,
 }
@@ -30,7 +30,7 @@ impl Progress {
             open: BTreeMap::new(),
             next: 0,
             reached: checkpoint,
-            left_out: 0,
+            filtered_out: 0,
             checkpointed: 0,
             checkpointed_at: now,
         }
@@ -44,19 +44,19 @@ impl Progress {
         sequence
     }
 
-    /// Events up to `place` were left out; every `interval` of them count as one that is settled.
-    pub(super) fn left_out(&mut self, place: u64, count: u64, interval: u64) {
+    /// Notes that `count` events up to `place` were left out. Every `interval` of them count as one settled event.
+    pub(super) fn filtered_out(&mut self, place: u64, count: u64, interval: u64) {
         self.reached = Some(place);
-        self.left_out += count;
-        self.next += self.left_out / interval.max(1);
-        self.left_out %= interval.max(1);
+        self.filtered_out += count;
+        self.next += self.filtered_out / interval.max(1);
+        self.filtered_out %= interval.max(1);
     }
 
     pub(super) fn settle(&mut self, sequence: Sequence) {
         self.open.remove(&sequence);
     }
 
-    /// The number of the first event that is not settled, and the last place before it.
+    /// The number of the first unsettled event, and the last place before it.
     fn settled(&self) -> (Sequence, Option<u64>) {
         match self.open.first_key_value() {
             Some((sequence, before)) => (*sequence, *before),
@@ -64,18 +64,18 @@ impl Progress {
         }
     }
 
-    /// Whether at least so many events in a row were settled since the last checkpoint; at least one.
+    /// Whether at least `least` events in a row (at least one) were settled since the last checkpoint.
     fn has_settled(&self, least: i32) -> bool {
         let count = self.settled().0.saturating_sub(self.checkpointed);
         count >= u64::try_from(least).unwrap_or(0).max(1)
     }
 
-    /// Whether a checkpoint becomes due by time alone.
+    /// Whether a checkpoint will become due as time passes.
     pub(super) fn is_waiting(&self, settings: &Settings) -> bool {
         self.has_settled(settings.min_check_point_count)
     }
 
-    /// The checkpoint that is to be written now: often enough, but not for every event.
+    /// The checkpoint to write now, if one is due.
     pub(super) fn due(&mut self, by_time: bool, now: Instant, settings: &Settings) -> Option<u64> {
         let waited = now.duration_since(self.checkpointed_at) >= settings.check_point_after();
         let is_due = self.has_settled(settings.max_check_point_count)
@@ -83,7 +83,7 @@ impl Progress {
         is_due.then(|| self.checkpoint(now)).flatten()
     }
 
-    /// The checkpoint of all that was settled since the last one, however little.
+    /// The checkpoint for everything that was settled since the last one, however little.
     pub(super) fn last(&mut self, now: Instant) -> Option<u64> {
         self.has_settled(1).then(|| self.checkpoint(now)).flatten()
     }

@@ -1,4 +1,4 @@
-//! The state machine, told by hand and by chance.
+//! Tests of the state machine: chosen cases, and random ones.
 
 use std::collections::{HashMap, HashSet};
 
@@ -38,7 +38,7 @@ fn id(number: u64) -> Uuid {
     Uuid::from_u128(u128::from(number) + 1)
 }
 
-/// The event at a revision, of a stream and with an id that the number chooses.
+/// The event with this number as its revision. The number also chooses its stream.
 fn event(number: u64, id: Uuid, correlation: &str) -> ResolvedEvent {
     let record = RecordedEvent {
         position: Position(number),
@@ -91,7 +91,7 @@ impl Table {
         self.group.outputs()
     }
 
-    /// Which events were sent: to whom, which, and how often before.
+    /// The events that were sent: client, number, and retry count.
     fn sent(&mut self) -> Vec<(ClientId, u64, i32)> {
         let sent = |output| match output {
             Output::Push(client, message) => Some((client, number(&message), message.retry_count)),
@@ -135,7 +135,7 @@ fn number(message: &Message) -> u64 {
 }
 
 #[test]
-fn a_client_has_no_more_in_flight_than_it_takes() {
+fn a_client_never_has_more_events_in_flight_than_its_buffer_size() {
     let mut table = Table::strategy(Consumers::RoundRobin);
     let client = table.join(2);
     table.read(0..4);
@@ -146,7 +146,7 @@ fn a_client_has_no_more_in_flight_than_it_takes() {
 }
 
 #[test]
-fn in_turn_each_client_gets_one() {
+fn clients_take_turns() {
     let mut table = Table::strategy(Consumers::RoundRobin);
     let (one, two) = (table.join(9), table.join(9));
     table.read(0..4);
@@ -164,7 +164,7 @@ fn a_single_client_gets_everything_until_it_is_full() {
 }
 
 #[test]
-fn a_stream_stays_with_its_client_also_when_that_is_full() {
+fn a_stream_stays_with_its_client_even_when_the_client_is_full() {
     let mut table = Table::strategy(Consumers::Pinned);
     let clients = [table.join(1), table.join(1), table.join(1)];
     table.read(0..6);
@@ -180,7 +180,7 @@ fn a_stream_stays_with_its_client_also_when_that_is_full() {
 }
 
 #[test]
-fn what_is_correlated_goes_to_one_client_across_streams() {
+fn correlated_events_of_several_streams_go_to_one_client() {
     let mut table = Table::strategy(Consumers::PinnedByCorrelation);
     let _clients = [table.join(99), table.join(99)];
     table.read(0..9);
@@ -189,7 +189,7 @@ fn what_is_correlated_goes_to_one_client_across_streams() {
 }
 
 #[test]
-fn what_a_client_had_comes_again_first_and_in_order() {
+fn the_events_of_a_lost_client_are_retried_first_and_in_order() {
     let mut table = Table::strategy(Consumers::RoundRobin);
     let one = table.join(3);
     table.read(0..5);
@@ -204,7 +204,7 @@ fn what_a_client_had_comes_again_first_and_in_order() {
 }
 
 #[test]
-fn what_clients_had_that_left_comes_again_however_often_and_is_never_parked() {
+fn events_of_lost_clients_are_retried_however_often_and_never_parked() {
     let mut table = Table::strategy(Consumers::RoundRobin);
     table.read(0..1);
     for retries in 0..=MOST_RETRIES + 2 {
@@ -217,21 +217,21 @@ fn what_clients_had_that_left_comes_again_however_often_and_is_never_parked() {
 }
 
 #[test]
-fn a_checkpoint_is_due_by_time_also_when_the_clients_are_gone() {
+fn a_checkpoint_becomes_due_even_when_the_clients_are_gone() {
     let mut table = Table::strategy(Consumers::RoundRobin);
     let client = table.join(9);
     table.read(0..3);
     assert_eq!(table.sent().len(), 3);
     (0..3).for_each(|number| table.ack(number));
     table.group.disconnect(client);
-    assert!(table.group.is_busy(), "it looks at the time");
+    assert!(table.group.is_busy(), "a checkpoint is still due");
     table.wait(Duration::from_secs(3));
     assert_eq!(table.checkpoints(), [2]);
-    assert!(!table.group.is_busy(), "it rests");
+    assert!(!table.group.is_busy(), "nothing is due");
 }
 
 #[test]
-fn a_group_that_ends_notes_what_is_settled_however_little() {
+fn a_group_that_ends_checkpoints_what_is_settled_however_little() {
     let mut table = Table::strategy(Consumers::RoundRobin);
     table.join(9);
     table.read(0..3);
@@ -245,7 +245,7 @@ fn a_group_that_ends_notes_what_is_settled_however_little() {
 }
 
 #[test]
-fn a_parked_event_that_came_again_is_told_when_it_is_settled() {
+fn a_replayed_event_is_reported_when_it_is_settled() {
     let mut table = Table::strategy(Consumers::RoundRobin);
     table.join(9);
     table.group.replay(7, event(100, id(100), "one"));
@@ -256,7 +256,7 @@ fn a_parked_event_that_came_again_is_told_when_it_is_settled() {
 }
 
 #[test]
-fn few_parked_events_come_again_at_a_time() {
+fn a_bounded_number_of_parked_events_is_replayed_at_a_time() {
     let mut table = Table::strategy(Consumers::RoundRobin);
     table.join(1_000);
     let room = table.group.room_to_replay().unwrap() as u64;
@@ -287,7 +287,7 @@ fn link(number: u64, target: &str, resolved: bool) -> ResolvedEvent {
 }
 
 #[test]
-fn a_link_is_pinned_by_the_stream_that_it_names_also_when_its_event_is_gone() {
+fn a_link_is_pinned_by_its_target_stream_even_when_its_event_is_gone() {
     for resolved in [false, true] {
         let mut table = Table::strategy(Consumers::Pinned);
         let clients = [table.join(99), table.join(99)];
@@ -306,7 +306,7 @@ fn a_link_is_pinned_by_the_stream_that_it_names_also_when_its_event_is_gone() {
 }
 
 #[test]
-fn what_nobody_settles_times_out_and_comes_again_until_it_is_parked() {
+fn an_unsettled_event_times_out_and_is_retried_until_it_is_parked() {
     let mut table = Table::strategy(Consumers::RoundRobin);
     let client = table.join(1);
     table.read(0..1);
@@ -327,7 +327,7 @@ fn what_nobody_settles_times_out_and_comes_again_until_it_is_parked() {
 }
 
 #[test]
-fn a_client_may_ask_for_an_event_again_skip_it_park_it_or_say_nothing() {
+fn a_client_may_retry_skip_park_or_ignore_an_event() {
     let mut table = Table::strategy(Consumers::RoundRobin);
     let client = table.join(9);
     table.read(0..4);
@@ -339,16 +339,16 @@ fn a_client_may_ask_for_an_event_again_skip_it_park_it_or_say_nothing() {
         .nack(&[id(2)], NackAction::Park, "no", table.now);
     table.group.nack(&[id(3)], NackAction::Stop, "", table.now);
     let outputs = table.outputs();
-    let [Output::Park(parked, reason), Output::Push(_, again)] = &outputs[..] else {
+    let [Output::Park(parked, reason), Output::Push(_, retries)] = &outputs[..] else {
         panic!("{outputs:?}");
     };
-    assert_eq!((number(parked), number(again)), (2, 0));
+    assert_eq!((number(parked), number(retries)), (2, 0));
     assert_eq!(reason, "Client explicitly NAK'ed message.\nno");
     assert_eq!(table.group.in_flight(), 2);
 }
 
 #[test]
-fn parked_events_come_before_new_ones_and_after_what_comes_again() {
+fn replayed_events_come_after_retries_and_before_new_events() {
     let mut table = Table::strategy(Consumers::RoundRobin);
     let client = table.join(1);
     table.read(0..3);
@@ -363,7 +363,7 @@ fn parked_events_come_before_new_ones_and_after_what_comes_again() {
 }
 
 #[test]
-fn a_checkpoint_waits_for_its_time_and_its_least_number() {
+fn a_checkpoint_waits_for_its_time_and_its_minimum_number() {
     let mut table = Table::strategy(Consumers::RoundRobin);
     table.join(99);
     table.read(0..20);
@@ -371,7 +371,7 @@ fn a_checkpoint_waits_for_its_time_and_its_least_number() {
     table.ack(0);
     table.ack(1);
     table.wait(Duration::from_secs(3));
-    assert_eq!(table.checkpoints(), NOTHING, "two are less than three");
+    assert_eq!(table.checkpoints(), NOTHING, "two events are too few");
     table.ack(3);
     table.wait(Duration::from_secs(1));
     assert_eq!(table.checkpoints(), NOTHING, "the third one is not settled");
@@ -381,7 +381,11 @@ fn a_checkpoint_waits_for_its_time_and_its_least_number() {
     (4..13).for_each(|number| table.ack(number));
     assert_eq!(table.checkpoints(), NOTHING);
     table.ack(13);
-    assert_eq!(table.checkpoints(), [13], "ten are the most");
+    assert_eq!(
+        table.checkpoints(),
+        [13],
+        "ten events are enough at any time"
+    );
 }
 
 #[test]
@@ -393,7 +397,7 @@ fn an_event_that_is_parked_holds_the_checkpoint_until_it_is_written() {
     table.group.nack(&[id(0)], NackAction::Park, "", table.now);
     let mut outputs = table.outputs();
     let Some(Output::Park(message, _)) = outputs.pop() else {
-        panic!("nothing is parked");
+        panic!("no event is parked");
     };
     (1..12).for_each(|number| table.ack(number));
     assert_eq!(table.checkpoints(), NOTHING);
@@ -403,15 +407,15 @@ fn an_event_that_is_parked_holds_the_checkpoint_until_it_is_written() {
 }
 
 #[test]
-fn what_a_filter_leaves_out_moves_the_checkpoint_but_never_past_an_open_event() {
+fn events_that_a_filter_leaves_out_move_the_checkpoint_but_never_past_an_open_event() {
     let mut table = Table::strategy(Consumers::RoundRobin);
     table.join(99);
-    table.group.left_out(50, 9);
+    table.group.filtered_out(50, 9);
     table.wait(Duration::from_secs(3));
     assert_eq!(table.checkpoints(), [50]);
     table.read(60..61);
     assert_eq!(table.sent().len(), 1);
-    table.group.left_out(90, 99);
+    table.group.filtered_out(90, 99);
     table.wait(Duration::from_secs(3));
     assert_eq!(table.checkpoints(), NOTHING);
     table.ack(60);
@@ -430,7 +434,7 @@ fn two_events_with_one_id_are_both_delivered() {
 }
 
 #[test]
-fn there_are_no_more_clients_than_may_be() {
+fn the_number_of_clients_is_limited() {
     let mut settings = settings(Consumers::RoundRobin);
     settings.max_subscriber_count = 1;
     let mut table = Table::new(settings);
@@ -441,7 +445,7 @@ fn there_are_no_more_clients_than_may_be() {
 }
 
 #[test]
-fn it_reads_a_batch_at_a_time_while_there_is_room() {
+fn a_group_reads_a_batch_at_a_time_while_it_has_room() {
     let mut table = Table::strategy(Consumers::RoundRobin);
     assert_eq!(table.group.room(), Some(4));
     table.read(0..36);
@@ -474,7 +478,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..80)
 }
 
-/// What must have become of the events, kept beside the group and much simpler than it.
+/// The expected state of the events, tracked in a much simpler way.
 #[derive(Default)]
 struct Ledger {
     read: u64,
@@ -483,7 +487,7 @@ struct Ledger {
     parking: Vec<Message>,
     settled: HashSet<u64>,
     checkpoint: Option<u64>,
-    /// How many clients left: their events came again, however often they came before.
+    /// How many clients left. Their events are retried however often they were before.
     leaves: i32,
 }
 
@@ -495,13 +499,13 @@ impl Ledger {
                     let number = number(&message);
                     assert!(
                         !self.settled.contains(&number),
-                        "a settled event came again"
+                        "a settled event was sent again"
                     );
                     assert!(message.retry_count <= MOST_RETRIES + self.leaves);
                     let before = self.in_flight.insert(number, client);
                     assert_eq!(before, None, "an event is in flight twice");
                     let has = self.in_flight.values().filter(|c| **c == client).count();
-                    assert!(has <= self.sizes[&client], "more than the client takes");
+                    assert!(has <= self.sizes[&client], "a client has too many events");
                 }
                 Output::Park(message, _) => {
                     self.in_flight.remove(&number(&message));
@@ -511,12 +515,12 @@ impl Ledger {
                     let lowest = (0..self.read).find(|number| !self.settled.contains(number));
                     assert!(
                         lowest.is_none_or(|lowest| place < lowest),
-                        "beyond what is open"
+                        "a checkpoint passed an open event"
                     );
                     assert!(self.checkpoint.is_none_or(|before| before < place));
                     self.checkpoint = Some(place);
                 }
-                Output::Replayed(_) => panic!("nothing was parked before"),
+                Output::Replayed(_) => panic!("no event was replayed"),
             }
         }
     }
@@ -562,7 +566,7 @@ fn take_step(table: &mut Table, ledger: &mut Ledger, step: &Step) {
         Step::Nack(n, action) => nack(table, ledger, n, action),
         Step::Wait(seconds) => {
             table.wait(Duration::from_secs(seconds));
-            // What was in flight may have timed out: only the group knows when it was sent.
+            // Events in flight may have timed out. Only the group knows when each was sent.
             let group = &table.group;
             ledger
                 .in_flight
@@ -598,7 +602,7 @@ fn nack(table: &mut Table, ledger: &mut Ledger, n: usize, action: u8) {
     table.group.nack(&[id(number)], action, "", table.now);
 }
 
-/// In the end one client takes and acknowledges everything that is left.
+/// At the end, one client takes and acknowledges all remaining events.
 fn finish(table: &mut Table, ledger: &mut Ledger) {
     let last = table.join(1_000);
     ledger.sizes.insert(last, 1_000);

@@ -1,14 +1,14 @@
-//! Puts right what is derived from the events.
+//! Repairs data that is derived from the events.
 
 use rusqlite::{Connection, Result};
 
-use super::{Findings, Scope, find_all, wrongly_limited};
+use super::{Findings, Scope, find_all, streams_with_wrong_limits};
 use crate::storage::rows::{self, Stream};
 
-/// Makes the indexes anew. What is not found any more was wrong with them alone.
+/// Rebuilds the indexes. Findings that disappear with this were only about the indexes.
 pub(super) fn indexes(connection: &Connection, found: Findings) -> Result<Findings> {
     if let Err(error) = connection.execute_batch("REINDEX") {
-        tracing::debug!(%error, "the indexes cannot be made anew");
+        tracing::debug!(%error, "the indexes cannot be rebuilt");
         return Ok(found);
     }
     let Findings { log, mut derived } = find_all(connection)?;
@@ -20,9 +20,9 @@ pub(super) fn indexes(connection: &Connection, found: Findings) -> Result<Findin
     Ok(Findings { log, derived })
 }
 
-/// Limits streams as their metadata says.
+/// Sets the limits of streams from their metadata.
 pub(super) fn limits(connection: &Connection, scope: Scope) -> Result<()> {
-    for (name, metadata) in wrongly_limited(connection, &scope.tables(), usize::MAX)? {
+    for (name, metadata) in streams_with_wrong_limits(connection, &scope.tables(), usize::MAX)? {
         let mut stream = match rows::find_stream(connection, &name)? {
             Some(stream) => stream,
             None => Stream::new(next_id(connection)?),

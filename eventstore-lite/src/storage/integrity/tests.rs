@@ -14,7 +14,7 @@ use crate::append_rules::Expected;
 use crate::config::Config;
 use crate::event::{METADATA, NewEvent};
 use crate::storage::ledger::Ledger;
-use crate::storage::{Change, Start, Storage, Write};
+use crate::storage::{Change, ScavengeStart, Storage, Write};
 
 fn config(folder: &TempDir) -> Config {
     let mut config = Config::new(folder.path());
@@ -47,7 +47,7 @@ async fn append(storage: &Storage, stream: &str, events: usize) {
     write(storage, stream, Change::Append(events)).await;
 }
 
-/// Streams of every kind: plain, limited, soft-deleted, begun again, and with a tombstone.
+/// Streams of every kind: plain, limited, soft-deleted, recreated, and tombstoned.
 async fn database() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let storage = Storage::open(&config(&folder)).unwrap();
@@ -65,13 +65,13 @@ async fn database() -> TempDir {
     folder
 }
 
-/// What is done to the database (`PLAIN` is a stream's id), and a part of what is said of it.
+/// SQL that damages the database (`PLAIN` is a stream's id), and a part of the finding.
 const DAMAGES: &[(&str, &str)] = &[
     ("DELETE FROM log", "0 heads"),
     ("UPDATE log SET head = 64", "beyond the head"),
     (
         "UPDATE events SET position = position + 1 WHERE position = 64",
-        "at no boundary",
+        "not at a boundary",
     ),
     (
         "UPDATE events SET id = x'00' WHERE position = 64",
@@ -79,11 +79,11 @@ const DAMAGES: &[(&str, &str)] = &[
     ),
     (
         "DELETE FROM streams WHERE name = 'plain'",
-        "is of no stream",
+        "belongs to no stream",
     ),
     (
         "DELETE FROM events WHERE stream = PLAIN AND revision = 1",
-        "not preceded by its neighbour",
+        "the revision before it is missing",
     ),
     (
         "UPDATE events SET revision = 9 WHERE stream = PLAIN AND revision = 0;
@@ -97,7 +97,7 @@ const DAMAGES: &[(&str, &str)] = &[
     ),
     (
         "DELETE FROM events WHERE stream = PLAIN AND revision = 2",
-        "ends with revision 1, and is said to end with 2",
+        "ends with revision 1, but its row says 2",
     ),
     (
         "UPDATE streams SET last = 1 WHERE name = 'gone'",
@@ -105,27 +105,27 @@ const DAMAGES: &[(&str, &str)] = &[
     ),
     (
         "UPDATE streams SET tombstoned = 1 WHERE name = 'plain'",
-        "do not agree",
+        "disagree about a tombstone",
     ),
     (
         "UPDATE streams SET tombstoned = 0 WHERE name = 'gone'",
-        "do not agree",
+        "disagree about a tombstone",
     ),
 ];
 
-/// As [`DAMAGES`], to what is derived from the events.
+/// Like [`DAMAGES`], for data that is derived from the events.
 const ERRORS: &[(&str, &str)] = &[
     (
         "UPDATE streams SET max_count = 3 WHERE name = 'limited'",
-        "not limited as its metadata says",
+        "differ from its metadata",
     ),
     (
         "UPDATE streams SET has_metadata = 0 WHERE name = 'deleted'",
-        "not limited as its metadata says",
+        "differ from its metadata",
     ),
     (
         "UPDATE streams SET has_metadata = 1, truncate_before = 2 WHERE name = 'plain'",
-        "not limited as its metadata says",
+        "differ from its metadata",
     ),
 ];
 
@@ -135,7 +135,7 @@ async fn every_damage_is_found_and_refused_at_start() {
     assert_eq!(verify(folder.path()).unwrap(), Vec::<String>::new());
     let file = schema::file(folder.path());
     let sound = fs::read(&file).unwrap();
-    for (damage, told) in DAMAGES {
+    for (damage, finding) in DAMAGES {
         fs::write(&file, &sound).unwrap();
         let connection = Connection::open(&file).unwrap();
         let plain = "(SELECT id FROM streams WHERE name = 'plain')";
@@ -145,32 +145,32 @@ async fn every_damage_is_found_and_refused_at_start() {
         drop(connection);
         let found = verify(folder.path()).unwrap();
         assert!(
-            found.iter().any(|text| text.contains(told)),
+            found.iter().any(|text| text.contains(finding)),
             "{damage}: {found:?}"
         );
         let refused = Storage::open(&config(&folder))
             .err()
             .map(|error| format!("{error:#}"));
         let refused = refused.unwrap_or_else(|| panic!("{damage}: not refused"));
-        for part in [told, "eventstore-lite verify", file.to_str().unwrap()] {
+        for part in [finding, "eventstore-lite verify", file.to_str().unwrap()] {
             assert!(refused.contains(part), "{damage}: {refused}");
         }
     }
 }
 
 #[tokio::test]
-async fn what_is_derived_from_the_log_is_put_right_at_start() {
+async fn derived_data_is_repaired_at_start() {
     let folder = database().await;
     let file = schema::file(folder.path());
     let sound = fs::read(&file).unwrap();
-    for (error, told) in ERRORS {
+    for (error, finding) in ERRORS {
         fs::write(&file, &sound).unwrap();
         let connection = Connection::open(&file).unwrap();
         connection.execute_batch(error).unwrap();
         drop(connection);
         let found = verify(folder.path()).unwrap();
         assert!(
-            found.iter().any(|text| text.contains(told)),
+            found.iter().any(|text| text.contains(finding)),
             "{error}: {found:?}"
         );
         let storage = Storage::open(&config(&folder)).unwrap();
@@ -180,11 +180,11 @@ async fn what_is_derived_from_the_log_is_put_right_at_start() {
 }
 
 #[tokio::test]
-async fn an_index_that_is_wrong_is_made_anew() {
+async fn a_wrong_index_is_rebuilt() {
     let folder = database().await;
     let file = schema::file(folder.path());
     let connection = Connection::open(&file).unwrap();
-    // A partial index of the same name lacks a row, and is then said to be whole.
+    // A partial index lacks a row. Its schema is then rewritten, so that it looks like the full index.
     let damage = "DROP INDEX events_by_revision;
         CREATE UNIQUE INDEX events_by_revision ON events (stream, revision) WHERE position <> 64;
         PRAGMA writable_schema = ON;
@@ -200,7 +200,7 @@ async fn an_index_that_is_wrong_is_made_anew() {
     assert_eq!(verify(folder.path()).unwrap(), Vec::<String>::new());
 }
 
-/// SQLite's own functions take a NUL for the end of a text.
+/// SQLite's own functions end a text at its first NUL.
 const NAMES: [&str; 6] = ["a\0b", "\0", "a\0", "$$\0", "*?[-\0", "größe-\"1\"\n"];
 
 #[tokio::test]
@@ -224,7 +224,7 @@ async fn streams_of_any_name_are_sound() {
         write(&storage, name, Change::Tombstone).await;
         assert_eq!(verify(folder.path()).unwrap(), Vec::<String>::new());
     }
-    let Start::Started(scavenge) = storage.start_scavenge(CancellationToken::new()) else {
+    let ScavengeStart::Started(scavenge) = storage.start_scavenge(CancellationToken::new()) else {
         panic!("another scavenge runs");
     };
     scavenge.ended().await;
@@ -234,7 +234,7 @@ async fn streams_of_any_name_are_sound() {
 }
 
 #[tokio::test]
-async fn a_file_whose_bytes_are_wrong_is_found() {
+async fn a_file_with_wrong_bytes_is_found() {
     let folder = database().await;
     let file = schema::file(folder.path());
     let sound = fs::read(&file).unwrap();
@@ -249,24 +249,27 @@ async fn a_file_whose_bytes_are_wrong_is_found() {
 }
 
 #[tokio::test]
-async fn what_is_not_at_the_end_is_verified_too() {
+async fn damage_before_the_end_is_found_too() {
     let folder = database().await;
     let storage = Storage::open(&config(&folder)).unwrap();
     append(&storage, "long", END + 1).await;
     storage.close().await;
     let connection = Connection::open(schema::file(folder.path())).unwrap();
-    for (damage, told) in [
-        ("DELETE FROM events WHERE position = 128", "neighbour"),
+    for (damage, finding) in [
+        (
+            "DELETE FROM events WHERE position = 128",
+            "the revision before it",
+        ),
         ("DELETE FROM events WHERE position <= 192", "revision none"),
     ] {
         connection.execute_batch(damage).unwrap();
         let found = verify(folder.path()).unwrap().join(" ");
-        assert!(found.contains(told), "{damage}: {found}");
+        assert!(found.contains(finding), "{damage}: {found}");
     }
     check_end(&connection).unwrap();
 }
 
-/// How many instructions SQLite executes to check and open a store with so many streams.
+/// How many instructions SQLite executes to check and open a store with this many streams.
 async fn steps_to_start(streams: usize) -> u64 {
     let folder = tempfile::tempdir().unwrap();
     let storage = Storage::open(&config(&folder)).unwrap();
@@ -288,7 +291,7 @@ async fn steps_to_start(streams: usize) -> u64 {
 }
 
 #[tokio::test]
-async fn a_start_looks_at_no_more_rows_in_a_large_store() {
+async fn a_start_costs_the_same_in_a_large_store() {
     let small = steps_to_start(END).await;
     assert!(small > 0);
     assert_eq!(small, steps_to_start(8 * END).await);

@@ -1,7 +1,7 @@
-//! The links of system streams: made in the transaction of the event that they link to, or, for events of
-//! before, step by step after the start of a server that is to make them.
+//! Creates the links of system streams. A link is written in the transaction of its event. Earlier events get their
+//! links step by step after a server starts with system streams for the first time.
 //!
-//! Invariant: events up to `log.linked` have all their links, each once; later ones have none.
+//! Invariant: every event up to `log.linked` has each of its links once. Later events have no links.
 
 #[cfg(test)]
 mod tests;
@@ -14,14 +14,15 @@ use super::Ledger;
 use crate::event::{NewEvent, Position, RecordedEvent, revision_to_sql};
 use crate::storage::rows::{self, EVENT, Place};
 use crate::stream_name::StreamName;
-use crate::system_streams::{self, Indexed};
+use crate::system_streams::{self, IndexedEvent};
 
-/// The most events that are caught up with in one transaction, and about the most bytes of them.
+/// The limits of one transaction that links earlier events: events, and about as many bytes.
 const MOST_EVENTS: usize = 1024;
 const MOST_BYTES: usize = 1024 * 1024;
 
 impl Ledger {
-    /// Up to where links are made. If that is the end, they are from now on made with their events.
+    /// The position up to which events have their links. If that is the end of the log, new events get their links
+    /// when they are written.
     pub(in crate::storage) fn linked(&mut self) -> Result<Position> {
         let linked = self
             .connection
@@ -31,7 +32,7 @@ impl Ledger {
         Ok(linked)
     }
 
-    /// Makes the links of some events after `linked`, and returns the streams that have more now.
+    /// Links some of the events after `linked`. Returns the system streams that have changed.
     pub(in crate::storage) fn catch_up(&mut self, linked: Position) -> Result<HashSet<StreamName>> {
         self.begin()?;
         let head = self.head;
@@ -44,7 +45,7 @@ impl Ledger {
                 revision: event.revision,
                 created: event.created,
             };
-            let indexed = Indexed {
+            let indexed = IndexedEvent {
                 stream: &event.stream,
                 revision: event.revision,
                 event_type: &event.event_type,
@@ -79,7 +80,7 @@ impl Ledger {
         if !self.makes_links {
             return Ok(());
         }
-        let indexed = Indexed {
+        let indexed = IndexedEvent {
             stream: name,
             revision: place.revision,
             event_type: &event.event_type,
@@ -89,9 +90,9 @@ impl Ledger {
         self.add_links(place, &indexed)
     }
 
-    /// A link undeletes its stream as an event would. Of a tombstoned stream nothing is seen, but its links go
-    /// on: they also serve reads of the log that are filtered.
-    fn add_links(&mut self, place: Place, event: &Indexed<'_>) -> Result<()> {
+    /// Adds a link to each system stream of the event. Like an event, a link undeletes its stream. A tombstoned
+    /// system stream still gets links, because filtered reads of the log use them.
+    fn add_links(&mut self, place: Place, event: &IndexedEvent<'_>) -> Result<()> {
         for link in system_streams::links(event) {
             let target = self.stream(&link.target)?.id;
             let before = self.stream(&link.stream)?;

@@ -1,4 +1,4 @@
-//! What metadata does to its stream, and metadata that the server writes itself.
+//! Applies metadata to its stream, and writes the metadata that the server itself sets.
 
 use bytes::Bytes;
 use rusqlite::Result;
@@ -29,7 +29,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Truncates a soft-deleted stream to what comes after `last`, instead of altogether.
+    /// Undeletes a soft-deleted stream: only its events after `last` become visible.
     pub(super) fn undelete(&mut self, name: &StreamName, last: Option<u64>) -> Result<()> {
         let metastream = self.stream(&name.metastream())?;
         let Some(revision) = metastream.last else {

@@ -1,7 +1,7 @@
-//! The ids of the last events, in memory. Where an append accepts any revision, its ids alone tell whether it is a
-//! retry. As in the real server, an id belongs to the stream that it was written to first.
+//! The ids of recent events, in memory. If an append accepts any revision, only its ids tell whether it is a retry.
+//! As in the real server, an id belongs to the stream that it was first written to.
 //!
-//! Invariant: after a commit or a rollback the memory holds committed events only, at most as many as it may.
+//! Invariant: after a commit or a rollback, only committed events are here, at most `most`.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -10,19 +10,19 @@ use uuid::Uuid;
 
 use crate::event::revision_to_sql;
 
-/// How many ids the writer remembers.
+/// The number of ids that the writer remembers.
 pub(super) const REMEMBERED_IDS: usize = 64 * 1024;
 
-/// Where an event was written: the number of its stream, and its revision there.
+/// Number of the stream, and the revision there.
 type Place = (i64, u64);
 
 #[derive(Debug)]
-pub(in crate::storage) struct RecentIds {
+pub(super) struct RecentIds {
     most: usize,
     places: HashMap<Uuid, Place>,
-    /// The ids in the order of their first events.
+    /// The ids in the order in which they were first written.
     order: VecDeque<Uuid>,
-    /// The ids that the open transaction has noted, and what was known of each before.
+    /// The ids that the open transaction has written, each with its place before that.
     uncommitted: Vec<(Uuid, Option<Place>)>,
 }
 
@@ -54,7 +54,7 @@ impl RecentIds {
         Ok(ids)
     }
 
-    /// The open transaction writes an event with this id to this place.
+    /// Notes that the open transaction writes an event with this id to this place.
     pub(super) fn note(&mut self, id: Uuid, place: Place) {
         let before = self.places.get(&id).copied();
         if before.is_some_and(|(stream, _)| stream != place.0) {
@@ -67,7 +67,7 @@ impl RecentIds {
         self.uncommitted.push((id, before));
     }
 
-    /// Keeps what was noted, and forgets the oldest ids beyond the bound.
+    /// Keeps the noted ids, and removes the oldest ids beyond the limit.
     pub(super) fn commit(&mut self) {
         self.uncommitted.clear();
         let excess = self.order.len().saturating_sub(self.most);
@@ -76,7 +76,7 @@ impl RecentIds {
         }
     }
 
-    /// Forgets what was noted since the last commit.
+    /// Removes the ids that were noted since the last commit.
     pub(super) fn rollback(&mut self) {
         while let Some((id, before)) = self.uncommitted.pop() {
             if let Some(place) = before {
@@ -88,8 +88,8 @@ impl RecentIds {
         }
     }
 
-    /// The last revision in this stream that has the id, if the id was written to this stream first.
-    pub(in crate::storage) fn revision_of(&self, id: Uuid, stream: i64) -> Option<u64> {
+    /// The last revision of this stream with the id, if the id was first written to this stream.
+    pub(super) fn revision_of(&self, id: Uuid, stream: i64) -> Option<u64> {
         let place = self.places.get(&id).filter(|place| place.0 == stream);
         place.map(|(_, revision)| *revision)
     }
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_that_is_undone_leaves_the_ids_as_they_were() {
+    fn a_rollback_leaves_the_ids_as_they_were() {
         let mut ids = RecentIds::new(2);
         ids.note(id(1), (1, 0));
         ids.note(id(2), (1, 1));

@@ -30,7 +30,7 @@ fn write(expected: Expected, id: u128) -> Write {
     }
 }
 
-/// Appends in a transaction of its own, and returns the revision.
+/// Appends in a separate transaction, and returns the revision.
 fn append(ledger: &mut Ledger, expected: Expected, id: u128) -> Option<u64> {
     ledger.begin().unwrap();
     let outcome = ledger.apply(&write(expected, id)).unwrap();
@@ -63,12 +63,12 @@ fn a_retry_at_a_revision_is_recognised_for_ever_and_at_any_revision_among_the_la
         ledger.close().unwrap();
         ledger = open(&folder);
     }
-    // The memory is bounded: this id is older than the last four, so the event is written again.
+    // The memory is bounded. This id is older than the last four, so the event is written again.
     assert_eq!(append(&mut ledger, Expected::Any, 1), Some(6));
 }
 
 #[test]
-fn an_append_that_is_sent_again_after_a_rollback_is_written() {
+fn a_rolled_back_append_that_is_sent_again_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let mut ledger = open(&folder);
     append(&mut ledger, Expected::Any, 1);

@@ -1,8 +1,8 @@
-//! Long stretches of the log for a filter whose matches begin with known prefixes, from indexes: rows of events that do not match are not
-//! touched, and the events and their positions are those that a scan would find.
+//! Reads the log from indexes, for a filter whose matches begin with known prefixes. Rows of events that do not match
+//! are not touched. The result has the same events and positions as a scan.
 //!
-//! Streams are found by the index of their names. If many match, and for types, the links of system streams serve,
-//! where they are complete: `$ce-…` has all of a category, `$et-…` all of a type.
+//! The index of stream names finds the streams. For many streams, and for event types, the links of system streams
+//! are used if they are complete: `$ce-…` has all events of a category, `$et-…` all of a type.
 
 mod merge;
 
@@ -16,22 +16,25 @@ use crate::filter::{Filter, InvalidFilter, Subject};
 use crate::system_streams;
 use merge::Merge;
 
-/// The most streams whose events are merged: each costs a few rows a page.
+/// The maximum number of sources that are merged. Each costs a few rows per page.
 const MOST_SOURCES: usize = 256;
-/// Where every so many places may match, or more of them, a scan is as good.
+/// If more than one place in this many may match, a scan is as good.
 const SPARSE: u64 = 4;
 
-/// Positions in their order: those of a stream's events, or those of a system stream's links.
+/// A sequence of ascending positions: the events of a stream, or the links of a system stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Source {
+pub(super) struct PositionSource {
     links: bool,
     stream: i64,
-    /// The revision of the last event, but for a tombstone; -1 if there is none.
+    /// The revision of the last event, not counting a tombstone; -1 if there is none.
     last: i64,
 }
 
-/// Where to read, if that takes fewer rows than a scan.
-pub(super) fn worthwhile(connection: &Connection, read: &AllRead) -> Result<Option<Vec<Source>>> {
+/// The sources to read from, if that takes fewer rows than a scan.
+pub(super) fn cheap_sources(
+    connection: &Connection,
+    read: &AllRead,
+) -> Result<Option<Vec<PositionSource>>> {
     let Some(filter) = &read.filter else {
         return Ok(None);
     };
@@ -59,12 +62,12 @@ fn end(connection: &Connection) -> Result<Position> {
     Ok(end.map_or(Position::START, Position::from_sql))
 }
 
-/// At most so many sources that have all that matches; `None` if there are none such.
+/// At most `most` sources that together have everything that matches. `None` if there is no such set.
 pub(super) fn sources(
     connection: &Connection,
     filter: &Filter,
     most: usize,
-) -> Result<Option<Vec<Source>>> {
+) -> Result<Option<Vec<PositionSource>>> {
     let (subject, prefixes) = filter.prefixes();
     let mut sources = BTreeSet::new();
     for prefix in prefixes {
@@ -85,7 +88,7 @@ pub(super) fn sources(
     Ok((sources.len() <= most).then(|| sources.into_iter().collect()))
 }
 
-/// The streams whose names begin so, unless they are more.
+/// The ids and last revisions of the streams whose names begin with `prefix`. `None` if there are more than `most`.
 fn named(connection: &Connection, prefix: &str, most: usize) -> Result<Option<Vec<(i64, i64)>>> {
     let mut statement = connection.prepare_cached(
         "SELECT id, coalesce(last, -1), name FROM streams WHERE name >= ?1 ORDER BY name",
@@ -103,13 +106,17 @@ fn named(connection: &Connection, prefix: &str, most: usize) -> Result<Option<Ve
     Ok(Some(found))
 }
 
-fn streams(connection: &Connection, prefix: &str, most: usize) -> Result<Option<Vec<Source>>> {
+fn streams(
+    connection: &Connection,
+    prefix: &str,
+    most: usize,
+) -> Result<Option<Vec<PositionSource>>> {
     let streams = named(connection, prefix, most)?;
     Ok(streams.map(|streams| as_sources(streams, false)))
 }
 
-/// The links of the category that all names with this prefix belong to.
-fn category(connection: &Connection, prefix: &str) -> Result<Option<Vec<Source>>> {
+/// The links of the category to which all names with this prefix belong.
+fn category(connection: &Connection, prefix: &str) -> Result<Option<Vec<PositionSource>>> {
     let Some(index) = system_streams::of_category(prefix) else {
         return Ok(None);
     };
@@ -123,8 +130,12 @@ fn category(connection: &Connection, prefix: &str) -> Result<Option<Vec<Source>>
     Ok(Some(as_sources(index.into_iter().collect(), true)))
 }
 
-/// The links of all types that begin so.
-fn types(connection: &Connection, prefix: &str, most: usize) -> Result<Option<Vec<Source>>> {
+/// The links of all types that begin with `prefix`.
+fn types(
+    connection: &Connection,
+    prefix: &str,
+    most: usize,
+) -> Result<Option<Vec<PositionSource>>> {
     let Some(indexes) = system_streams::of_types(prefix) else {
         return Ok(None);
     };
@@ -140,8 +151,8 @@ fn links_are_complete(connection: &Connection) -> Result<bool> {
     statement.query_row([], |row| row.get(0))
 }
 
-fn as_sources(streams: Vec<(i64, i64)>, links: bool) -> Vec<Source> {
-    let source = |(stream, last)| Source {
+fn as_sources(streams: Vec<(i64, i64)>, links: bool) -> Vec<PositionSource> {
+    let source = |(stream, last)| PositionSource {
         links,
         stream,
         last,
@@ -149,17 +160,17 @@ fn as_sources(streams: Vec<(i64, i64)>, links: bool) -> Vec<Source> {
     streams.into_iter().map(source).collect()
 }
 
-/// Takes from the sources what the filter lets pass, until the page is full; at the end of the log it says how far
-/// that is.
+/// Reads from the sources what passes the filter, until the page is full. At the end of the log, the page says how
+/// far it looked.
 pub(super) fn read(
     mut pager: Pager<'_>,
-    sources: &[Source],
+    sources: &[PositionSource],
 ) -> Result<std::result::Result<AllPage, InvalidFilter>> {
     let mut merge = Merge::begin(pager.resolver.connection, pager.read, sources)?;
     let mut last = None;
     let mut looked_at = 0;
     while let Some(position) = merge.next()? {
-        // Of two sources that both have it.
+        // Both of two sources had this position.
         if last.replace(position) == Some(position) {
             continue;
         }
@@ -186,7 +197,8 @@ pub(super) fn read(
     Ok(Ok(pager.page))
 }
 
-/// Links stay when their events are removed, and have more than what matches.
+/// Whether the event at this position exists and passes the filter. Links remain when their events are removed, and a
+/// source has more than what matches.
 fn passes(
     pager: &Pager<'_>,
     position: Position,

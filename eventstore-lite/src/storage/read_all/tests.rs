@@ -1,4 +1,4 @@
-//! What indexes find of the log is what a scan finds, and takes no more rows where there is more that does not match.
+//! Reads of the log from indexes find what a scan finds, and cost the same among more events that do not match.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -13,12 +13,13 @@ use crate::checkpoints::Checkpoints;
 use crate::config::Config;
 use crate::event::{METADATA, NewEvent};
 use crate::filter::Subject;
-use crate::storage::{Change, Start, Storage, Write, schema};
+use crate::storage::{Change, ScavengeStart, Storage, Write, schema};
 use crate::stream_name::StreamName;
 
 const NAMES: [&str; 5] = ["cat-0", "cat-1", "cats", "dog-0", "$sys-0"];
 const TYPES: [&str; 4] = ["apple", "apricot", "pear", "$own"];
-/// Some match nothing, some everything, some the same twice; an only one with `^` is an expression.
+/// Some match nothing, some match everything, and some match the same event twice. A single prefix that begins with
+/// `^` stands for a regular expression.
 const PREFIXES: [&[&str]; 9] = [
     &["^cat-[1-9]"],
     &["^ap.*e$"],
@@ -98,7 +99,8 @@ async fn make(storage: &Arc<Storage>, step: &Step) {
         Step::Delete(stream) => change(storage, NAMES[*stream], Change::SoftDelete).await,
         Step::Tombstone(stream) => change(storage, NAMES[*stream], Change::Tombstone).await,
         Step::Scavenge => {
-            let Start::Started(scavenge) = storage.start_scavenge(CancellationToken::new()) else {
+            let ScavengeStart::Started(scavenge) = storage.start_scavenge(CancellationToken::new())
+            else {
                 panic!("another scavenge runs");
             };
             scavenge.ended().await;
@@ -116,10 +118,10 @@ fn filter(subject: Subject, prefixes: &[&str]) -> Arc<Filter> {
     Arc::new(Filter::new(subject, "", prefixes).unwrap())
 }
 
-/// All that a subscription with this filter would be sent, or a read; pages of `read.limit`, checkpoints after
-/// every third place.
-fn told(mut read: AllRead, page: impl Fn(&AllRead) -> AllPage) -> Vec<String> {
-    let mut told = Vec::new();
+/// Everything that a subscription or a read with this filter receives, in pages of `read.limit` and with a checkpoint
+/// after every third place.
+fn received(mut read: AllRead, page: impl Fn(&AllRead) -> AllPage) -> Vec<String> {
+    let mut received = Vec::new();
     let mut checkpoints = Checkpoints::new(3, read.from);
     loop {
         let page = page(&read);
@@ -127,23 +129,23 @@ fn told(mut read: AllRead, page: impl Fn(&AllRead) -> AllPage) -> Vec<String> {
         for scanned in page.scanned {
             if read.direction == Direction::Forwards {
                 let before = std::iter::from_fn(|| checkpoints.before(scanned.position));
-                told.extend(before.map(|position| format!("{position:?}")));
+                received.extend(before.map(|position| format!("{position:?}")));
             }
-            told.extend(scanned.event.map(|event| format!("{event:?}")));
+            received.extend(scanned.event.map(|event| format!("{event:?}")));
             if read.direction == Direction::Forwards {
                 let at = checkpoints.at(scanned.position);
-                told.extend(at.map(|position| format!("{position:?}")));
+                received.extend(at.map(|position| format!("{position:?}")));
             }
         }
         if page.is_end {
             let end = checkpoints.at_end();
-            told.extend(end.map(|position| format!("{position:?}")));
-            return told;
+            received.extend(end.map(|position| format!("{position:?}")));
+            return received;
         }
     }
 }
 
-/// Reads the log from `from` with every filter, from what indexes it allows; returns how often there were some.
+/// Reads the log from `from` with every filter, by a scan and from indexes. Returns how often indexes could be used.
 fn compare(connection: &Connection, from: Position, limit: usize) -> Result<usize, TestCaseError> {
     let mut compared = 0;
     for (subject, prefixes) in PREFIXES
@@ -159,14 +161,14 @@ fn compare(connection: &Connection, from: Position, limit: usize) -> Result<usiz
                 filter: Some(Arc::clone(&filter)),
                 resolve_links: true,
             };
-            let scanned = told(read.clone(), |read| {
+            let scanned = received(read.clone(), |read| {
                 scan(Pager::new(connection, read)).unwrap().unwrap()
             });
             for most in [1, 256] {
                 let Some(sources) = by_prefix::sources(connection, &filter, most).unwrap() else {
                     continue;
                 };
-                let found = told(read.clone(), |read| {
+                let found = received(read.clone(), |read| {
                     by_prefix::read(Pager::new(connection, read), &sources)
                         .unwrap()
                         .unwrap()
@@ -213,7 +215,7 @@ proptest! {
     }
 }
 
-/// So many streams `cat-…`, half of them before and half after `noise` other events.
+/// Creates streams `cat-…`, half of them before and half after `noise` other events.
 async fn noisy(noise: usize, streams: usize, system_projections: bool) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(&folder, system_projections);
@@ -229,7 +231,8 @@ async fn noisy(noise: usize, streams: usize, system_projections: bool) -> TempDi
     folder
 }
 
-/// How many instructions SQLite executes for a read of everything that the filter lets pass, and how much that is.
+/// How many instructions SQLite executes to read everything that passes the filter, and the number of events that
+/// pass.
 fn steps_to_read(folder: &TempDir, filter: Arc<Filter>, direction: Direction) -> (u64, usize) {
     let connection = schema::open_reader(folder.path()).unwrap();
     let steps = Arc::new(AtomicU64::new(0));
@@ -265,7 +268,7 @@ fn steps_to_read(folder: &TempDir, filter: Arc<Filter>, direction: Direction) ->
     }
 }
 
-/// Whether a read costs the same with much more of what does not match.
+/// Whether a read costs the same among many more events that do not match.
 async fn is_steady(filter: Arc<Filter>, streams: usize, system_projections: bool) -> bool {
     let small = noisy(6 * 512, streams, system_projections).await;
     let large = noisy(30 * 512, streams, system_projections).await;
@@ -281,24 +284,24 @@ async fn is_steady(filter: Arc<Filter>, streams: usize, system_projections: bool
 }
 
 #[tokio::test]
-async fn a_prefix_of_few_streams_costs_no_more_where_more_does_not_match() {
+async fn a_prefix_of_few_streams_costs_the_same_among_more_other_events() {
     let cats = filter(Subject::StreamName, &["cat-"]);
     assert!(is_steady(Arc::clone(&cats), 20, false).await);
     assert!(is_steady(filter(Subject::StreamName, &["^cat-[0-9]*$"]), 20, false).await);
-    // The control: it is scanned, because it does not say how it begins.
+    // The control: this expression has no literal prefix, so the log is scanned.
     let cats = filter(Subject::StreamName, &["^[c]at-"]);
     assert!(!is_steady(cats, 20, false).await);
 }
 
 #[tokio::test]
-async fn with_system_streams_a_category_of_many_streams_costs_no_more_either() {
+async fn with_system_streams_the_same_holds_for_a_category_of_many_streams() {
     let cats = filter(Subject::StreamName, &["cat-"]);
     assert!(is_steady(Arc::clone(&cats), 300, true).await);
     assert!(!is_steady(cats, 300, false).await);
 }
 
 #[tokio::test]
-async fn with_system_streams_a_prefix_of_types_costs_no_more_either() {
+async fn with_system_streams_the_same_holds_for_a_prefix_of_types() {
     let apples = filter(Subject::EventType, &["app"]);
     assert!(is_steady(Arc::clone(&apples), 20, true).await);
     assert!(!is_steady(apples, 20, false).await);

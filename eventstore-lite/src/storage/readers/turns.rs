@@ -1,4 +1,4 @@
-//! Two readers that take turns, so that one of them always reads a state of the past.
+//! Two readers that take turns, so that one of them always reads an earlier state of the database.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -10,7 +10,7 @@ use super::Readers;
 #[derive(Default)]
 struct State {
     ended: AtomicBool,
-    /// How many reads each of the two has begun.
+    /// How many reads each of the two readers has begun.
     begun: [AtomicU64; 2],
 }
 
@@ -20,7 +20,7 @@ pub(in crate::storage) struct Turns {
 }
 
 impl Turns {
-    /// Ends the reads, and returns how many there were.
+    /// Ends the reads and returns their number.
     pub(in crate::storage) async fn end(mut self) -> u64 {
         self.state.ended.store(true, SeqCst);
         while let Some(ended) = self.readers.join_next().await {
@@ -34,7 +34,7 @@ impl Turns {
     }
 }
 
-/// Starts them; when this returns the first has begun to read.
+/// Starts the readers. Both have begun to read when this returns.
 pub(in crate::storage) async fn take(readers: &Arc<Readers>) -> Turns {
     let state = Arc::<State>::default();
     let mut tasks = JoinSet::new();
@@ -55,15 +55,15 @@ pub(in crate::storage) async fn take(readers: &Arc<Readers>) -> Turns {
     }
 }
 
-/// A read that ends when the other reader has begun its next, or must wait to begin.
+/// A read that ends when the other reader has begun its next read, or must wait to begin it.
 async fn read(readers: &Arc<Readers>, number: usize, state: &Arc<State>) {
-    let (places, state) = (readers.places.clone(), Arc::clone(state));
+    let (slots, state) = (readers.slots.clone(), Arc::clone(state));
     let read = readers.run(move |connection| {
         connection.query_row("SELECT head FROM log", [], |_| Ok(()))?;
         let other = &state.begun[1 - number];
         let before = other.load(SeqCst);
         state.begun[number].fetch_add(1, SeqCst);
-        let others_may_begin = || !places.are_taken() && !state.ended.load(SeqCst);
+        let others_may_begin = || !slots.are_taken() && !state.ended.load(SeqCst);
         while other.load(SeqCst) == before && others_may_begin() {
             std::thread::yield_now();
         }

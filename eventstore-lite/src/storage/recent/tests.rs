@@ -1,4 +1,4 @@
-//! What is in memory of the log is its end without a gap, however little of it there is.
+//! The memory holds the end of the log without a gap, however small it is.
 
 use std::sync::Weak;
 
@@ -12,7 +12,7 @@ fn stream(number: u64) -> StreamName {
     StreamName::stored(&format!("stream-{number}"))
 }
 
-/// The event of this number in the log, from 1; streams take turns.
+/// The event with this number in the log, counted from 1. The streams take turns.
 fn event(number: u64, streams: u64) -> RecordedEvent {
     RecordedEvent {
         position: Position(number * 64),
@@ -27,11 +27,11 @@ fn event(number: u64, streams: u64) -> RecordedEvent {
     }
 }
 
-fn with_room_for(events: usize) -> Recent {
-    Recent::new(Position::START, events * weight(&event(1, 1)))
+fn with_room_for(events: usize) -> RecentEvents {
+    RecentEvents::new(Position::START, events * weight(&event(1, 1)))
 }
 
-fn commit(recent: &Recent, numbers: std::ops::RangeInclusive<u64>, streams: u64) {
+fn commit(recent: &RecentEvents, numbers: std::ops::RangeInclusive<u64>, streams: u64) {
     let head = Position(numbers.end() * 64);
     let events = numbers.map(|number| event(number, streams));
     recent.committed(events.collect(), head);
@@ -47,14 +47,14 @@ fn all_from(number: u64) -> AllRead {
     }
 }
 
-fn positions(recent: &Recent, from: u64) -> Option<Vec<u64>> {
+fn positions(recent: &RecentEvents, from: u64) -> Option<Vec<u64>> {
     let page = recent.read_all(&all_from(from))?.unwrap();
     assert!(page.is_end);
     let numbers = page.scanned.iter().map(|scanned| scanned.position.0 / 64);
     Some(numbers.collect())
 }
 
-fn revisions(recent: &Recent, stream: StreamName, from: u64) -> Option<Vec<u64>> {
+fn revisions(recent: &RecentEvents, stream: StreamName, from: u64) -> Option<Vec<u64>> {
     let follow = StreamFollow {
         stream,
         from,
@@ -68,7 +68,7 @@ fn revisions(recent: &Recent, stream: StreamName, from: u64) -> Option<Vec<u64>>
 }
 
 #[test]
-fn the_end_of_the_log_is_taken_from_memory_and_what_is_before_it_is_not() {
+fn only_the_end_of_the_log_is_read_from_memory() {
     let recent = with_room_for(ROOM);
     commit(&recent, 1..=25, 1);
     assert_eq!(positions(&recent, 15), None);
@@ -78,10 +78,10 @@ fn the_end_of_the_log_is_taken_from_memory_and_what_is_before_it_is_not() {
 }
 
 #[test]
-fn the_end_of_a_stream_is_taken_from_memory_and_what_is_before_it_is_not() {
+fn only_the_end_of_a_stream_is_read_from_memory() {
     let recent = with_room_for(ROOM);
     commit(&recent, 1..=24, 4);
-    // Of stream 0 the last events have the revisions 1 to 6; the 10 last of the log are 15 to 24.
+    // Stream 0 has the revisions 1 to 6. The last 10 events of the log, 15 to 24, include its revisions 4 to 6.
     assert_eq!(revisions(&recent, stream(0), 3), None);
     assert_eq!(revisions(&recent, stream(0), 4), Some(vec![4, 5, 6]));
     assert_eq!(revisions(&recent, stream(0), 7), Some(vec![]));
@@ -89,7 +89,7 @@ fn the_end_of_a_stream_is_taken_from_memory_and_what_is_before_it_is_not() {
 }
 
 #[test]
-fn a_slow_reader_of_the_log_keeps_none_of_its_events_in_memory() {
+fn a_slow_reader_keeps_no_events_in_memory() {
     let recent = with_room_for(ROOM);
     commit(&recent, 1..=10, 3);
     let slow = all_from(1);
@@ -108,8 +108,8 @@ fn a_slow_reader_of_the_log_keeps_none_of_its_events_in_memory() {
 }
 
 #[test]
-fn an_event_larger_than_all_room_is_not_kept() {
-    let recent = Recent::new(Position::START, 1);
+fn an_event_larger_than_the_memory_is_not_kept() {
+    let recent = RecentEvents::new(Position::START, 1);
     commit(&recent, 1..=1, 1);
     assert_eq!(positions(&recent, 1), None);
     assert_eq!(positions(&recent, 2), Some(vec![]));
@@ -117,7 +117,7 @@ fn an_event_larger_than_all_room_is_not_kept() {
 }
 
 #[test]
-fn what_may_have_been_removed_is_forgotten() {
+fn events_that_may_have_been_removed_are_forgotten() {
     let recent = with_room_for(ROOM);
     commit(&recent, 1..=5, 1);
     recent.forget();
@@ -128,7 +128,7 @@ fn what_may_have_been_removed_is_forgotten() {
 }
 
 #[test]
-fn a_page_that_a_client_may_keep_is_small() {
+fn the_page_of_a_slow_client_is_small() {
     let recent = with_room_for(2 * MOST_EVENTS);
     commit(&recent, 1..=2 * MOST_EVENTS as u64, 1);
     let page = recent.read_all(&all_from(1)).unwrap().unwrap();
@@ -138,7 +138,7 @@ fn a_page_that_a_client_may_keep_is_small() {
 }
 
 #[test]
-fn a_link_that_is_to_be_resolved_is_read_from_the_database() {
+fn links_are_resolved_from_the_database() {
     let recent = with_room_for(ROOM);
     let mut link = event(1, 1);
     link.event_type = LINK.to_owned();

@@ -1,4 +1,4 @@
-//! What goes: which events of a stream, and the transactions that delete them.
+//! Decides which events of a stream are removed, and deletes them in transactions.
 
 use rusqlite::{Connection, Result};
 
@@ -6,28 +6,29 @@ use crate::event::{TOMBSTONE_REVISION, revision_to_sql};
 use crate::storage::rows::{self, Stream};
 use crate::stream_name::StreamName;
 
-/// The most events, and about the most bytes of them, that one transaction deletes.
+/// The limits of one transaction: events, and about as many bytes.
 pub(super) const MOST_EVENTS: usize = 256;
 const MOST_BYTES: u64 = 1024 * 1024;
-/// The most streams that one step looks at.
+/// The maximum number of streams that one step looks at.
 pub(super) const MOST_STREAMS: i64 = 256;
 
-/// Which events of one stream go: a stretch from its beginning, unless its events are not in the order of their times.
-/// The last event stays, as in the real server; of a tombstoned stream only what stands for its tombstone does.
+/// The events of one stream that are removed. They form a stretch from its beginning, unless some event was created
+/// before its predecessor. The last event stays, as in the real server. Of a tombstoned stream only the tombstone
+/// stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Discard {
-    /// This revision and later ones stay whatever their age.
+    /// This revision and later ones stay, whatever their age.
     before: u64,
-    /// Earlier revisions go whatever their age.
+    /// Revisions before this one are removed, whatever their age.
     first: u64,
-    /// Events of before this time go, in ticks.
+    /// Events that were created before this time are removed; in ticks.
     oldest: i64,
-    /// Whether events that go may follow one that stays.
+    /// Whether a removed event may follow one that stays.
     disordered: bool,
 }
 
 impl Discard {
-    /// `None` if the stream has nothing that could go.
+    /// `None` if the stream has no events.
     fn of(
         connection: &Connection,
         name: &StreamName,
@@ -51,12 +52,12 @@ impl Discard {
         }))
     }
 
-    /// The first events that go, at most so many.
+    /// The first events to remove, at most `limit`.
     fn events(&self, connection: &Connection, stream: i64, limit: usize) -> Result<Vec<Candidate>> {
-        let goes = "revision < ?3 AND (revision < ?4 OR created < ?5)";
-        let condition = if self.disordered { goes } else { "true" };
+        let is_removed = "revision < ?3 AND (revision < ?4 OR created < ?5)";
+        let condition = if self.disordered { is_removed } else { "true" };
         let mut statement = connection.prepare_cached(&format!(
-            "SELECT position, length(data) + length(metadata), {goes} FROM events
+            "SELECT position, length(data) + length(metadata), {is_removed} FROM events
              WHERE stream = ?1 AND {condition} ORDER BY revision LIMIT ?2"
         ))?;
         let bounds = (
@@ -83,21 +84,21 @@ fn is_tombstoned(connection: &Connection, name: Option<StreamName>) -> Result<bo
     Ok(stream.is_some_and(|stream| stream.tombstoned))
 }
 
-/// An event that goes.
+/// An event to remove.
 struct Candidate {
     position: i64,
     bytes: u64,
 }
 
-/// The streams of a range of ids that have events that go, and where the next range begins.
+/// Those streams of a range of ids that have events to remove, and the start of the next range.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct StreamsToScavenge {
     pub(super) streams: Vec<StreamName>,
     pub(super) next: Option<i64>,
 }
 
-/// Looks through [`MOST_STREAMS`] ids from `from` on.
-pub(super) fn find(connection: &Connection, from: i64, now: i64) -> Result<Found> {
+/// Looks through [`MOST_STREAMS`] ids, starting with `from`.
+pub(super) fn find(connection: &Connection, from: i64, now: i64) -> Result<StreamsToScavenge> {
     let next = from + MOST_STREAMS;
     let mut streams = Vec::new();
     for (name, stream) in rows::limited_streams(connection, from, next)? {
@@ -112,24 +113,28 @@ pub(super) fn find(connection: &Connection, from: i64, now: i64) -> Result<Found
         connection.query_row("SELECT coalesce(max(id), 0) FROM streams", [], |row| {
             row.get(0)
         })?;
-    Ok(Found {
+    Ok(StreamsToScavenge {
         streams,
         next: (next <= last).then_some(next),
     })
 }
 
-/// What one transaction has deleted.
+/// What one transaction deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Removed {
+pub(super) struct RemovedEvents {
     pub(super) events: usize,
-    /// How many of the streams have nothing more that goes.
+    /// How many of the streams have no more events to remove.
     pub(super) streams_done: usize,
 }
 
-/// Deletes what goes of these streams, in their order, until the transaction is large enough. What goes is
-/// decided here and not when the streams were found: their metadata may have changed.
-pub(super) fn remove(connection: &Connection, streams: &[StreamName], now: i64) -> Result<Removed> {
-    let mut removed = Removed::default();
+/// Deletes events of these streams in order, until the transaction is large enough. The events are chosen again here,
+/// because metadata may have changed since the streams were found.
+pub(super) fn remove(
+    connection: &Connection,
+    streams: &[StreamName],
+    now: i64,
+) -> Result<RemovedEvents> {
+    let mut removed = RemovedEvents::default();
     let mut bytes = 0;
     let mut delete = connection.prepare_cached("DELETE FROM events WHERE position = ?1")?;
     for name in streams {

@@ -1,6 +1,6 @@
-//! The pages of the database file. `secure_delete` overwrites what is deleted, but not the copies that SQLite
-//! leaves behind when it moves rows from page to page: they lie in the gap between the list of a page's cells
-//! and the cells, until something is written there. Here the gaps are overwritten.
+//! Overwrites leftovers in the pages of the database file. `secure_delete` overwrites deleted content, but not the
+//! copies that SQLite leaves behind when it moves rows between pages. These copies remain in the gap between a page's
+//! list of cells and its cells, until SQLite writes there.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -9,22 +9,22 @@ use rusqlite::{Connection, Result};
 
 use crate::storage::schema;
 
-/// How many pages one read looks at, and the most that one transaction overwrites.
+/// How many pages one read looks at, and the maximum that one transaction overwrites.
 const LOOKED_AT: u32 = 1024;
 pub(super) const OVERWRITTEN: usize = 64;
 
-/// How long the writer's thread waits for reads to end before it lets others write again.
+/// How long the writer's thread waits for reads to end before it continues with other writes.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// Pages with something in their gaps, and where to look on.
+/// Pages with leftovers in their gaps, and the page to continue with.
 #[derive(Debug)]
-pub(super) struct Dirty {
+pub(super) struct DirtyPages {
     pub(super) pages: Vec<u32>,
     pub(super) next: Option<u32>,
 }
 
-/// Looks at pages from the number `from` on; the first is 1.
-pub(super) fn find(connection: &Connection, from: u32) -> Result<Dirty> {
+/// Looks at pages, starting with the number `from`. The first page is 1.
+pub(super) fn find(connection: &Connection, from: u32) -> Result<DirtyPages> {
     let last: u32 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
     let next = from.saturating_add(LOOKED_AT);
     let mut select = connection.prepare_cached(PAGE)?;
@@ -38,7 +38,7 @@ pub(super) fn find(connection: &Connection, from: u32) -> Result<Dirty> {
             pages.push(number);
         }
     }
-    Ok(Dirty {
+    Ok(DirtyPages {
         pages,
         next: (next <= last).then_some(next),
     })
@@ -46,7 +46,7 @@ pub(super) fn find(connection: &Connection, from: u32) -> Result<Dirty> {
 
 const PAGE: &str = "SELECT data FROM sqlite_dbpage WHERE pgno = ?1";
 
-/// Overwrites the gaps of these pages, as they are now.
+/// Overwrites the gaps of these pages as they are now.
 pub(super) fn overwrite(connection: &Connection, pages: &[u32]) -> Result<u64> {
     let mut select = connection.prepare_cached(PAGE)?;
     let mut update =
@@ -63,8 +63,8 @@ pub(super) fn overwrite(connection: &Connection, pages: &[u32]) -> Result<u64> {
     Ok(overwritten)
 }
 
-/// Moves everything from the write-ahead log into the database and cuts the log to nothing; `false` if that
-/// cannot be, because somebody reads a state of the past. Others than readers wait [`PATIENCE`] at most.
+/// Moves everything from the write-ahead log into the database and truncates the log. Returns `false` if a reader
+/// uses an earlier state. Waits for other locks at most [`PATIENCE`].
 pub(super) fn cut_journal(connection: &Connection) -> Result<bool> {
     connection.busy_timeout(PATIENCE)?;
     let cut = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
@@ -80,16 +80,15 @@ fn dirty_gap(page: &[u8], number: u32) -> Option<Range<usize>> {
     is_dirty.then_some(gap)
 }
 
-/// The unused bytes of a tree's page between its list of cells and its cells; `None` for other pages. See
-/// "B-tree Pages" in SQLite's description of its file format. That other pages are recognised relies on
-/// [`schema::MOST_PAGES`].
+/// The unused bytes of a B-tree page between its list of cells and its cells; `None` for other pages. See "B-tree
+/// Pages" in SQLite's file format. Recognising other pages relies on [`schema::MOST_PAGES`].
 fn gap(page: &[u8], number: u32) -> Option<Range<usize>> {
     /// The first page begins with the header of the file.
     const FILE_HEADER: usize = 100;
     let header = page.get(if number == 1 { FILE_HEADER } else { 0 }..)?;
     let begin = page.len() - header.len();
     let pointers = match header.first()? {
-        // Inner pages of indexes and tables, then their leaves.
+        // Interior pages of indexes and tables, then their leaves.
         2 | 5 => 12,
         10 | 13 => 8,
         _ => return None,
@@ -131,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_page_of_a_tree_is_left_alone() {
+    fn pages_outside_of_trees_are_left_alone() {
         let overflow = |next: u32| [&next.to_be_bytes()[..], &[b'x'; 508]].concat();
         for next in [0, 1, 13, schema::MOST_PAGES] {
             assert_eq!(gap(&overflow(next), 2), None, "{next}");
@@ -143,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_gap_with_something_in_it_is_dirty() {
+    fn a_gap_is_dirty_if_a_byte_in_it_is_not_zero() {
         let mut page = leaf(3, 400);
         page[13] = 1;
         page[400] = 1;

@@ -1,5 +1,5 @@
-//! The course of one scavenge: remove, overwrite, cut the write-ahead log; each in small steps between which
-//! others write.
+//! Runs one scavenge: removes events, overwrites pages, and truncates the write-ahead log, in small steps. Other
+//! writes run between the steps.
 
 use std::time::Duration;
 
@@ -8,22 +8,22 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Ended, Progress, discard, pages};
+use super::{ScavengeEnd, ScavengeProgress, discard, pages};
 use crate::clock;
 use crate::storage::{Storage, StorageFailed};
 use crate::stream_name::StreamName;
 
-/// The pauses between attempts to cut the write-ahead log, doubled from the shortest to the longest.
+/// The shortest and the longest pause between attempts to truncate the write-ahead log. Each pause doubles the last.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Why a scavenge ends early.
-enum Cut {
+enum Interruption {
     Stopped,
     Failed,
 }
 
-impl From<StorageFailed> for Cut {
+impl From<StorageFailed> for Interruption {
     fn from(_: StorageFailed) -> Self {
         Self::Failed
     }
@@ -32,22 +32,22 @@ impl From<StorageFailed> for Cut {
 pub(super) async fn run(
     storage: &Storage,
     id: Uuid,
-    progress: &watch::Sender<Progress>,
+    progress: &watch::Sender<ScavengeProgress>,
     stop: &CancellationToken,
 ) {
     tracing::info!(scavenge = %id, "a scavenge starts");
-    let course = Course {
+    let course = ScavengeRun {
         storage,
         progress,
         stop,
     };
     let ended = match course.run().await {
-        Ok(()) => Ended::Completed,
-        Err(Cut::Stopped) => Ended::Stopped,
-        Err(Cut::Failed) => Ended::Failed,
+        Ok(()) => ScavengeEnd::Completed,
+        Err(Interruption::Stopped) => ScavengeEnd::Stopped,
+        Err(Interruption::Failed) => ScavengeEnd::Failed,
     };
     progress.send_modify(|progress| progress.ended = Some(ended));
-    let Progress {
+    let ScavengeProgress {
         removed,
         overwritten,
         steps,
@@ -56,14 +56,14 @@ pub(super) async fn run(
     tracing::info!(scavenge = %id, ?ended, removed, overwritten, steps, "a scavenge has ended");
 }
 
-struct Course<'a> {
+struct ScavengeRun<'a> {
     storage: &'a Storage,
-    progress: &'a watch::Sender<Progress>,
+    progress: &'a watch::Sender<ScavengeProgress>,
     stop: &'a CancellationToken,
 }
 
-impl Course<'_> {
-    async fn run(&self) -> std::result::Result<(), Cut> {
+impl ScavengeRun<'_> {
+    async fn run(&self) -> std::result::Result<(), Interruption> {
         self.remove().await?;
         if !self.storage.readers.run(is_erasing).await? {
             return Ok(());
@@ -73,7 +73,7 @@ impl Course<'_> {
         self.step(|connection| set_erasing(connection, false)).await
     }
 
-    async fn remove(&self) -> std::result::Result<(), Cut> {
+    async fn remove(&self) -> std::result::Result<(), Interruption> {
         let now = clock::now();
         let mut from = Some(0);
         while let Some(id) = from {
@@ -89,7 +89,7 @@ impl Course<'_> {
         &self,
         mut streams: Vec<StreamName>,
         now: i64,
-    ) -> std::result::Result<(), Cut> {
+    ) -> std::result::Result<(), Interruption> {
         while !streams.is_empty() {
             let todo = streams.clone();
             let removed = self
@@ -105,7 +105,7 @@ impl Course<'_> {
         Ok(())
     }
 
-    async fn overwrite(&self) -> std::result::Result<(), Cut> {
+    async fn overwrite(&self) -> std::result::Result<(), Interruption> {
         let mut from = Some(1);
         while let Some(number) = from {
             let find = move |connection: &Connection| pages::find(connection, number);
@@ -122,25 +122,25 @@ impl Course<'_> {
         Ok(())
     }
 
-    async fn cut_journal(&self) -> std::result::Result<(), Cut> {
+    async fn cut_journal(&self) -> std::result::Result<(), Interruption> {
         let mut pause = SHORTEST_PAUSE;
         let cut = || async {
             let Storage {
                 readers, writer, ..
             } = self.storage;
-            let _quiet = readers.places().quiet().await?;
+            let _pause = readers.slots().pause().await?;
             let cut = writer.between_groups(|ledger| pages::cut_journal(ledger.connection()));
             cut.await
         };
         while !cut().await? {
             if !self.progress.borrow().waits_for_readers {
-                tracing::warn!("a scavenge waits for the end of reads of a past state");
+                tracing::warn!("a scavenge waits for reads of an earlier state of the database");
             }
             self.progress
                 .send_modify(|progress| progress.waits_for_readers = true);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = self.stop.cancelled() => return Err(Cut::Stopped),
+                () = self.stop.cancelled() => return Err(Interruption::Stopped),
             }
             pause = LONGEST_PAUSE.min(2 * pause);
         }
@@ -149,14 +149,14 @@ impl Course<'_> {
         Ok(())
     }
 
-    /// A transaction between two groups of changes.
-    async fn step<T, F>(&self, work: F) -> std::result::Result<T, Cut>
+    /// Runs a transaction on the writer's thread between two groups of changes.
+    async fn step<T, F>(&self, work: F) -> std::result::Result<T, Interruption>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
     {
         if self.stop.is_cancelled() {
-            return Err(Cut::Stopped);
+            return Err(Interruption::Stopped);
         }
         let writer = &self.storage.writer;
         let step = writer.between_groups(|ledger| transaction(ledger.connection(), work));

@@ -1,4 +1,4 @@
-//! Random streams, read before and after a scavenge; and what is left in the files.
+//! Compares reads of random streams before and after a scavenge, and looks for leftovers in the files.
 
 use std::path::Path;
 use std::time::Duration;
@@ -25,8 +25,8 @@ fn open(folder: &TempDir) -> Arc<Storage> {
     Arc::new(Storage::open(&config).unwrap())
 }
 
-async fn scavenge(storage: &Arc<Storage>) -> Progress {
-    let Start::Started(scavenge) = storage.start_scavenge(CancellationToken::new()) else {
+async fn scavenge(storage: &Arc<Storage>) -> ScavengeProgress {
+    let ScavengeStart::Started(scavenge) = storage.start_scavenge(CancellationToken::new()) else {
         panic!("another scavenge runs");
     };
     scavenge.ended().await
@@ -63,9 +63,9 @@ enum Step {
     Link(usize, u64),
     Delete(usize),
     Tombstone(usize),
-    /// All events there are become an hour older.
+    /// All existing events become an hour older.
     Age,
-    /// The clock stands so many hours from now.
+    /// The clock is set to this many hours from now.
     Clock(i64),
 }
 
@@ -91,7 +91,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..30)
 }
 
-async fn make(storage: &Storage, step: &Step) {
+async fn apply(storage: &Storage, step: &Step) {
     let name = |stream: &usize| format!("s{stream}");
     match step {
         Step::Append(stream, count) => {
@@ -127,7 +127,7 @@ async fn make(storage: &Storage, step: &Step) {
     }
 }
 
-/// Changes rows past the rules.
+/// Changes rows directly, bypassing the rules.
 async fn change(storage: &Storage, sql: String) {
     let changed = storage.writer.between_groups(move |ledger| {
         run::transaction(ledger.connection(), |connection| {
@@ -142,12 +142,12 @@ fn names() -> impl Iterator<Item = String> {
     named.chain(["links".to_owned()])
 }
 
-/// All that reads of streams answer, as text.
+/// The results of all kinds of stream reads, as text.
 async fn seen(storage: &Storage) -> Vec<String> {
     let mut seen = Vec::new();
     for name in names() {
         let stream = StreamName::stored(&name);
-        let end = storage.end_of(stream.clone()).await.unwrap();
+        let end = storage.last_revision(stream.clone()).await.unwrap();
         seen.push(format!("{name}: {end:?}"));
         for from in [0, 1, 2, 5, 9, u64::MAX] {
             for limit in [1, 3, 32] {
@@ -165,7 +165,7 @@ async fn seen(storage: &Storage) -> Vec<String> {
                     ));
                 }
             }
-            // No subscription to a tombstoned stream begins.
+            // A subscription to a tombstoned stream does not begin.
             if end.is_ok() {
                 let follow = StreamFollow {
                     stream: stream.clone(),
@@ -182,7 +182,7 @@ async fn seen(storage: &Storage) -> Vec<String> {
     seen
 }
 
-/// The log, and from every position of `places` the first position that is read there, in both directions.
+/// Reads the log. Also checks reads in both directions from every position.
 async fn log(storage: &Storage) -> Vec<RecordedEvent> {
     let read = |direction, from| AllRead {
         direction,
@@ -238,27 +238,31 @@ async fn visible(storage: &Storage, name: &StreamName) -> Vec<u64> {
     }
 }
 
-/// What is to stay of the log: tombstones, what can be seen, and the last event of every stream that is not
+/// The events that must stay in the log: tombstones, visible events, and the last event of every stream that is not
 /// tombstoned.
 async fn expected(storage: &Storage, log: &[RecordedEvent]) -> Vec<Position> {
-    let mut stays = Vec::new();
+    let mut remaining = Vec::new();
     for event in log {
         let later = |other: &&RecordedEvent| {
             other.stream == event.stream && other.revision > event.revision
         };
-        let tombstoned = storage.end_of(event.stream.clone()).await.unwrap().is_err();
+        let tombstoned = storage
+            .last_revision(event.stream.clone())
+            .await
+            .unwrap()
+            .is_err();
         let is_last = !log.iter().any(|other| later(&other)) && !tombstoned;
         let is_visible = visible(storage, &event.stream)
             .await
             .contains(&event.revision);
         if is_last || is_visible || event.event_type == STREAM_DELETED {
-            stays.push(event.position);
+            remaining.push(event.position);
         }
     }
-    stays
+    remaining
 }
 
-/// Makes the steps, does what `scavenging` does, and compares.
+/// Runs the steps, calls `scavenging`, and compares the state before and after it.
 async fn check(
     steps: &[Step],
     scavenging: impl AsyncFn(&Arc<Storage>),
@@ -266,10 +270,10 @@ async fn check(
     let folder = tempfile::tempdir().unwrap();
     let storage = open(&folder);
     for step in steps {
-        make(&storage, step).await;
+        apply(&storage, step).await;
     }
     let before = seen(&storage).await;
-    let stays = expected(&storage, &log(&storage).await).await;
+    let remaining = expected(&storage, &log(&storage).await).await;
     scavenging(&storage).await;
     for (after, before) in seen(&storage).await.iter().zip(&before) {
         prop_assert_eq!(after, before);
@@ -279,11 +283,11 @@ async fn check(
         .iter()
         .map(|event| event.position)
         .collect();
-    prop_assert_eq!(left, stays);
+    prop_assert_eq!(left, remaining);
     let again = scavenge(&storage).await;
     prop_assert_eq!((again.removed, again.steps), (0, 0));
     for name in names() {
-        go_on(&storage, &name).await?;
+        append_next(&storage, &name).await?;
     }
     storage.close().await;
     prop_assert_eq!(
@@ -293,9 +297,13 @@ async fn check(
     Ok(())
 }
 
-/// An append at the last revision goes on there.
-async fn go_on(storage: &Storage, name: &str) -> std::result::Result<(), TestCaseError> {
-    let Ok(last) = storage.end_of(StreamName::stored(name)).await.unwrap() else {
+/// Checks that an append at the last revision succeeds and gets the next revision.
+async fn append_next(storage: &Storage, name: &str) -> std::result::Result<(), TestCaseError> {
+    let Ok(last) = storage
+        .last_revision(StreamName::stored(name))
+        .await
+        .unwrap()
+    else {
         return Ok(());
     };
     let at_end = last.map_or(Expected::NoStream, Expected::Revision);
@@ -316,13 +324,13 @@ proptest! {
     fn reads_see_the_same_before_and_after_a_scavenge(steps in steps()) {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(check(&steps, async |storage| {
-            assert_eq!(scavenge(storage).await.ended, Some(Ended::Completed));
+            assert_eq!(scavenge(storage).await.ended, Some(ScavengeEnd::Completed));
         }))?;
     }
 }
 
 #[tokio::test]
-async fn a_scavenge_that_takes_too_much_or_too_little_is_found_out() {
+async fn a_scavenge_that_removes_too_much_or_too_little_is_detected() {
     let limited = [
         Step::Append(0, 4),
         Step::Metadata(0, r#"{"$maxCount":2}"#.to_owned()),
@@ -351,7 +359,7 @@ async fn a_scavenge_that_takes_too_much_or_too_little_is_found_out() {
     );
 }
 
-/// How often a mark is in the files of a folder.
+/// How often `mark` occurs in the files of a folder.
 fn found(folder: &Path, mark: &str) -> usize {
     let files = std::fs::read_dir(folder).unwrap();
     let contents = files.map(|file| std::fs::read(file.unwrap().path()).unwrap());
@@ -366,7 +374,7 @@ fn found(folder: &Path, mark: &str) -> usize {
         .sum()
 }
 
-/// Numbers below `end` in no order, always the same.
+/// A fixed sequence of scattered numbers below `end`.
 fn scattered(end: usize) -> impl FnMut() -> usize {
     let mut state: u64 = 1;
     move || {
@@ -377,8 +385,8 @@ fn scattered(end: usize) -> impl FnMut() -> usize {
     }
 }
 
-/// Many streams whose events lie scattered in the log: one mark is in the data of the events of the streams
-/// `s<n>` with an even number, another in those of the odd ones.
+/// Writes many streams whose events are scattered over the log. Events of the streams `s<n>` with an even number hold
+/// one mark, those with an odd number another.
 async fn interleaved(storage: &Storage) {
     let (mut stream, mut size) = (scattered(60), scattered(4));
     for _ in 0..4_000 {
@@ -398,12 +406,12 @@ async fn tombstone_even(storage: &Storage) {
 }
 
 #[tokio::test]
-async fn what_sqlite_leaves_behind_is_overwritten() {
+async fn bytes_that_sqlite_leaves_behind_are_overwritten() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(&folder);
     interleaved(&storage).await;
     tombstone_even(&storage).await;
-    // All that goes is deleted, and the log cut: so far SQLite alone is at work.
+    // Deletes the events and truncates the log, so far only with SQLite's own means.
     let streams = (0..60).map(|stream| StreamName::stored(&format!("s{}", stream * 37 % 60)));
     let streams: Vec<_> = streams.collect();
     loop {
@@ -427,7 +435,7 @@ async fn what_sqlite_leaves_behind_is_overwritten() {
     assert!(found(folder.path(), "even-canary") > 0, "the control");
 
     let scavenged = scavenge(&storage).await;
-    assert_eq!(scavenged.ended, Some(Ended::Completed));
+    assert_eq!(scavenged.ended, Some(ScavengeEnd::Completed));
     assert!(
         scavenged.removed == 0 && scavenged.overwritten > 0,
         "{scavenged:?}"
@@ -463,7 +471,7 @@ async fn a_transaction_deletes_few_events_or_few_bytes() {
         });
         async { remove.await.unwrap() }
     };
-    let removed = |events, streams_done| discard::Removed {
+    let removed = |events, streams_done| discard::RemovedEvents {
         events,
         streams_done,
     };
@@ -474,15 +482,15 @@ async fn a_transaction_deletes_few_events_or_few_bytes() {
 }
 
 #[tokio::test]
-async fn others_write_between_the_steps_of_a_scavenge() {
+async fn writes_go_on_between_the_steps_of_a_scavenge() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(&folder);
     interleaved(&storage).await;
     tombstone_even(&storage).await;
-    let Start::Started(scavenge) = storage.start_scavenge(CancellationToken::new()) else {
+    let ScavengeStart::Started(scavenge) = storage.start_scavenge(CancellationToken::new()) else {
         panic!("no scavenge runs");
     };
-    let Start::InProgress(same) = storage.start_scavenge(CancellationToken::new()) else {
+    let ScavengeStart::InProgress(same) = storage.start_scavenge(CancellationToken::new()) else {
         panic!("a second scavenge runs");
     };
     assert_eq!(same.id, scavenge.id);
@@ -492,15 +500,15 @@ async fn others_write_between_the_steps_of_a_scavenge() {
         written += 1;
     }
     let ended = scavenge.ended().await;
-    assert_eq!(ended.ended, Some(Ended::Completed));
+    assert_eq!(ended.ended, Some(ScavengeEnd::Completed));
     assert!(ended.removed > 1_000, "{ended:?}");
     assert!(
         written >= ended.steps / 2,
-        "{written} writes beside {} steps",
+        "{written} writes during {} steps",
         ended.steps
     );
-    let Start::Started(_) = storage.start_scavenge(CancellationToken::new()) else {
-        panic!("the first has ended");
+    let ScavengeStart::Started(_) = storage.start_scavenge(CancellationToken::new()) else {
+        panic!("the first scavenge still runs");
     };
 }
 
@@ -519,7 +527,7 @@ async fn a_read_of_the_past_delays_the_end_of_a_scavenge_and_no_write() {
     let count = || past.query_row("SELECT count(*) FROM events", [], |row| row.get(0));
     assert_eq!(count(), Ok(1));
     write(&storage, "s", Expected::Any, Change::Tombstone).await;
-    let Start::Started(scavenge) = storage.start_scavenge(CancellationToken::new()) else {
+    let ScavengeStart::Started(scavenge) = storage.start_scavenge(CancellationToken::new()) else {
         panic!("no scavenge runs");
     };
     let mut progress = scavenge.progress.clone();
@@ -531,12 +539,12 @@ async fn a_read_of_the_past_delays_the_end_of_a_scavenge_and_no_write() {
     assert_eq!(count(), Ok(1));
     assert!(scavenge.is_running() && found(folder.path(), "canary") > 0);
     drop(past);
-    assert_eq!(scavenge.ended().await.ended, Some(Ended::Completed));
+    assert_eq!(scavenge.ended().await.ended, Some(ScavengeEnd::Completed));
     assert_eq!(found(folder.path(), "canary"), 0);
 }
 
 #[tokio::test]
-async fn a_read_that_comes_while_a_scavenge_waits_for_others_does_not_delay_it() {
+async fn a_read_that_starts_while_a_scavenge_waits_for_readers_does_not_delay_it() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(&folder);
     let event = new_event("happened", b"canary".to_vec());
@@ -552,7 +560,7 @@ async fn a_read_that_comes_while_a_scavenge_waits_for_others_does_not_delay_it()
     let deadline = Duration::from_mins(1);
     let course = async {
         let mut scavenge = Box::pin(scavenge(&storage));
-        while !storage.readers.places().are_taken() {
+        while !storage.readers.slots().are_taken() {
             assert!(futures::poll!(&mut scavenge).is_pending());
             tokio::task::yield_now().await;
         }
@@ -561,7 +569,7 @@ async fn a_read_that_comes_while_a_scavenge_waits_for_others_does_not_delay_it()
         drop(end);
         past.await.unwrap();
         let (scavenge, next) = tokio::join!(scavenge, next);
-        assert_eq!(scavenge.ended, Some(Ended::Completed));
+        assert_eq!(scavenge.ended, Some(ScavengeEnd::Completed));
         next.unwrap();
     };
     tokio::time::timeout(deadline, course).await.unwrap();
@@ -583,7 +591,7 @@ async fn a_scavenge_that_was_stopped_is_finished_by_the_next() {
     past.query_row("SELECT 1 FROM events", [], |_| Ok(()))
         .unwrap();
     write(&storage, "s", Expected::Any, Change::Tombstone).await;
-    let Start::Started(scavenge) = storage.start_scavenge(CancellationToken::new()) else {
+    let ScavengeStart::Started(scavenge) = storage.start_scavenge(CancellationToken::new()) else {
         panic!("no scavenge runs");
     };
     let mut progress = scavenge.progress.clone();
@@ -591,18 +599,21 @@ async fn a_scavenge_that_was_stopped_is_finished_by_the_next() {
         .wait_for(|progress| progress.waits_for_readers)
         .await
         .unwrap();
-    assert_eq!(scavenge.stop().await.ended, Some(Ended::Stopped));
+    assert_eq!(scavenge.stop().await.ended, Some(ScavengeEnd::Stopped));
     assert!(storage.readers.run(run::is_erasing).await.unwrap());
     drop(past);
     assert!(found(folder.path(), "canary") > 0);
     let next = super::tests::scavenge(&storage).await;
-    assert_eq!((next.ended, next.removed), (Some(Ended::Completed), 0));
+    assert_eq!(
+        (next.ended, next.removed),
+        (Some(ScavengeEnd::Completed), 0)
+    );
     assert_eq!(found(folder.path(), "canary"), 0);
     assert!(!storage.readers.run(run::is_erasing).await.unwrap());
 }
 
 #[tokio::test]
-async fn a_large_hole_is_passed_over_at_once() {
+async fn a_large_hole_is_skipped_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(&folder);
     let events = (0..400).map(|_| new_event("happened", vec![]));
@@ -625,7 +636,7 @@ async fn a_large_hole_is_passed_over_at_once() {
         async {
             match page.await.unwrap() {
                 StreamPage::Events { events, next, .. } => (events.len(), next),
-                StreamPage::Missing | StreamPage::Tombstoned => panic!("it is there"),
+                StreamPage::Missing | StreamPage::Tombstoned => panic!("the stream is missing"),
             }
         }
     };

@@ -1,4 +1,4 @@
-//! Messages of the right type with any content, and what is left of them after some bytes were changed.
+//! Generates messages of the right type with random content, and damages some of them.
 
 use prost_reflect::prost::Message;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, Value};
@@ -8,7 +8,7 @@ use rand::{Rng, RngExt};
 
 use crate::support::dynamic::Method;
 
-/// Messages in messages end here.
+/// The maximum depth of nested messages.
 const DEEPEST: usize = 7;
 const TEXTS: [&str; 14] = [
     "",
@@ -38,7 +38,7 @@ const BYTES: [&[u8]; 8] = [
 ];
 const NUMBERS: [u64; 9] = [0, 1, 2, 7, 64, 128, i64::MAX as u64, u64::MAX - 1, u64::MAX];
 
-/// Of ten messages one is of bytes alone, two are damaged.
+/// One of ten messages is random bytes, and two are damaged.
 pub(super) fn message(method: &Method, rng: &mut SmallRng) -> Vec<u8> {
     match rng.random_range(0..10) {
         0 => noise(rng),

@@ -1,4 +1,4 @@
-//! Calls with messages that are bytes.
+//! Calls with messages of raw bytes.
 
 use bytes::{Buf, BufMut, Bytes};
 use tonic::client::Grpc;
@@ -6,7 +6,7 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-/// The status of a call, or OK as soon as it has an answer.
+/// The status of a call, or OK once it has an answer.
 pub(super) async fn call(channel: Channel, path: String, messages: Vec<Vec<u8>>) -> Status {
     let mut client = Grpc::new(channel);
     client.ready().await.unwrap();

@@ -1,5 +1,5 @@
-//! Compares what was answered with what was recorded: messages, codes and trailers exactly, and the texts of errors
-//! that trailers name.
+//! Compares answers with recordings: messages, codes and trailers exactly, and the texts of errors that have
+//! trailers.
 
 use std::fmt::Display;
 
@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::names::Names;
 use super::scenario::{Answer, BYTES, Scenario};
 
-/// What the recording leaves out because it differs between runs: the statistics of persistent subscriptions.
+/// Fields that differ between runs, so the recording omits them: the statistics of persistent subscriptions.
 const LEFT_OUT: [&str; 5] = [
     "averagePerSecond",
     "countSinceLastMeasurement",
@@ -19,7 +19,7 @@ const LEFT_OUT: [&str; 5] = [
     "observedMeasurements",
 ];
 
-/// Every difference between the recorded scenario and the answers given to its steps, readably.
+/// All differences between a recorded scenario and the answers to its steps, for people.
 pub(crate) fn compare(scenario: &Scenario, answers: &[Option<Answer>]) -> Vec<String> {
     let mut names = Names::default();
     let mut differences = Vec::new();
@@ -36,7 +36,7 @@ pub(crate) fn compare(scenario: &Scenario, answers: &[Option<Answer>]) -> Vec<St
     differences
 }
 
-/// The differences of one answer; binds the names in it.
+/// The differences of one answer. Binds the names in it.
 pub(crate) fn match_answer(recorded: &Answer, given: &Answer, names: &mut Names) -> Vec<String> {
     let mut comparer = Comparer {
         names,
@@ -47,8 +47,8 @@ pub(crate) fn match_answer(recorded: &Answer, given: &Answer, names: &mut Names)
     comparer.differences
 }
 
-/// Where the real server threw an exception, ours names the argument.
-fn meant(code: &str) -> &str {
+/// The expected code. Where the real server threw an exception, this server names the argument.
+fn expected_code(code: &str) -> &str {
     if code == "UNKNOWN" {
         "INVALID_ARGUMENT"
     } else {
@@ -68,12 +68,13 @@ impl Comparer<'_> {
     }
 
     fn code(&mut self, recorded: &Answer, given: &Answer) {
-        let code = recorded.code.as_deref().map(meant);
+        let code = recorded.code.as_deref().map(expected_code);
         if code != given.code.as_deref() {
             let (code, got) = (format!("{code:?}"), format!("{:?}", given.code));
             self.differ("code", code, got);
         }
-        // Clients tell these errors apart by their texts, too. Others are the words of the real server's framework.
+        // Clients also distinguish these errors by their texts. Other texts come from the framework of the real
+        // server.
         let has_known_text = !recorded.trailers.is_empty();
         if let (true, Some(text), Some(got)) = (has_known_text, &recorded.message, &given.message)
             && text != got
@@ -140,7 +141,7 @@ impl Comparer<'_> {
     }
 }
 
-/// Bytes in the shorthand that the recording uses at this place.
+/// Bytes in the shorthand that the recording uses here.
 fn shorthand(encoded: &str, like: &str) -> String {
     let bytes = BASE64_STANDARD.decode(encoded).unwrap_or_default();
     if like.starts_with("fill:") && bytes.iter().all(|byte| *byte == b'x') {
@@ -152,7 +153,7 @@ fn shorthand(encoded: &str, like: &str) -> String {
     }
 }
 
-/// An answer for people: text instead of base64.
+/// An answer for people: with text instead of base64.
 fn readable(value: &Value) -> Value {
     let Value::Object(fields) = value else {
         return value.clone();

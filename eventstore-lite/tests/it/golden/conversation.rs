@@ -1,4 +1,4 @@
-//! Speaks the client's part of a scenario and writes down what the server answers.
+//! Plays the part of the client in a scenario, and records the answers of the server.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -23,13 +23,13 @@ use super::names::Names;
 use super::scenario::{Answer, BYTES, Scenario, Step};
 use crate::support::dynamic::{JsonCodec, Method};
 
-/// Longer than any answer takes; a call that does not end by then never does.
+/// A call that has not ended by then never does.
 const END_WITHIN: Duration = Duration::from_secs(20);
 
-/// What the client library accepts too.
+/// The maximum size of a message, as in the client library.
 const MAX_MESSAGE: usize = 17 * 1024 * 1024;
 
-/// Metadata that is not the server's word but the transport's.
+/// Metadata that comes from the transport, not from the server.
 const NOISE: [&str; 7] = [
     "content-length",
     "content-type",
@@ -40,7 +40,7 @@ const NOISE: [&str; 7] = [
     "server",
 ];
 
-/// Runs the steps in order and returns the answer to each that has one.
+/// Runs the steps in order. Returns the answer to each step that has one.
 pub(crate) async fn run(channel: &Channel, scenario: &Scenario) -> Vec<Option<Answer>> {
     let mut conversation = Conversation {
         channel: channel.clone(),
@@ -100,7 +100,7 @@ impl Conversation {
                 None
             }
             Step::Pause { ms } => {
-                // The recording says so: the time itself is part of the conversation.
+                // The recording requires this pause: the time is part of the conversation.
                 tokio::time::sleep(Duration::from_millis(*ms)).await;
                 None
             }
@@ -111,7 +111,7 @@ impl Conversation {
         self.calls.get_mut(stream).unwrap()
     }
 
-    /// Starts a call and sends the messages; the sending side stays open if the method's kind has one.
+    /// Starts a call and sends the messages. If the method streams requests, the call can send more.
     fn open(&self, name: &str, send: &[Value]) -> Call {
         let method = Method::named(name);
         let (requests, outgoing) = mpsc::unbounded_channel();
@@ -155,12 +155,12 @@ impl Call {
         for message in messages {
             let message = self.method.message(for_the_wire(message, names));
             let requests = self.requests.as_ref().unwrap();
-            // A server that has ended the call already says so in its answer.
+            // If the server has already ended the call, its answer says so.
             let _ = requests.send(message);
         }
     }
 
-    /// Takes `count` messages, or those that come within the time; an end counts as one.
+    /// Receives `count` messages, or those that arrive within the time. An end counts as one.
     async fn receive(&mut self, count: usize, within_ms: u64) -> Answer {
         let deadline = Instant::now() + Duration::from_millis(within_ms);
         let mut answer = Answer::default();
@@ -195,7 +195,7 @@ impl Call {
     }
 }
 
-/// One call from beginning to end.
+/// One call from its beginning to its end.
 async fn talk(
     channel: Channel,
     path: PathAndQuery,
@@ -210,7 +210,7 @@ async fn talk(
             Item::End(status.code(), message, without_noise(status.metadata()))
         }
     };
-    // Nobody listens any more after a cancel.
+    // After a cancellation nobody listens.
     let _ = answers.send(end);
 }
 
@@ -257,7 +257,7 @@ fn code_name(code: Code) -> String {
     name
 }
 
-/// Puts values in place of names, and base64 in place of the shorthands.
+/// Replaces names by their values, and shorthands by base64.
 fn for_the_wire(value: &Value, names: &Names) -> Value {
     match value {
         Value::Object(fields) => {

@@ -1,5 +1,5 @@
-//! The names of what differs between runs (`<p1>`, `<id1>`, `<created>` …): bound to a value at their first appearance,
-//! and the same value from then on.
+//! Names for values that differ between runs (`<p1>`, `<id1>`, `<created>` …). A name is bound to a value at its
+//! first appearance, and stands for that value from then on.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// Whether the text is what the pattern says, and binds the names in it.
+    /// Whether the text matches the pattern. Binds the names in it.
     pub(crate) fn matches(&mut self, pattern: &str, text: &str) -> bool {
         let Some((literal, name, rest)) = split_at_name(pattern) else {
             return pattern == text;
@@ -36,7 +36,7 @@ impl Names {
         }
     }
 
-    /// One value a name, and one name a value.
+    /// Each name has one value, and each value has one name.
     fn is_bound(&mut self, name: &str, value: &str) -> bool {
         if let Some(bound) = self.values.get(name) {
             return bound == value;
@@ -48,7 +48,7 @@ impl Names {
         new
     }
 
-    /// Puts the values in place of the names in a text to be sent; `<p1>+1` is the position after.
+    /// Replaces the names in a text to be sent by their values. `<p1>+1` is the next position.
     pub(crate) fn fill_in(&self, text: &str) -> String {
         let Some((literal, name, rest)) = split_at_name(text) else {
             return text.to_owned();
@@ -65,7 +65,7 @@ impl Names {
         format!("{literal}{value}{}", self.fill_in(rest))
     }
 
-    /// The first two names, if any, that are not in this order.
+    /// The first two names that are not in this order, if any.
     pub(crate) fn first_not_ascending(&self, order: &[String]) -> Option<String> {
         let value = |name: &String| -> Option<u64> {
             self.values.get(name.trim_matches(['<', '>']))?.parse().ok()

@@ -1,10 +1,10 @@
-//! The control: recordings altered in one place, of which the comparer must report every one.
+//! The control: recordings with one altered place. The comparer must report each of them.
 
 use serde_json::Value;
 
 use super::scenario::{Answer, Scenario};
 
-/// One way to alter a recording; `None` where it does not apply.
+/// A way to alter a recording; `None` if it does not apply.
 type Plant = fn(&Scenario) -> Option<Scenario>;
 
 pub(crate) const PLANTS: [(&str, Plant); 6] = [
@@ -60,7 +60,7 @@ fn swapped_positions(scenario: &Scenario) -> Option<Scenario> {
     Some(altered)
 }
 
-/// Changes the first text in the value that is no name and whose key is one that is looked for.
+/// Changes the first wanted text with this key that is not a name.
 fn alter(value: &mut Value, key: &str, wanted: fn(&str) -> bool) -> bool {
     match value {
         Value::String(text) if wanted(key) && !text.contains('<') => {

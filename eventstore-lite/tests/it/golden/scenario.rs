@@ -1,16 +1,16 @@
-//! The recorded conversations as data; `golden-data/README.md` describes them.
+//! The recorded conversations as data. `golden-data/README.md` describes them.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Steps that run in order, and what differs between runs.
+/// Steps that run in order, and the names of values that differ between runs.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Scenario {
     pub(crate) name: String,
     pub(crate) steps: Vec<Step>,
-    /// Empty where positions are not compared.
+    /// Empty if positions are not compared.
     #[serde(default)]
     pub(crate) positions_ascending: Vec<String>,
 }
@@ -55,7 +55,7 @@ pub(crate) enum Step {
     },
 }
 
-/// What was answered; `code` only where the call ended.
+/// An answer. It has a `code` only if the call ended.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct Answer {
     pub(crate) messages: Vec<Value>,
@@ -94,5 +94,5 @@ impl Step {
     }
 }
 
-/// The fields whose bytes are written in a shorthand.
+/// The fields with bytes that are written in a shorthand.
 pub(crate) const BYTES: [&str; 3] = ["streamName", "data", "customMetadata"];

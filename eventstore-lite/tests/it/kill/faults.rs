@@ -1,4 +1,4 @@
-//! What is wrong with a log, given what was acknowledged; and the control that each kind of fault is found.
+//! Finds faults of a log, given the acknowledged events. As a control, each planted kind of fault must be found.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ pub(super) fn faults(acknowledged: &[Batch], log: &[RecordedEvent]) -> Vec<Strin
     let mut faults = Vec::new();
     let stored: HashMap<_, _> = log.iter().map(|event| (id_of(event), event)).collect();
     if stored.len() != log.len() {
-        faults.push("an event is there twice".to_owned());
+        faults.push("an event exists twice".to_owned());
     }
     let rise = |pair: &[RecordedEvent]| pair[0].commit_position < pair[1].commit_position;
     if !log.windows(2).all(rise) {
@@ -24,7 +24,7 @@ pub(super) fn faults(acknowledged: &[Batch], log: &[RecordedEvent]) -> Vec<Strin
             Some([.., last])
                 if last.commit_position == batch.last.position
                     && Some(last.stream_revision) == batch.last.revision => {}
-            Some(_) => faults.push("an acknowledged event is somewhere else".to_owned()),
+            Some(_) => faults.push("an acknowledged event is at another place".to_owned()),
         }
     }
     faults.extend(half_batches(log));
@@ -32,7 +32,7 @@ pub(super) fn faults(acknowledged: &[Batch], log: &[RecordedEvent]) -> Vec<Strin
     faults
 }
 
-/// Batches of which some events are there and others are not, or which others came between.
+/// Batches with missing events, or with other events between theirs.
 fn half_batches(log: &[RecordedEvent]) -> impl Iterator<Item = String> {
     let mut batches = HashMap::<&str, (usize, Vec<(usize, u64)>)>::new();
     for event in log {
@@ -51,7 +51,7 @@ fn half_batches(log: &[RecordedEvent]) -> impl Iterator<Item = String> {
     let halves = batches
         .into_iter()
         .filter(move |(_, batch)| !is_whole(batch));
-    halves.map(|(first, _)| format!("the batch of {first} is not whole"))
+    halves.map(|(first, _)| format!("the batch of {first} is incomplete"))
 }
 
 fn gaps(log: &[RecordedEvent]) -> Vec<String> {
@@ -68,7 +68,7 @@ fn gaps(log: &[RecordedEvent]) -> Vec<String> {
     gaps
 }
 
-/// A fault at the first event of a batch of several.
+/// A fault at the first event of a batch of several events.
 type Change = fn(&mut Vec<RecordedEvent>, usize);
 
 /// Plants each kind of fault, which must be found.
@@ -87,10 +87,10 @@ pub(super) fn control(acknowledged: &[Batch], log: &[RecordedEvent]) {
     };
     let lose: Change = |log, place| drop(log.remove(place));
     found(lose, "an acknowledged event is missing");
-    found(lose, "is not whole");
+    found(lose, "is incomplete");
     found(lose, "of a stream is missing");
     found(|log, place| log.insert(place, log[place].clone()), "twice");
     found(|log, place| log.swap(place, place + 1), "do not rise");
     let shift: Change = |log, _| log.iter_mut().for_each(|event| event.commit_position += 1);
-    found(shift, "somewhere else");
+    found(shift, "at another place");
 }

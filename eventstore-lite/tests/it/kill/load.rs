@@ -1,4 +1,4 @@
-//! Writers that note what was acknowledged: by calls, and by batch sessions.
+//! Writers that record what was acknowledged: by single calls, and by batch sessions.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ const WRITERS: usize = 16;
 const STREAMS: usize = 5;
 const LARGEST_BATCH: usize = 3;
 
-/// Events that were appended together; the last is where the answer says.
+/// Events that were appended together. The last one is where the answer says.
 #[derive(Clone)]
 pub(super) struct Batch {
     pub(super) ids: Vec<String>,
@@ -49,7 +49,7 @@ impl Load {
         }
     }
 
-    /// Writers that go on until the server is gone.
+    /// Starts writers that continue until the server is gone.
     pub(super) async fn begin(self: &Arc<Self>, address: &str) -> JoinSet<()> {
         let client = connect(address).await;
         let mut writers = JoinSet::new();
@@ -109,7 +109,7 @@ fn ids(round: usize) -> Vec<String> {
     (0..=round % LARGEST_BATCH).map(|_| new_id()).collect()
 }
 
-/// Each event says the first of its batch, its place in it, and how many there are.
+/// The data of each event: the first event of its batch, its place in the batch, and the size of the batch.
 fn datas(ids: &[String]) -> impl Iterator<Item = (&str, String)> {
     let say = |(place, id): (usize, _)| (id, format!("{} {place} {}", ids[0], ids.len()));
     ids.iter().map(String::as_str).enumerate().map(say)

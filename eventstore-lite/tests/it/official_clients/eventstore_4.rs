@@ -1,4 +1,4 @@
-//! Through `eventstore` 4, the client that this project uses.
+//! The suite through `eventstore` 4, the client that this project uses.
 
 use super::Server;
 use eventstore as client;

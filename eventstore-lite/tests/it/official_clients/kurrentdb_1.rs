@@ -1,4 +1,4 @@
-//! Through `kurrentdb` 1, its successor.
+//! The suite through `kurrentdb` 1, the successor of `eventstore`.
 
 use super::Server;
 use kurrentdb as client;

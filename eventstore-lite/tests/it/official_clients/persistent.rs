@@ -30,7 +30,7 @@ fn revision(event: &ResolvedEvent) -> Option<u64> {
 }
 
 #[tokio::test]
-async fn a_group_is_made_changed_found_and_deleted() {
+async fn a_group_is_created_updated_found_and_deleted() {
     let (_server, client) = connect().await;
     let stream = name();
     create(&client, &stream).await.unwrap();
@@ -61,7 +61,7 @@ async fn a_group_is_made_changed_found_and_deleted() {
 }
 
 #[tokio::test]
-async fn an_event_comes_until_it_is_acknowledged() {
+async fn an_event_is_delivered_until_it_is_acknowledged() {
     let (_server, client) = connect().await;
     let stream = name();
     append(&client, &stream, 2).await;

@@ -1,4 +1,4 @@
-//! What an official Rust client can do, done through it.
+//! Tests of the features of an official Rust client.
 
 mod persistent;
 
@@ -21,7 +21,7 @@ async fn connect() -> (Server, Client) {
     (server, client)
 }
 
-/// A name that no other stream has, in a store that others may use too.
+/// A new stream name, for a store that others may use too.
 fn name() -> String {
     format!("conformance{}-1", Uuid::new_v4().simple())
 }
@@ -59,7 +59,7 @@ fn on_stream(stream: &str) -> SubscriptionFilter {
 }
 
 #[tokio::test]
-async fn an_expected_revision_is_kept() {
+async fn an_expected_revision_is_enforced() {
     let (_server, client) = connect().await;
     let stream = name();
     let new = expecting(State::NoStream);
@@ -75,7 +75,7 @@ async fn an_expected_revision_is_kept() {
 }
 
 #[tokio::test]
-async fn a_repeated_append_is_the_same_append() {
+async fn a_repeated_append_is_recognised() {
     let (_server, client) = connect().await;
     let (stream, events) = (name(), events(3));
     let new = expecting(State::NoStream);
@@ -88,7 +88,7 @@ async fn a_repeated_append_is_the_same_append() {
 }
 
 #[tokio::test]
-async fn a_stream_is_read_both_ways_from_anywhere() {
+async fn a_stream_is_read_in_both_directions_from_anywhere() {
     let (_server, client) = connect().await;
     let stream = name();
     append(&client, &stream, 5).await;
@@ -107,7 +107,7 @@ async fn a_stream_is_read_both_ways_from_anywhere() {
 }
 
 #[tokio::test]
-async fn a_deleted_stream_can_begin_again_and_a_tombstoned_one_cannot() {
+async fn a_deleted_stream_can_be_recreated_and_a_tombstoned_one_cannot() {
     let (_server, client) = connect().await;
     let stream = name();
     append(&client, &stream, 2).await;
@@ -147,7 +147,7 @@ async fn a_batch_session_answers_each_append() {
 }
 
 #[tokio::test]
-async fn subscriptions_get_old_events_and_new_ones() {
+async fn subscriptions_receive_old_and_new_events() {
     let (_server, client) = connect().await;
     let stream = name();
     append(&client, &stream, 2).await;
@@ -168,7 +168,7 @@ async fn subscriptions_get_old_events_and_new_ones() {
 }
 
 #[tokio::test]
-async fn all_is_read_both_ways() {
+async fn all_is_read_in_both_directions() {
     let (_server, client) = connect().await;
     let stream = name();
     append(&client, &stream, 3).await;
@@ -188,7 +188,7 @@ async fn all_is_read_both_ways() {
 }
 
 #[tokio::test]
-async fn metadata_is_kept_and_obeyed() {
+async fn metadata_is_stored_and_applied() {
     let (_server, client) = connect().await;
     let stream = name();
     append(&client, &stream, 5).await;
@@ -209,7 +209,7 @@ async fn metadata_is_kept_and_obeyed() {
 }
 
 #[tokio::test]
-async fn a_link_resolves_to_what_it_names() {
+async fn a_link_resolves_to_its_target() {
     let (_server, client) = connect().await;
     let (target, links) = (name(), name());
     append(&client, &target, 1).await;

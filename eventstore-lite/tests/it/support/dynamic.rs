@@ -1,5 +1,5 @@
-//! A gRPC client for any method of the `.proto` files in the `eventstore` crate's package, with messages as canonical
-//! protobuf JSON.
+//! A gRPC client for all methods of the `.proto` files in the package of the `eventstore` crate, with messages as
+//! canonical protobuf JSON.
 
 use std::sync::LazyLock;
 

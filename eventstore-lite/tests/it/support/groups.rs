@@ -1,4 +1,4 @@
-//! Persistent subscriptions, spoken to in plain messages.
+//! A plain client of persistent subscriptions.
 
 use eventstore_lite::wire::persistent_subscriptions::persistent_subscriptions_client::PersistentSubscriptionsClient;
 use eventstore_lite::wire::persistent_subscriptions::read_req::options::{UuidOption, uuid_option};
@@ -16,11 +16,11 @@ use tonic::transport::Channel;
 
 use super::{identifier, soon};
 
-/// The name of every group here.
+/// The name of every group in these tests.
 pub(crate) const GROUP: &str = "group";
 const ALL: &str = "$all";
 
-/// Settings that note every acknowledgement as soon as the group looks, and time nothing out.
+/// Settings that write a checkpoint for every acknowledgement at the next tick, and time nothing out.
 pub(crate) fn settings() -> create_req::Settings {
     use create_req::settings::{CheckpointAfter, MessageTimeout};
     create_req::Settings {
@@ -47,7 +47,7 @@ impl Groups {
         Self(client.await.unwrap())
     }
 
-    /// A group from the start of a stream, or of `$all`.
+    /// Creates a group from the start of a stream, or of `$all`.
     pub(crate) async fn create(&mut self, stream: &str, settings: create_req::Settings) {
         let option = if stream == ALL {
             create_req::options::StreamOption::All(create_req::AllOptions {
@@ -93,7 +93,7 @@ impl Groups {
         info.into_inner().subscription_info.unwrap()
     }
 
-    /// Waits until a group stands like this.
+    /// Waits until the state of a group satisfies the condition.
     pub(crate) async fn until(
         &mut self,
         stream: &str,
@@ -132,7 +132,7 @@ impl Groups {
         self.join_with(stream, 100).await
     }
 
-    /// Joins with room for so many events.
+    /// Joins with this buffer size.
     pub(crate) async fn join_with(&mut self, stream: &str, buffer_size: i32) -> Member {
         let (says, said) = mpsc::unbounded_channel();
         let option = if stream == ALL {
@@ -211,13 +211,13 @@ impl Member {
     }
 }
 
-/// The id by which a group knows an event: that of the record that was read.
+/// The id that a group uses for an event: that of the record that was read.
 fn read_id(event: &ReadEvent) -> Uuid {
     let read = event.link.as_ref().or(event.event.as_ref()).unwrap();
     read.id.clone().unwrap()
 }
 
-/// The revision of the event, of a link that of its target.
+/// The revision of the event; for a link, that of its target.
 pub(crate) fn revision(event: &ReadEvent) -> u64 {
     event.event.as_ref().unwrap().stream_revision
 }

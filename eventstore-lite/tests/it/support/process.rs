@@ -1,4 +1,4 @@
-//! The executable, in a process of its own that ends with its owner.
+//! The executable in its own process, which ends with its owner.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -22,7 +22,7 @@ impl Process {
         Self::start_under(Command::new(EXECUTABLE), db, &[]).await
     }
 
-    /// Starts what `command` leads to, with more arguments.
+    /// Starts the executable under `command`, with more arguments.
     pub(crate) async fn start_under(mut command: Command, db: &Path, arguments: &[&OsStr]) -> Self {
         command
             .args(["--insecure", "--node-port", "0", "--db"])
@@ -41,7 +41,7 @@ impl Process {
                     .next_line()
                     .await
                     .unwrap()
-                    .expect("it listens before it ends");
+                    .expect("the process listens before it ends");
                 let line: serde_json::Value = serde_json::from_str(&line).unwrap();
                 if let Some(address) = line["fields"]["address"].as_str() {
                     return address.to_owned();
@@ -49,20 +49,20 @@ impl Process {
             }
         });
         let address = address.await;
-        // What else it logs is read and thrown away, so that it never waits for a reader.
+        // The rest of its log is read and dropped, so that it never waits for a reader.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Self { child, address }
     }
 
-    /// Starts the executable and kills it after its first words, which come before it opens the database.
-    pub(crate) async fn cut_while_it_opens(db: &Path) {
+    /// Starts the executable and kills it after its first log line, which it writes before it opens the database.
+    pub(crate) async fn killed_while_it_opens(db: &Path) {
         let mut command = Command::new(EXECUTABLE);
         command
             .args(["--insecure", "--node-port", "0", "--db"])
             .arg(db);
         let mut child = spawn(command);
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        soon("its first words", lines.next_line()).await.unwrap();
+        soon("its first log line", lines.next_line()).await.unwrap();
         child.kill().await.unwrap();
     }
 

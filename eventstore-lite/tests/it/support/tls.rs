@@ -1,4 +1,4 @@
-//! A server with TLS and users, and ways to reach it.
+//! A server with TLS and users, and clients for it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::soon;
 
-/// Password of the users `admin`, `ops` and `user`.
+/// The password of the users `admin`, `ops` and `user`.
 pub(crate) const PASSWORD: &str = "changeit";
 
 /// A certificate for `localhost`, its key, and the authority that signed it, as files.
@@ -55,7 +55,7 @@ impl Certificates {
         self.folder.path().join("server.key")
     }
 
-    /// The unmodified client of a server with the certificate, with a name and a password, or as nobody.
+    /// The unmodified client of a server with the certificate, with a name and password or without.
     pub(crate) fn client(&self, port: u16, credentials: Option<&str>) -> eventstore::Client {
         let credentials = credentials.map(|text| format!("{text}@"));
         let url = format!(
@@ -103,7 +103,7 @@ impl Secured {
         }
     }
 
-    /// The client with a name and a password (`name:password`), or as nobody.
+    /// The client with a name and password (`name:password`), or without.
     pub(crate) fn client(&self, credentials: Option<&str>) -> eventstore::Client {
         let port = self.server.address().port();
         self.certificates.client(port, credentials)
@@ -114,17 +114,17 @@ impl Secured {
         self.client(Some(&format!("{name}:{PASSWORD}")))
     }
 
-    /// What is answered to an HTTP/1.1 request (`GET /`) with these header lines.
+    /// The answer to an HTTP/1.1 request (`GET /`) with these header lines.
     pub(crate) async fn http(&self, request: &str, headers: &str) -> String {
-        let mut stream = self.asked(request, headers).await;
+        let mut stream = self.requested(request, headers).await;
         let mut answer = String::new();
         let read = soon("the answer", stream.read_to_string(&mut answer)).await;
         read.unwrap();
         answer
     }
 
-    /// A connection on which an HTTP/1.1 request was sent.
-    pub(crate) async fn asked(&self, request: &str, headers: &str) -> TlsStream<TcpStream> {
+    /// A connection on which this HTTP/1.1 request was sent.
+    pub(crate) async fn requested(&self, request: &str, headers: &str) -> TlsStream<TcpStream> {
         let mut roots = RootCertStore::empty();
         let authority = CertificateDer::from_pem_file(self.certificates.authority()).unwrap();
         roots.add(authority).unwrap();

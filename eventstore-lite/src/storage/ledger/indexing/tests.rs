@@ -1,4 +1,4 @@
-//! Random changes of a few streams with system streams on and off, against what the log says they are to have.
+//! Compares system streams after random changes, with system streams on and off, with what the log requires.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,24 +15,24 @@ use crate::append_rules::Expected;
 use crate::config::Config;
 use crate::event::{Direction, LINK, METADATA, NewEvent, Position, RecordedEvent, ResolvedEvent};
 use crate::storage::{
-    self, AllRead, Change, Start, Storage, StreamFollow, StreamPage, StreamRead, Write,
+    self, AllRead, Change, ScavengeStart, Storage, StreamFollow, StreamPage, StreamRead, Write,
     read_stream, schema,
 };
 use crate::stream_name::StreamName;
-use crate::system_streams::{self, Indexed};
+use crate::system_streams::{self, IndexedEvent};
 
 const NAMES: [&str; 4] = ["cat-0", "cat-1-x", "dog-1", "plain"];
 const TYPES: [&str; 3] = ["apple", "pear", LINK];
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Stream, type, correlation id, how many.
+    /// Stream, type, correlation id, number of events.
     Append(usize, usize, u8, usize),
     Limit(usize, u8),
     Delete(usize),
     Tombstone(usize),
     Scavenge,
-    /// With system streams, or without.
+    /// Whether system streams are on.
     Restart(bool),
 }
 
@@ -55,7 +55,7 @@ async fn open(folder: &TempDir, system_projections: bool) -> Arc<Storage> {
     config.unsafe_disable_flush_to_disk = true;
     config.system_projections = system_projections;
     let storage = Arc::new(Storage::open(&config).unwrap());
-    storage.make_links(&CancellationToken::new()).await;
+    storage.link_earlier_events(&CancellationToken::new()).await;
     storage
 }
 
@@ -91,7 +91,7 @@ async fn limit(storage: &Storage, stream: &str, json: &str) {
 }
 
 async fn scavenge(storage: &Arc<Storage>) {
-    let Start::Started(scavenge) = storage.start_scavenge(CancellationToken::new()) else {
+    let ScavengeStart::Started(scavenge) = storage.start_scavenge(CancellationToken::new()) else {
         panic!("another scavenge runs");
     };
     scavenge.ended().await;
@@ -153,13 +153,14 @@ async fn read(storage: &Storage, name: &str, direction: Direction) -> Vec<Resolv
     }
 }
 
-/// What each system stream is to have: revision by revision the event that made the link, and what that says.
+/// The expected records of each system stream, by revision: the event that made the link, and the content of the
+/// link.
 type Model = BTreeMap<String, Vec<(Position, String)>>;
 
 fn model(events: impl IntoIterator<Item = RecordedEvent>) -> Model {
     let mut model = Model::new();
     for event in events {
-        let indexed = Indexed {
+        let indexed = IndexedEvent {
             stream: &event.stream,
             revision: event.revision,
             event_type: &event.event_type,
@@ -168,32 +169,35 @@ fn model(events: impl IntoIterator<Item = RecordedEvent>) -> Model {
         };
         for link in system_streams::links(&indexed) {
             let (stream, target) = (link.stream.as_str(), link.target.as_str());
-            let says = if stream.starts_with("$category-") {
+            let content = if stream.starts_with("$category-") {
                 target.to_owned()
             } else {
                 format!("{}@{target}", event.revision)
             };
             let records = model.entry(stream.to_owned()).or_default();
-            records.push((event.position, says));
+            records.push((event.position, content));
         }
     }
     model
 }
 
-/// Of a link that is one of a user's own it is not known here what it says.
+/// For a link to a user's own link, the model does not know the content.
 fn compare(read: &[ResolvedEvent], model: &[(Position, String)]) -> Result<(), TestCaseError> {
     prop_assert_eq!(read.len(), model.len());
-    for (revision, (resolved, (position, says))) in read.iter().zip(model).enumerate() {
+    for (revision, (resolved, (position, content))) in read.iter().zip(model).enumerate() {
         let record = resolved.link.as_ref().or(resolved.event.as_ref()).unwrap();
         prop_assert_eq!(record.revision, revision as u64);
         prop_assert_eq!(record.position, *position);
         let data = std::str::from_utf8(&record.data).unwrap();
-        prop_assert!(data == says || data == "0@cat-0", "{data} and not {says}");
+        prop_assert!(
+            data == content || data == "0@cat-0",
+            "{data}, expected {content}"
+        );
     }
     Ok(())
 }
 
-/// A resolved link has what a read of the stream that it names has there.
+/// Checks that a resolved link has the event that a read of its target stream finds.
 async fn is_resolved(storage: &Storage, resolved: &ResolvedEvent) -> Result<(), TestCaseError> {
     let Some(link) = &resolved.link else {
         return Ok(());
@@ -222,7 +226,7 @@ async fn check(steps: &[Step]) -> Result<(), TestCaseError> {
             on = *next;
             storage = open(&folder, on).await;
         } else if on || !matches!(step, Step::Scavenge) {
-            // What is removed while there are no links never gets any.
+            // Events that are removed while system streams are off never get links.
             make(&storage, step).await;
         }
         ever.extend(log(&storage).await.into_iter().map(|e| (e.position.0, e)));
@@ -254,7 +258,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
-    fn system_streams_have_what_the_log_says_whenever_they_were_on(steps in steps()) {
+    fn system_streams_match_the_log_whenever_they_were_on(steps in steps()) {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(check(&steps))?;
     }
@@ -308,7 +312,7 @@ async fn a_system_stream_can_be_limited_deleted_and_written_to() {
 }
 
 #[tokio::test]
-async fn an_event_of_its_own_type_in_the_stream_of_the_type_is_linked_after_itself() {
+async fn an_event_in_the_stream_of_its_own_type_is_linked_after_itself() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(&folder, true).await;
     append(&storage, "$et-happened", 2).await;
@@ -350,12 +354,18 @@ async fn a_link_to_a_link_resolves_to_it() {
 #[tokio::test]
 async fn damaged_links_are_found() {
     let damages = [
-        ("DELETE FROM links WHERE revision = 1", "by its neighbour"),
-        ("UPDATE links SET target = 99", "to no stream"),
+        (
+            "DELETE FROM links WHERE revision = 1",
+            "the revision before it",
+        ),
+        (
+            "UPDATE links SET target = 99",
+            "one of its streams does not exist",
+        ),
         ("UPDATE streams SET last = 9 WHERE name = '$ce-cat'", "ends"),
         ("UPDATE log SET linked = 64", "beyond the head"),
     ];
-    for (damage, told) in damages {
+    for (damage, finding) in damages {
         let folder = tempfile::tempdir().unwrap();
         let storage = open(&folder, true).await;
         append(&storage, "cat-1", 3).await;
@@ -363,11 +373,11 @@ async fn damaged_links_are_found() {
         let connection = Connection::open(schema::file(folder.path())).unwrap();
         connection.execute_batch(damage).unwrap();
         let found = storage::verify(folder.path()).unwrap().join(" ");
-        assert!(found.contains(told), "{damage}: {found}");
+        assert!(found.contains(finding), "{damage}: {found}");
     }
 }
 
-/// How many instructions SQLite executes for pages of `$ce-cat` in the middle of so many links.
+/// How many instructions SQLite executes for pages in the middle of `$ce-cat`, when it has this many links.
 async fn steps_to_read(links: u64) -> [u64; 3] {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(&folder, true).await;
@@ -411,16 +421,16 @@ async fn steps_to_read(links: u64) -> [u64; 3] {
 }
 
 #[tokio::test]
-async fn a_page_of_a_system_stream_costs_no_more_where_there_are_more_links() {
+async fn a_page_of_a_system_stream_costs_the_same_among_more_links() {
     let (small, large) = (steps_to_read(128).await, steps_to_read(16 * 128).await);
     for (small, large) in small.into_iter().zip(large) {
-        // The bisection by age looks at one more event for each doubling.
-        assert!(small > 0 && large < 2 * small, "{small} and {large}");
+        // The bisection by age looks at one more event per doubling of the stream.
+        assert!(small > 0 && large < 2 * small, "{small}, then {large}");
     }
 }
 
 #[tokio::test]
-async fn links_whose_making_is_cut_are_made_once() {
+async fn interrupted_linking_creates_each_link_once() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(&folder, false).await;
     for _ in 0..5 {

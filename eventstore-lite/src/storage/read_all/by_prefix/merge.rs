@@ -1,28 +1,28 @@
-//! The positions of several sources as one sequence, each source read row by row from its index.
+//! Merges the positions of several sources. Each source is read row by row from its index.
 
 use std::collections::BinaryHeap;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Result, Statement};
 
-use super::Source;
+use super::PositionSource;
 use crate::event::{Direction, Position};
 use crate::storage::read_all::AllRead;
 
 /// The next record of a source.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Next {
-    /// Its position, so that the largest is the next one.
+    /// The position of the record, with its sign changed for reading forwards: the largest order comes next.
     order: i64,
     revision: i64,
     source: usize,
 }
 
-/// The positions of all sources in the direction of a read.
+/// The merged positions, in the direction of a read.
 pub(super) struct Merge<'a> {
     direction: Direction,
     from: i64,
-    sources: &'a [Source],
-    /// Of events, and of links.
+    sources: &'a [PositionSource],
+    /// The statements for events and for links.
     statements: [Step<'a>; 2],
     next: BinaryHeap<Next>,
 }
@@ -31,7 +31,7 @@ impl<'a> Merge<'a> {
     pub(super) fn begin(
         connection: &'a Connection,
         read: &AllRead,
-        sources: &'a [Source],
+        sources: &'a [PositionSource],
     ) -> Result<Self> {
         let mut merge = Self {
             direction: read.direction,
@@ -47,7 +47,7 @@ impl<'a> Merge<'a> {
             let first = merge.first(*source)?;
             let bound = match merge.direction {
                 Direction::Forwards => first,
-                // Only a tombstone comes after the last.
+                // Only a tombstone follows the last revision.
                 Direction::Backwards if first > source.last => i64::MAX,
                 Direction::Backwards => first - 1,
             };
@@ -56,9 +56,9 @@ impl<'a> Merge<'a> {
         Ok(merge)
     }
 
-    /// The first revision of a source that is not before the read's position, by bisection; revisions that a scavenge
-    /// has removed are passed over.
-    fn first(&mut self, source: Source) -> Result<i64> {
+    /// The first revision of a source at or after the position of the read, found by bisection. Revisions that a
+    /// scavenge has removed are skipped.
+    fn first(&mut self, source: PositionSource) -> Result<i64> {
         let (mut low, mut high) = (0, source.last + 1);
         while low < high {
             let middle = low + (high - low) / 2;
@@ -73,9 +73,9 @@ impl<'a> Merge<'a> {
         Ok(low)
     }
 
-    /// Finds the next record of a source from the revision `bound` on.
+    /// Finds the next record of a source, starting with the revision `bound`.
     fn advance(&mut self, number: usize, bound: i64) -> Result<()> {
-        let Source { links, stream, .. } = self.sources[number];
+        let PositionSource { links, stream, .. } = self.sources[number];
         let step = &mut self.statements[usize::from(links)];
         let (found, sign) = match self.direction {
             Direction::Forwards => (step.forwards(stream, bound, self.from)?, -1),
@@ -104,15 +104,15 @@ impl<'a> Merge<'a> {
     }
 }
 
-/// Finds neighbours by revision: the first one from a revision on, and not before a position; or, backwards, the
-/// last one up to a revision, and before a position.
+/// Finds the first record from a revision on that is not before a position, or the last record up to a revision that
+/// is before a position.
 struct Step<'a> {
     forwards: CachedStatement<'a>,
     backwards: CachedStatement<'a>,
 }
 
 impl<'a> Step<'a> {
-    /// The `+` keeps SQLite from looking by position.
+    /// The `+` keeps SQLite from using the index of positions.
     fn of(connection: &'a Connection, table: &str) -> Result<Self> {
         let select = format!("SELECT revision, position FROM {table} WHERE stream = ?1 AND");
         let forwards = "revision >= ?2 AND +position >= ?3 ORDER BY revision LIMIT 1";

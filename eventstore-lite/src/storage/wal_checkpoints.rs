@@ -1,11 +1,11 @@
-//! Merging the write-ahead log into the database. A thread does most of it beside the commits; the writer, between
-//! two commits, does what is left when the log is long, so that the log begins anew.
+//! Merges the write-ahead log into the database. A thread does most of the work beside the commits. When the log is
+//! long, the writer merges the rest between two commits, so that SQLite restarts the log from its first page.
 //!
-//! A log cannot begin anew while somebody reads a state of the past from it. If reads of this process are in the way,
-//! the thread waits for their end and lets no other begin until the writer has had its turn.
+//! SQLite cannot restart the log while a reader uses an earlier state of the database. If reads of this process are
+//! in the way, the thread waits for them and admits no other reads until the writer has restarted the log.
 //!
-//! Invariant: unless another process reads a state of the past, the log has at most [`LONGEST`] pages and those that
-//! are committed until the reads that run have ended.
+//! Invariant: unless another process reads an earlier state, the log has at most [`LONGEST`] pages plus those that
+//! are committed until the running reads have ended.
 
 use std::cell::Cell;
 use std::io;
@@ -17,66 +17,66 @@ use std::time::Duration;
 use futures::executor::block_on;
 use rusqlite::Connection;
 
-use super::readers::{Places, Quiet};
+use super::readers::{ReadPause, ReadSlots};
 use super::schema;
 
-/// With so many pages, 48 MiB, the log begins anew. The fewer pages, the more often one is merged that changes
-/// again soon; the file stays below the size to which it would be cut.
+/// At this length, 48 MiB, the log is restarted. A shorter log would merge more pages that soon change again. The
+/// file stays below the size to which SQLite would truncate it.
 const LONGEST: i32 = 12 * 1024;
-/// After so many more pages the thread merges them.
+/// The thread merges the log whenever it has grown by this many pages.
 const STEP: i32 = 3 * 1024;
 
 thread_local! {
-    /// The pages in the write-ahead log after the last commit of this thread.
+    /// The length of the write-ahead log after the last commit of this thread, in pages.
     static PAGES: Cell<i32> = const { Cell::new(0) };
 }
 
-/// What the thread is to do.
+/// Work for the thread.
 enum Work {
     Merge,
-    /// Merge when no read runs, and keep it so until the writer has had its turn.
-    MergeInQuiet,
+    /// Merge while no read runs, and keep reads paused until the writer has restarted the log.
+    MergeWhilePaused,
 }
 
-pub(super) struct Checkpoints {
+pub(super) struct WalCheckpoints {
     work: SyncSender<Work>,
-    /// The connection that merges holds this lock: SQLite lets only one merge at a time.
+    /// Held by the thread that merges, because SQLite allows one merge at a time.
     merging: Arc<Mutex<()>>,
     thread: JoinHandle<()>,
     /// The length of the log when the thread was last woken.
     merged: i32,
-    /// With so many pages the log is to begin anew.
+    /// The log is to be restarted at this length.
     due: i32,
-    /// Whether the thread was asked for quiet and has not made it yet.
-    awaits_quiet: bool,
-    quiet: Arc<Mutex<Option<Quiet>>>,
+    /// Whether the thread was asked to pause reads and has not done so yet.
+    awaits_pause: bool,
+    pause: Arc<Mutex<Option<ReadPause>>>,
 }
 
-impl Checkpoints {
-    /// Starts the thread with a connection of its own. It calls `wake` when the writer has something to do without a
-    /// commit: [`Checkpoints::after_commit`].
+impl WalCheckpoints {
+    /// Starts the thread with its own connection. The thread calls `wake` when the writer should call
+    /// [`WalCheckpoints::after_commit`] without a commit.
     pub(super) fn start(
         connection: Connection,
-        places: Places,
+        slots: ReadSlots,
         wake: impl Fn() + Send + 'static,
     ) -> io::Result<Self> {
         let (work, todo) = mpsc::sync_channel(1);
         let merging = Arc::<Mutex<()>>::default();
-        let quiet = Arc::<Mutex<Option<Quiet>>>::default();
-        let (alone, made) = (Arc::clone(&merging), Arc::clone(&quiet));
+        let pause = Arc::<Mutex<Option<ReadPause>>>::default();
+        let (alone, made) = (Arc::clone(&merging), Arc::clone(&pause));
         let thread = std::thread::Builder::new().name("checkpoints".to_owned());
         let thread = thread.spawn(move || {
             for work in todo {
-                let in_quiet = match work {
+                let pause = match work {
                     Work::Merge => None,
-                    Work::MergeInQuiet => block_on(places.quiet()).ok(),
+                    Work::MergeWhilePaused => block_on(slots.pause()).ok(),
                 };
                 {
                     let _alone = lock(&alone);
                     merge(&connection);
                 }
-                if in_quiet.is_some() {
-                    *lock(&made) = in_quiet;
+                if pause.is_some() {
+                    *lock(&made) = pause;
                     wake();
                 }
             }
@@ -87,12 +87,12 @@ impl Checkpoints {
             thread,
             merged: 0,
             due: LONGEST,
-            awaits_quiet: false,
-            quiet,
+            awaits_pause: false,
+            pause,
         })
     }
 
-    /// Has the length of the log noted with every commit of `writer` from now on, instead of merging it then.
+    /// Records the length of the log after each commit of `writer`. This replaces SQLite's automatic merge.
     pub(super) fn watch(writer: &Connection) {
         writer.wal_hook(Some(|_, pages| {
             PAGES.set(pages);
@@ -100,61 +100,61 @@ impl Checkpoints {
         }));
     }
 
-    /// Merges what is due, after a commit of this thread.
+    /// Merges what is due. The writer calls this after each commit.
     pub(super) fn after_commit(&mut self, writer: &Connection) {
-        let quiet = lock(&self.quiet).take();
-        if quiet.is_some() {
-            self.awaits_quiet = false;
+        let pause = lock(&self.pause).take();
+        if pause.is_some() {
+            self.awaits_pause = false;
         }
-        if PAGES.get() >= self.due && !self.awaits_quiet {
-            self.begin_anew(writer, quiet.is_some());
+        if PAGES.get() >= self.due && !self.awaits_pause {
+            self.restart_log(writer, pause.is_some());
         }
-        drop(quiet);
+        drop(pause);
         let pages = PAGES.get();
         if pages < self.merged {
-            // The log has begun anew.
+            // SQLite restarted the log from its first page.
             self.merged = 0;
         }
-        // If the thread is still at work, it is woken later.
+        // If the thread is still busy, a later commit wakes it.
         if pages >= self.merged + STEP && self.work.try_send(Work::Merge).is_ok() {
             self.merged = pages;
         }
     }
 
-    /// Has the log begin anew with the next commit, or asks for quiet if reads are in the way.
-    fn begin_anew(&mut self, writer: &Connection, is_quiet: bool) {
-        let begins_anew = {
+    /// Merges everything, so that the next commit restarts the log. If reads are in the way, asks for a pause.
+    fn restart_log(&mut self, writer: &Connection, is_paused: bool) {
+        let restarted = {
             let _alone = lock(&self.merging);
             merge_all(writer)
         };
-        if begins_anew {
+        if restarted {
             PAGES.set(0);
             self.due = LONGEST;
-        } else if is_quiet {
+        } else if is_paused {
             tracing::warn!(
-                "another process reads a state of the past: the write-ahead log grows meanwhile"
+                "another process reads an earlier state of the database, so the write-ahead log keeps growing"
             );
             self.due = PAGES.get() + STEP;
         } else {
-            // If the thread is still at work, it is asked after the next commit.
-            self.awaits_quiet = self.work.try_send(Work::MergeInQuiet).is_ok();
+            // If the thread is still busy, the next commit asks again.
+            self.awaits_pause = self.work.try_send(Work::MergeWhilePaused).is_ok();
         }
     }
 
-    /// Has the log begin anew as soon as possible, to make room on the disk.
-    pub(super) fn hurry(&mut self) {
+    /// Restarts the log as soon as possible, to free space on the disk.
+    pub(super) fn restart_log_soon(&mut self) {
         self.due = 0;
     }
 
     pub(super) fn stop(self) {
         drop(self.work);
         if self.thread.join().is_err() {
-            tracing::error!("the thread of checkpoints ended by a panic");
+            tracing::error!("the checkpoint thread panicked");
         }
     }
 }
 
-/// Merges as far as readers allow.
+/// Merges as much as readers allow.
 fn merge(connection: &Connection) {
     let merged = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
     if let Err(error) = merged {
@@ -162,7 +162,7 @@ fn merge(connection: &Connection) {
     }
 }
 
-/// Merges everything; `false` if somebody reads a state of the past, which is not waited for.
+/// Merges everything. Returns `false` at once if a reader uses an earlier state.
 fn merge_all(writer: &Connection) -> bool {
     let merge = |()| {
         writer.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| {
@@ -196,12 +196,12 @@ mod tests {
     use crate::storage::{Change, Storage, Write};
     use crate::stream_name::StreamName;
 
-    /// More pages than a group has below.
+    /// More pages than one group below writes.
     const GROUP: i32 = 64;
 
-    /// Commits groups of about 32 pages, and returns the most pages that the log had.
+    /// Commits groups of about 32 pages each, and returns the greatest length of the log.
     fn longest_log(groups: usize, mut after: impl FnMut(&Connection), writer: &Connection) -> i32 {
-        Checkpoints::watch(writer);
+        WalCheckpoints::watch(writer);
         writer
             .execute_batch("CREATE TABLE filler (data BLOB)")
             .unwrap();
@@ -216,18 +216,18 @@ mod tests {
     }
 
     #[test]
-    fn the_log_begins_anew_however_much_is_written() {
+    fn the_log_restarts_however_much_is_written() {
         const GROUPS: usize = 1200;
         let folder = tempfile::tempdir().unwrap();
         let writer = schema::open_writer(folder.path(), false).unwrap();
         let merging = schema::open_to_merge(folder.path(), false).unwrap();
         let readers = Readers::open(folder.path(), 1, 1024 * 1024).unwrap();
-        let places = readers.places().clone();
-        let mut checkpoints = Checkpoints::start(merging, places, || ()).unwrap();
+        let slots = readers.slots().clone();
+        let mut checkpoints = WalCheckpoints::start(merging, slots, || ()).unwrap();
         let longest = longest_log(GROUPS, |writer| checkpoints.after_commit(writer), &writer);
         checkpoints.stop();
         assert!(longest < LONGEST + GROUP, "{longest} pages");
-        // Without checkpoints it would hold all.
+        // Without checkpoints the log holds everything.
         let unbounded = tempfile::tempdir().unwrap();
         let writer = schema::open_writer(unbounded.path(), false).unwrap();
         assert!(longest_log(GROUPS, |_| (), &writer) > 3 * LONGEST);
@@ -266,7 +266,7 @@ mod tests {
         });
         let course = async {
             is_read.await.unwrap();
-            while !storage.readers.places().are_taken() {
+            while !storage.readers.slots().are_taken() {
                 append_a_mebibyte(&storage).await;
             }
             let mut next = Box::pin(storage.readers.run(|_| Ok(())));

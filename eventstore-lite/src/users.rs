@@ -1,4 +1,4 @@
-//! The users that a server knows, with their roles and the hashes of their passwords.
+//! The users of a server, with their roles and the hashes of their passwords.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,10 +11,10 @@ use argon2::password_hash::phc::PasswordHash;
 
 use crate::private_file;
 
-/// What a user may do; each may do what those before it may.
+/// What a user may do. Each role includes the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// Read, write and delete streams, but for those whose name begins with `$`, and follow persistent subscriptions.
+    /// Read, write and delete streams whose names do not begin with `$`, and consume persistent subscriptions.
     User,
     /// Scavenge, stop the server, and manage persistent subscriptions.
     Operator,
@@ -38,23 +38,23 @@ impl Role {
 pub struct Users(BTreeMap<String, User>);
 
 #[derive(Clone)]
-pub(super) struct User {
-    pub(super) role: Role,
-    pub(super) secret: Secret,
+pub(crate) struct User {
+    pub(crate) role: Role,
+    pub(crate) secret: Secret,
 }
 
 #[derive(Clone)]
-pub(super) enum Secret {
+pub(crate) enum Secret {
     Password(String),
     Hash(Box<PasswordHash>),
 }
 
 impl Users {
-    /// Reads a file of lines `name:role:hash`, where the role is `admin`, `ops` or `user` and the hash is an Argon2
-    /// hash in PHC form, as [`hash_password`] makes it. Empty lines and those that begin with `#` are skipped.
+    /// Reads a file with a user per line, `name:role:hash`. The role is `admin`, `ops` or `user`. The hash is an
+    /// Argon2 hash in PHC form, as [`hash_password`] makes it. Empty lines and lines that begin with `#` are skipped.
     ///
     /// # Errors
-    /// If the file cannot be read, others than its owner and group may read it, or a line is not as above; the text
+    /// If the file cannot be read, if others than its owner and group may read it, or if a line is invalid. The error
     /// names the line.
     pub fn read(path: &Path) -> Result<Self> {
         let text = private_file::read(path)?;
@@ -74,14 +74,15 @@ impl Users {
         let mut fields = line.splitn(3, ':');
         let (Some(name), Some(role), Some(hash)) = (fields.next(), fields.next(), fields.next())
         else {
-            bail!("it is not name:role:hash");
+            bail!("the line is not name:role:hash");
         };
-        let role = Role::parse(role).context("the role is none of admin, ops and user")?;
-        let hash = PasswordHash::new(hash)
-            .map_err(|_| anyhow!("the hash is none that `eventstore-lite hash-password` prints"))?;
+        let role = Role::parse(role).context("the role is not admin, ops or user")?;
+        let hash = PasswordHash::new(hash).map_err(|_| {
+            anyhow!("the hash is not one that `eventstore-lite hash-password` prints")
+        })?;
         ensure!(
             hash.algorithm.as_str().starts_with("argon2"),
-            "the hash is not made by Argon2"
+            "the hash was not made by Argon2"
         );
         self.insert(name, role, Secret::Hash(Box::new(hash)))
     }
@@ -89,7 +90,7 @@ impl Users {
     /// Adds a user with a password.
     ///
     /// # Errors
-    /// If there is a user of this name, or the name is empty or has a colon.
+    /// If the user already exists, or the name is empty or contains a colon.
     pub fn add(&mut self, name: &str, role: Role, password: &str) -> Result<()> {
         self.insert(name, role, Secret::Password(password.to_owned()))
     }
@@ -97,32 +98,32 @@ impl Users {
     fn insert(&mut self, name: &str, role: Role, secret: Secret) -> Result<()> {
         ensure!(
             !name.is_empty() && !name.contains(':'),
-            "a user's name must not be empty or have a colon"
+            "the name of a user must not be empty or contain a colon"
         );
-        let known = self.0.insert(name.to_owned(), User { role, secret });
-        ensure!(known.is_none(), "the user `{name}` is there twice");
+        let replaced = self.0.insert(name.to_owned(), User { role, secret });
+        ensure!(replaced.is_none(), "the user `{name}` exists twice");
         Ok(())
     }
 
-    /// Whether there is no user.
+    /// Whether there are no users.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(super) fn into_iter(self) -> impl Iterator<Item = (String, User)> {
+    pub(crate) fn into_iter(self) -> impl Iterator<Item = (String, User)> {
         self.0.into_iter()
     }
 }
 
-/// Names and secrets are left out.
+/// Omits names and secrets.
 impl fmt::Debug for Users {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Users({})", self.0.len())
     }
 }
 
-/// The hash of a password, for a file of users: Argon2id with a salt of its own, in PHC form.
+/// Hashes a password for a file of users: Argon2id with a random salt, in PHC form.
 ///
 /// # Errors
 /// If the password is empty, or the system has no random numbers.
@@ -140,7 +141,7 @@ mod tests {
 
     use super::*;
 
-    /// A file as `tempfile` makes it, which nobody else may read.
+    /// Reads a file that only its owner may read, as `tempfile` creates it.
     fn read(text: &str) -> Result<Users> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_has_a_user_a_line() {
+    fn a_file_has_one_user_per_line() {
         let hash = hash_password("secret").unwrap();
         let users = read(&format!("# people\n\nada:admin:{hash}\nbob:user:{hash}\n")).unwrap();
         let roles: Vec<_> = users

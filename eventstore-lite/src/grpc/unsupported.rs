@@ -1,4 +1,4 @@
-//! Services that this server does not have: who calls them is told what to use instead.
+//! Services that this server does not have. Their answer names an alternative.
 
 use axum::Router;
 use axum::extract::Request;

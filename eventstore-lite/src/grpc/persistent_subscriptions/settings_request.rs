@@ -1,12 +1,13 @@
-//! What a group is to be like: the requests that make or change one, checked. The protocol says the same in two
-//! messages.
+//! Validates requests that create or update a group. The protocol has two sets of messages with the same content.
 
 use tonic::Status;
 
-use super::refused::failed;
+use super::errors::failed;
 use super::request::{key, no_options, stream};
 use crate::grpc::status::invalid;
-use crate::persistent::{FilterSettings, GroupKey, Settings, Source, Start, StartFrom, Strategy};
+use crate::persistent::{
+    FilterSettings, GroupKey, Settings, Source, StartFrom, StartPosition, Strategy,
+};
 use crate::wire::persistent_subscriptions as wire;
 use crate::wire::persistent_subscriptions::create_req::all_options::{
     FilterOption, FilterOptions, filter_options,
@@ -16,17 +17,23 @@ use crate::wire::shared::StreamIdentifier;
 
 /// Ticks are 100 ns.
 const TICKS_PER_MILLISECOND: i64 = 10_000;
-/// The window of a filter that names none.
+/// The default window of a filter.
 const DEFAULT_WINDOW: u32 = 32;
 
-pub(super) fn create(request: wire::CreateReq) -> Result<(GroupKey, Settings, Start), Status> {
+pub(super) fn create(
+    request: wire::CreateReq,
+) -> Result<(GroupKey, Settings, StartPosition), Status> {
     let options = request.options.ok_or_else(no_options)?;
     let settings = options.settings.ok_or_else(no_settings)?;
     let (source, start, filter) = match options.stream_option {
         None => {
-            #[expect(deprecated, reason = "the official client of Node says it so")]
+            #[expect(deprecated, reason = "the official client of Node uses it")]
             let (stream, revision) = (options.stream_identifier, settings.revision);
-            (no_all(stream)?, Start::of_old_client(revision), None)
+            (
+                no_all(stream)?,
+                StartPosition::of_old_client(revision),
+                None,
+            )
         }
         Some(create_req::options::StreamOption::Stream(options)) => {
             let start = options.revision_option.map(Into::into);
@@ -52,14 +59,16 @@ pub(super) fn create(request: wire::CreateReq) -> Result<(GroupKey, Settings, St
     Ok((key, settings, start))
 }
 
-pub(super) fn update(request: wire::UpdateReq) -> Result<(GroupKey, Settings, Start), Status> {
+pub(super) fn update(
+    request: wire::UpdateReq,
+) -> Result<(GroupKey, Settings, StartPosition), Status> {
     let options = request.options.ok_or_else(no_options)?;
     let settings = options.settings.ok_or_else(no_settings)?;
     let (source, start) = match options.stream_option {
         None => {
-            #[expect(deprecated, reason = "the official client of Node says it so")]
+            #[expect(deprecated, reason = "the official client of Node uses it")]
             let (stream, revision) = (options.stream_identifier, settings.revision);
-            (no_all(stream)?, Start::of_old_client(revision))
+            (no_all(stream)?, StartPosition::of_old_client(revision))
         }
         Some(update_req::options::StreamOption::Stream(options)) => {
             let start = options.revision_option.map(Into::into);
@@ -76,8 +85,8 @@ pub(super) fn update(request: wire::UpdateReq) -> Result<(GroupKey, Settings, St
     Ok((key(source, options.group_name)?, (&settings).into(), start))
 }
 
-impl Start {
-    /// Before there were `stream_option`s, the largest revision meant the end.
+impl StartPosition {
+    /// Old clients have no `stream_option`. They use the largest revision for the end.
     fn of_old_client(revision: u64) -> Self {
         match revision {
             u64::MAX => Self::End,
@@ -100,7 +109,9 @@ fn no_position() -> Status {
 
 fn no_all(identifier: Option<StreamIdentifier>) -> Result<Source, Status> {
     match stream(identifier)? {
-        Source::All => Err(invalid("a group on `$all` is made with the option `all`")),
+        Source::All => Err(invalid(
+            "a group on `$all` is created with the option `all`",
+        )),
         source @ Source::Stream(_) => Ok(source),
     }
 }
@@ -144,7 +155,7 @@ fn milliseconds(ticks: i64) -> i32 {
     i32::try_from(ticks / TICKS_PER_MILLISECOND).unwrap_or(i32::MAX)
 }
 
-/// The messages of one of the two requests.
+/// Conversions for the messages of one of the two requests.
 macro_rules! settings_from {
     ($request:ident) => {
         impl From<wire::$request::ConsumerStrategy> for Strategy {
@@ -157,7 +168,7 @@ macro_rules! settings_from {
             }
         }
 
-        impl From<$request::stream_options::RevisionOption> for Start {
+        impl From<$request::stream_options::RevisionOption> for StartPosition {
             fn from(option: $request::stream_options::RevisionOption) -> Self {
                 match option {
                     $request::stream_options::RevisionOption::Revision(at) => Self::At(at),
@@ -167,7 +178,7 @@ macro_rules! settings_from {
             }
         }
 
-        impl From<$request::all_options::AllOption> for Start {
+        impl From<$request::all_options::AllOption> for StartPosition {
             fn from(option: $request::all_options::AllOption) -> Self {
                 match option {
                     $request::all_options::AllOption::Position(at) => Self::At(at.commit_position),

@@ -1,6 +1,6 @@
-//! Requests that a page from elsewhere can have a browser send to this server, and that do no harm only if they are
-//! refused: a browser asks nobody before it posts plain text, and asks for a name's new address if the name's owner
-//! wants it to.
+//! Refuses requests that a foreign web page can make a browser send to this server. A browser posts plain text
+//! without asking the server first. And it sends requests for a foreign host name to this server, if the owner of
+//! that name changes its address.
 
 use std::net::IpAddr;
 
@@ -13,26 +13,26 @@ use axum::response::{IntoResponse, Response};
 const METHODS: &str = "/event_store.client.";
 const PAGE: &str = "/web";
 
-const NO_GRPC: (StatusCode, &str) = (
+const NOT_GRPC: (StatusCode, &str) = (
     StatusCode::UNSUPPORTED_MEDIA_TYPE,
-    "gRPC takes HTTP/2 and the content type application/grpc.",
+    "gRPC requires HTTP/2 and the content type application/grpc.",
 );
-const OTHER_NAME: (StatusCode, &str) = (
+const FOREIGN_NAME: (StatusCode, &str) = (
     StatusCode::MISDIRECTED_REQUEST,
-    "Without passwords the page is there for localhost, for an IP address, and for the name that \
-     --node-host-advertise-as says.",
+    "Without passwords the page is served only for localhost, for an IP address, and for the name in \
+     --node-host-advertise-as.",
 );
 
-/// The answer to such a request. Where there are no passwords, `own_name` is what the page may be asked for by, beside
-/// addresses and names that nobody elsewhere can own.
+/// The answer to such a request, or `None` for others. Without passwords, `own_name` is a host name for which the
+/// page is served, in addition to addresses and names that no foreign owner can have.
 pub(super) fn refusal(request: &Request, own_name: Option<&str>) -> Option<Response> {
     let path = request.uri().path();
     if path.starts_with(METHODS) && !is_grpc(request) {
-        return Some(NO_GRPC.into_response());
+        return Some(NOT_GRPC.into_response());
     }
     let own_name = own_name.filter(|_| path.starts_with(PAGE))?;
     let is_ours = host(request).is_none_or(|host| is_local(&host) || host == own_name);
-    (!is_ours).then(|| OTHER_NAME.into_response())
+    (!is_ours).then(|| FOREIGN_NAME.into_response())
 }
 
 fn is_grpc(request: &Request) -> bool {
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_browser_sends_without_asking_is_no_call() {
+    fn a_request_that_a_browser_sends_without_asking_is_refused() {
         for (version, content_type, answered) in [
             (Version::HTTP_2, "application/grpc", None),
             (Version::HTTP_2, "application/grpc+proto", None),
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_leads_here_without_being_ours_does_not_open_the_page() {
+    fn the_page_is_not_served_for_a_foreign_name_that_leads_here() {
         for (host, answered) in [
             ("127.0.0.1:2113", None),
             ("[::1]:2113", None),

@@ -1,5 +1,5 @@
-//! Appends what lines say, in their order. The n-th event of a stream is appended with an exact revision, so an import
-//! that was cut can be run again: the server knows what it has.
+//! Appends the events of lines in their order. The n-th event of a stream is appended with an exact revision, so an
+//! interrupted import can be run again: the server recognises its events.
 //!
 //! Invariant: no event is appended to a stream that has other events than the lines.
 
@@ -8,25 +8,25 @@ use std::io::{BufRead, Read as _};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::Moved;
+use super::TransferCounts;
 use super::line::Line;
-use super::remote::{Answer, Remote};
+use super::remote::{Remote, RemoteOutcome};
 use crate::event::STREAM_DELETED;
 use crate::event_id;
 use crate::wire::streams::append_req::ProposedMessage;
 
-/// The longest line, in bytes: the largest event that a server takes is well below.
+/// The maximum length of a line, in bytes. The largest event of a server is well below it.
 const LONGEST_LINE: u64 = 64 * 1024 * 1024;
-/// One append has at most so many events, and no further one with so many bytes of data and metadata; servers take
-/// 1 MiB of data, and this one 16 MiB of all.
+/// The limits of one append: number of events, and bytes of data and metadata. Servers accept 1 MiB of data; this
+/// server accepts 16 MiB in total.
 const MOST_EVENTS: usize = 500;
 const MOST_BYTES: usize = 512 * 1024;
 
 /// Appends the events of all lines.
 ///
 /// # Errors
-/// At the first line that cannot be appended, naming it; those before it are.
-pub(crate) async fn import(remote: &mut Remote, mut lines: impl BufRead) -> Result<Moved> {
+/// At the first line that cannot be appended. The error names the line. The lines before it are appended.
+pub(crate) async fn import(remote: &mut Remote, mut lines: impl BufRead) -> Result<TransferCounts> {
     let mut import = Import {
         remote,
         lengths: HashMap::new(),
@@ -46,13 +46,13 @@ pub(crate) async fn import(remote: &mut Remote, mut lines: impl BufRead) -> Resu
         }
     }
     import.flush().await?;
-    Ok(Moved {
+    Ok(TransferCounts {
         events: import.events,
         streams: import.lengths.len(),
     })
 }
 
-/// Events of one stream that wait for their append.
+/// Events of one stream that wait to be appended together.
 #[derive(Default)]
 struct Pending {
     stream: String,
@@ -73,9 +73,9 @@ impl Import<'_> {
     async fn take(&mut self, number: u64, text: &[u8]) -> Result<()> {
         ensure!(
             text.ends_with(b"\n") || (text.len() as u64) < LONGEST_LINE,
-            "it is longer than {LONGEST_LINE} bytes"
+            "the line is longer than {LONGEST_LINE} bytes"
         );
-        let line = Line::parse(std::str::from_utf8(text).context("it is not UTF-8")?)?;
+        let line = Line::parse(std::str::from_utf8(text).context("the line is not UTF-8")?)?;
         if line.event_type == STREAM_DELETED {
             return self.tombstone(&line.stream).await;
         }
@@ -104,9 +104,10 @@ impl Import<'_> {
             return Ok(());
         }
         let length = self.lengths.get(&stream).copied().unwrap_or_default();
-        let what = || format!("appending {count} events to `{stream}`, from line {first_line} on");
+        let context =
+            || format!("appending {count} events to `{stream}`, from line {first_line} on");
         let answer = self.remote.append(&stream, length, events).await;
-        check(answer.with_context(what)?).with_context(what)?;
+        check(answer.with_context(context)?).with_context(context)?;
         self.lengths.insert(stream, length + count);
         self.events += count;
         Ok(())
@@ -114,31 +115,31 @@ impl Import<'_> {
 
     async fn tombstone(&mut self, stream: &str) -> Result<()> {
         self.flush().await?;
-        let what = || format!("tombstoning `{stream}`");
-        let answer = self.remote.tombstone(stream).await.with_context(what)?;
-        check(answer).with_context(what)?;
+        let context = || format!("tombstoning `{stream}`");
+        let answer = self.remote.tombstone(stream).await.with_context(context)?;
+        check(answer).with_context(context)?;
         self.events += 1;
         Ok(())
     }
 }
 
-fn check(answer: Answer) -> Result<()> {
+fn check(answer: RemoteOutcome) -> Result<()> {
     match answer {
-        Answer::Done => Ok(()),
-        Answer::Conflict(Some(revision)) => {
+        RemoteOutcome::Done => Ok(()),
+        RemoteOutcome::Conflict(Some(revision)) => {
             bail!(
-                "the stream has other events there, up to revision {revision}: nothing was written to it"
+                "the stream has other events at these revisions, up to revision {revision}: nothing was written to it"
             )
         }
-        Answer::Conflict(None) => {
-            bail!("the stream has lost events there that were imported: it was deleted meanwhile")
+        RemoteOutcome::Conflict(None) => {
+            bail!("the stream has lost imported events: it was deleted in the meantime")
         }
-        Answer::DeletedSince => {
+        RemoteOutcome::DeletedSince => {
             bail!(
-                "the stream had these events there and was deleted since: nothing was written to it"
+                "the stream had these events and was deleted after that: nothing was written to it"
             )
         }
-        Answer::Tombstoned => bail!("the stream is tombstoned there, for ever"),
+        RemoteOutcome::Tombstoned => bail!("the stream is tombstoned on the server, for ever"),
     }
 }
 

@@ -1,9 +1,9 @@
-//! The answers of a session: each names the append that it is for.
+//! The answers of a session. Each names the append that it belongs to.
 
 use bytes::Bytes;
 use prost::Message;
 
-use super::super::proposed::{MOST_DATA, Refused};
+use super::super::proposed::{InvalidEvent, MOST_DATA};
 use super::super::status::DISK_FULL;
 use crate::access::Denied;
 use crate::append_rules::Expected;
@@ -20,14 +20,15 @@ use crate::wire::streams::batch_append_req::Options;
 use crate::wire::streams::batch_append_resp::success::{CurrentRevisionOption, PositionOption};
 use crate::wire::streams::batch_append_resp::{Result as Answer, Success};
 
-/// Which append an answer is for.
+/// The append that an answer belongs to.
 pub(super) struct Recipient {
     correlation_id: Option<shared::Uuid>,
     stream_identifier: Option<StreamIdentifier>,
 }
 
 impl Recipient {
-    /// The name is copied: a slice of a message keeps all of it in memory. One that is too long is not kept.
+    /// The name is copied, because a slice of a message keeps the whole message in memory. A name that is too long is
+    /// not kept.
     pub(super) fn new(correlation_id: Option<shared::Uuid>, options: Option<&Options>) -> Self {
         let identifier = options.and_then(|options| options.stream_identifier.as_ref());
         let name = identifier.map(|identifier| &identifier.stream_name);
@@ -57,16 +58,16 @@ impl Failure {
     }
 }
 
-impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::TooBig => Self::TooBig,
-            Refused::TooMuch => Self::TooMuch(refused.to_string()),
-            // The real server's words, which are part of the message.
-            Refused::MissingProperty(_) => {
+impl From<InvalidEvent> for Failure {
+    fn from(invalid: InvalidEvent) -> Self {
+        match invalid {
+            InvalidEvent::TooBig => Self::TooBig,
+            InvalidEvent::TooMuch => Self::TooMuch(invalid.to_string()),
+            // The real server's text. Clients see it in the message.
+            InvalidEvent::MissingProperty(_) => {
                 Self::bad("The given key was not present in the dictionary.")
             }
-            Refused::Id | Refused::Type => Self::bad(refused),
+            InvalidEvent::Id | InvalidEvent::Type => Self::bad(invalid),
         }
     }
 }
@@ -83,15 +84,15 @@ impl From<StorageFailed> for Failure {
     }
 }
 
-/// An append that is queued, or that failed before.
-pub(super) struct Answering {
+/// An append that is queued, or that failed before that.
+pub(super) struct PendingAnswer {
     pub(super) recipient: Recipient,
     pub(super) expected: Expected,
     pub(super) receipt: Result<Receipt, Failure>,
 }
 
-impl Answering {
-    /// Waits until the append is on disk.
+impl PendingAnswer {
+    /// Waits until the append is on disk, and answers it.
     pub(super) async fn answer(self) -> BatchAppendResp {
         let result = match self.receipt {
             Ok(receipt) => match receipt.outcome().await {
@@ -199,7 +200,7 @@ fn wrong(expected: Expected, current: Option<u64>) -> shared::WrongExpectedVersi
     }
 }
 
-/// Details carry the name of their type, as `google.protobuf.Any` has it.
+/// An error detail with the name of its type, as `google.protobuf.Any` requires.
 trait Detail: Message {
     const NAME: &str;
 }

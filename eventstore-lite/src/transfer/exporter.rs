@@ -1,51 +1,52 @@
-//! What can be read, as lines in the order of the log.
+//! Exports readable events as lines, in the order of the log.
 //!
-//! Invariant: what a reader does not get any more (deleted, truncated) is in no line.
+//! Invariant: no line has an event that readers can no longer get because it is deleted or truncated.
 
 use std::collections::HashMap;
 use std::io::Write;
 
 use anyhow::{Result, ensure};
 
-use super::Moved;
+use super::TransferCounts;
 use super::line::Line;
-use super::remote::{Recorded, Remote, next};
+use super::remote::{Remote, RemoteEvent, next};
 use crate::event::STREAM_DELETED;
 use crate::retention::untruncated;
 use crate::stream_name::StreamName;
 
-/// Writes the events of these streams and their metadata, or of all that are not the server's own.
+/// Writes the events of these streams and their metadata, or of all streams that are not reserved for the server.
 ///
 /// # Errors
-/// If one of the streams has no events; if the server does not answer, or `out` takes no more.
+/// If one of the streams has no events, if the server does not answer, or if writing to `out` fails.
 pub(crate) async fn export(
     remote: &mut Remote,
     streams: &[StreamName],
     out: impl Write,
-) -> Result<Moved> {
+) -> Result<TransferCounts> {
     let mut lines = Lines {
         out,
-        moved: Moved::default(),
+        counts: TransferCounts::default(),
     };
     if streams.is_empty() {
-        everything(remote, &mut lines).await?;
+        export_log(remote, &mut lines).await?;
     } else {
         for stream in streams {
             ensure!(
-                one(remote, stream, &mut lines).await?,
-                "the stream `{}` has no events: it never was, or is deleted",
+                export_stream(remote, stream, &mut lines).await?,
+                "the stream `{}` has no events: it never existed, or it is deleted",
                 stream.as_str()
             );
-            lines.moved.streams += 1;
-            one(remote, &stream.metastream(), &mut lines).await?;
+            lines.counts.streams += 1;
+            export_stream(remote, &stream.metastream(), &mut lines).await?;
         }
     }
     lines.out.flush()?;
-    Ok(lines.moved)
+    Ok(lines.counts)
 }
 
-/// What is in the log now. The log has more than can be read: each stream is asked where it begins.
-async fn everything<W: Write>(remote: &mut Remote, lines: &mut Lines<W>) -> Result<()> {
+/// Exports the present log. The log also has events that can no longer be read, so the first readable revision of
+/// each stream is queried.
+async fn export_log<W: Write>(remote: &mut Remote, lines: &mut Lines<W>) -> Result<()> {
     let Some(end) = remote.end().await? else {
         return Ok(());
     };
@@ -59,7 +60,7 @@ async fn everything<W: Write>(remote: &mut Remote, lines: &mut Lines<W>) -> Resu
             *begin
         } else {
             let begin = remote.first_revision(&event.stream).await?;
-            lines.moved.streams += usize::from(begin.is_some() && !event.stream.is_metastream());
+            lines.counts.streams += usize::from(begin.is_some() && !event.stream.is_metastream());
             begins.insert(event.stream.clone(), begin);
             begin
         };
@@ -71,8 +72,8 @@ async fn everything<W: Write>(remote: &mut Remote, lines: &mut Lines<W>) -> Resu
     Ok(())
 }
 
-/// Whether there was an event.
-async fn one<W: Write>(
+/// Exports one stream. Returns whether it has events.
+async fn export_stream<W: Write>(
     remote: &mut Remote,
     stream: &StreamName,
     lines: &mut Lines<W>,
@@ -88,12 +89,12 @@ async fn one<W: Write>(
 
 struct Lines<W> {
     out: W,
-    moved: Moved,
+    counts: TransferCounts,
 }
 
 impl<W: Write> Lines<W> {
-    fn write(&mut self, mut event: Recorded) -> Result<()> {
-        // An import numbers from 0 on, and what was truncated is not there.
+    fn write(&mut self, mut event: RemoteEvent) -> Result<()> {
+        // An import numbers events from 0 on, and truncated events are not exported, so the truncation is removed.
         let is_metadata = event.stream.is_metastream();
         if let Some(metadata) = is_metadata.then(|| untruncated(&event.data)).flatten() {
             if metadata.is_empty() {
@@ -103,7 +104,7 @@ impl<W: Write> Lines<W> {
         }
         serde_json::to_writer(&mut self.out, &Line::new(event))?;
         self.out.write_all(b"\n")?;
-        self.moved.events += 1;
+        self.counts.events += 1;
         Ok(())
     }
 }

@@ -1,16 +1,16 @@
-//! Errors of persistent subscriptions as the real server words them.
+//! Errors of persistent subscriptions, with the texts of the real server.
 
 use tonic::{Code, Status};
 
 use crate::grpc::status::{unavailable, with_trailers};
-use crate::persistent::{Ended, GroupKey, Refused, Source};
+use crate::persistent::{GroupEnded, GroupError, GroupKey, Source};
 
-pub(super) fn refused(error: &Refused, key: &GroupKey) -> Status {
+pub(super) fn rejected(error: &GroupError, key: &GroupKey) -> Status {
     match error {
-        Refused::Exists => of_group(key, Code::AlreadyExists, EXISTS, "exists"),
-        Refused::Missing => missing(key),
-        Refused::Failed(reason) => failed(key, reason),
-        Refused::Unavailable => unavailable(),
+        GroupError::Exists => of_group(key, Code::AlreadyExists, EXISTS, "exists"),
+        GroupError::Missing => missing(key),
+        GroupError::Failed(reason) => failed(key, reason),
+        GroupError::Unavailable => unavailable(),
     }
 }
 
@@ -24,7 +24,7 @@ pub(super) fn missing(key: &GroupKey) -> Status {
     of_group(key, Code::NotFound, MISSING, "does not exist")
 }
 
-/// There is no group on this stream.
+/// No group exists on this stream. The text lacks the group, as in the real server.
 pub(super) fn none_on(source: &Source) -> Status {
     let message = format!(
         "Subscription group  on stream {} does not exist.",
@@ -46,7 +46,7 @@ pub(super) fn failed(key: &GroupKey, reason: &str) -> Status {
     with_trailers(Code::Internal, message, trailers)
 }
 
-/// The group has as many clients as it may have. Clients know it by the words that the text begins with.
+/// The group has the maximum number of clients. Clients recognise the error by the first words of its text.
 pub(super) fn full(key: &GroupKey) -> Status {
     let (stream, group) = (key.source.as_str(), key.group.as_str());
     let message =
@@ -54,7 +54,7 @@ pub(super) fn full(key: &GroupKey) -> Status {
     with_trailers(Code::FailedPrecondition, message, trailers(key, FULL))
 }
 
-/// The group was deleted or changed.
+/// The group was deleted or updated.
 pub(super) fn dropped(key: &GroupKey) -> Status {
     of_group(key, Code::Cancelled, DROPPED, "was dropped")
 }
@@ -73,8 +73,8 @@ fn trailers<'a>(key: &'a GroupKey, exception: &'a str) -> [(&'static str, &'a st
     ]
 }
 
-impl From<Ended> for Status {
-    fn from(ended: Ended) -> Self {
+impl From<GroupEnded> for Status {
+    fn from(ended: GroupEnded) -> Self {
         Self::unavailable(ended.to_string())
     }
 }

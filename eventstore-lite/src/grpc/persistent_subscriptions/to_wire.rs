@@ -1,4 +1,4 @@
-//! Answers of persistent subscriptions: events and how a group stands.
+//! Converts events and the state of groups to protocol messages.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use crate::wire::persistent_subscriptions::read_resp::{
 use crate::wire::persistent_subscriptions::subscription_info::ConnectionInfo;
 use crate::wire::shared::StreamIdentifier;
 
-/// Clients look for the group that they have joined in the id.
+/// Clients find the group that they joined in this id.
 pub(super) fn confirmation(key: &GroupKey) -> wire::ReadResp {
     let subscription_id = format!("{}::{}", key.source.as_str(), key.group);
     answer(Content::SubscriptionConfirmation(
@@ -21,11 +21,11 @@ pub(super) fn confirmation(key: &GroupKey) -> wire::ReadResp {
     ))
 }
 
-/// The event as the caller may see it.
+/// The event in the form that the caller may see.
 pub(super) fn event(message: &Message, caller: Caller, structured_ids: bool) -> wire::ReadResp {
     let resolved = &message.event;
-    let is_kept = caller.is_kept_from(resolved);
-    let seen = resolved.event.as_ref().filter(|_| !is_kept);
+    let is_hidden = caller.hides_target(resolved);
+    let seen = resolved.event.as_ref().filter(|_| !is_hidden);
     let recorded = |event: &RecordedEvent| recorded(event, resolved.position, structured_ids);
     answer(Content::Event(ReadEvent {
         event: seen.map(recorded),
@@ -41,7 +41,8 @@ fn answer(content: Content) -> wire::ReadResp {
     }
 }
 
-/// An event with the position of the record that was read: for a link, as in the real server, the link's.
+/// An event with the position of the record that was read. For a resolved link that is the position of the link, as
+/// in the real server.
 fn recorded(
     event: &RecordedEvent,
     Position(position): Position,
@@ -91,9 +92,9 @@ pub(super) fn info(info: Info) -> wire::SubscriptionInfo {
         min_check_point_count: settings.min_check_point_count,
         max_check_point_count: settings.max_check_point_count,
         read_buffer_count: number(info.waiting),
-        // The real server counts the last events that came live, also those that were delivered since.
+        // The real server counts the last live events here, including those that it has delivered.
         live_buffer_count: info.live.min(live).cast_signed(),
-        retry_buffer_count: number(info.waiting_again),
+        retry_buffer_count: number(info.waiting_retries),
         total_in_flight_messages: number(info.in_flight),
         outstanding_messages_count: number(info.in_flight),
         named_consumer_strategy: settings.named_consumer_strategy.name().to_owned(),
@@ -117,7 +118,7 @@ fn connection(client: &Client) -> ConnectionInfo {
     }
 }
 
-/// As many as the wire can say.
+/// The number, limited to the range of the protocol.
 fn number<N: TryInto<i32>>(number: N) -> i32 {
     number.try_into().unwrap_or(i32::MAX)
 }

@@ -1,5 +1,5 @@
-//! What the groups keep in the log, as ordinary events under the real server's names: their configuration, their
-//! checkpoints, and links to the events that are parked. Pure.
+//! The events that groups keep in the log, under the names of the real server: their configuration, their
+//! checkpoints, and links to parked events. Pure.
 
 use std::collections::BTreeMap;
 
@@ -17,12 +17,12 @@ const CONFIGURATION: &str = "$persistentSubscriptionConfig";
 const CONFIGURED: &str = "$PersistentConfig";
 const CHECKPOINTED: &str = "$SubscriptionCheckpoint";
 const VERSION: &str = "2";
-/// Of configurations and checkpoints only the last one counts.
+/// Only the last configuration and the last checkpoint count.
 const KEEP_TWO: &[u8] = br#"{"$maxCount":2}"#;
-/// The most bytes that are kept of a client's reason to park an event.
+/// The maximum stored length of a client's reason to park an event, in bytes.
 const LONGEST_REASON: usize = 8 * 1024;
 
-/// The stream of the configuration of all groups.
+/// The stream with the configuration of all groups.
 pub(super) fn configuration_stream() -> StreamName {
     StreamName::stored(CONFIGURATION)
 }
@@ -47,11 +47,11 @@ struct Configuration {
     entries: Vec<Box<RawValue>>,
 }
 
-/// A group in the configuration. Its text is kept: there may be more in it than this version knows.
+/// A group in the configuration. The original text is kept, because it may contain more than this version knows.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) key: GroupKey,
-    /// None if this version does not understand them.
+    /// `None` if this version does not understand them.
     pub(super) settings: Option<Settings>,
     text: Box<RawValue>,
 }
@@ -97,7 +97,7 @@ impl Entry {
     }
 }
 
-pub(super) fn configured(entries: &[Entry]) -> Result<NewEvent, serde_json::Error> {
+pub(super) fn configuration_event(entries: &[Entry]) -> Result<NewEvent, serde_json::Error> {
     let configuration = Configuration {
         version: VERSION.to_owned(),
         entries: entries.iter().map(|entry| entry.text.clone()).collect(),
@@ -105,7 +105,7 @@ pub(super) fn configured(entries: &[Entry]) -> Result<NewEvent, serde_json::Erro
     Ok(json(CONFIGURED, serde_json::to_vec(&configuration)?))
 }
 
-/// The groups; none if this is no configuration, or one of another version.
+/// The groups, or `None` if this is not a configuration of this version.
 pub(super) fn parse_configuration(data: &[u8]) -> Option<Vec<Entry>> {
     let configuration: Configuration = serde_json::from_slice(data).ok()?;
     let entries = configuration.entries.into_iter().map(Entry::parse);
@@ -113,7 +113,7 @@ pub(super) fn parse_configuration(data: &[u8]) -> Option<Vec<Entry>> {
     entries.filter(|_| configuration.version == VERSION)
 }
 
-pub(super) fn checkpointed(source: &Source, place: u64) -> NewEvent {
+pub(super) fn checkpoint_event(source: &Source, place: u64) -> NewEvent {
     let text = serde_json::Value::String(source.place(place));
     json(CHECKPOINTED, text.to_string().into_bytes())
 }
@@ -123,22 +123,22 @@ pub(super) fn parse_checkpoint(source: &Source, data: &[u8]) -> Option<u64> {
     source.parse_place(&text)
 }
 
-pub(super) fn keeps_two() -> NewEvent {
+pub(super) fn keep_two_events() -> NewEvent {
     json(METADATA, KEEP_TWO.to_vec())
 }
 
-/// A parked event that came again and is not settled: what is needed to park it again.
+/// A replayed event that is not settled, with everything that is needed to park it again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Replayed {
     /// The revision at which it was parked.
     revision: u64,
-    /// The id under which it is parked again, so that this happens once.
+    /// The id under which it is parked again. It makes sure that this happens only once.
     id: Uuid,
     data: String,
     metadata: String,
 }
 
-/// What is noted of a parked event that comes again. Only links are: a group parks nothing else.
+/// The record of a parked event that is replayed. Only links have one, because groups park only links.
 pub(super) fn replayed(revision: u64, event: &ResolvedEvent) -> Option<Replayed> {
     let parked = event.link.as_ref().or(event.event.as_ref())?;
     let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).ok();
@@ -152,7 +152,7 @@ pub(super) fn replayed(revision: u64, event: &ResolvedEvent) -> Option<Replayed>
 }
 
 impl Replayed {
-    /// The event that parks it again.
+    /// The link that parks it again.
     pub(super) fn link(&self) -> NewEvent {
         link(
             self.id,
@@ -171,8 +171,8 @@ struct ParkedMetadata {
     replayed: Vec<Replayed>,
 }
 
-/// Takes all parked events before a revision off their stream, and names those that came again.
-pub(super) fn taken_off(
+/// Metadata that truncates the stream of parked events before a revision, and records the replayed events.
+pub(super) fn parked_metadata(
     revision: u64,
     replayed: &BTreeMap<u64, Replayed>,
 ) -> Result<NewEvent, serde_json::Error> {
@@ -183,15 +183,15 @@ pub(super) fn taken_off(
     Ok(json(METADATA, serde_json::to_vec(&metadata)?))
 }
 
-/// The events that came again, as [`taken_off`] named them; none in other metadata.
-pub(super) fn parse_taken_off(data: &[u8]) -> BTreeMap<u64, Replayed> {
+/// The replayed events in metadata of [`parked_metadata`]; none in other metadata.
+pub(super) fn parse_replayed(data: &[u8]) -> BTreeMap<u64, Replayed> {
     let metadata = serde_json::from_slice::<ParkedMetadata>(data);
     let replayed = metadata.map_or_else(|_| Vec::new(), |metadata| metadata.replayed);
     let by_revision = |replayed: Replayed| (replayed.revision, replayed);
     replayed.into_iter().map(by_revision).collect()
 }
 
-/// Why and when an event was parked; a number of 0 is left out, as in the real server.
+/// Why and when an event was parked. A number of 0 is omitted, as in the real server.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Parked<'a> {
@@ -209,7 +209,7 @@ fn is_first(number: &u64) -> bool {
     *number == 0
 }
 
-/// A link to the event, or to what its link names if that is gone; `now` in ticks.
+/// A link that parks an event: to the event itself, or to the target of its link if that is gone. `now` is in ticks.
 pub(super) fn parked(
     event: &ResolvedEvent,
     reason: &str,
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_reason_to_park_an_event_the_beginning_is_kept() {
+    fn the_beginning_of_a_long_reason_to_park_an_event_is_kept() {
         let event = ResolvedEvent {
             position: Position::START,
             event: Some(record("happened", "")),
@@ -285,18 +285,18 @@ mod tests {
     }
 
     #[test]
-    fn what_came_again_is_read_as_it_was_written() {
+    fn replayed_events_are_read_as_they_were_written() {
         let event = ResolvedEvent {
             position: Position::START,
             event: None,
             link: Some(record(LINK, "0@orders")),
         };
         let named = BTreeMap::from([(4, replayed(4, &event).unwrap())]);
-        let written = taken_off(5, &named).unwrap();
-        assert_eq!(parse_taken_off(&written.data), named);
+        let written = parked_metadata(5, &named).unwrap();
+        assert_eq!(parse_replayed(&written.data), named);
         assert_eq!(&named[&4].link().data[..], b"0@orders");
         for other in ["", "[]", "{\"$tb\":5}", "{\"$tb\":9223372036854775807}"] {
-            assert!(parse_taken_off(other.as_bytes()).is_empty(), "{other}");
+            assert!(parse_replayed(other.as_bytes()).is_empty(), "{other}");
         }
     }
 }

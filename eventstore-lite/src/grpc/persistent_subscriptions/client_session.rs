@@ -1,6 +1,6 @@
-//! One client of a group: its events on the way out, what it says of them on the way in.
+//! The call of one client of a group. Events go out; acknowledgements come in.
 //!
-//! Invariant: the call never ends well; a client takes that for a fault of its own.
+//! Invariant: the call always ends with an error, because clients treat a normal end as a fault of their own.
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -9,35 +9,35 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Status, Streaming};
 use uuid::Uuid;
 
-use super::Service;
-use super::answer;
-use super::refused::{dropped, full};
+use super::PersistentSubscriptionsService;
+use super::errors::{dropped, full};
 use super::request::{Join, join};
+use super::to_wire;
 use crate::access::Caller;
-use crate::calls::Lasting;
+use crate::calls::LongCall;
 use crate::event_id;
-use crate::grpc::permission::{caller, calls, lasting};
+use crate::grpc::permission::{caller, calls, long_call};
 use crate::grpc::status::{invalid, unavailable};
-use crate::persistent::{Connection, GroupKey, Handle, NackAction, Peer};
+use crate::persistent::{GroupConnection, GroupKey, Handle, NackAction, Peer};
 use crate::wire::persistent_subscriptions::read_req::{Content, nack};
 use crate::wire::persistent_subscriptions::{ReadReq, ReadResp};
 use crate::wire::shared;
 
-/// How many answers wait for the client, beside those that its group has sent to it.
+/// How many answers wait for the client, in addition to those that its group has sent.
 const WAITING: usize = 16;
 
 pub(super) type Answers = ReceiverStream<Result<ReadResp, Status>>;
 
 pub(super) async fn serve(
-    service: &Service,
+    service: &PersistentSubscriptionsService,
     request: Request<Streaming<ReadReq>>,
 ) -> Result<Answers, Status> {
     let caller = caller(&request)?;
-    let (peer, lasting) = (peer(&request), lasting(&calls(&request)?)?);
+    let (peer, long_call) = (peer(&request), long_call(&calls(&request)?)?);
     let mut requests = request.into_inner();
     let first = requests.message().await?.and_then(|first| first.content);
     let Some(Content::Options(options)) = first else {
-        return Err(invalid("the first message is to have `options`"));
+        return Err(invalid("the first message must have `options`"));
     };
     let Join {
         key,
@@ -49,14 +49,14 @@ pub(super) async fn serve(
     let connection = group.connect(peer, buffer_size).await?;
     let connection = connection.ok_or_else(|| full(&key))?;
     let (answers, receiver) = mpsc::channel(WAITING);
-    let client = Joined {
+    let client = ClientSession {
         key,
         caller,
         group,
         answers,
         structured_ids,
         shutdown: service.shutdown.clone(),
-        _lasting: lasting,
+        _long_call: long_call,
     };
     tokio::spawn(client.serve(connection, requests));
     Ok(ReceiverStream::new(receiver))
@@ -76,48 +76,51 @@ fn peer(request: &Request<Streaming<ReadReq>>) -> Peer {
     }
 }
 
-struct Joined {
+struct ClientSession {
     key: GroupKey,
     caller: Caller,
     group: Handle,
     answers: mpsc::Sender<Result<ReadResp, Status>>,
     structured_ids: bool,
     shutdown: CancellationToken,
-    _lasting: Lasting,
+    _long_call: LongCall,
 }
 
-impl Joined {
-    async fn serve(self, mut connection: Connection, requests: Streaming<ReadReq>) {
+impl ClientSession {
+    async fn serve(self, mut connection: GroupConnection, requests: Streaming<ReadReq>) {
         let client = connection.client;
         let ended = tokio::select! {
             biased;
             () = self.answers.closed() => None,
             () = self.shutdown.cancelled() => Some(unavailable()),
-            status = self.heed(requests) => Some(status),
+            status = self.handle_requests(requests) => Some(status),
             () = self.deliver(&mut connection) => Some(self.dropped()),
         };
         drop(connection);
-        // If the group has ended, it has forgotten its clients.
+        // If the group has ended, it has already dropped its clients.
         let _ended = self.group.disconnect(client).await;
         if let Some(status) = ended {
-            // If the client is gone, there is nobody to tell.
+            // If the client is gone, nobody needs the status.
             drop(self.answers.send(Err(status)).await);
         }
     }
 
-    /// Sends what comes until the group ends or the client is gone.
-    async fn deliver(&self, connection: &mut Connection) {
-        let mut sent = self.answers.send(Ok(answer::confirmation(&self.key))).await;
+    /// Sends events until the group ends or the client is gone.
+    async fn deliver(&self, connection: &mut GroupConnection) {
+        let mut sent = self
+            .answers
+            .send(Ok(to_wire::confirmation(&self.key)))
+            .await;
         while sent.is_ok() {
             let Some(message) = connection.events.recv().await else {
                 return;
             };
-            let event = answer::event(&message, self.caller, self.structured_ids);
+            let event = to_wire::event(&message, self.caller, self.structured_ids);
             sent = self.answers.send(Ok(event)).await;
         }
     }
 
-    /// A group ends when it is deleted or changed, and when the server stops.
+    /// The status for the end of a group, which ends when it is deleted or updated, and when the server stops.
     fn dropped(&self) -> Status {
         if self.shutdown.is_cancelled() {
             unavailable()
@@ -126,11 +129,11 @@ impl Joined {
         }
     }
 
-    /// Does what the client says until it says nonsense. One that says nothing more still gets its events.
-    async fn heed(&self, mut requests: Streaming<ReadReq>) -> Status {
+    /// Handles requests until one is invalid. A client that sends no further requests still receives events.
+    async fn handle_requests(&self, mut requests: Streaming<ReadReq>) -> Status {
         loop {
             match requests.message().await {
-                Ok(Some(request)) => match self.obey(request).await {
+                Ok(Some(request)) => match self.handle(request).await {
                     Ok(()) => {}
                     Err(status) => return status,
                 },
@@ -140,7 +143,7 @@ impl Joined {
         }
     }
 
-    async fn obey(&self, request: ReadReq) -> Result<(), Status> {
+    async fn handle(&self, request: ReadReq) -> Result<(), Status> {
         let done = match request.content {
             Some(Content::Ack(ack)) => self.group.ack(ids(&ack.ids)?).await,
             Some(Content::Nack(nack)) => {
@@ -154,7 +157,7 @@ impl Joined {
                 let ids = ids(&nack.ids)?;
                 self.group.nack(ids, action, nack.reason).await
             }
-            Some(Content::Options(_)) => return Err(invalid("`options` came twice")),
+            Some(Content::Options(_)) => return Err(invalid("`options` was sent twice")),
             None => return Err(invalid("`content` is missing")),
         };
         done.map_err(|_| self.dropped())
@@ -163,5 +166,5 @@ impl Joined {
 
 fn ids(ids: &[shared::Uuid]) -> Result<Vec<Uuid>, Status> {
     let ids: Option<Vec<Uuid>> = ids.iter().map(event_id::parse).collect();
-    ids.ok_or_else(|| invalid("one of `ids` is no UUID"))
+    ids.ok_or_else(|| invalid("one of `ids` is not a UUID"))
 }

@@ -1,7 +1,7 @@
-//! Folders in which copies of the database are made. A process that is killed leaves its folder behind; the next that
-//! makes a copy at this place, and a server that starts here, removes it.
+//! Folders in which copies of the database are written. A process that is killed leaves its folder behind. The next
+//! process that makes a copy here, and a server that starts here, removes it.
 //!
-//! Invariant: a folder whose copy is still being made is not removed.
+//! Invariant: a folder is not removed while its copy is being written.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,22 +11,23 @@ use anyhow::{Context, Result};
 use tempfile::{Builder, NamedTempFile, TempDir};
 
 const PREFIX: &str = ".copy-";
-/// Locked while the copy is being made. The copy itself cannot be: SQLite has locks of its own there.
+/// This file is locked while the copy is being written. The copy itself cannot be locked, because SQLite has locks of
+/// its own on it.
 const LOCK: &str = "eventstore-lite.lock";
 
-/// A place for a copy beside what it is to become, so that it can be renamed. It goes when this is dropped.
+/// A temporary folder beside the target of a copy, so that the finished copy can be renamed. Dropping it removes it.
 pub(super) struct CopyFolder {
-    // Dropped in this order.
+    // The fields are dropped in this order.
     folder: TempDir,
     _lock: File,
 }
 
 impl CopyFolder {
-    /// Makes it in `parent`, after removing what is left of others there.
+    /// Creates the folder in `parent`, and removes leftovers of other copies there.
     pub(super) fn make(parent: &Path) -> Result<Self> {
         remove_leftovers(parent);
         let made = Builder::new().prefix(PREFIX).tempdir_in(parent);
-        let folder = made.with_context(|| format!("making a file in {}", parent.display()))?;
+        let folder = made.with_context(|| format!("creating a file in {}", parent.display()))?;
         let lock = File::create(folder.path().join(LOCK))?;
         lock.lock().context("locking the folder of the copy")?;
         Ok(Self {
@@ -41,7 +42,7 @@ impl CopyFolder {
     }
 }
 
-/// Removes the folders of copies in `parent` that nobody makes any more, as far as that is possible.
+/// Removes the folders in `parent` whose copies are no longer being written, as far as possible.
 pub(super) fn remove_leftovers(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -51,7 +52,7 @@ pub(super) fn remove_leftovers(parent: &Path) {
             && let Err(error) = remove_unless_locked(&entry.path())
             && !is_of_others(&error)
         {
-            tracing::warn!(%error, "what is left of a copy that was cut could not be removed");
+            tracing::warn!(%error, "the leftovers of an interrupted copy could not be removed");
         }
     }
 }
@@ -60,12 +61,12 @@ fn remove_unless_locked(folder: &Path) -> io::Result<()> {
     match File::open(folder.join(LOCK)) {
         Ok(lock) if lock.try_lock().is_ok() => fs::remove_dir_all(folder),
         Ok(_) => Ok(()),
-        // Without a lock it is empty: nobody has had the time to make more.
+        // A folder without a lock is empty: its process was killed before it wrote more.
         Err(_) => fs::remove_dir(folder),
     }
 }
 
-/// Somebody else has removed it, or it is no folder of a copy.
+/// The folder was removed by another process, or it does not belong to a copy.
 fn is_of_others(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_make_and_what_is_no_copy_stays() {
+    fn copies_in_use_and_other_files_stay() {
         let parent = tempfile::tempdir().unwrap();
         let at = |name: &str| parent.path().join(name);
         let used = CopyFolder::make(parent.path()).unwrap();
