@@ -15,10 +15,10 @@ const BATCHES: usize = 16;
 
 /// Hands batches to the task.
 #[derive(Debug, Clone)]
-pub(super) struct Writer(mpsc::Sender<Batch>);
+pub(super) struct Writer(mpsc::Sender<Submission>);
 
 #[derive(Debug)]
-struct Batch {
+struct Submission {
     events: Vec<DirectoryEvent>,
     outcomes: oneshot::Sender<Result<Vec<Outcome>, sqlx::Error>>,
 }
@@ -36,13 +36,13 @@ impl Writer {
         events: Vec<DirectoryEvent>,
     ) -> Result<Vec<Outcome>, sqlx::Error> {
         let (outcomes, answer) = oneshot::channel();
-        let sent = self.0.send(Batch { events, outcomes }).await;
+        let sent = self.0.send(Submission { events, outcomes }).await;
         sent.map_err(|_| sqlx::Error::WorkerCrashed)?;
         answer.await.map_err(|_| sqlx::Error::WorkerCrashed)?
     }
 }
 
-async fn run(read_model: ReadModel, mut waiting: mpsc::Receiver<Batch>) {
+async fn run(read_model: ReadModel, mut waiting: mpsc::Receiver<Submission>) {
     let mut batches = Vec::with_capacity(BATCHES);
     while waiting.recv_many(&mut batches, BATCHES).await > 0 {
         let together = apply(&read_model, batches.iter().flat_map(|batch| &batch.events)).await;
