@@ -9,6 +9,7 @@ pub mod integration;
 pub mod privacy;
 pub mod projection;
 pub mod query;
+pub mod read_model;
 pub mod startup;
 pub mod stored_event;
 mod user_body;

@@ -1,4 +1,3 @@
 //! The read side: what is answered from read models.
 
 pub mod api;
-pub mod read_model;

@@ -53,7 +53,7 @@ impl Default for Pace {
 
 /// Publishes every event of every user's stream.
 #[derive(Debug)]
-pub struct Publisher {
+pub struct EventPublisher {
     store: EventStreams,
     keys: SubjectKeys,
     broker: Broker,
@@ -65,7 +65,7 @@ pub struct Publisher {
 
 type State = watch::Sender<Result<(), String>>;
 
-impl Publisher {
+impl EventPublisher {
     /// A publisher; any number may run.
     #[must_use]
     pub fn new(store: EventStreams, keys: SubjectKeys, broker: Broker, pace: Pace) -> Self {

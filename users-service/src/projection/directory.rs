@@ -2,34 +2,10 @@
 //!
 //! Pure: knows nothing of storage, transport or keys; names come sealed for the read model.
 
-use crate::domain::{NameField, UserId};
-use crate::privacy::cipher::{KeyId, Sealed};
+use crate::domain::UserId;
+use crate::read_model::{ERASED, Row, SealedProfile};
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use uuid::Uuid;
-
-/// The revision of a user who is deleted: no event has a higher one.
-pub const ERASED: u64 = i64::MAX as u64;
-
-/// What the read model knows of one user.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    /// Of the last event applied.
-    pub revision: u64,
-    /// The id of that event; none if an earlier version applied it, which kept no ids: the log has to confirm the row.
-    pub event: Option<Uuid>,
-    /// The user's data; none if there never was any, or there is none any more.
-    pub entry: Option<Entry>,
-}
-
-/// A user's data, sealed under the user's key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// The user's key.
-    pub key: KeyId,
-    /// The names, sealed for the read model.
-    pub names: BTreeMap<NameField, Sealed>,
-}
 
 /// An event as the read model needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,9 +24,9 @@ pub struct DirectoryEvent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// All names are there from here on.
-    Begin(Entry),
+    Begin(SealedProfile),
     /// These names are different from here on. They only go with names under the same key.
-    Change(Entry),
+    Change(SealedProfile),
     /// The key is destroyed: no data is kept.
     Forget,
     /// Only the revision counts.
@@ -72,14 +48,6 @@ pub enum Verdict {
     Conflict,
 }
 
-impl Row {
-    /// Whether the user is deleted, and the log has confirmed it.
-    #[must_use]
-    pub fn is_final(&self) -> bool {
-        self.revision == ERASED && self.event.is_some()
-    }
-}
-
 /// Judges an event by the row that is there.
 #[must_use]
 pub fn judge(row: Option<&Row>, event: &DirectoryEvent) -> Verdict {
@@ -88,7 +56,7 @@ pub fn judge(row: Option<&Row>, event: &DirectoryEvent) -> Verdict {
         _ if event.effect == Effect::Erase => Verdict::Apply(Row {
             revision: ERASED,
             event: Some(event.id),
-            entry: None,
+            profile: None,
         }),
         Some(row) if row.event.is_none() => Verdict::Conflict,
         Some(row) if row.revision == event.revision && row.event != Some(event.id) => {
@@ -107,24 +75,24 @@ fn judge_place(row: Option<&Row>, event: &DirectoryEvent) -> Verdict {
         Ordering::Equal => Verdict::Apply(Row {
             revision: event.revision,
             event: Some(event.id),
-            entry: evolve(row.and_then(|row| row.entry.clone()), &event.effect),
+            profile: evolve(row.and_then(|row| row.profile.clone()), &event.effect),
         }),
     }
 }
 
 fn is_of_another_key(row: Option<&Row>, effect: &Effect) -> bool {
-    let entry = row.and_then(|row| row.entry.as_ref());
-    matches!((entry, effect), (Some(entry), Effect::Change(changed)) if entry.key != changed.key)
+    let profile = row.and_then(|row| row.profile.as_ref());
+    matches!((profile, effect), (Some(profile), Effect::Change(changed)) if profile.key != changed.key)
 }
 
-fn evolve(entry: Option<Entry>, effect: &Effect) -> Option<Entry> {
+fn evolve(profile: Option<SealedProfile>, effect: &Effect) -> Option<SealedProfile> {
     match effect {
-        Effect::Begin(entry) => Some(entry.clone()),
-        Effect::Change(changed) => entry.map(|mut entry| {
-            entry.names.extend(changed.names.clone());
-            entry
+        Effect::Begin(profile) => Some(profile.clone()),
+        Effect::Change(changed) => profile.map(|mut profile| {
+            profile.names.extend(changed.names.clone());
+            profile
         }),
-        Effect::Nothing => entry,
+        Effect::Nothing => profile,
         Effect::Forget | Effect::Erase => None,
     }
 }

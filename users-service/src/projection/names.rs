@@ -1,13 +1,13 @@
 //! Names on their way into the read model: opened where they come from, sealed for where they go.
 
-use super::directory::{DirectoryEvent, Effect, Entry};
+use super::directory::{DirectoryEvent, Effect};
 use crate::domain::{NameField, UserId};
 use crate::integration::mapping::{self, Unmappable};
 use crate::integration::message::{Change, IntegrationEvent, Names};
 use crate::privacy::Personal;
 use crate::privacy::cipher::{DoesNotOpen, KeyId, SubjectKey};
 use crate::privacy::subject_keys::Lookup;
-use crate::query::read_model;
+use crate::read_model::{self, SealedProfile};
 use crate::stored_event::StoredEvent;
 use event_streams::RecordedEvent;
 use std::collections::{BTreeMap, HashMap};
@@ -45,10 +45,10 @@ pub(super) fn of_message(
         Some(Lookup::Destroyed) => return Err(Doubt::Bare),
         Some(Lookup::Missing) | None => return Err(Doubt::NoKey(key)),
     };
-    let entry = entry(key, &event.open(key)?);
+    let profile = seal_profile(key, &event.open(key)?);
     let effect = match &event.change {
-        Change::Created(_) => Effect::Begin(entry),
-        Change::Patched(_) | Change::Deleted | Change::Fenced => Effect::Change(entry),
+        Change::Created(_) => Effect::Begin(profile),
+        Change::Patched(_) | Change::Deleted | Change::Fenced => Effect::Change(profile),
     };
     Ok(DirectoryEvent {
         id: event.id,
@@ -66,8 +66,8 @@ pub(super) fn of_log(
     keys: &HashMap<KeyId, Lookup>,
 ) -> Result<DirectoryEvent, Unmappable> {
     let effect = match (stored, mapping::open(stored, keys)?) {
-        (StoredEvent::Created(_), Some((key, names))) => Effect::Begin(entry(key, &names)),
-        (StoredEvent::Patched(_), Some((key, names))) => Effect::Change(entry(key, &names)),
+        (StoredEvent::Created(_), Some((key, names))) => Effect::Begin(seal_profile(key, &names)),
+        (StoredEvent::Patched(_), Some((key, names))) => Effect::Change(seal_profile(key, &names)),
         (StoredEvent::Created(_) | StoredEvent::Patched(_), None) => Effect::Forget,
         (StoredEvent::Deleted, _) => Effect::Erase,
         (StoredEvent::RegistrationAbandoned | StoredEvent::RenameFenced, _) => Effect::Nothing,
@@ -80,9 +80,9 @@ pub(super) fn of_log(
     })
 }
 
-fn entry(key: &SubjectKey, names: &BTreeMap<NameField, Personal<String>>) -> Entry {
+fn seal_profile(key: &SubjectKey, names: &BTreeMap<NameField, Personal<String>>) -> SealedProfile {
     let seal = |(&field, name)| (field, key.seal(read_model::place(field), name));
-    Entry {
+    SealedProfile {
         key: key.id(),
         names: names.iter().map(seal).collect(),
     }

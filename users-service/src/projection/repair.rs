@@ -11,13 +11,14 @@ mod catching_up;
 mod comparison;
 mod verification;
 
-use super::directory::{DirectoryEvent, ERASED, Effect};
+use super::directory::{DirectoryEvent, Effect};
 use super::names;
 use super::view::{Standing, View};
 use crate::domain::UserId;
 use crate::integration::mapping::Unmappable;
 use crate::privacy::cipher::KeyId;
 use crate::privacy::subject_keys::{KeysError, SubjectKeys};
+use crate::read_model::ERASED;
 use crate::stored_event::{StoredEvent, user_stream};
 use event_streams::{Direction, EventStreams, ReadError, RecordedEvent, Unavailable};
 use std::collections::BTreeSet;

@@ -14,9 +14,9 @@ mod writer;
 
 pub(super) use history::{History, Progress};
 
-use super::directory::{DirectoryEvent, ERASED, Effect, Row, Verdict, judge};
+use super::directory::{DirectoryEvent, Effect, Verdict, judge};
 use crate::domain::UserId;
-use crate::query::read_model::ReadModel;
+use crate::read_model::{ERASED, ReadModel, Row};
 use sqlx::{Row as _, Sqlite, Transaction};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

@@ -1,9 +1,9 @@
 //! `GET /?limit=&cursor=`: the users in the order of their ids.
 
-use super::read_model::{ListedUser, Page, ReadError, ReadModel};
 use crate::domain::{NameField, UserId};
 use crate::privacy::Personal;
 use crate::privacy::subject_keys::SubjectKeys;
+use crate::read_model::{ListedUser, PageError, ReadModel, UserPage};
 use crate::user_body::UserBody;
 use actix_web::web::{Data, get};
 use actix_web::{HttpResponse, Resource};
@@ -70,8 +70,8 @@ impl Parameters {
     }
 }
 
-impl<'a> From<&'a Page> for Body<'a> {
-    fn from(page: &'a Page) -> Self {
+impl<'a> From<&'a UserPage> for Body<'a> {
+    fn from(page: &'a UserPage) -> Self {
         Self {
             data: page.users.iter().map(shown).collect(),
             next: page.next.map(|id| id.to_string()),
@@ -87,7 +87,7 @@ fn shown(user: &ListedUser) -> UserBody<'_> {
     UserBody::new(user.id, NameField::ALL.map(name))
 }
 
-fn problem(error: &ReadError) -> Problem {
+fn problem(error: &PageError) -> Problem {
     tracing::error!(%error, "the list cannot be read");
     Problem::unavailable("the list is not available now", RETRY_AFTER)
 }

@@ -3,14 +3,14 @@
 use crate::command::handler::CommandHandler;
 use crate::config::Config;
 use crate::ids::{IdSource, OverBroker, OverHttp};
-use crate::integration::publisher::{Pace, Publisher};
+use crate::integration::publisher::{EventPublisher, Pace};
 use crate::privacy::erasure::{Eraser, Erasure};
 use crate::privacy::subject_keys::SubjectKeys;
 use crate::projection::projector::Projector;
 use crate::projection::repair::Repair;
 use crate::projection::view::View;
 use crate::query::api::Directory;
-use crate::query::read_model::ReadModel;
+use crate::read_model::ReadModel;
 use event_streams::EventStreams;
 use jittered_backoff::Backoff;
 use messaging::{Broker, RpcClient};
@@ -73,9 +73,9 @@ impl Parts {
         Ok(Projector::new(repair, self.broker.clone(), CHECK_EVERY))
     }
 
-    pub(super) fn publisher(&self) -> Publisher {
+    pub(super) fn publisher(&self) -> EventPublisher {
         let (store, keys) = (self.store.clone(), self.keys.clone());
-        Publisher::new(store, keys, self.broker.clone(), Pace::default())
+        EventPublisher::new(store, keys, self.broker.clone(), Pace::default())
     }
 
     pub(super) fn eraser(&self) -> Eraser {

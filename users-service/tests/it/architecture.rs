@@ -152,6 +152,7 @@ fn only_the_composition_root_connects() {
         "privacy",
         "projection",
         "query",
+        "read_model",
         "stored_event",
     ];
     let there = |layer: &&&str| source().join(format!("{layer}.rs")).exists();

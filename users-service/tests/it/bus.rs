@@ -14,11 +14,11 @@ use users_service::domain::NameField;
 use users_service::integration::consumer::{PARTITIONS, dead_queue, queue};
 use users_service::integration::mapping::to_messages;
 use users_service::integration::message::IntegrationEvent;
-use users_service::integration::publisher::{Pace, Publisher, published_up_to};
+use users_service::integration::publisher::{EventPublisher, Pace, published_up_to};
 use users_service::projection::projector::Projector;
 use users_service::projection::repair::Repair;
 use users_service::projection::view::View;
-use users_service::query::read_model::ReadModel;
+use users_service::read_model::ReadModel;
 
 /// Fast enough for tests; a standby still waits for several checkpoints.
 pub(crate) const PACE: Pace = Pace {
@@ -130,7 +130,7 @@ impl Bus {
 
     pub(crate) fn publisher(&self, app: &App, pace: Pace) -> Role {
         let (store, keys) = (app.store.clone(), app.keys.clone());
-        let publisher = Arc::new(Publisher::new(store, keys, self.broker.clone(), pace));
+        let publisher = Arc::new(EventPublisher::new(store, keys, self.broker.clone(), pace));
         let parked = publisher.parked();
         let role = Role::run(move |state, shutdown| {
             let publisher = Arc::clone(&publisher);

@@ -11,7 +11,7 @@ use users_service::domain::{
     Claim, FamilyName, GivenName, Profile, ReservationName, UserEvent, UserId, Username,
 };
 use users_service::integration::consumer::topology;
-use users_service::query::read_model::ReadModel;
+use users_service::read_model::ReadModel;
 use users_service::stored_event::{StoredEvent, user_stream};
 
 const NEVER: Duration = Duration::from_hours(10);

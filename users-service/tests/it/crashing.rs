@@ -5,9 +5,8 @@ use crate::support::{id, spawn_app};
 use serde_json::json;
 use std::time::Duration;
 use users_service::domain::UserId;
-use users_service::projection::directory::ERASED;
 use users_service::projection::view::View;
-use users_service::query::read_model::ReadModel;
+use users_service::read_model::{ERASED, ReadModel};
 
 /// So long that only the comparison at the start of a projector is seen.
 const NEVER: Duration = Duration::from_hours(10);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sqlx::SqlitePool;
 use std::time::Duration;
 use users_service::integration::consumer::{queue, topology};
-use users_service::projection::directory::ERASED;
+use users_service::read_model::ERASED;
 
 /// So long that no test sees a second look at the log.
 const NEVER: Duration = Duration::from_hours(10);

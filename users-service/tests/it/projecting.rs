@@ -11,8 +11,8 @@ use std::path::Path;
 use std::time::Duration;
 use users_service::domain::UserId;
 use users_service::integration::consumer::{PARTITIONS, dead_queue, queue, topology};
-use users_service::projection::directory::{DirectoryEvent, ERASED, Effect};
-use users_service::query::read_model::ReadModel;
+use users_service::projection::directory::{DirectoryEvent, Effect};
+use users_service::read_model::{ERASED, ReadModel};
 
 /// So long that no test sees a second look at the log.
 const NEVER: Duration = Duration::from_hours(10);

@@ -6,7 +6,7 @@ use messaging::Consumer;
 use serde_json::Value;
 use std::time::Duration;
 use users_service::integration::consumer::{PARTITIONS, dead_queue, queue};
-use users_service::query::read_model::ReadModel;
+use users_service::read_model::ReadModel;
 
 const CHECK_EVERY: Duration = Duration::from_millis(500);
 

@@ -4,7 +4,7 @@ use super::checkpoint::{Checkpoint, SaveError};
 use super::overdue::{self, LookError, Overdue};
 use super::parking::{Attempted, Parking, Rest};
 use super::window::{Content, Settled, Stuck, Window};
-use super::{Publisher, State};
+use super::{EventPublisher, State};
 use crate::integration::consumer;
 use crate::integration::mapping::{self, STREAM_DELETED, Unmappable};
 use crate::integration::message::IntegrationEvent;
@@ -39,7 +39,7 @@ enum Done {
 }
 
 pub(super) struct Active<'a> {
-    role: &'a Publisher,
+    role: &'a EventPublisher,
     state: &'a State,
     checkpoint: Checkpoint,
     log: Subscription,
@@ -62,7 +62,7 @@ pub(super) struct Active<'a> {
 }
 
 impl<'a> Active<'a> {
-    pub(super) fn new(role: &'a Publisher, state: &'a State, checkpoint: Checkpoint) -> Self {
+    pub(super) fn new(role: &'a EventPublisher, state: &'a State, checkpoint: Checkpoint) -> Self {
         let taken = checkpoint.position();
         let publisher = messaging::Publisher::new(role.broker.clone(), consumer::published());
         Self {

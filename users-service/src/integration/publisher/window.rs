@@ -38,7 +38,7 @@ pub(super) struct Stuck {
 
 pub(super) struct Window {
     publisher: Publisher,
-    entries: VecDeque<Entry>,
+    entries: VecDeque<WindowEntry>,
     /// The number of the first entry. Entries are numbered in the log's order.
     first: u64,
     mark: Option<Position>,
@@ -58,7 +58,7 @@ struct Lane {
     held: bool,
 }
 
-struct Entry {
+struct WindowEntry {
     position: Position,
     /// None if nothing is left to send.
     unsettled: Option<Unsettled>,
@@ -119,7 +119,7 @@ impl Window {
         content: Content,
     ) -> Result<(), Unavailable> {
         let number = self.first + self.entries.len() as u64;
-        self.entries.push_back(Entry {
+        self.entries.push_back(WindowEntry {
             position: event.position,
             unsettled: Some(Unsettled {
                 stream: event.stream.clone(),
@@ -144,7 +144,7 @@ impl Window {
         match self.entries.back_mut() {
             None => self.mark = Some(position),
             Some(last) if last.unsettled.is_none() => last.position = position,
-            Some(_) => self.entries.push_back(Entry {
+            Some(_) => self.entries.push_back(WindowEntry {
                 position,
                 unsettled: None,
             }),
@@ -300,14 +300,14 @@ impl Window {
     }
 
     fn advance(&mut self) {
-        let settled = |entry: &mut Entry| entry.unsettled.is_none();
+        let settled = |entry: &mut WindowEntry| entry.unsettled.is_none();
         while let Some(entry) = self.entries.pop_front_if(settled) {
             self.mark = Some(entry.position);
             self.first += 1;
         }
     }
 
-    fn entry(&mut self, number: u64) -> Option<&mut Entry> {
+    fn entry(&mut self, number: u64) -> Option<&mut WindowEntry> {
         let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
         self.entries.get_mut(index)
     }

@@ -1,6 +1,8 @@
 use super::*;
+use crate::domain::NameField;
 use crate::privacy::Personal;
-use crate::privacy::cipher::{Place, SubjectKey};
+use crate::privacy::cipher::{Place, Sealed, SubjectKey};
+use std::collections::BTreeMap;
 
 fn sealed() -> Sealed {
     let place = Place {
@@ -11,8 +13,8 @@ fn sealed() -> Sealed {
     SubjectKey::generate().seal(place, &Personal::new("ada".to_owned()))
 }
 
-fn entry() -> Entry {
-    Entry {
+fn profile() -> SealedProfile {
+    SealedProfile {
         key: SubjectKey::generate().id(),
         names: BTreeMap::from([
             (NameField::Username, sealed()),
@@ -35,26 +37,26 @@ fn event(revision: u64, effect: Effect) -> DirectoryEvent {
     }
 }
 
-fn row(revision: u64, entry: Option<Entry>) -> Row {
+fn row(revision: u64, profile: Option<SealedProfile>) -> Row {
     Row {
         revision,
         event: Some(id(revision)),
-        entry,
+        profile,
     }
 }
 
 #[test]
 fn the_first_event_makes_the_row() {
-    let entry = entry();
-    let verdict = judge(None, &event(0, Effect::Begin(entry.clone())));
-    assert_eq!(verdict, Verdict::Apply(row(0, Some(entry))));
+    let profile = profile();
+    let verdict = judge(None, &event(0, Effect::Begin(profile.clone())));
+    assert_eq!(verdict, Verdict::Apply(row(0, Some(profile))));
 }
 
 #[test]
 fn a_change_keeps_what_it_does_not_name() {
-    let before = entry();
+    let before = profile();
     let name = sealed();
-    let change = Effect::Change(Entry {
+    let change = Effect::Change(SealedProfile {
         key: before.key,
         names: BTreeMap::from([(NameField::Username, name.clone())]),
     });
@@ -67,8 +69,8 @@ fn a_change_keeps_what_it_does_not_name() {
 #[test]
 fn a_change_under_another_key_is_not_mixed_in() {
     let verdict = judge(
-        Some(&row(0, Some(entry()))),
-        &event(1, Effect::Change(entry())),
+        Some(&row(0, Some(profile()))),
+        &event(1, Effect::Change(profile())),
     );
     assert_eq!(verdict, Verdict::Gap);
 }
@@ -92,20 +94,20 @@ fn a_higher_revision_than_the_next_is_a_gap() {
 
 #[test]
 fn a_fence_moves_the_revision_alone() {
-    let before = row(0, Some(entry()));
+    let before = row(0, Some(profile()));
     let verdict = judge(Some(&before), &event(1, Effect::Nothing));
-    assert_eq!(verdict, Verdict::Apply(row(1, before.entry)));
+    assert_eq!(verdict, Verdict::Apply(row(1, before.profile)));
 }
 
 #[test]
 fn an_event_whose_key_is_destroyed_leaves_no_data() {
-    let verdict = judge(Some(&row(0, Some(entry()))), &event(1, Effect::Forget));
+    let verdict = judge(Some(&row(0, Some(profile()))), &event(1, Effect::Forget));
     assert_eq!(verdict, Verdict::Apply(row(1, None)));
 }
 
 #[test]
 fn a_deletion_is_applied_whatever_is_missing_before_it() {
-    for before in [None, Some(row(0, Some(entry())))] {
+    for before in [None, Some(row(0, Some(profile())))] {
         let verdict = judge(before.as_ref(), &event(9, Effect::Erase));
         let erased = Row {
             event: Some(id(9)),
@@ -117,7 +119,7 @@ fn a_deletion_is_applied_whatever_is_missing_before_it() {
 
 #[test]
 fn after_a_deletion_every_event_is_a_duplicate() {
-    for effect in [Effect::Begin(entry()), Effect::Nothing, Effect::Erase] {
+    for effect in [Effect::Begin(profile()), Effect::Nothing, Effect::Erase] {
         let verdict = judge(Some(&row(ERASED, None)), &event(10, effect));
         assert_eq!(verdict, Verdict::Duplicate);
     }

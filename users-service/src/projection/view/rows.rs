@@ -2,8 +2,7 @@
 
 use super::{Known, number};
 use crate::domain::{NameField, UserId};
-use crate::projection::directory::Row;
-use crate::query::read_model::{decode, entry, user};
+use crate::read_model::{Row, decode, profile, user};
 use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
@@ -47,7 +46,7 @@ fn loaded(row: &SqliteRow) -> Result<Option<Row>, sqlx::Error> {
             .map(|event| event.parse())
             .transpose()
             .map_err(decode)?,
-        entry: entry(row)?,
+        profile: profile(row)?,
     }))
 }
 
@@ -110,15 +109,15 @@ const DELETE: &str = "DELETE FROM users WHERE id IN (SELECT value FROM json_each
 
 /// A row as the statements above take it: the columns in the order of [`INSERT`], and the revision of the row that was read.
 fn written(user: UserId, row: &Row, before: Option<u64>) -> Result<Value, sqlx::Error> {
-    let entry = row.entry.as_ref();
+    let profile = row.profile.as_ref();
     let mut columns = vec![
         Value::from(number(user.number())),
         Value::from(number(row.revision)),
         row.event.map(|event| event.to_string()).into(),
-        entry.map(|entry| entry.key.to_string()).into(),
+        profile.map(|profile| profile.key.to_string()).into(),
     ];
     for field in NameField::ALL {
-        let sealed = entry.and_then(|entry| entry.names.get(&field));
+        let sealed = profile.and_then(|profile| profile.names.get(&field));
         let sealed = sealed.map(serde_json::to_value).transpose();
         columns.push(sealed.map_err(decode)?.into());
     }

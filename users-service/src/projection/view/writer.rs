@@ -6,7 +6,7 @@
 use super::{Known, Outcome, begin, commit, rows};
 use crate::domain::UserId;
 use crate::projection::directory::DirectoryEvent;
-use crate::query::read_model::ReadModel;
+use crate::read_model::ReadModel;
 use std::collections::BTreeSet;
 use tokio::sync::{mpsc, oneshot};
 

@@ -6,12 +6,15 @@
 //! Invariant: a user whose key is destroyed is in no page; keys are looked up after the rows were read, and remembered
 //! nowhere.
 
+mod row;
+
+pub use row::{ERASED, Row, SealedProfile};
+
 use crate::database::{self, CONNECTIONS};
 use crate::domain::{NameField, UserId};
 use crate::privacy::Personal;
 use crate::privacy::cipher::{DoesNotOpen, KeyId, Place, Sealed, SubjectKey};
 use crate::privacy::subject_keys::{KeysError, Lookup, SubjectKeys};
-use crate::projection::directory::Entry;
 use sqlx::Row as _;
 use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqlitePool, SqlitePoolOptions, SqliteRow};
@@ -40,7 +43,7 @@ pub struct ListedUser {
 
 /// Users in the order of their ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page {
+pub struct UserPage {
     /// At most as many as were asked for.
     pub users: Vec<ListedUser>,
     /// Where the next page begins, if there is more.
@@ -49,7 +52,7 @@ pub struct Page {
 
 /// Why there is no page.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadError {
+pub enum PageError {
     /// The database failed.
     #[error("the read model failed")]
     Database(#[from] sqlx::Error),
@@ -120,13 +123,13 @@ impl ReadModel {
     /// The users with ids above `after`, at most `limit` of them.
     ///
     /// # Errors
-    /// [`ReadError`]
+    /// [`PageError`]
     pub async fn page(
         &self,
         keys: &SubjectKeys,
         mut after: Option<UserId>,
         limit: usize,
-    ) -> Result<Page, ReadError> {
+    ) -> Result<UserPage, PageError> {
         let mut users = Vec::new();
         loop {
             let wanted = limit - users.len();
@@ -138,7 +141,7 @@ impl ReadModel {
             users.extend(open(rows, keys).await?);
             if !more || users.len() == limit {
                 let next = after.filter(|_| more);
-                return Ok(Page { users, next });
+                return Ok(UserPage { users, next });
             }
         }
     }
@@ -147,7 +150,7 @@ impl ReadModel {
         &self,
         after: Option<UserId>,
         limit: usize,
-    ) -> Result<Vec<(UserId, Entry)>, ReadError> {
+    ) -> Result<Vec<(UserId, SealedProfile)>, PageError> {
         let after = after.map_or(-1, |id| i64::try_from(id.number()).unwrap_or(i64::MAX));
         let rows = sqlx::query(
             "SELECT id, key, username, given_name, family_name FROM users
@@ -159,7 +162,7 @@ impl ReadModel {
         .await?;
         let listed = |row: &SqliteRow| {
             let id = user(row)?;
-            Ok((id, entry(row)?.ok_or(ReadError::Damaged(id))?))
+            Ok((id, profile(row)?.ok_or(PageError::Damaged(id))?))
         };
         rows.iter().map(listed).collect()
     }
@@ -167,32 +170,32 @@ impl ReadModel {
 
 /// Opens the rows with the keys that the key store has now; those without are left out.
 async fn open(
-    rows: Vec<(UserId, Entry)>,
+    rows: Vec<(UserId, SealedProfile)>,
     keys: &SubjectKeys,
-) -> Result<Vec<ListedUser>, ReadError> {
-    let ids: Vec<KeyId> = rows.iter().map(|(_, entry)| entry.key).collect();
+) -> Result<Vec<ListedUser>, PageError> {
+    let ids: Vec<KeyId> = rows.iter().map(|(_, profile)| profile.key).collect();
     let keys = keys.find_many(&ids).await?;
     let mut users = Vec::new();
-    for (id, entry) in rows {
-        match keys.get(&entry.key) {
+    for (id, profile) in rows {
+        match keys.get(&profile.key) {
             Some(Lookup::Found(key)) => users.push(ListedUser {
                 id,
-                names: open_names(&entry, key).map_err(|_| ReadError::Damaged(id))?,
+                names: open_names(&profile, key).map_err(|_| PageError::Damaged(id))?,
             }),
             Some(Lookup::Destroyed) => {}
-            Some(Lookup::Missing) | None => return Err(ReadError::KeyLost(entry.key)),
+            Some(Lookup::Missing) | None => return Err(PageError::KeyLost(profile.key)),
         }
     }
     Ok(users)
 }
 
 fn open_names(
-    entry: &Entry,
+    profile: &SealedProfile,
     key: &SubjectKey,
 ) -> Result<BTreeMap<NameField, Personal<String>>, DoesNotOpen> {
     let open =
         |(&field, sealed): (&NameField, &Sealed)| Ok((field, key.open(place(field), sealed)?));
-    entry.names.iter().map(open).collect()
+    profile.names.iter().map(open).collect()
 }
 
 pub(crate) fn user(row: &SqliteRow) -> Result<UserId, sqlx::Error> {
@@ -201,7 +204,7 @@ pub(crate) fn user(row: &SqliteRow) -> Result<UserId, sqlx::Error> {
 }
 
 /// The data of a row; none if it has none.
-pub(crate) fn entry(row: &SqliteRow) -> Result<Option<Entry>, sqlx::Error> {
+pub(crate) fn profile(row: &SqliteRow) -> Result<Option<SealedProfile>, sqlx::Error> {
     let Some(key) = row.try_get::<Option<String>, _>("key")? else {
         return Ok(None);
     };
@@ -212,7 +215,7 @@ pub(crate) fn entry(row: &SqliteRow) -> Result<Option<Entry>, sqlx::Error> {
         names.insert(field, sealed);
     }
     let key = key.parse().map_err(decode)?;
-    Ok(Some(Entry { key, names }))
+    Ok(Some(SealedProfile { key, names }))
 }
 
 pub(crate) fn decode(error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
