@@ -1,13 +1,13 @@
-//! How the SQLite files of this service are opened.
+//! Options of this service's SQLite files.
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use std::path::Path;
 use std::time::Duration;
 
-/// How many connections to one file read at once.
+/// The number of connections to one file.
 pub(crate) const CONNECTIONS: u32 = 4;
 
-/// A file that is made if it is missing, in which a commit is durable and deleted content is overwritten.
+/// Creates a missing file. Commits are durable, and deleted content is overwritten.
 pub(crate) fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
@@ -16,13 +16,13 @@ pub(crate) fn options(path: &Path) -> SqliteConnectOptions {
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(Duration::from_secs(5))
         .pragma("secure_delete", "ON")
-        // On macOS a plain fsync leaves the bytes in the cache of the disk. Elsewhere these two change nothing.
+        // On macOS a plain fsync leaves the bytes in the disk's cache. Elsewhere these two change nothing.
         .pragma("fullfsync", "ON")
         .pragma("checkpoint_fullfsync", "ON")
 }
 
-/// A file whose content can be read from the log again: a commit survives the process, but is flushed only with a later
-/// flush. A crash of the machine puts the file back to one of its former states, with nothing missing between commits.
+/// For a file that can be rebuilt from the log. A commit survives the process, but reaches the disk only with a later flush. A
+/// crash of the machine takes the file back to an earlier commit.
 pub(crate) fn rebuildable(path: &Path) -> SqliteConnectOptions {
     options(path).synchronous(SqliteSynchronous::Normal)
 }

@@ -1,10 +1,9 @@
-//! The read model `directory` for readers: users by id, page by page, from one SQLite file.
+//! The read model `directory`: users by id, page by page, in one SQLite file.
 //!
-//! Names lie sealed under the users' keys, so a user whose key is destroyed is gone from here at that moment, and so
-//! from every copy and backup of the file.
+//! Names are sealed under the users' keys. When a key is destroyed, the user vanishes from this file and from every copy and
+//! backup of it.
 //!
-//! Invariant: a user whose key is destroyed is in no page; keys are looked up after the rows were read, and remembered
-//! nowhere.
+//! Invariant: a user whose key is destroyed is in no page. Keys are looked up after the rows were read, and are not cached.
 
 mod row;
 
@@ -26,16 +25,16 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 pub struct ReadModel {
     pool: SqlitePool,
-    /// One connection that never waits for a lock, for what would keep others waiting meanwhile.
+    /// One connection that never waits for a lock, for statements that would keep others waiting.
     impatient: SqlitePool,
-    /// One connection whose commits are flushed, for what the log cannot restore.
+    /// One connection whose commits are flushed, for data that the log cannot restore.
     durable: SqlitePool,
 }
 
-/// A user as the list shows one.
+/// A user in the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedUser {
-    /// Who it is.
+    /// The user's id.
     pub id: UserId,
     /// All three names.
     pub names: BTreeMap<NameField, Personal<String>>,
@@ -44,13 +43,13 @@ pub struct ListedUser {
 /// Users in the order of their ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserPage {
-    /// At most as many as were asked for.
+    /// The users, at most as many as requested.
     pub users: Vec<ListedUser>,
-    /// Where the next page begins, if there is more.
+    /// The last user of this page, if there is another page.
     pub next: Option<UserId>,
 }
 
-/// Why there is no page.
+/// Why a page cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum PageError {
     /// The database failed.
@@ -59,15 +58,15 @@ pub enum PageError {
     /// The key store failed.
     #[error(transparent)]
     Keys(#[from] KeysError),
-    /// A key is neither there nor destroyed. This is no erasure.
+    /// A key is neither present nor destroyed. This is not an erasure.
     #[error("key {0} is lost")]
     KeyLost(KeyId),
-    /// A value does not open, or a row is not as it should be.
+    /// A value does not open, or the row is incomplete.
     #[error("the row of user {0} is damaged")]
     Damaged(UserId),
 }
 
-/// Where names lie in the read model.
+/// The place that names of the read model are sealed for.
 #[must_use]
 pub fn place(field: NameField) -> Place<'static> {
     Place {
@@ -78,10 +77,10 @@ pub fn place(field: NameField) -> Place<'static> {
 }
 
 impl ReadModel {
-    /// Opens the file, made anew if it is missing. Deleted content is overwritten in it.
+    /// Opens the file, or creates it. Deleted content is overwritten in it.
     ///
     /// # Errors
-    /// When the file cannot be opened or is of a newer program.
+    /// When the file cannot be opened, or a newer version has written it.
     pub async fn open(path: &Path) -> Result<Self, MigrateError> {
         let pool = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS)
@@ -111,7 +110,7 @@ impl ReadModel {
         &self.durable
     }
 
-    /// One cheap look at the file, for readiness.
+    /// Runs one cheap query, for readiness.
     ///
     /// # Errors
     /// When the database fails.
@@ -168,7 +167,7 @@ impl ReadModel {
     }
 }
 
-/// Opens the rows with the keys that the key store has now; those without are left out.
+/// Opens the rows with the current keys of the key store. Leaves out rows whose key is destroyed.
 async fn open(
     rows: Vec<(UserId, SealedProfile)>,
     keys: &SubjectKeys,
@@ -203,7 +202,7 @@ pub(crate) fn user(row: &SqliteRow) -> Result<UserId, sqlx::Error> {
     Ok(UserId::new(u64::try_from(id).map_err(decode)?))
 }
 
-/// The data of a row; none if it has none.
+/// The data of a row, if it has any.
 pub(crate) fn profile(row: &SqliteRow) -> Result<Option<SealedProfile>, sqlx::Error> {
     let Some(key) = row.try_get::<Option<String>, _>("key")? else {
         return Ok(None);

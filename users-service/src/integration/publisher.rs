@@ -1,12 +1,13 @@
 //! From the log to the broker: the log is the outbox.
 //!
 //! Invariants:
-//! - The checkpoint moves only past what the broker confirmed and routed, or what is parked. Nothing is skipped, unless
-//!   an operator says so and why.
-//! - What lies in a stream stops that stream only: it is parked, the checkpoint names it, and it is tried again.
-//! - Of each stream at most one message is on its way, so that consumers see its events in order, also after a failure.
-//! - Of any number of publishers one is active. Each checkpoint expects the revision of the one before, so a second
-//!   publisher fences the first, which becomes a standby; time only decides when a standby tries.
+//! - The checkpoint moves only past events that the broker has confirmed and routed, and past parked streams. Only an
+//!   operator can skip an event, with a reason.
+//! - An event that cannot be published stops only its own stream. The stream is parked, the checkpoint names it, and the
+//!   publisher retries it.
+//! - At most one message of each stream is in flight, so consumers see a stream's events in order even after a failure.
+//! - One of any number of publishers is active. Each checkpoint expects the revision of the one before, so a second
+//!   publisher fences the first, which becomes a standby. Time only decides when a standby tries.
 
 mod active;
 mod checkpoint;
@@ -33,11 +34,11 @@ use uuid::Uuid;
 /// How fast publishers notice each other.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// How often the active one writes a checkpoint, whether or not it moved.
+    /// How often the active publisher writes a checkpoint, even if it has not moved.
     pub checkpoint: Duration,
-    /// How long a standby sees no new checkpoint before it takes over.
+    /// A standby takes over after it has seen no new checkpoint for this long.
     pub takeover: Duration,
-    /// The longest pause between two attempts to send what is parked.
+    /// The longest pause between two attempts to send the parked streams.
     pub retry: Duration,
 }
 
@@ -58,7 +59,7 @@ pub struct EventPublisher {
     keys: SubjectKeys,
     broker: Broker,
     pace: Pace,
-    /// Names this publisher among others, so that it need not wait for itself after a failure.
+    /// Identifies this publisher, so that it does not wait for itself after a failure.
     me: Uuid,
     parked: State,
 }
@@ -79,17 +80,17 @@ impl EventPublisher {
         }
     }
 
-    /// Which streams are parked, if any is; all others are published.
+    /// Names the parked streams, if there are any. All others are published.
     #[must_use]
     pub fn parked(&self) -> watch::Receiver<Result<(), String>> {
         self.parked.subscribe()
     }
 
-    /// Runs until `shutdown`: waits as a standby until no other publisher is active, and then publishes. `state` says
-    /// why events are not published, if they are not.
+    /// Runs until `shutdown`: waits as a standby until no other publisher is active, and then publishes. `state` holds the
+    /// reason if events are not published.
     ///
     /// # Errors
-    /// When the store or the key store fails; whoever runs it runs it again.
+    /// When the store or the key store fails. The caller is expected to call it again.
     pub async fn run(&self, state: &State, shutdown: &CancellationToken) -> anyhow::Result<()> {
         loop {
             let Some(standby) = shutdown.run_until_cancelled(self.stand_by(state)).await else {
@@ -108,13 +109,13 @@ impl EventPublisher {
         }
     }
 
-    /// Returns when nobody has written a checkpoint for some time, or whoever did has said that it stopped.
+    /// Returns when no publisher has written a checkpoint for some time, or the last one has said that it stopped.
     async fn stand_by(&self, state: &State) -> anyhow::Result<Checkpoint> {
         let mut seen = Checkpoint::read(&self.store).await?;
         let mut since = Instant::now();
         while seen.is_held_beside(self.me) && since.elapsed() < self.pace.takeover {
-            tell(state, Ok(()));
-            tell(&self.parked, Ok(()));
+            report(state, Ok(()));
+            report(&self.parked, Ok(()));
             sleep(self.pace.takeover / 20).await;
             let now = Checkpoint::read(&self.store).await?;
             if now.revision() != seen.revision() {
@@ -131,14 +132,14 @@ impl EventPublisher {
     }
 }
 
-fn tell(state: &State, told: Result<(), String>) {
+fn report(state: &State, status: Result<(), String>) {
     state.send_if_modified(|state| {
-        let changed = *state != told;
+        let changed = *state != status;
         if changed {
-            if let Err(why) = &told {
+            if let Err(why) = &status {
                 tracing::warn!(why, "events are not published");
             }
-            *state = told;
+            *state = status;
         }
         changed
     });

@@ -1,6 +1,6 @@
-//! The fold of the read model: what an event does to its user's row.
+//! The fold of the read model: how an event changes its user's row.
 //!
-//! Pure: knows nothing of storage, transport or keys; names come sealed for the read model.
+//! This module is pure. It does not know storage, transport or keys; names arrive sealed for the read model.
 
 use crate::domain::UserId;
 use crate::read_model::{ERASED, Row, SealedProfile};
@@ -10,41 +10,41 @@ use uuid::Uuid;
 /// An event as the read model needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirectoryEvent {
-    /// Its id.
+    /// The event's id.
     pub id: Uuid,
-    /// Whose event it is.
+    /// The user.
     pub user: UserId,
     /// Its number among the user's events.
     pub revision: u64,
-    /// What it does.
+    /// How it changes the row.
     pub effect: Effect,
 }
 
-/// What an event does to a row.
+/// How an event changes a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// All names are there from here on.
+    /// Sets all names.
     Begin(SealedProfile),
-    /// These names are different from here on. They only go with names under the same key.
+    /// Changes these names. They must be sealed under the same key as the row's names.
     Change(SealedProfile),
-    /// The key is destroyed: no data is kept.
+    /// Removes the data, because the key is destroyed.
     Forget,
-    /// Only the revision counts.
+    /// Changes nothing but the revision.
     Nothing,
     /// The user is deleted.
     Erase,
 }
 
-/// What to do with an event.
+/// The decision about an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It was applied before.
+    /// The event was applied before.
     Duplicate,
-    /// This is the row from here on.
+    /// The event is applied, and this is the new row.
     Apply(Row),
-    /// Events before it are missing, or its names are under another key than the row's: only the log tells.
+    /// Earlier events are missing, or the names are sealed under another key than the row's. The log has to be read.
     Gap,
-    /// Another event has its place in the row, or may have: the row has to be made anew from the log.
+    /// The row has, or may have, another event at this revision. It has to be rebuilt from the log.
     Conflict,
 }
 

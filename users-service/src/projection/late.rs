@@ -1,4 +1,4 @@
-//! What was read from the log in the queue's place: the queue should still deliver it, or a message was lost.
+//! Events that were read from the log because the queue had not delivered them. If it never delivers them, messages were lost.
 
 use crate::domain::UserId;
 use std::collections::HashMap;
@@ -7,17 +7,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long the queue may take.
+/// The queue may deliver an event this late.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// How many events are remembered.
+/// The most events that are remembered.
 const MOST: usize = 10_000;
 
-/// Events that the queue has not delivered yet, and since when they are missing.
+/// Events that the queue has not delivered yet, with the time since when they are missing.
 #[derive(Debug, Default)]
 pub(super) struct LateDeliveries(Mutex<HashMap<(UserId, u64), Instant>>);
 
 impl LateDeliveries {
-    /// Notes events that were read from the log although later ones have come.
+    /// Notes events that were read from the log after later ones had been delivered.
     pub(super) fn expect(&self, user: UserId, revisions: Range<u64>) {
         let mut missing = self.lock();
         for revision in revisions.take(MOST) {
@@ -31,7 +31,7 @@ impl LateDeliveries {
         self.lock().remove(&event);
     }
 
-    /// Reports what did not come in time, once, and how much that was.
+    /// Reports each event that was not delivered in time once, and returns the number of such events.
     pub(super) fn alarm(&self) -> usize {
         let mut missing = self.lock();
         let before = missing.len();

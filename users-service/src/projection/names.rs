@@ -1,4 +1,4 @@
-//! Names on their way into the read model: opened where they come from, sealed for where they go.
+//! Opens the names of messages and stored events, and seals them for the read model.
 
 use super::directory::{DirectoryEvent, Effect};
 use crate::domain::{NameField, UserId};
@@ -12,22 +12,22 @@ use crate::stored_event::StoredEvent;
 use event_streams::RecordedEvent;
 use std::collections::{BTreeMap, HashMap};
 
-/// Why a message alone does not show that the publisher made it: only the log tells. Says nothing of its names.
+/// Why a message does not prove by itself that the publisher sent it. The log has to confirm it. Contains no names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Doubt {
-    /// It has no name that opens, so anybody can have written it.
+    /// The message has no sealed name, so anybody can have written it.
     #[error("nothing in the message is sealed")]
     Bare,
-    /// The key store has not got the key: lost, or the message is forged.
+    /// The key store does not have the key: it is lost, or the message is forged.
     #[error("there is no key {0}")]
     NoKey(KeyId),
-    /// Another key, another event, or damaged.
+    /// The name was sealed under another key or for another event, or is damaged.
     #[error(transparent)]
     DoesNotOpen(#[from] DoesNotOpen),
 }
 
-/// What a message does to its user's row. Names open only in the message of the very event that they were sealed for, so a
-/// message with such names is the publisher's own.
+/// How a message changes its user's row. Names open only in the message of the event that they were sealed for, so the
+/// publisher must have sent a message whose names open.
 pub(super) fn of_message(
     event: &IntegrationEvent,
     keys: &HashMap<KeyId, Lookup>,
@@ -58,7 +58,7 @@ pub(super) fn of_message(
     })
 }
 
-/// What an event of the log does to its user's row.
+/// How an event of the log changes its user's row.
 pub(super) fn of_log(
     user: UserId,
     recorded: &RecordedEvent,

@@ -1,18 +1,18 @@
 //! Consumes the queues of the read model, batch by batch, and keeps the view complete.
 //!
-//! Invariants: a message is acknowledged only when it is applied, was applied before, waits in the log with its user, or
-//! lies in the dead queue; it is tried again in process, never sent back, because both ways of sending back change the
+//! Invariants: a message is acknowledged only when it is applied, was applied before, belongs to a held user, or is in the
+//! dead-letter queue. The projector retries it in process and never requeues it, because both ways of requeueing change the
 //! order.
 
 mod batch;
 mod completeness;
 
+use super::health::{Health, State};
 use super::late::LateDeliveries;
 use super::repair::Repair;
-use super::troubles::{State, Troubles};
 use super::view::View;
 use crate::integration::consumer::{PARTITIONS, keep_declared, queue, topology};
-use batch::WorkingOff;
+use batch::UnfinishedBatch;
 use futures::future::join_all;
 use jittered_backoff::Backoff;
 use messaging::{Broker, Consumer, Delivery, Incoming, Publisher};
@@ -36,7 +36,7 @@ pub struct Projector {
 }
 
 impl Projector {
-    /// A projector; any number may run. `check_every` is how often the view is compared with the log.
+    /// Creates a projector. Any number may run. `check_every` is the interval between two comparisons of the view with the log.
     #[must_use]
     pub fn new(repair: Repair, broker: Broker, check_every: Duration) -> Self {
         Self {
@@ -47,22 +47,22 @@ impl Projector {
         }
     }
 
-    /// Why the view is not compared with the log, if it is not; messages are applied all the same.
+    /// Holds the reason if the view is not compared with the log. Messages are applied all the same.
     #[must_use]
     pub fn completeness(&self) -> watch::Receiver<Result<(), String>> {
         self.completeness.subscribe()
     }
 
-    /// Runs until `shutdown`. `state` says why messages are not applied, if they are not.
+    /// Runs until `shutdown`. `state` holds the reason if messages are not applied.
     ///
     /// # Errors
-    /// None; what fails is tried again.
+    /// None. The projector retries everything that fails.
     pub async fn run(&self, state: &State, shutdown: &CancellationToken) -> anyhow::Result<()> {
         let run = Run {
             repair: &self.repair,
             broker: &self.broker,
             dead_letters: Publisher::new(self.broker.clone(), topology()),
-            troubles: Troubles::new(state, &self.completeness),
+            health: Health::new(state, &self.completeness),
             check: Notify::new(),
             late: LateDeliveries::default(),
             gaps: AtomicU64::default(),
@@ -77,16 +77,16 @@ impl Projector {
     }
 }
 
-/// What the loops of one run share.
+/// State that the loops of one run share.
 struct Run<'a> {
     repair: &'a Repair,
     broker: &'a Broker,
     dead_letters: Publisher,
-    troubles: Troubles<'a>,
-    /// A queue was declared anew: what was in it is lost.
+    health: Health<'a>,
+    /// Notified when a queue was declared again, because its messages are lost.
     check: Notify,
     late: LateDeliveries,
-    /// How many gaps were filled.
+    /// The number of gaps that were filled.
     gaps: AtomicU64,
     shutdown: &'a CancellationToken,
 }
@@ -106,14 +106,14 @@ impl Run<'_> {
         {
             match incoming {
                 Incoming::Opened { declared_anew } => {
-                    self.troubles.tell(&queue, Ok(()));
+                    self.health.report(&queue, Ok(()));
                     if declared_anew {
                         self.check.notify_one();
                     }
                 }
-                Incoming::Closed(error) => self.troubles.tell(&queue, Err(&error.into())),
+                Incoming::Closed(error) => self.health.report(&queue, Err(&error.into())),
                 Incoming::Batch(batch) => {
-                    if !self.work_off_surely(&queue, &batch.deliveries).await {
+                    if !self.process_until_done(&queue, &batch.deliveries).await {
                         break;
                     }
                     batch.ack().await;
@@ -123,18 +123,18 @@ impl Run<'_> {
         consumer.close().await;
     }
 
-    /// Answers whether all is done. A shutdown ends it between messages and between attempts, never in an attempt,
-    /// which would count as one that the process did not survive.
-    async fn work_off_surely(&self, queue: &str, deliveries: &[Delivery]) -> bool {
+    /// Returns whether the whole batch is done. A shutdown ends it between messages and between attempts. It never interrupts
+    /// an attempt, because that would count as an attempt that killed the process.
+    async fn process_until_done(&self, queue: &str, deliveries: &[Delivery]) -> bool {
         let mut backoff = Backoff::default();
-        let mut batch = WorkingOff::new(queue, deliveries);
+        let mut batch = UnfinishedBatch::new(queue, deliveries);
         loop {
-            match self.work_off(&mut batch).await {
+            match self.process(&mut batch).await {
                 Ok(done) => {
-                    self.troubles.tell(queue, Ok(()));
+                    self.health.report(queue, Ok(()));
                     return done;
                 }
-                Err(error) => self.troubles.tell(queue, Err(&error)),
+                Err(error) => self.health.report(queue, Err(&error)),
             }
             let pause = self.shutdown.run_until_cancelled(backoff.pause());
             if pause.await.is_none() {

@@ -1,11 +1,11 @@
-//! What the queues did not bring, and what they cannot prove, is read from the log: gaps, held users that are replayed,
-//! messages that anybody can have written, and the comparison with the log that finds a user's lost last event.
+//! Reads from the log what the queues have not delivered or cannot prove: gaps, held users that are replayed, messages that
+//! anybody can have written, and a user's lost last event, which the comparison with the log finds.
 //!
 //! Invariants:
-//! - The log is the truth: a row whose last event is not the log's is made anew from the user's stream.
-//! - An event that cannot be applied holds its user. One whose key is lost holds nobody: it is an error, because trying
-//!   again can help, and the position of completeness stays before it.
-//! - Streams are read many at a time, and what they hold is applied in sets.
+//! - The log is the source of truth. A row whose last event differs from the log's is rebuilt from the user's stream.
+//! - An event that cannot be applied holds its user. An event whose key is lost holds nobody. It is an error, because a retry
+//!   can help, and the position of completeness stays before it.
+//! - Many streams are read at a time, and their events are applied in sets.
 
 mod catching_up;
 mod comparison;
@@ -29,7 +29,7 @@ pub(super) use verification::Verified;
 /// How many streams are read at once.
 const READS: usize = 16;
 
-/// Applies events, from wherever they come.
+/// Verifies messages and applies events of the log.
 #[derive(Debug, Clone)]
 pub struct Repair {
     store: EventStreams,
@@ -52,9 +52,9 @@ impl Repair {
         &self.view
     }
 
-    /// Applies what the log has of a user after the last event applied. A tombstoned stream is an erasure. Without
-    /// `lift`, a held user stays as is. With it, the row is made anew from the whole stream, and the hold is lifted unless
-    /// an event still cannot be applied.
+    /// Applies a user's events of the log after the last applied one. A tombstoned stream is an erasure. Without `lift`, a held
+    /// user does not change. With it, the row is rebuilt from the whole stream, and the hold is lifted unless an event still
+    /// cannot be applied.
     ///
     /// # Errors
     /// When the store, the key store or the database fails, or a key is lost.
@@ -66,7 +66,7 @@ impl Repair {
         }
     }
 
-    /// At most `limit` events of a user from a revision on; none if the stream is tombstoned.
+    /// At most `limit` events of a user from a revision on. `None` if the stream is tombstoned.
     async fn read(
         &self,
         user: UserId,
@@ -84,7 +84,7 @@ impl Repair {
         }
     }
 
-    /// Seals the names of stored events for the read model; all keys are looked up at once.
+    /// Seals the names of stored events for the read model. All keys are looked up at once.
     async fn revise(
         &self,
         recorded: &[(UserId, &RecordedEvent)],
@@ -118,9 +118,9 @@ impl Repair {
 /// Why an event of the log cannot be applied.
 #[derive(Debug)]
 enum Refused {
-    /// Its key is lost; it may be found again.
+    /// Its key is lost, and may be found again.
     KeyLost(KeyId),
-    /// The event of this revision is itself to blame, for this reason.
+    /// The event of this revision is itself faulty, for this reason.
     ForEver(u64, String),
 }
 
@@ -133,7 +133,7 @@ fn erasure(id: Uuid, user: UserId) -> DirectoryEvent {
     }
 }
 
-/// The erasure that a tombstoned stream stands for; nobody can say any more which event it was.
+/// The erasure that a tombstoned stream stands for. The id of its event is no longer known.
 fn erasure_by_tombstone(user: UserId) -> DirectoryEvent {
     erasure(Uuid::nil(), user)
 }

@@ -1,11 +1,11 @@
 //! The read model `directory` for its writers: rows, holds, attempts and completeness.
 //!
 //! Invariants:
-//! - Rows and the position of completeness lie in one file and one write-ahead log, so a crash of the machine takes both
-//!   back to the same moment. The log of the store restores what comes after it.
-//! - Erasures are flushed before [`View::apply`] returns, and so are counted attempts before they are made. What was
-//!   erased is then in neither the file nor its write-ahead log.
-//! - The position of completeness never goes back while the machine runs.
+//! - Rows and the position of completeness are in one file with one write-ahead log, so a crash of the machine takes both
+//!   back to the same moment. The log of the store restores everything after it.
+//! - Erasures are flushed before [`View::apply`] returns. Erased data is then in neither the file nor its write-ahead log.
+//!   Attempts are counted and flushed before they are made.
+//! - The position of completeness does not go back while the machine runs.
 
 mod history;
 mod ledger;
@@ -24,7 +24,7 @@ use std::time::Duration;
 use uuid::Uuid;
 use writer::Writer;
 
-/// How long readers may keep the log from being emptied.
+/// How long readers may delay the emptying of the write-ahead log.
 const FORGET_WITHIN: Duration = Duration::from_secs(2);
 
 /// Writes the read model.
@@ -34,27 +34,27 @@ pub struct View {
     writer: Writer,
 }
 
-/// What became of an event.
+/// The result of applying an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The row has it now.
+    /// The row contains it now.
     Applied,
-    /// The row had it before.
+    /// The row contained it before.
     Duplicate,
-    /// Its user is held: it waits in the log.
+    /// Its user is held, so it waits in the log.
     Held,
     /// Events before it are missing.
     Gap,
-    /// The row is not what the log has, or the log has not confirmed it.
+    /// The row differs from the log, or the log has not confirmed the row.
     Conflict,
 }
 
-/// What is known of a user's progress.
+/// How far a user's row is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// Of the last event applied; none if there is no row.
+    /// The revision of the last applied event. `None` if there is no row.
     pub revision: Option<u64>,
-    /// The id of that event; none if there is no row, or the log has not confirmed it.
+    /// The id of that event. `None` if there is no row, or the log has not confirmed the row.
     pub event: Option<Uuid>,
     /// Whether the user is held.
     pub held: bool,
@@ -65,9 +65,9 @@ struct Known {
     before: Option<Row>,
     now: Option<Row>,
     held: bool,
-    /// The hold is lifted.
+    /// Whether the hold is lifted.
     lifted: bool,
-    /// The user is held at this revision, for this reason.
+    /// The revision and the reason of a new hold.
     hold: Option<(u64, String)>,
 }
 
@@ -98,8 +98,8 @@ impl View {
         Ok(outcomes)
     }
 
-    /// Flushes the file and empties the write-ahead log, where older versions of pages lie. It never waits inside the
-    /// database, because it would keep all writers waiting too.
+    /// Flushes the file and empties the write-ahead log, which contains older versions of pages. It never waits inside the
+    /// database, because all writers would wait too.
     async fn forget(&self) -> Result<(), sqlx::Error> {
         let emptying = async {
             loop {
@@ -118,7 +118,7 @@ impl View {
             .unwrap_or_else(busy)
     }
 
-    /// How far a user is.
+    /// How far a user's row is.
     ///
     /// # Errors
     /// When the database fails.
@@ -140,18 +140,18 @@ impl View {
 }
 
 impl Standing {
-    /// The row's last event; none if there is no row.
+    /// Revision and id of the row's last event.
     fn place(&self) -> (Option<u64>, Option<Uuid>) {
         (self.revision, self.event)
     }
 
-    /// Whether the row has this event of the log; not known of a row that the log has not confirmed.
+    /// Whether the row contains this event of the log. False for a row that the log has not confirmed.
     pub(super) fn has(&self, revision: u64, event: Uuid) -> bool {
         let is_later = self.event.is_some() && self.revision > Some(revision);
         is_later || self.place() == (Some(revision), Some(event))
     }
 
-    /// Whether the log still has to confirm the row: an earlier version made it.
+    /// Whether the log still has to confirm the row, because an earlier version wrote it.
     pub(super) fn is_unconfirmed(&self) -> bool {
         self.revision.is_some() && self.event.is_none()
     }
@@ -216,7 +216,7 @@ async fn commit(
     transaction.commit().await
 }
 
-/// Ids and revisions that do not fit were refused where they came in.
+/// Ids and revisions above `i64::MAX` are refused before they come here.
 fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

@@ -1,4 +1,4 @@
-//! The publisher whose turn it is: what comes from the log goes to the broker, and what stands still is parked.
+//! The active publisher: it sends the log's events to the broker and parks streams that are stuck.
 
 use super::checkpoint::{Checkpoint, SaveError};
 use super::overdue::{self, LookError, Overdue};
@@ -19,20 +19,20 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// How many parked streams are tried at once.
+/// How many parked streams are retried at once.
 const ATTEMPTS: usize = 8;
 /// The first pause between two rounds of attempts is this part of the longest.
 const SHORTEST: u32 = 64;
-/// How often the log is asked whether something in it has not come.
+/// How often the publisher looks for events of the log that have not been delivered.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// Why an active publisher is active no more.
+/// Why a publisher is no longer active.
 pub(super) enum Ended {
     Shutdown,
     Fenced,
 }
 
-/// What was done beside the loop.
+/// The result of a task beside the loop.
 enum Done {
     Attempt(Attempted),
     Look(Result<Option<Position>, LookError>),
@@ -45,19 +45,19 @@ pub(super) struct Active<'a> {
     log: Subscription,
     window: Window,
     parking: Parking,
-    /// Parked streams that this round of attempts has still to try.
+    /// Parked streams that this round has yet to retry.
     due: VecDeque<String>,
     attempts: usize,
     pause: Duration,
     next_round: Instant,
-    /// Tasks of their own: were they polled by the loop alone, the loop could wait for a connection to the keys that one of
-    /// them was given and cannot use.
+    /// Attempts and looks run as tasks of their own. If only the loop polled them, one of them could hold a connection to the
+    /// key store that the loop is waiting for.
     beside: JoinSet<Done>,
-    /// The last position that the log brought.
+    /// The last position that the subscription has delivered.
     taken: Option<Position>,
     overdue: Overdue,
     looking: bool,
-    /// Why the log does not come, if it does not.
+    /// Why the subscription delivers nothing, if it is interrupted.
     interrupted: Option<String>,
 }
 
@@ -90,11 +90,11 @@ impl<'a> Active<'a> {
             Ok(Ended::Fenced) => return Ok(Ended::Fenced),
             Ok(Ended::Shutdown) | Err(_) => {}
         }
-        // It is free for another one, which may know better.
-        let (mark, parked) = (self.window.mark(), self.parking.list());
+        // The checkpoint is free for another publisher.
+        let (low_water_mark, parked) = (self.window.low_water_mark(), self.parking.list());
         let released = self
             .checkpoint
-            .release(&self.role.store, mark, parked)
+            .release(&self.role.store, low_water_mark, parked)
             .await;
         ended?;
         released.map(|()| Ended::Shutdown).or_else(fenced)
@@ -112,15 +112,15 @@ impl<'a> Active<'a> {
                 () = sleep_until(self.next_round) => self.begin_round(),
                 _ = look.tick() => self.look(),
                 _ = save.tick() => {
-                    let (mark, parked) = (self.window.mark(), self.parking.list());
-                    if let Err(error) = self.checkpoint.save(&self.role.store, mark, parked).await {
+                    let (low_water_mark, parked) = (self.window.low_water_mark(), self.parking.list());
+                    if let Err(error) = self.checkpoint.save(&self.role.store, low_water_mark, parked).await {
                         return fenced(error);
                     }
                 }
                 settled = self.window.next() => self.settle(settled).await?,
                 delivery = self.log.next(), if self.window.room() > 0 => self.take(delivery).await?,
             }
-            self.tell();
+            self.report();
         }
     }
 
@@ -145,7 +145,7 @@ impl<'a> Active<'a> {
                 }
                 Delivery::Checkpoint(position) => {
                     self.taken = Some(position);
-                    self.window.pass(position);
+                    self.window.skip(position);
                 }
                 Delivery::CaughtUp => {}
                 Delivery::Interrupted(reason) => self.interrupted = Some(reason.to_string()),
@@ -154,18 +154,18 @@ impl<'a> Active<'a> {
         Ok(())
     }
 
-    /// Sends the event, or leaves it to the next attempt if its stream is parked. A deletion ends the parking: what was
-    /// before it says nothing any more.
+    /// Sends the event, or leaves it to the next attempt if its stream is parked. A deletion ends the parking, because the
+    /// events before it no longer matter.
     async fn send(&mut self, event: &RecordedEvent, content: Content) -> anyhow::Result<()> {
         if event.event_type == STREAM_DELETED {
             self.parking.end(&event.stream);
-            self.window.pass(event.position);
+            self.window.skip(event.position);
             return Ok(());
         }
         match self.parking.revision(&event.stream) {
-            // It was sent or skipped before; what was sent may come again.
+            // The event was sent or skipped before, and may be sent again.
             Some(first) if event.revision < first && content.is_err() => {
-                self.window.pass(event.position);
+                self.window.skip(event.position);
             }
             Some(first) if event.revision < first => self.window.push(event, content).await?,
             Some(_) if event.event_type == USER_DELETED && content.is_ok() => {
@@ -174,7 +174,7 @@ impl<'a> Active<'a> {
             }
             Some(_) => {
                 self.parking.see(event);
-                self.window.pass(event.position);
+                self.window.skip(event.position);
             }
             None => self.send_or_park(event, content).await?,
         }
@@ -196,7 +196,7 @@ impl<'a> Active<'a> {
                 };
                 self.parking.park(stuck, None);
                 self.hurry();
-                self.window.pass(event.position);
+                self.window.skip(event.position);
                 Ok(())
             }
             content => self.window.push(event, content).await,
@@ -216,13 +216,13 @@ impl<'a> Active<'a> {
         Ok(())
     }
 
-    /// What was parked now is tried again soon.
+    /// Makes the next round start soon, because a stream has just been parked.
     fn hurry(&mut self) {
         self.pause = self.role.pace.retry / SHORTEST;
         self.next_round = self.next_round.min(Instant::now() + self.pause);
     }
 
-    /// Tries every parked stream, each unless something of it is still on its way. Rounds without a new parking become rarer.
+    /// Retries every parked stream that has no message in flight. Rounds become rarer while no stream is newly parked.
     fn begin_round(&mut self) {
         if self.due.is_empty() && self.attempts == 0 {
             self.due = self.parking.names().into();
@@ -255,7 +255,7 @@ impl<'a> Active<'a> {
 
     fn look(&mut self) {
         if self.window.room() == 0 || self.interrupted.is_some() {
-            // Then there is another reason why nothing comes, and it is told.
+            // Nothing is delivered for another reason, which is reported already.
             self.overdue = Overdue::default();
         } else if !self.looking {
             self.looking = true;
@@ -287,26 +287,29 @@ impl<'a> Active<'a> {
             Err(LookError::Store(_)) => {}
             Err(error @ LookError::Beyond) => return Err(error),
         }
-        if self.overdue.told().is_some() {
+        if self.overdue.problem().is_some() {
             self.log = self.role.follow(self.taken);
         }
         Ok(())
     }
 
-    /// Says why events are not published, if they are not, and what is parked.
-    fn tell(&self) {
-        let trouble = self.window.trouble().map(|why| {
+    /// Reports why events are not published, if they are not, and which streams are parked.
+    fn report(&self) {
+        let problem = self.window.problem().map(|why| {
             if self.parking.is_full() {
                 format!("the list of parked streams is full: {why}")
             } else {
                 why.to_owned()
             }
         });
-        let why = trouble
+        let why = problem
             .or_else(|| self.interrupted.clone())
-            .or_else(|| self.overdue.told());
-        super::tell(self.state, why.map_or(Ok(()), Err));
-        super::tell(&self.role.parked, self.parking.told().map_or(Ok(()), Err));
+            .or_else(|| self.overdue.problem());
+        super::report(self.state, why.map_or(Ok(()), Err));
+        super::report(
+            &self.role.parked,
+            self.parking.problem().map_or(Ok(()), Err),
+        );
     }
 }
 

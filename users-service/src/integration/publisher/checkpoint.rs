@@ -1,4 +1,5 @@
-//! How far everything is published, and whose turn it is: the last event of stream `publisher-users`.
+//! The publisher's checkpoint: how far everything is published, and which publisher is active. It is the last event of stream
+//! `publisher-users`.
 
 use super::parking::ParkedStream;
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use uuid::Uuid;
 
 const STREAM: &str = "publisher-users";
 const EVENT_TYPE: &str = "PublisherCheckpoint.v1";
-/// Only the last one counts.
+/// How many checkpoints the stream keeps. Only the last one counts.
 const KEPT: u64 = 2;
 
 /// The position is 0 and 0, and `beginning` is set, as long as nothing is published.
@@ -19,10 +20,10 @@ struct Data {
     prepare: u64,
     #[serde(default)]
     beginning: bool,
-    /// Who is publishing; none if the last one has stopped.
+    /// The active publisher. `None` if the last one has stopped.
     #[serde(default)]
     holder: Option<Uuid>,
-    /// Streams of which not everything up to the position is published.
+    /// Streams that have unpublished events up to the position.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     parked: Vec<ParkedStream>,
 }
@@ -32,13 +33,13 @@ struct Data {
 pub(super) struct Checkpoint {
     revision: Option<u64>,
     position: Option<Position>,
-    /// The position that was stored lies beyond the log's end: it is not believed.
+    /// The stored position lies beyond the end of the log, so it is ignored.
     beyond: bool,
     holder: Option<Uuid>,
     parked: Vec<ParkedStream>,
 }
 
-/// What is published.
+/// How far each stream is published.
 #[derive(Debug)]
 pub struct Published {
     position: Option<Position>,
@@ -46,7 +47,7 @@ pub struct Published {
 }
 
 impl Published {
-    /// Whether all that the stream has up to `position` is published.
+    /// Whether all events of the stream up to `position` are published.
     #[must_use]
     pub fn has(&self, stream: &str, position: Position) -> bool {
         self.position >= Some(position) && !self.parked.contains(stream)
@@ -56,24 +57,24 @@ impl Published {
 /// Why a checkpoint was not written or read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SaveError {
-    /// Another publisher wrote one: it is its turn.
+    /// Another publisher has written one, and is active now.
     #[error("another publisher took over")]
     Fenced,
     #[error(transparent)]
     Store(#[from] AppendError),
-    #[error("the stream {STREAM} holds something else")]
+    #[error("the stream {STREAM} holds something that is not a checkpoint")]
     Malformed,
 }
 
-/// The position up to which everything is published and routed, or parked; none if nothing is.
+/// The position up to which every event is published and routed, or its stream is parked. `None` if nothing is published.
 ///
 /// # Errors
-/// When the store is away, or the stream holds something else.
+/// When the store is unavailable, or the stream holds something that is not a checkpoint.
 pub async fn published_up_to(store: &EventStreams) -> anyhow::Result<Option<Position>> {
     Ok(Checkpoint::read(store).await?.position)
 }
 
-/// What is published, stream by stream.
+/// How far each stream is published.
 ///
 /// # Errors
 /// As [`published_up_to`].
@@ -87,10 +88,10 @@ pub async fn published(store: &EventStreams) -> anyhow::Result<Published> {
 }
 
 impl Checkpoint {
-    /// Reads the last checkpoint. A position that does not lie before the checkpoint's own event lay beyond the log's end
-    /// when it was written (an earlier version stored what a server sends for no position) and counts as none: everything
-    /// is published again from the beginning, because nothing says how far it was. Consumers know by the revision what
-    /// they have.
+    /// Reads the last checkpoint. A valid position lies before the checkpoint's own event. Any other position lay beyond the
+    /// end of the log when it was written: an earlier version stored the value that a server sends for "no position". It
+    /// counts as none, so everything is published again from the beginning. Consumers recognise repeated events by their
+    /// revision.
     pub(super) async fn read(store: &EventStreams) -> Result<Self, SaveError> {
         let last = match store.read_last(STREAM).await {
             Ok(last) => last,
@@ -128,12 +129,12 @@ impl Checkpoint {
         &self.parked
     }
 
-    /// Whether somebody else may still be publishing.
+    /// Whether another publisher may still be active.
     pub(super) fn is_held_beside(&self, me: Uuid) -> bool {
         self.holder.is_some_and(|holder| holder != me)
     }
 
-    /// Writes the same position again: whoever wrote the last one is fenced from here on.
+    /// Writes the same position again, which fences the publisher that wrote the last one.
     pub(super) async fn take_over(
         mut self,
         store: &EventStreams,
@@ -152,32 +153,32 @@ impl Checkpoint {
         Ok(self)
     }
 
-    /// Moves the checkpoint, or says once more that somebody is here.
+    /// Moves the checkpoint, or writes the same one again to show that this publisher is alive.
     pub(super) async fn save(
         &mut self,
         store: &EventStreams,
-        mark: Option<Position>,
+        low_water_mark: Option<Position>,
         parked: Vec<ParkedStream>,
     ) -> Result<(), SaveError> {
-        self.position = mark.max(self.position);
+        self.position = low_water_mark.max(self.position);
         self.parked = parked;
         self.write(store).await
     }
 
-    /// The last one of a publisher that stops: the next need not wait.
+    /// Writes the last checkpoint of a publisher that stops, so that the next one need not wait.
     pub(super) async fn release(
         mut self,
         store: &EventStreams,
-        mark: Option<Position>,
+        low_water_mark: Option<Position>,
         parked: Vec<ParkedStream>,
     ) -> Result<(), SaveError> {
-        self.position = mark.max(self.position);
+        self.position = low_water_mark.max(self.position);
         self.parked = parked;
         self.holder = None;
         self.write(store).await
     }
 
-    /// Changes what is parked, and asks whoever is publishing to begin again from here.
+    /// Changes the list of parked streams, and makes the active publisher start again from this checkpoint.
     pub(super) async fn hand_over(
         mut self,
         store: &EventStreams,
@@ -204,7 +205,7 @@ impl Checkpoint {
             id: Uuid::new_v4(),
             event_type: EVENT_TYPE.into(),
             data: serde_json::to_vec(&data)
-                .expect("numbers and texts can be written")
+                .expect("numbers and strings can be serialized")
                 .into(),
             metadata: Bytes::new(),
         };

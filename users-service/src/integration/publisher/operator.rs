@@ -1,7 +1,7 @@
-//! What an operator does about parked streams. Every decision to skip an event is an event itself, in stream
-//! `operations`: who, when, what and why, and no personal data.
+//! The operator's commands for parked streams. Every decision to skip an event is itself an event in stream `operations`. It
+//! records who skipped what, when and why, without personal data.
 //!
-//! Both acts hand the checkpoint over, so that whoever is publishing begins again from it, with what is parked.
+//! Both commands hand the checkpoint over: the active publisher starts again from it, with its list of parked streams.
 
 use super::checkpoint::{Checkpoint, SaveError};
 use super::parking::ParkedStream;
@@ -12,29 +12,29 @@ use jittered_backoff::Backoff;
 use serde::Serialize;
 use uuid::Uuid;
 
-/// The stream of what operators decided.
+/// The stream of the operators' decisions.
 pub const OPERATIONS: &str = "operations";
 /// Stored name of the decision to skip an event.
 pub const PARKED_EVENT_SKIPPED: &str = "ParkedEventSkipped.v1";
 
-/// How often an append is tried while others move the stream.
+/// How many times an append is tried while others write to the stream.
 const ATTEMPTS: usize = 20;
 
-/// A parked stream, and the event that it waits with.
+/// A parked stream, and the event that could not be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
-    /// Where it stands.
+    /// The stream and its first unsent event.
     pub parked: ParkedStream,
-    /// The type of that event; none if it is not there any more.
+    /// The type of that event. `None` if the event no longer exists.
     pub event_type: Option<String>,
 }
 
-/// Who decides, and why.
+/// An operator's decision.
 #[derive(Debug, Clone)]
 pub struct Decision {
     /// The operator's name.
     pub by: String,
-    /// The reason, for those who come later; no personal data.
+    /// The reason, without personal data.
     pub reason: String,
 }
 
@@ -51,7 +51,7 @@ struct Skipped<'a> {
 /// The parked streams.
 ///
 /// # Errors
-/// When the store is away.
+/// When the store is unavailable.
 pub async fn list(store: &EventStreams) -> anyhow::Result<Vec<Waiting>> {
     let mut list = Vec::new();
     for parked in Checkpoint::read(store).await?.parked() {
@@ -60,19 +60,18 @@ pub async fn list(store: &EventStreams) -> anyhow::Result<Vec<Waiting>> {
     Ok(list)
 }
 
-/// Has all parked streams tried again now.
+/// Makes the publisher retry all parked streams now.
 ///
 /// # Errors
-/// When the store is away.
+/// When the store is unavailable.
 pub async fn retry(store: &EventStreams) -> anyhow::Result<()> {
     hand_over(store, |parked| Ok(parked.to_vec())).await
 }
 
-/// Writes down who skips the event that a parked stream waits with, and why; then skips it and has the rest of the
-/// stream sent.
+/// Records the decision, skips the first unsent event of a parked stream, and makes the publisher send the rest.
 ///
 /// # Errors
-/// When the stream is not parked, no reason is given, or the store is away.
+/// When the stream is not parked, no reason is given, or the store is unavailable.
 pub async fn skip(
     store: &EventStreams,
     stream: &str,
@@ -84,7 +83,7 @@ pub async fn skip(
     let parked = parked.find(|one| one.stream == stream);
     let parked = parked.with_context(|| format!("{stream} is not parked"))?;
     let skipped = waiting(store, parked.clone()).await?;
-    write_down(store, &skipped, decision).await?;
+    record(store, &skipped, decision).await?;
     hand_over(store, |parked| {
         let mut parked = parked.to_vec();
         let one = parked.iter_mut().find(|one| **one == skipped.parked);
@@ -96,7 +95,7 @@ pub async fn skip(
     Ok(skipped)
 }
 
-/// Changes what is parked in the last checkpoint, whoever writes it meanwhile.
+/// Changes the list of parked streams in the last checkpoint, even while a publisher writes checkpoints.
 async fn hand_over(
     store: &EventStreams,
     change: impl Fn(&[ParkedStream]) -> anyhow::Result<Vec<ParkedStream>>,
@@ -123,7 +122,7 @@ async fn waiting(store: &EventStreams, parked: ParkedStream) -> anyhow::Result<W
     Ok(Waiting { parked, event_type })
 }
 
-async fn write_down(
+async fn record(
     store: &EventStreams,
     skipped: &Waiting,
     decision: &Decision,

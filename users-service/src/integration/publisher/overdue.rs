@@ -1,4 +1,4 @@
-//! Whether the log has events that did not come: the subscription is asked about itself by another way of reading.
+//! Detects events of the log that the subscription has not delivered, by reading the log in another way.
 
 use crate::stored_event::USER_STREAM_PREFIX;
 use event_streams::{EventStreams, Position, Unavailable};
@@ -8,12 +8,12 @@ use event_streams::{EventStreams, Position, Unavailable};
 pub(super) enum LookError {
     #[error(transparent)]
     Store(#[from] Unavailable),
-    /// What the publisher took for a position is none: everything would lie before it.
+    /// The publisher's position is not valid: every event would lie before it.
     #[error("the position taken last lies beyond the end of the log")]
     Beyond,
 }
 
-/// The first event after `taken` that the log has; none if there is none.
+/// The log's first event after `taken`, if there is one.
 pub(super) async fn look(
     store: EventStreams,
     taken: Option<Position>,
@@ -25,8 +25,8 @@ pub(super) async fn look(
     Ok(page.events.first().map(|event| event.position))
 }
 
-/// Compares two looks. What the first saw, and what has not come at the second, is overdue: no clock is asked, because
-/// the store's may differ.
+/// Compares two looks at the log. An event that the first look saw, and that has not been delivered by the second, is
+/// overdue. It uses no clock, because the store's clock may differ.
 #[derive(Debug, Default)]
 pub(super) struct Overdue {
     expected: Option<Position>,
@@ -34,13 +34,13 @@ pub(super) struct Overdue {
 }
 
 impl Overdue {
-    /// Notes the first event after `taken` that the log has.
+    /// Notes the log's first event after `taken`.
     pub(super) fn note(&mut self, taken: Option<Position>, first: Option<Position>) {
         self.overdue = self.expected.is_some_and(|expected| taken < Some(expected));
         self.expected = first;
     }
 
-    pub(super) fn told(&self) -> Option<String> {
+    pub(super) fn problem(&self) -> Option<String> {
         self.overdue
             .then(|| "the log has events that have not come for seconds".to_owned())
     }
@@ -58,16 +58,16 @@ mod tests {
         };
         let mut overdue = Overdue::default();
         overdue.note(None, at(0));
-        assert_eq!(overdue.told(), None, "it may be on its way");
+        assert_eq!(overdue.problem(), None, "it may be on its way");
         overdue.note(None, at(0));
-        assert!(overdue.told().is_some());
+        assert!(overdue.problem().is_some());
         overdue.note(at(10), at(20));
-        assert_eq!(overdue.told(), None);
+        assert_eq!(overdue.problem(), None);
         overdue.note(at(10), at(20));
-        assert!(overdue.told().is_some());
+        assert!(overdue.problem().is_some());
         overdue.note(at(20), at(30));
-        assert_eq!(overdue.told(), None);
+        assert_eq!(overdue.problem(), None);
         overdue.note(at(30), None);
-        assert_eq!(overdue.told(), None, "30 came");
+        assert_eq!(overdue.problem(), None, "30 came");
     }
 }

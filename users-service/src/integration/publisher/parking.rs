@@ -1,7 +1,7 @@
-//! Streams that stand still: an event of theirs cannot be mapped, or no queue takes it. The mark passes them.
+//! Parked streams: an event of the stream cannot be mapped, or no queue takes it. The low-water mark passes them.
 //!
-//! Invariants: the list is bounded; all that the mark has passed of a stream on it, from the revision noted there on, is
-//! still to be sent, and is read from the stream when it is tried again.
+//! Invariants: the list is bounded. From the revision in the list on, no event of a parked stream has been sent. A retry reads
+//! these events from the stream.
 
 use super::window::Stuck;
 use crate::integration::mapping;
@@ -11,13 +11,13 @@ use messaging::{PublishError, Publisher};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// How many streams may be parked.
+/// The most streams that may be parked.
 const MOST: usize = 1_000;
-/// How long their names may be together: they must fit into one checkpoint.
+/// The most bytes that their names may have together, because they must fit into one checkpoint.
 const MOST_BYTES: usize = 256 * 1_024;
-/// How many readiness names.
+/// How many of them readiness names.
 const NAMED: usize = 3;
-/// How much of a type is shown: others write it.
+/// How many characters of an event type are shown, because anybody can have written it.
 const SHOWN: usize = 100;
 /// How many events of a parked stream are read at once.
 const PAGE: usize = 100;
@@ -41,18 +41,18 @@ pub(super) struct Parking {
 struct Parked {
     revision: u64,
     why: String,
-    /// The last event that the log brought and that was left to the next attempt.
+    /// The last event that the subscription has delivered. It is left to the next attempt.
     seen: Option<u64>,
     attempt: Option<Attempt>,
 }
 
 struct Attempt {
     number: u64,
-    /// What had been seen when it began: all of it was there to be read.
+    /// The last event that had been seen when the attempt began. The attempt reads at least up to it.
     seen: Option<u64>,
 }
 
-/// What an attempt has to send.
+/// The events that an attempt has to send.
 pub(super) struct Rest {
     stream: String,
     from: u64,
@@ -62,17 +62,17 @@ pub(super) struct Rest {
 /// How an attempt ended.
 pub(super) struct Attempted {
     rest: Rest,
-    /// Everything before this is sent.
+    /// All events before this revision are sent.
     next: u64,
     end: End,
 }
 
 enum End {
-    /// Nothing is left in the stream.
+    /// Every event of the stream is sent.
     Reached,
     /// This event cannot be sent, for this reason.
     Stuck(String),
-    /// Store, keys or broker are away.
+    /// The store, the key store or the broker is unavailable.
     Unknown,
 }
 
@@ -100,12 +100,12 @@ impl Parking {
         self.streams.keys().cloned().collect()
     }
 
-    /// The first event of the stream that was not sent; none if it is not parked.
+    /// The first unsent event of the stream, if the stream is parked.
     pub(super) fn revision(&self, stream: &str) -> Option<u64> {
         self.streams.get(stream).map(|parked| parked.revision)
     }
 
-    /// Notes an event of a parked stream that the log brought.
+    /// Notes that the subscription has delivered an event of a parked stream.
     pub(super) fn see(&mut self, event: &RecordedEvent) {
         if let Some(parked) = self.streams.get_mut(&event.stream) {
             parked.seen = parked.seen.max(Some(event.revision));
@@ -122,7 +122,7 @@ impl Parking {
         !self.has_room_for("")
     }
 
-    /// Parks a stream, of which the log has brought events up to `seen`.
+    /// Parks a stream. The subscription has delivered its events up to `seen`.
     pub(super) fn park(&mut self, stuck: Stuck, seen: Option<u64>) {
         let why = reason(&stuck.event_type, &stuck.why);
         tracing::error!(
@@ -145,11 +145,11 @@ impl Parking {
 
     pub(super) fn end(&mut self, stream: &str) {
         if self.streams.remove(stream).is_some() {
-            tracing::info!(stream, "a stream is parked no more");
+            tracing::info!(stream, "a stream is no longer parked");
         }
     }
 
-    /// Begins an attempt to send what the stream has.
+    /// Begins an attempt to send the stream's events.
     pub(super) fn begin(&mut self, stream: &str) -> Option<Rest> {
         let parked = self.streams.get_mut(stream)?;
         self.attempts += 1;
@@ -164,8 +164,8 @@ impl Parking {
         })
     }
 
-    /// Notes how an attempt ended, and answers whether to try again at once: the log brought more meanwhile. An attempt
-    /// that was begun before the stream was parked for another reason changes nothing.
+    /// Notes how an attempt ended. Returns whether to try again at once, because the subscription has delivered more in the
+    /// meantime. An attempt that began before the stream was parked again changes nothing.
     pub(super) fn finish(&mut self, attempted: Attempted) -> bool {
         let stream = attempted.rest.stream;
         let Some(parked) = self.streams.get_mut(&stream) else {
@@ -187,8 +187,8 @@ impl Parking {
         false
     }
 
-    /// What is parked, for readiness; none if nothing is.
-    pub(super) fn told(&self) -> Option<String> {
+    /// The parked streams as readiness names them, if there are any.
+    pub(super) fn problem(&self) -> Option<String> {
         let count = self.streams.len();
         let named = self.streams.iter().take(NAMED).map(|(stream, parked)| {
             let Parked { revision, why, .. } = parked;
@@ -222,8 +222,8 @@ impl Attempted {
 }
 
 impl Rest {
-    /// Reads the stream and sends its events one by one, each when the one before is confirmed, up to the first that
-    /// cannot be sent.
+    /// Reads the stream and sends its events, each after the one before is confirmed. Stops at the first event that cannot be
+    /// sent.
     pub(super) async fn send(
         self,
         store: EventStreams,

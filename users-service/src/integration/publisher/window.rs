@@ -1,7 +1,7 @@
-//! What was read from the log and is not yet confirmed, in the log's order, and in one lane per stream.
+//! The events that were read from the log and are not yet confirmed, in the log's order and in one lane per stream.
 //!
-//! Invariants: the mark never passes an event that the broker did not confirm and route, unless its stream was parked;
-//! of each stream at most one message is on its way, and no later one is sent before it is confirmed.
+//! Invariants: the low-water mark never passes an event that the broker has not confirmed and routed, unless its stream is
+//! parked. At most one message of each stream is in flight, and the next one is sent after it is confirmed.
 
 use event_streams::{Position, RecordedEvent};
 use futures::future::BoxFuture;
@@ -12,25 +12,25 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::time::{Instant, sleep_until};
 
-/// Not more than the publisher's outbox takes, so that sending never waits.
+/// The most entries. The outbox of `messaging::Publisher` takes as many, so sending never waits.
 const ROOM: usize = 256;
 
-/// The message of an event, or why there is none.
+/// The message of an event, or the reason why it has none.
 pub(super) type Content = Result<Arc<Message>, String>;
 
 /// The next thing that happened to the window.
 pub(super) enum Settled {
     /// The broker answered for the entry of this number.
     Answer(u64, Result<(), PublishError>),
-    /// It is time to try again what failed.
+    /// It is time to retry the failed entries.
     Due,
 }
 
-/// A stream that stands still although others go on: a candidate for parking.
+/// A stream whose next event fails while those of other streams are confirmed. It is a candidate for parking.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stuck {
     pub(super) stream: String,
-    /// The first event that was not sent.
+    /// The first unsent event.
     pub(super) revision: u64,
     pub(super) event_type: String,
     pub(super) why: String,
@@ -41,10 +41,10 @@ pub(super) struct Window {
     entries: VecDeque<WindowEntry>,
     /// The number of the first entry. Entries are numbered in the log's order.
     first: u64,
-    mark: Option<Position>,
+    low_water_mark: Option<Position>,
     lanes: HashMap<String, Lane>,
     answers: FuturesUnordered<BoxFuture<'static, (u64, Result<(), PublishError>)>>,
-    /// How many messages were confirmed.
+    /// The number of confirmed messages.
     confirmed: u64,
     backoff: Backoff,
     retry_at: Option<Instant>,
@@ -54,13 +54,13 @@ pub(super) struct Window {
 #[derive(Default)]
 struct Lane {
     numbers: VecDeque<u64>,
-    /// Somebody else sends earlier events of this stream: nothing is sent from here meanwhile.
+    /// A retry sends earlier events of this stream, so nothing is sent from here.
     held: bool,
 }
 
 struct WindowEntry {
     position: Position,
-    /// None if nothing is left to send.
+    /// `None` if nothing is left to send.
     unsettled: Option<Unsettled>,
 }
 
@@ -69,11 +69,11 @@ struct Unsettled {
     revision: u64,
     event_type: String,
     content: Content,
-    /// Why it has to be tried again.
+    /// Why it has to be retried.
     failed: Option<String>,
-    /// How often no queue took it.
+    /// How many times no queue took it.
     refusals: u32,
-    /// How many messages were confirmed when no queue took this one for the first time.
+    /// The number of confirmed messages when no queue took this one for the first time.
     refused_at: u64,
 }
 
@@ -83,7 +83,7 @@ impl Window {
             publisher,
             entries: VecDeque::new(),
             first: 0,
-            mark: None,
+            low_water_mark: None,
             lanes: HashMap::new(),
             answers: FuturesUnordered::new(),
             confirmed: 0,
@@ -101,18 +101,18 @@ impl Window {
         ROOM.saturating_sub(self.entries.len())
     }
 
-    /// Everything up to here is confirmed and routed, or parked; none if nothing is yet.
-    pub(super) fn mark(&self) -> Option<Position> {
-        self.mark
+    /// The position up to which every event is confirmed and routed, or its stream is parked. `None` at the beginning.
+    pub(super) fn low_water_mark(&self) -> Option<Position> {
+        self.low_water_mark
     }
 
-    /// Why the oldest of what failed did.
-    pub(super) fn trouble(&self) -> Option<&str> {
+    /// Why the oldest failed entry failed.
+    pub(super) fn problem(&self) -> Option<&str> {
         let mut unsettled = self.entries.iter().filter_map(|one| one.unsettled.as_ref());
         unsettled.find_map(|one| one.failed.as_deref())
     }
 
-    /// Sends the message of an event as soon as its stream's earlier ones are confirmed.
+    /// Sends the message of an event as soon as the earlier messages of its stream are confirmed.
     pub(super) async fn push(
         &mut self,
         event: &RecordedEvent,
@@ -139,10 +139,10 @@ impl Window {
         Ok(())
     }
 
-    /// Notes a position where there is nothing to send.
-    pub(super) fn pass(&mut self, position: Position) {
+    /// Notes a position that needs no message.
+    pub(super) fn skip(&mut self, position: Position) {
         match self.entries.back_mut() {
-            None => self.mark = Some(position),
+            None => self.low_water_mark = Some(position),
             Some(last) if last.unsettled.is_none() => last.position = position,
             Some(_) => self.entries.push_back(WindowEntry {
                 position,
@@ -151,7 +151,7 @@ impl Window {
         }
     }
 
-    /// Waits for the next thing to [`take`](Self::take). May be cancelled at any time.
+    /// Waits for the next [`Settled`] to [`take`](Self::take). May be cancelled at any time.
     pub(super) async fn next(&mut self) -> Settled {
         let due = self.retry_at;
         tokio::select! {
@@ -161,16 +161,16 @@ impl Window {
         }
     }
 
-    /// Sends what can be sent now, and moves the mark. Returns the streams that stand still while others go on.
+    /// Sends the messages that can be sent now, and moves the low-water mark. Returns the stuck streams.
     pub(super) async fn take(&mut self, settled: Settled) -> Result<Vec<Stuck>, Unavailable> {
         match settled {
             Settled::Answer(number, Ok(())) => {
                 self.confirmed += 1;
                 if let Some(stream) = self.settle(number) {
-                    self.go_on(&stream).await?;
+                    self.send_next(&stream).await?;
                 }
                 self.advance();
-                if self.trouble().is_none() {
+                if self.problem().is_none() {
                     self.backoff.reset();
                 }
                 Ok(Vec::new())
@@ -183,7 +183,7 @@ impl Window {
         }
     }
 
-    /// Keeps the stream's entries back until [`unhold`](Self::unhold); false if one is on its way.
+    /// Keeps the stream's entries back until [`unhold`](Self::unhold). Returns false if one is in flight.
     pub(super) fn hold(&mut self, stream: &str) -> bool {
         let lane = self.lanes.entry(stream.to_owned()).or_default();
         let free = lane.numbers.is_empty() && !lane.held;
@@ -195,10 +195,10 @@ impl Window {
         if let Some(lane) = self.lanes.get_mut(stream) {
             lane.held = false;
         }
-        self.go_on(stream).await
+        self.send_next(stream).await
     }
 
-    /// Gives up the entries of a stream, because it is parked, and returns the revision of the last one.
+    /// Drops the entries of a stream, because it is parked, and returns the revision of the last one.
     pub(super) fn give_up(&mut self, stream: &str) -> Option<u64> {
         let lane = self.lanes.remove(stream)?;
         let mut last = None;
@@ -210,9 +210,9 @@ impl Window {
         last
     }
 
-    /// Sends the oldest entry of a stream that is [`Stuck`] once more, because it cannot be parked.
+    /// Sends the oldest entry of a [`Stuck`] stream again, because the stream cannot be parked.
     pub(super) async fn send_again(&mut self, stream: &str) -> Result<(), Unavailable> {
-        self.go_on(stream).await
+        self.send_next(stream).await
     }
 
     async fn begin(&mut self, number: u64) -> Result<(), Unavailable> {
@@ -236,7 +236,7 @@ impl Window {
     }
 
     /// Sends the stream's next message, if there is one.
-    async fn go_on(&mut self, stream: &str) -> Result<(), Unavailable> {
+    async fn send_next(&mut self, stream: &str) -> Result<(), Unavailable> {
         let next = self
             .lanes
             .get(stream)
@@ -249,7 +249,7 @@ impl Window {
         Ok(())
     }
 
-    /// The entry needs nothing any more. Returns its stream, if it was not given up before.
+    /// Marks the entry as done. Returns its stream, unless the entry was dropped before.
     fn settle(&mut self, number: u64) -> Option<String> {
         let stream = self.entry(number)?.unsettled.take()?.stream;
         self.lanes.get_mut(&stream)?.numbers.pop_front();
@@ -276,8 +276,9 @@ impl Window {
         }
     }
 
-    /// A message that no queue took is sent once more before it is stuck: what was missing may be declared by now. It is
-    /// stuck only if others were taken since: where no queue takes anything, the mark has to stand.
+    /// A message that no queue took is sent once more before its stream counts as stuck, because the missing queue may be
+    /// declared by now. It is stuck only if other messages were taken since. If no queue takes anything, the low-water mark
+    /// must not move.
     async fn try_again(&mut self) -> Result<Vec<Stuck>, Unavailable> {
         self.retry_at = None;
         let free = self.lanes.values().filter(|lane| !lane.held);
@@ -302,7 +303,7 @@ impl Window {
     fn advance(&mut self) {
         let settled = |entry: &mut WindowEntry| entry.unsettled.is_none();
         while let Some(entry) = self.entries.pop_front_if(settled) {
-            self.mark = Some(entry.position);
+            self.low_water_mark = Some(entry.position);
             self.first += 1;
         }
     }

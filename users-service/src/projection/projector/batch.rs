@@ -1,4 +1,4 @@
-//! What becomes of the messages of one batch.
+//! Applies the messages of one batch.
 
 use super::Run;
 use crate::domain::UserId;
@@ -11,20 +11,20 @@ use messaging::Delivery;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::Ordering;
 
-/// After so many attempts that the process did not survive, a message is not tried again.
+/// A message that has killed the process this many times is not tried again.
 const MOST_ATTEMPTS: i64 = 3;
 
 const NOT_IN_LOG: &str = "the log has no such event";
 
-/// A batch on its way; it is tried again as a whole, but nothing goes to the dead queue twice.
-pub(super) struct WorkingOff<'a> {
+/// A batch that may be retried as a whole. No message goes to the dead-letter queue twice.
+pub(super) struct UnfinishedBatch<'a> {
     queue: &'a str,
     deliveries: &'a [Delivery],
-    /// The places of those that lie in the dead queue.
+    /// The places of the messages that are in the dead-letter queue.
     dead: HashSet<usize>,
 }
 
-impl<'a> WorkingOff<'a> {
+impl<'a> UnfinishedBatch<'a> {
     pub(super) fn new(queue: &'a str, deliveries: &'a [Delivery]) -> Self {
         Self {
             queue,
@@ -49,9 +49,9 @@ impl Together {
 }
 
 impl Run<'_> {
-    /// Messages that come for the first time are applied together, others one by one. Answers whether none was left to
-    /// the next process.
-    pub(super) async fn work_off(&self, batch: &mut WorkingOff<'_>) -> anyhow::Result<bool> {
+    /// Applies messages that were not delivered before together, and the others one by one. Returns false if a shutdown left
+    /// some to the next process.
+    pub(super) async fn process(&self, batch: &mut UnfinishedBatch<'_>) -> anyhow::Result<bool> {
         let mut together = Together::default();
         for (place, delivery) in batch.deliveries.iter().enumerate() {
             if self.shutdown.is_cancelled() {
@@ -59,7 +59,7 @@ impl Run<'_> {
             }
             match IntegrationEvent::decode(delivery) {
                 _ if batch.dead.contains(&place) => {}
-                Err(reason) => self.bury(batch, place, &reason.to_string()).await?,
+                Err(reason) => self.dead_letter(batch, place, &reason.to_string()).await?,
                 Ok(event) if delivery.redelivered => {
                     self.apply(batch, std::mem::take(&mut together)).await?;
                     self.apply_redelivered(batch, place, event).await?;
@@ -71,11 +71,12 @@ impl Run<'_> {
         Ok(true)
     }
 
-    /// The attempt is counted before it is made. One that ends in an error was survived, and does not count. A deletion
-    /// is tried for ever, also after it was applied: its first attempt may have ended before the log was emptied.
+    /// Counts the attempt before it is made. The process has survived an attempt that ends in an error, so such an attempt
+    /// does not count. A deletion is retried for ever, even after it was applied, because its first attempt may have ended
+    /// before the write-ahead log was emptied.
     async fn apply_redelivered(
         &self,
-        batch: &mut WorkingOff<'_>,
+        batch: &mut UnfinishedBatch<'_>,
         place: usize,
         event: IntegrationEvent,
     ) -> anyhow::Result<()> {
@@ -95,15 +96,16 @@ impl Run<'_> {
         applied
     }
 
-    /// Holds the user of a message that was tried too often, unless anybody can have written it.
+    /// Holds the user of a message that was tried too often. A message that the log does not confirm goes to the dead-letter
+    /// queue instead.
     async fn give_up(
         &self,
-        batch: &mut WorkingOff<'_>,
+        batch: &mut UnfinishedBatch<'_>,
         place: usize,
         event: &IntegrationEvent,
     ) -> anyhow::Result<()> {
         if !self.repair.is_in_log(event).await? {
-            return self.bury(batch, place, NOT_IN_LOG).await;
+            return self.dead_letter(batch, place, NOT_IN_LOG).await;
         }
         let standing = self.view().standing(event.user).await?;
         if !standing.held && standing.revision < Some(event.revision) {
@@ -113,7 +115,11 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn apply(&self, batch: &mut WorkingOff<'_>, together: Together) -> anyhow::Result<()> {
+    async fn apply(
+        &self,
+        batch: &mut UnfinishedBatch<'_>,
+        together: Together,
+    ) -> anyhow::Result<()> {
         let Together { places, events } = together;
         let mut readable = Vec::with_capacity(events.len());
         let mut applied = Vec::with_capacity(events.len());
@@ -126,10 +132,12 @@ impl Run<'_> {
                     applied.push(message);
                 }
                 Verified::OnlyInLog => open.push(message),
-                Verified::Forged(Doubt::Bare) => self.bury(batch, message.0, NOT_IN_LOG).await?,
+                Verified::Forged(Doubt::Bare) => {
+                    self.dead_letter(batch, message.0, NOT_IN_LOG).await?;
+                }
                 Verified::Forged(doubt) => {
                     let reason = format!("{doubt}; {NOT_IN_LOG}");
-                    self.bury(batch, message.0, &reason).await?;
+                    self.dead_letter(batch, message.0, &reason).await?;
                 }
             }
         }
@@ -146,10 +154,10 @@ impl Run<'_> {
         self.read_log(batch, &open).await
     }
 
-    /// Reads the log of users whose events do not follow on what is applied.
+    /// Reads the streams of users whose messages do not follow their rows.
     async fn read_log(
         &self,
-        batch: &mut WorkingOff<'_>,
+        batch: &mut UnfinishedBatch<'_>,
         open: &[(usize, &IntegrationEvent)],
     ) -> anyhow::Result<()> {
         let users: BTreeSet<UserId> = open.iter().map(|(_, event)| event.user).collect();
@@ -168,7 +176,7 @@ impl Run<'_> {
                 continue;
             }
             if standing.revision < Some(event.revision) {
-                self.bury(batch, *place, NOT_IN_LOG).await?;
+                self.dead_letter(batch, *place, NOT_IN_LOG).await?;
             } else if !standing.is_final()
                 && let Some(next) = next.get_mut(&event.user)
             {
@@ -179,7 +187,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// What lies between the last event that came and this one was read from the log in the queue's place.
+    /// Notes that the events between the last delivered one and this one were read from the log.
     fn note_gap(&self, event: &IntegrationEvent, next: u64) {
         self.late.delivered((event.user, event.revision));
         if next < event.revision {
@@ -189,16 +197,16 @@ impl Run<'_> {
         }
     }
 
-    /// Whatever keeps a message from its dead queue may be that an operator deleted that queue: it is declared again for
-    /// the next attempt.
-    async fn bury(
+    /// Moves a message to the dead-letter queue. If that fails, an operator may have deleted the queue, so it is declared again
+    /// for the next attempt.
+    async fn dead_letter(
         &self,
-        batch: &mut WorkingOff<'_>,
+        batch: &mut UnfinishedBatch<'_>,
         place: usize,
         reason: &str,
     ) -> anyhow::Result<()> {
         let queue = batch.queue;
-        tracing::warn!(queue, reason, "a message goes to the dead queue");
+        tracing::warn!(queue, reason, "a message goes to the dead-letter queue");
         let buried = bury(&self.dead_letters, queue, &batch.deliveries[place], reason).await;
         if let Err(error) = buried {
             self.broker.declare(&topology()).await?;

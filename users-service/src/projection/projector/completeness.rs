@@ -1,21 +1,22 @@
-//! The loop that makes up for what the broker lost.
+//! The loop that finds and applies events that the broker lost.
 
 use super::Run;
 use crate::integration::publisher::published_up_to;
-use crate::projection::troubles::COMPLETENESS;
+use crate::projection::health::COMPLETENESS;
 use event_streams::Position;
 use jittered_backoff::Backoff;
 use std::time::Duration;
 
-/// How often the view is compared with the log at once, at start or when a queue was declared anew: once more, because
-/// the publisher's checkpoint comes a little after what it confirms.
+/// How many times the view is compared with the log at once, at start and after a queue was declared again. The second time is
+/// needed because the publisher writes its checkpoint a little after its messages are confirmed.
 const URGENT: u32 = 2;
-/// How long after the first.
+/// The pause between these comparisons.
 const SOON: Duration = Duration::from_secs(5);
 
 impl Run<'_> {
-    /// Compares the view with the log: at start and when a queue was declared anew up to what is published now, at
-    /// intervals up to what was published one interval ago, which the queues have had time to deliver.
+    /// Compares the view with the log. At start, and after a queue was declared again, it compares up to the current checkpoint
+    /// of the publisher. At intervals it compares up to the checkpoint of one interval ago, so that the queues have had time
+    /// to deliver.
     pub(super) async fn stay_complete(&self, every: Duration) {
         let mut earlier = None;
         let mut urgent = URGENT;
@@ -25,13 +26,13 @@ impl Run<'_> {
             let wait = match self.shutdown.run_until_cancelled(checking).await {
                 None => return,
                 Some(Ok(())) => {
-                    self.troubles.tell(COMPLETENESS, Ok(()));
+                    self.health.report(COMPLETENESS, Ok(()));
                     backoff.reset();
                     urgent = urgent.saturating_sub(1);
                     if urgent > 0 { every.min(SOON) } else { every }
                 }
                 Some(Err(error)) => {
-                    self.troubles.tell(COMPLETENESS, Err(&error));
+                    self.health.report(COMPLETENESS, Err(&error));
                     backoff.step()
                 }
             };
@@ -51,10 +52,10 @@ impl Run<'_> {
     ) -> anyhow::Result<()> {
         let store = self.repair.store();
         let published = published_up_to(store).await?;
-        // Read after it, so that a checkpoint of this moment does not lie beyond it.
+        // The end is read after the checkpoint, so that a valid checkpoint does not lie beyond it.
         let end = store.log_end().await?;
         self.repair.disbelieve_beyond(end).await?;
-        // A position beyond the end is none: it is neither compared up to nor stored.
+        // A position beyond the end is invalid. It is neither used as a bound nor stored.
         let now = published.min(end);
         let up_to = if at_once { now } else { *earlier };
         if let Some(up_to) = up_to {

@@ -1,4 +1,4 @@
-//! Rows that follow their users' streams.
+//! Brings rows up to date with their users' streams.
 
 use super::{READS, Refused, Repair, erasure_by_tombstone};
 use crate::domain::UserId;
@@ -12,10 +12,10 @@ use std::mem;
 
 /// How many events of a stream are read at once.
 const PAGE: usize = 500;
-/// The streams of how many users are applied in one transaction.
+/// The most users whose streams are applied in one transaction.
 const SET: usize = 100;
 
-/// What became of users whose streams were read.
+/// The state of users after their streams were read.
 #[derive(Debug, Default)]
 pub(in crate::projection) struct CaughtUp {
     standings: BTreeMap<UserId, Standing>,
@@ -29,16 +29,16 @@ impl CaughtUp {
     }
 }
 
-/// A user to be read.
+/// A user whose stream has to be read.
 struct Behind {
     user: UserId,
     standing: Standing,
-    /// From the first event on, because the row cannot be trusted.
+    /// Whether to read from the first event on, because the row cannot be trusted.
     anew: bool,
 }
 
 impl Repair {
-    /// [`catch_up`](Self::catch_up) for many users; a lost key is told of its user, and is no error.
+    /// [`catch_up`](Self::catch_up) for many users. A lost key is not an error; the answer names it with its user.
     ///
     /// # Errors
     /// When the store, the key store or the database fails.
@@ -62,7 +62,7 @@ impl Repair {
         Ok(caught)
     }
 
-    /// Leaves out who is held, and whose deletion the log has confirmed.
+    /// Leaves out held users, and users whose deletion the log has confirmed.
     async fn behind(&self, set: &[(UserId, bool)], lift: bool) -> anyhow::Result<Vec<Behind>> {
         let users = set.iter().map(|(user, _)| *user).collect();
         let standings = self.view.standings(&users).await?;
@@ -79,8 +79,8 @@ impl Repair {
         Ok(behind.collect())
     }
 
-    /// Reads a page of each stream, many at a time, and applies all of them in one transaction. Answers who has to be read
-    /// once more, and whether from the first event on.
+    /// Reads a page of each stream, many at a time, and applies all pages in one transaction. Returns the users whose streams
+    /// have to be read again, and whether from the first event on.
     async fn follow(
         &self,
         behind: Vec<Behind>,
@@ -121,7 +121,7 @@ impl Repair {
         Ok(again.collect())
     }
 
-    /// The event that the row ends with is read too, to see that the log has the same.
+    /// Reads from the row's last event on, to check that the log has the same event.
     async fn read_on(
         &self,
         behind: Behind,
@@ -132,7 +132,7 @@ impl Repair {
     }
 }
 
-/// The events up to the first that cannot be applied.
+/// The events up to the first one that cannot be applied.
 fn history(
     Behind {
         user,

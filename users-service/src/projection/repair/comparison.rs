@@ -1,4 +1,4 @@
-//! The comparison of the view with the log: page by page, each applied in one transaction.
+//! Compares the view with the log, page by page. Each page is applied in one transaction.
 
 use super::{Refused, Repair, erasure};
 use crate::domain::UserId;
@@ -14,12 +14,12 @@ use std::collections::BTreeSet;
 const PAGE: usize = 1_000;
 
 impl Repair {
-    /// Compares the view with the log, after what is known to be complete up to `published`, and applies what is missing.
+    /// Compares the view with the log, from the position of completeness up to `published`, and applies missing events.
     /// `published` must be a position of the log.
     ///
     /// # Errors
-    /// When the store, the key store or the database fails; what is complete until then stays so. Also when a key is lost,
-    /// after everybody else was compared; the position of completeness stays before it then.
+    /// When the store, the key store or the database fails. The progress until then is kept. Also when a key is lost, after all
+    /// other users were compared; the position of completeness then stays before that event.
     pub async fn complete(&self, published: Position) -> anyhow::Result<()> {
         let mut after = self.view.complete_up_to().await?;
         let mut lost = None;
@@ -39,7 +39,7 @@ impl Repair {
         lost.map_or(Ok(()), |key| Err(Unmappable::KeyLost(key).into()))
     }
 
-    /// Forgets a position of completeness that lies beyond the end of the log, so that all is compared again.
+    /// Forgets a position of completeness that lies beyond the end of the log, so that everything is compared again.
     ///
     /// # Errors
     /// When the database fails.
@@ -56,9 +56,9 @@ impl Repair {
         Ok(())
     }
 
-    /// Applies what is missing of these events, in one transaction; a user's stream is read only where they do not follow
-    /// on the user's row. An erasure passes every hold, and is applied also to whom it was applied before: that may have
-    /// ended before the view's own log was emptied. Answers a key that is lost.
+    /// Applies the missing events among these in one transaction. Reads a user's stream only if the events do not follow the
+    /// user's row. An erasure ignores holds, and is applied even if it was applied before, because the process may have
+    /// ended before the view's write-ahead log was emptied. Returns a lost key, if there is one.
     async fn bring(&self, events: &[RecordedEvent]) -> anyhow::Result<Option<KeyId>> {
         let missing = self.missing(events).await?;
         if missing.is_empty() {
@@ -78,14 +78,14 @@ impl Repair {
         }
         let streams = behind.len();
         if applied + streams > 0 {
-            let text = "the log has what the queues have not brought";
+            let text = "applied events of the log that the queues have not delivered";
             tracing::warn!(applied, streams, "{text}");
         }
         let caught = self.catch_up_all(behind, false).await?;
         Ok(caught.lost.into_values().next())
     }
 
-    /// The events that the rows of their users have not.
+    /// The events that are not in the rows of their users.
     async fn missing<'a>(
         &self,
         events: &'a [RecordedEvent],
@@ -103,8 +103,8 @@ impl Repair {
         Ok(owned)
     }
 
-    /// Erasures first, then all others in the log's order, and the users of events that cannot be read: their streams say
-    /// what to do.
+    /// The erasures, then all other events in the log's order. The set holds the users of unreadable events, whose streams
+    /// have to be read.
     async fn readable(
         &self,
         missing: &[(UserId, &RecordedEvent)],
@@ -132,7 +132,7 @@ fn is_erasure(event: &RecordedEvent) -> bool {
     [STREAM_DELETED, USER_DELETED].contains(&event.event_type.as_str())
 }
 
-/// Whose event it is. Anybody can write to a stream whose name begins like a user's: it is nobody's.
+/// The user that the event belongs to. `None` for a stream whose name only begins like a user's; anybody can write to one.
 fn owner(event: &RecordedEvent) -> Option<UserId> {
     let user = user_of_stream(&event.stream);
     user.filter(|user| i64::try_from(user.number()).is_ok())

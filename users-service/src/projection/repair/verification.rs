@@ -1,4 +1,4 @@
-//! Which messages the log confirms.
+//! Verifies messages, by their seal or by the log.
 
 use super::{READS, Refused, Repair, erasure_by_tombstone};
 use crate::integration::message::IntegrationEvent;
@@ -7,18 +7,18 @@ use crate::projection::names::{self, Doubt};
 use event_streams::{RecordedEvent, Unavailable};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
-/// What a message turns out to be.
+/// The result of verifying a message.
 #[derive(Debug)]
 pub(in crate::projection) enum Verified {
-    /// The event that the publisher sealed, or that the log has under this id and revision.
+    /// The publisher sealed this event, or the log has it under this id and revision.
     Event(DirectoryEvent),
-    /// The log has it, and it cannot be applied.
+    /// The log has the event, but it cannot be applied.
     OnlyInLog,
     /// The log has no such event.
     Forged(Doubt),
 }
 
-/// What the log has at the revision of a message.
+/// The log's content at the revision of a message.
 enum InLog {
     Event(RecordedEvent),
     Tombstone,
@@ -26,8 +26,8 @@ enum InLog {
 }
 
 impl Repair {
-    /// Finds out what each message is. One that its seal does not prove is looked up in the log, many at a time; what the
-    /// log has takes its place.
+    /// Verifies each message. Messages that their seal does not prove are looked up in the log, many at a time, and replaced by
+    /// the log's event.
     ///
     /// # Errors
     /// When the store or the key store fails.
@@ -36,7 +36,7 @@ impl Repair {
         events: &[IntegrationEvent],
     ) -> anyhow::Result<Vec<Verified>> {
         let ids = events.iter().filter_map(|event| event.change.key());
-        // Ids from outside: a key that never was is not a lost one.
+        // These ids come from outside. An unknown key does not count as lost.
         let keys = self.keys.look_up(&ids.collect::<Vec<_>>()).await?;
         let mut looks = Vec::with_capacity(events.len());
         for event in events {
@@ -56,7 +56,7 @@ impl Repair {
         Ok(verified.collect())
     }
 
-    /// What a message is, or the event that the log has in its place.
+    /// The verified message, or the log's event if the seal proves nothing.
     async fn look(
         &self,
         event: &IntegrationEvent,
@@ -73,10 +73,10 @@ impl Repair {
         })
     }
 
-    /// Whether the log has the event of this message; true of a tombstoned stream, which had all of them.
+    /// Whether the log has the event of this message. True for a tombstoned stream, whose events can no longer be read.
     ///
     /// # Errors
-    /// When the store is away.
+    /// When the store is unavailable.
     pub(in crate::projection) async fn is_in_log(
         &self,
         event: &IntegrationEvent,

@@ -1,4 +1,4 @@
-//! What was read of users' streams, and rows that follow it.
+//! Events that were read from users' streams, and the update of rows with them.
 
 use super::{Known, Standing, View, begin, commit, rows};
 use crate::domain::UserId;
@@ -8,23 +8,23 @@ use std::collections::BTreeSet;
 /// Consecutive events of one user's stream.
 #[derive(Debug)]
 pub(in crate::projection) struct History {
-    /// Whose they are.
+    /// The user.
     pub(in crate::projection) user: UserId,
-    /// How far the row was before they were read.
+    /// How far the row was before the events were read.
     pub(in crate::projection) standing: Standing,
-    /// Whether they begin with the first, and a row made of them takes the place of the one that is there. Otherwise they
-    /// begin with the row's last event.
+    /// Whether the events begin with the first one, and the row is rebuilt from them. Otherwise they begin with the row's last
+    /// event.
     pub(in crate::projection) anew: bool,
-    /// Whether the user is held no longer.
+    /// Whether to lift the hold.
     pub(in crate::projection) lift: bool,
-    /// In the stream's order.
+    /// The events, in the stream's order.
     pub(in crate::projection) events: Vec<DirectoryEvent>,
-    /// The event after these if it cannot be applied, and why; it holds the user.
+    /// Revision and reason if the next event cannot be applied. It holds the user.
     pub(in crate::projection) refused: Option<(u64, String)>,
 }
 
 impl History {
-    /// The event after these cannot be read now: nothing is made anew without it, and a hold stays.
+    /// Notes that the next event cannot be read now. The row is not rebuilt without it, and a hold stays.
     pub(in crate::projection) fn wait(&mut self) {
         self.lift = false;
         if self.anew {
@@ -33,21 +33,21 @@ impl History {
     }
 }
 
-/// What became of a history.
+/// The result of applying a history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::projection) enum Progress {
-    /// The row has all of it.
+    /// The row contains all of it.
     Followed,
     /// An event cannot be applied.
     Held,
-    /// The row is not what the log has: it has to be made anew.
+    /// The row differs from the log and has to be rebuilt.
     Conflict,
-    /// The row has moved since the stream was read, so it was not replaced.
+    /// The row has changed since the stream was read, so it was not replaced.
     Moved,
 }
 
 impl View {
-    /// Makes rows follow their users' streams, all of them in one transaction.
+    /// Updates rows with the events of their users' streams, all in one transaction.
     ///
     /// # Errors
     /// As [`View::apply`].
@@ -77,7 +77,7 @@ impl Known {
         if history.anew && standing.place() != history.standing.place() {
             return Progress::Moved;
         }
-        // The log has lost the event that the row ends with.
+        // The log does not have the row's last event.
         if !history.anew && history.events.is_empty() && standing.revision.is_some() {
             return self.end(history, Progress::Conflict);
         }
@@ -111,7 +111,7 @@ impl Known {
         progress
     }
 
-    /// The user is held from here on, also if a hold was to be lifted.
+    /// Holds the user at this revision, even if a hold was to be lifted.
     fn refuse(&mut self, revision: u64, reason: &str) -> Progress {
         if self.now.is_none() {
             self.now.clone_from(&self.before);

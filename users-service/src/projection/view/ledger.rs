@@ -1,4 +1,4 @@
-//! What is kept beside the rows: holds, attempts, and how far the view is complete.
+//! The tables beside the rows: holds, attempts, and the position of completeness.
 
 use super::{View, number};
 use crate::domain::UserId;
@@ -8,7 +8,7 @@ use sqlx::{SqliteConnection, SqliteExecutor};
 const GENERATION: i64 = 1;
 
 impl View {
-    /// Holds a user at the event that cannot be applied, durably. The reason holds no personal data.
+    /// Holds a user at the event that cannot be applied, durably. The reason must not contain personal data.
     ///
     /// # Errors
     /// When the database fails.
@@ -16,7 +16,7 @@ impl View {
         hold(self.read_model.durable(), user, revision, reason).await
     }
 
-    /// How often this event was tried.
+    /// How many times this event was tried.
     ///
     /// # Errors
     /// When the database fails.
@@ -46,7 +46,7 @@ impl View {
         .map(drop)
     }
 
-    /// Takes back a counted attempt: it ended, one way or the other.
+    /// Takes back a counted attempt, because it ended and the process survived it.
     ///
     /// # Errors
     /// When the database fails.
@@ -62,7 +62,7 @@ impl View {
         Ok(())
     }
 
-    /// The log position up to which everything is applied or held; none at the beginning.
+    /// The log position up to which every event is applied or its user is held. `None` at the beginning.
     ///
     /// # Errors
     /// When the database fails.
@@ -73,14 +73,14 @@ impl View {
             .bind(GENERATION)
             .fetch_optional(self.read_model.pool())
             .await?;
-        // A number that is none of SQLite's positive ones becomes one beyond every log's end.
+        // A negative number becomes a position beyond the end of every log.
         Ok(position.map(|(commit, prepare)| Position {
             commit: commit.cast_unsigned(),
             prepare: prepare.cast_unsigned(),
         }))
     }
 
-    /// Forgets that position: the comparison begins anew.
+    /// Forgets that position, so that the comparison starts from the beginning.
     ///
     /// # Errors
     /// When the database fails.
@@ -89,7 +89,7 @@ impl View {
         forget.execute(self.read_model.pool()).await.map(drop)
     }
 
-    /// Moves that position forward; never back.
+    /// Moves that position forward, and never back.
     ///
     /// # Errors
     /// When the database fails.
@@ -123,7 +123,7 @@ pub(super) async fn hold(
     hold.bind(reason).execute(executor).await.map(drop)
 }
 
-/// Attempts count only for events that are not applied.
+/// Deletes the counts of events that are applied.
 pub(super) async fn forget_attempts(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     let forget = sqlx::query(
         "DELETE FROM attempts WHERE EXISTS

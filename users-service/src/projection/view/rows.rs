@@ -1,4 +1,4 @@
-//! Users' rows as they lie in the database.
+//! Users' rows in the database.
 
 use super::{Known, number};
 use crate::domain::{NameField, UserId};
@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What is there of these users; the answer has each of them.
+/// The rows and holds of these users. The answer contains each user.
 pub(super) async fn load(
     connection: &mut SqliteConnection,
     users: &BTreeSet<UserId>,
@@ -67,8 +67,8 @@ pub(super) async fn write_hold(
     Ok(())
 }
 
-/// Writes the rows that have changed, each only over the row that was read, so that two writers are harmless whatever the
-/// database's isolation. Returns whether there were any.
+/// Writes the changed rows. Each replaces only the row that was read, so two concurrent writers do no harm at any isolation
+/// level. Returns whether there were any.
 pub(super) async fn write_changed(
     connection: &mut SqliteConnection,
     known: &BTreeMap<UserId, Known>,

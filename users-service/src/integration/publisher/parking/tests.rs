@@ -98,7 +98,7 @@ fn the_list_is_bounded_by_number_and_by_the_length_of_names() {
     assert!(parking.is_full());
     assert!(!parking.has_room_for("users-x"));
     assert!(parking.has_room_for("users-1"), "it is on the list");
-    let told = parking.told().unwrap();
+    let told = parking.problem().unwrap();
     assert!(
         told.contains("users-0 at revision 0 (UserPromoted.v9): unknown"),
         "{told}"
