@@ -1,4 +1,5 @@
-//! Appends. With an exact expected revision the events are stored exactly once, even if the connection breaks meanwhile.
+//! Appends. With an exact expected revision the events are stored exactly once, even if the connection breaks
+//! meanwhile.
 
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ use crate::error::AppendError;
 use crate::event::{Appended, Expected, NewEvent};
 use crate::request::stream_identifier;
 
-/// The most bytes of events in one append. A larger message makes the server end the session that all appends share. The
-/// server's own limit for one append is far smaller (1 MiB of data by default) and fails only that append.
+/// The most bytes of events in one append. A larger message makes the server end the session that all appends share.
+/// The server's own limit for one append is far smaller (1 MiB of data by default) and fails only that append.
 const LARGEST_APPEND: usize = 15 * 1024 * 1024;
 
 impl EventStreams {

@@ -1,5 +1,5 @@
-//! The batch session: one open `BatchAppend` call with many appends in flight. The correlation id matches each answer to
-//! its append.
+//! The batch session: one open `BatchAppend` call with many appends in flight. The correlation id matches each answer
+//! to its append.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,8 +35,8 @@ pub(crate) struct BatchSession {
 }
 
 impl BatchSession {
-    /// Opens a session in a task of the current runtime. When the session ends, it fails all pending appends and cancels
-    /// `broken`.
+    /// Opens a session in a task of the current runtime. When the session ends, it fails all pending appends and
+    /// cancels `broken`.
     pub(crate) fn open(client: Client, broken: CancellationToken) -> Self {
         let (requests, queued) = mpsc::channel(APPENDS_IN_FLIGHT);
         let pending = PendingAppends::default();

@@ -1,7 +1,7 @@
 //! Calls with a deadline and a bound on their number, repeated while the server does not answer.
 //!
-//! Every call made through this module is safe to repeat: reads, appends (by their event ids), and deletions (a repeated
-//! deletion finds the stream as the first one left it).
+//! Every call made through this module is safe to repeat: reads, appends (by their event ids), and deletions (a
+//! repeated deletion finds the stream as the first one left it).
 
 use std::future::Future;
 use std::sync::Arc;
@@ -45,8 +45,8 @@ impl EventStreams {
         }
     }
 
-    /// Makes the call, and repeats it until the server answers or the time limit is reached. If the server is known to be
-    /// down at the start, the call fails at once.
+    /// Makes the call, and repeats it until the server answers or the time limit is reached. If the server is known to
+    /// be down at the start, the call fails at once.
     pub(crate) async fn call<T, E, F>(
         &self,
         permits: &Semaphore,

@@ -44,8 +44,8 @@ async fn members(seed: &Node, settings: &Settings) -> Result<Vec<MemberInfo>, Fa
     Ok(gossip.read(Empty {}).await?.into_inner().members)
 }
 
-/// A live member of the preferred kind, or else any that serves calls. A leader has no substitute, because no other node
-/// answers calls that require the leader.
+/// A live member of the preferred kind, or else any that serves calls. A leader has no substitute, because no other
+/// node answers calls that require the leader.
 fn preferred(members: &[MemberInfo], preference: NodePreference) -> Option<Node> {
     let of = |states: &[VNodeState]| {
         let suitable: Vec<_> = members

@@ -10,8 +10,8 @@ pub enum ConnectError {
     InvalidUrl(String),
 }
 
-/// The event store did not answer in time, or its answer was unusable. A later attempt may succeed, or the operator must
-/// act.
+/// The event store did not answer in time, or its answer was unusable. A later attempt may succeed, or the operator
+/// must act.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the event store is unavailable: {reason}")]
 pub struct Unavailable {
@@ -42,11 +42,12 @@ pub enum AppendError {
     /// The events exceed the server's limit for one append (1 MiB by default).
     #[error("the append is too large")]
     TooLarge,
-    /// The server reported success and wrote nothing, because these event ids were in the stream before it was soft-deleted.
+    /// The server reported success and wrote nothing, because these event ids were in the stream before it was
+    /// soft-deleted.
     #[error("nothing was written: the event ids were used before the stream was deleted")]
     NotWritten,
-    /// The server did not answer in time, so the outcome is unknown. The same append may be repeated with the same event ids
-    /// and the same expected revision.
+    /// The server did not answer in time, so the outcome is unknown. The same append may be repeated with the same
+    /// event ids and the same expected revision.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }

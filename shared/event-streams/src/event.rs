@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use crate::failure::Failure;
 
-/// The state in which an append expects the stream. With [`NoStream`](Self::NoStream) and [`Revision`](Self::Revision) the
-/// server recognises a repeated append exactly by its event ids, even after a restart.
+/// The state in which an append expects the stream. With [`NoStream`](Self::NoStream) and [`Revision`](Self::Revision)
+/// the server recognises a repeated append exactly by its event ids, even after a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
     /// The stream has no event.

@@ -39,7 +39,8 @@ impl Generation {
         Err(Failure::Lost("the cluster is electing a leader".to_owned()))
     }
 
-    /// Fails if the server refuses the probe, for example because of the credentials, as it would refuse every other call.
+    /// Fails if the server refuses the probe, for example because of the credentials, as it would refuse every other
+    /// call.
     async fn connect_to(node: &Node, settings: &Settings) -> Result<Self, Failure> {
         let client = client::connect(node, settings).await?;
         probe(client.clone()).await?;
@@ -64,7 +65,8 @@ impl Generation {
         probe(self.client()).await
     }
 
-    /// Marks this generation as broken if the failure shows that its connection is unusable. The supervisor replaces it.
+    /// Marks this generation as broken if the failure shows that its connection is unusable. The supervisor replaces
+    /// it.
     pub(crate) fn observe(&self, failure: &Failure) {
         if matches!(failure, Failure::Lost(_) | Failure::NotLeader(_)) {
             self.broken.cancel();

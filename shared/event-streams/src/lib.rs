@@ -46,8 +46,8 @@ use crate::batch::APPENDS_IN_FLIGHT;
 use crate::call::{ATTEMPT_TIMEOUT, CALLS_IN_FLIGHT};
 use crate::connection::Connection;
 
-/// A client of an event store that reconnects by itself. Clones are cheap and share one connection, which closes when the
-/// last clone and the last [`Subscription`] are dropped.
+/// A client of an event store that reconnects by itself. Clones are cheap and share one connection, which closes when
+/// the last clone and the last [`Subscription`] are dropped.
 #[derive(Clone, Debug)]
 pub struct EventStreams {
     connection: Connection,

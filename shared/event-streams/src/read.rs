@@ -28,7 +28,8 @@ pub struct Page {
 }
 
 impl EventStreams {
-    /// Reads at most `limit` events of one stream. Returns none if the stream is missing, soft-deleted or fully truncated.
+    /// Reads at most `limit` events of one stream. Returns none if the stream is missing, soft-deleted or fully
+    /// truncated.
     ///
     /// # Errors
     ///
@@ -74,8 +75,8 @@ impl EventStreams {
     }
 
     /// Reads the log of all streams forward from `after` (exclusive; `None` means from the beginning). Returns at most
-    /// `limit` events of the streams whose names start with one of `stream_prefixes` (an empty slice means all streams).
-    /// A page may have fewer events than `limit` before the end of the log; the next page starts after
+    /// `limit` events of the streams whose names start with one of `stream_prefixes` (an empty slice means all
+    /// streams). A page may have fewer events than `limit` before the end of the log; the next page starts after
     /// [`Page::position`].
     ///
     /// # Errors

@@ -12,13 +12,13 @@ use crate::event::Expected;
 use crate::request::stream_identifier;
 
 impl EventStreams {
-    /// Deletes the stream permanently: it takes no more events, and a scavenge removes all its data. A stream that never
-    /// existed can be tombstoned too, with [`Expected::Any`] or [`Expected::NoStream`].
+    /// Deletes the stream permanently: it takes no more events, and a scavenge removes all its data. A stream that
+    /// never existed can be tombstoned too, with [`Expected::Any`] or [`Expected::NoStream`].
     ///
     /// # Errors
     ///
-    /// [`AppendError::StreamDeleted`] if the stream is already tombstoned, which is what the caller wants. The tombstone
-    /// may be from an earlier attempt of this call, whose answer was lost. [`AppendError::Conflict`],
+    /// [`AppendError::StreamDeleted`] if the stream is already tombstoned, which is what the caller wants. The
+    /// tombstone may be from an earlier attempt of this call, whose answer was lost. [`AppendError::Conflict`],
     /// [`AppendError::Unavailable`].
     pub async fn tombstone(&self, stream: &str, expected: Expected) -> Result<(), AppendError> {
         let options = tombstone_req::Options {

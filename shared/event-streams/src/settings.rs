@@ -1,4 +1,5 @@
-//! The settings in a connection string, which the vendor's crate parses. This crate adds its own default node preference.
+//! The settings in a connection string, which the vendor's crate parses. This crate adds its own default node
+//! preference.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -39,8 +39,8 @@ pub enum Delivery {
     Checkpoint(Position),
     /// The subscription has reached the end of the log; later events are new. Delivered again after each reconnection.
     CaughtUp,
-    /// The subscription was interrupted or could not be opened, for this reason. It resumes by itself. Delivered for each
-    /// failed attempt.
+    /// The subscription was interrupted or could not be opened, for this reason. It resumes by itself. Delivered for
+    /// each failed attempt.
     Interrupted(Unavailable),
 }
 
@@ -51,8 +51,8 @@ pub struct Subscription {
     connection: Connection,
     filter: Option<Filter>,
     after: Option<Position>,
-    /// The next feed is opened in a task of its own, so that a caller that cancels [`Subscription::next`] does not restart
-    /// it.
+    /// The next feed is opened in a task of its own, so that a caller that cancels [`Subscription::next`] does not
+    /// restart it.
     opening: Option<AbortOnDropHandle<Result<Feed, Failure>>>,
     feed: Option<Feed>,
     backoff: Backoff,
@@ -69,8 +69,9 @@ struct Feed {
 }
 
 impl EventStreams {
-    /// Subscribes to the events after `after` (exclusive; `None` means from the beginning) of the streams whose names start
-    /// with one of `stream_prefixes` (an empty slice means all streams). Tombstones of these streams are included.
+    /// Subscribes to the events after `after` (exclusive; `None` means from the beginning) of the streams whose names
+    /// start with one of `stream_prefixes` (an empty slice means all streams). Tombstones of these streams are
+    /// included.
     #[must_use]
     pub fn subscribe_all(&self, stream_prefixes: &[&str], after: Option<Position>) -> Subscription {
         let filter = (!stream_prefixes.is_empty())
@@ -78,8 +79,8 @@ impl EventStreams {
         self.subscribe(filter, after)
     }
 
-    /// Subscribes to the events after `after` (exclusive; `None` means from the beginning) in all streams whose types start
-    /// with one of `type_prefixes`. The server filters out the other events.
+    /// Subscribes to the events after `after` (exclusive; `None` means from the beginning) in all streams whose types
+    /// start with one of `type_prefixes`. The server filters out the other events.
     #[must_use]
     pub fn subscribe_all_of_types(
         &self,
@@ -103,8 +104,9 @@ impl EventStreams {
 }
 
 impl Subscription {
-    /// Waits for the next delivery without a time limit. After an outage the subscription resumes after the last delivered
-    /// position, so that no event is lost or repeated. Cancel-safe: usable in a `select!` without losing anything.
+    /// Waits for the next delivery without a time limit. After an outage the subscription resumes after the last
+    /// delivered position, so that no event is lost or repeated. Cancel-safe: usable in a `select!` without losing
+    /// anything.
     pub async fn next(&mut self) -> Delivery {
         loop {
             match self.message().await {

@@ -18,7 +18,8 @@ use crate::settings::Settings;
 
 /// The most unread bytes of one call.
 const STREAM_WINDOW: u32 = 256 * 1024;
-/// The most unread bytes of all calls on a connection. A hundred subscriptions that are not read do not block other calls.
+/// The most unread bytes of all calls on a connection. A hundred subscriptions that are not read do not block other
+/// calls.
 const CONNECTION_WINDOW: u32 = 100 * STREAM_WINDOW;
 
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
