@@ -272,7 +272,11 @@ mod tests {
         send(1);
         assert_eq!(arriving.next(9).now_or_never(), Some(Some(vec![1])));
         send(2);
-        assert_eq!(arriving.next(9).now_or_never(), None, "the batch is not due");
+        assert_eq!(
+            arriving.next(9).now_or_never(),
+            None,
+            "the batch is not due"
+        );
         send(3);
         tokio::time::advance(Duration::from_millis(5)).await;
         assert_eq!(arriving.next(9).now_or_never(), Some(Some(vec![2, 3])));
