@@ -80,8 +80,8 @@ impl Consumer {
         }
     }
 
-    /// Limits a busy queue to one batch per `interval`, so that its batches are larger. A full batch is returned earlier.
-    /// The first message after a quiet interval is returned at once.
+    /// Limits a busy queue to one batch per `interval`, so that its batches are larger. A full batch is returned
+    /// earlier. The first message after a quiet interval is returned at once.
     #[must_use]
     pub fn at_most_every(mut self, interval: Duration) -> Self {
         self.interval = interval;

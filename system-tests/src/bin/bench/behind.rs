@@ -36,8 +36,7 @@ pub(crate) struct Behind {
 
 /// Creates users in a separate system and measures how they reach the list in both ways. Fails unless each list has
 /// exactly these users and no message was dead-lettered.
-pub(crate) async fn measure(count: usize) -> Result<Behind> {
-    let broker = Node::own().await?;
+pub(crate) async fn measure(broker: Node, count: usize) -> Result<Behind> {
     let url = broker.vhost().await;
     let mut system = System::prepare(&PARTS, broker, &url, "info")?;
     let before_publishing = PARTS.iter().filter(|part| **part != Part::Publisher);

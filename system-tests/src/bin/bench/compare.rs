@@ -18,6 +18,7 @@ use aims::{Aim, Measured};
 use anyhow::{Context, Result, bail, ensure};
 use baseline::Baseline;
 use clap::{Args, ValueEnum};
+use private_broker::PrivateBroker;
 use pump::Sample;
 use reqwest::Method;
 use serde_json::Value;
@@ -54,14 +55,28 @@ pub(crate) struct CompareArguments {
     /// baseline down.
     #[arg(long, default_value_t = 0.25)]
     floor: f64,
+    /// Runs all parts on one broker, each in its own virtual host. This starts faster, but one part can affect the
+    /// next.
+    #[arg(long)]
+    shared_broker: bool,
     /// Plants a fault, which the run must report.
     #[arg(long, value_enum)]
     plant: Option<Plant>,
 }
 
+impl CompareArguments {
+    /// The broker for one part of the comparison.
+    async fn broker(&self) -> Result<Node> {
+        if self.shared_broker {
+            return Ok(Node::Shared(PrivateBroker::shared().await));
+        }
+        Node::own().await
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Plant {
-    /// The baseline pauses for a second in each POST.
+    /// The baseline pauses for two seconds in each POST.
     SlowBaseline,
     /// One acknowledged user of users-service is not stored.
     LostUser,
@@ -84,9 +99,9 @@ pub(crate) async fn run(arguments: &CompareArguments) -> Result<()> {
     }
     let node = node(arguments, &mut table).await?;
     let (ours, lag, sample) = ours(arguments, &mut table).await?;
-    let behind = behind::measure(arguments.behind).await?;
+    let behind = behind::measure(arguments.broker().await?, arguments.behind).await?;
     eprintln!("measuring the bare pump");
-    let pump = pump::measure(&sample, arguments.behind).await?;
+    let pump = pump::measure(&arguments.broker().await?, &sample, arguments.behind).await?;
     let aims = [
         Aim::at_least(
             "POST, 64 connections: ours / Node",
@@ -126,7 +141,12 @@ pub(crate) async fn run(arguments: &CompareArguments) -> Result<()> {
 }
 
 async fn node(arguments: &CompareArguments, table: &mut Table) -> Result<Rows> {
-    let system = System::of(&[Part::Store, Part::Uuids], Node::own().await?, "info").await?;
+    let system = System::of(
+        &[Part::Store, Part::Uuids],
+        arguments.broker().await?,
+        "info",
+    )
+    .await?;
     let slow = arguments.plant == Some(Plant::SlowBaseline);
     let baseline = Baseline::start(&system, slow).await?;
     table.baseline(baseline.versions().await?);
@@ -169,7 +189,7 @@ async fn node(arguments: &CompareArguments, table: &mut Table) -> Result<Rows> {
 }
 
 async fn ours(arguments: &CompareArguments, table: &mut Table) -> Result<(Rows, Duration, Sample)> {
-    let system = System::of(&Part::WHOLE, Node::own().await?, "info").await?;
+    let system = System::of(&Part::WHOLE, arguments.broker().await?, "info").await?;
     let address = system
         .address(Part::Serve)
         .context("the system has users-service")?;

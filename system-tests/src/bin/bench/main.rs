@@ -89,7 +89,7 @@ fn main() -> ExitCode {
 async fn measure(arguments: &Arguments) -> Result<()> {
     let mut report = prompt_store(arguments).await?;
     late_store(arguments, &mut report).await?;
-    let behind = behind::measure(arguments.behind).await?;
+    let behind = behind::measure(Node::own().await?, arguments.behind).await?;
     println!("{}\n{report}\n{behind}", bench_machine::describe()?);
     Ok(())
 }

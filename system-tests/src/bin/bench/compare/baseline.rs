@@ -22,8 +22,8 @@ pub(super) struct Baseline {
 }
 
 impl Baseline {
-    /// Starts the baseline with the store, broker and uuids-service of this system. A slow one pauses for a second in
-    /// each POST.
+    /// Starts the baseline with the store, broker and uuids-service of this system. A slow one pauses for two seconds
+    /// in each POST.
     pub(super) async fn start(system: &System, slow: bool) -> Result<Self> {
         let store = system
             .address(Part::Store)
@@ -33,7 +33,7 @@ impl Baseline {
             .variable("EVENTSTORE_URL", format!("esdb://{store}?tls=false"))
             .variable("UUIDS_URL", system.uuids_url());
         if slow {
-            process.set_variable("PLANTED_DELAY_MS", "1000");
+            process.set_variable("PLANTED_DELAY_MS", "2000");
         }
         process.start()?;
         let address = process.address().await?;

@@ -10,11 +10,11 @@ use messaging::{
     Binding, Broker, Consumer, Destination, Exchange, ExchangeKind, Incoming, Message, Publisher,
     Queue, QueueKind, Topology,
 };
-use private_broker::PrivateBroker;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use system_tests::system::Node;
 use system_tests::{System, unique, wait};
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -94,9 +94,8 @@ impl Sample {
     }
 }
 
-/// Messages per second through a separate broker, from the first publication to the last acknowledgement.
-pub(super) async fn measure(sample: &Sample, count: usize) -> Result<f64> {
-    let node = PrivateBroker::start().await?;
+/// Messages per second through this broker, from the first publication to the last acknowledgement.
+pub(super) async fn measure(node: &Node, sample: &Sample, count: usize) -> Result<f64> {
     let broker = Broker::connect(&node.vhost().await, "pump")?;
     broker.declare(&topology()).await?;
     let began = Instant::now();
