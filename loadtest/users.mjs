@@ -1,4 +1,4 @@
-// Gives each virtual user names that are unique over all runs.
+// Gives each virtual user usernames that are unique across all runs.
 import { randomUUID } from "node:crypto";
 
 export async function newUser(context) {

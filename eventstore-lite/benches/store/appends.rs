@@ -1,4 +1,4 @@
-//! Appends of one event each, by single calls and by batch sessions. Each writer has its own stream.
+//! Appends of one event each, by single calls and by a batch session. Every writer has its own stream.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,16 +14,17 @@ use crate::figures::{self, Caller, Figures};
 use crate::report::Report;
 use crate::store::Store;
 
-/// The data of one event.
+/// The size of an event's data.
 pub(crate) const EVENT_BYTES: usize = 256;
 
+/// The protocol's two ways to append.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Path {
     Append,
     Batch,
 }
 
-/// A client, or a batch session, that all writers of a row share.
+/// The client or batch session that all writers of a row share.
 #[derive(Clone)]
 enum Sink {
     Append(Box<Client>),
@@ -52,7 +53,7 @@ impl Caller for Writer {
         };
         ensure!(
             revision == Some(self.next),
-            "{} is at {revision:?}, expected {}",
+            "{} is at revision {revision:?} instead of {}",
             self.stream,
             self.next
         );
@@ -97,7 +98,7 @@ pub(crate) async fn measure(
     Ok(())
 }
 
-/// The error for an unexpected answer.
+/// The figures of a writer that gets an unexpected answer, which must be an error.
 pub(crate) async fn wrong_answer(store: &Store) -> Result<Figures> {
     let writer = Writer {
         sink: Sink::Append(Box::new(store.client()?)),

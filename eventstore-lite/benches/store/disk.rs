@@ -1,4 +1,4 @@
-//! The limits below the server: flushes of the disk, and bare SQLite with the same durability.
+//! The layers below the server: flushes of the disk, and bare SQLite with the same durability.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -13,7 +13,7 @@ use crate::figures::{Figures, float, histogram};
 use crate::report::Report;
 
 const BLOCK: [u8; 4096] = [7; 4096];
-/// The maximum size of the file that is written before the measurement.
+/// The size of the file that is written before the measurement.
 const PREALLOCATED: u64 = 64 * 1024 * 1024;
 
 pub(crate) fn measure(folder: &Path, length: Duration, report: &mut Report) -> Result<()> {
@@ -51,7 +51,7 @@ fn overwrite(file: &mut File) -> Result<u64> {
     append(file)
 }
 
-/// A table like that of events: an ascending key and one unique index.
+/// A database with a table like the server's events: an ascending key and one unique index.
 fn database(path: &Path) -> Result<Connection> {
     let connection = Connection::open(path)?;
     let mode: String =
@@ -80,13 +80,14 @@ fn insert(connection: &Connection, group: usize) -> Result<u64> {
     Ok(u64::try_from(group)?)
 }
 
-fn repeat(length: Duration, mut once: impl FnMut() -> Result<u64>) -> Result<Figures> {
+/// Repeats the operation for this long. The operation returns its number of events.
+fn repeat(length: Duration, mut operation: impl FnMut() -> Result<u64>) -> Result<Figures> {
     let (mut count, mut latency) = (0, histogram()?);
     let began = Instant::now();
     while began.elapsed() < length {
-        let at = Instant::now();
-        count += once()?;
-        latency.record(u64::try_from(at.elapsed().as_nanos())?)?;
+        let started = Instant::now();
+        count += operation()?;
+        latency.record(u64::try_from(started.elapsed().as_nanos())?)?;
     }
     Ok(Figures {
         rate: float(count) / began.elapsed().as_secs_f64(),

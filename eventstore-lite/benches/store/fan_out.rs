@@ -1,4 +1,4 @@
-//! Live events for many subscribers: deliveries per second, and the time until the last subscriber has an event.
+//! Live events to many subscribers: deliveries per second, and the time until the last subscriber has an event.
 
 use std::time::Instant;
 
@@ -15,25 +15,26 @@ use crate::figures::{Figures, Watch, histogram};
 use crate::report::Report;
 use crate::store::{DEADLINE, Store};
 
-/// How many subscriptions share a connection.
-const OF_A_CONNECTION: usize = 100;
-/// How many events are appended one by one, each after all subscribers have the last one.
-const ALONE: usize = 100;
-/// How many deliveries of events that are appended without waiting, and the maximum number of these events.
+/// The number of subscriptions that share a connection.
+const SUBSCRIPTIONS_PER_CONNECTION: usize = 100;
+/// The number of events that are appended singly, each after all subscribers have the previous one.
+const SINGLE_EVENTS: usize = 100;
+/// The number of deliveries of events that are appended without waiting.
 const DELIVERIES: usize = 400_000;
-const MOST_EVENTS: usize = 20_000;
-/// How many events each of these appends has.
-const TOGETHER: usize = 100;
+/// The most events that are appended for these deliveries.
+const MAX_EVENTS: usize = 20_000;
+/// The number of events in each of these appends.
+const EVENTS_PER_APPEND: usize = 100;
 
 pub(crate) async fn measure(store: &Store, counts: &[usize], report: &mut Report) -> Result<()> {
     for count in counts {
         let measured = tokio::time::timeout(DEADLINE, fan_out(store, *count)).await;
-        let (alone, together) = measured.map_err(anyhow::Error::from).flatten().map_or_else(
+        let (single, streamed) = measured.map_err(anyhow::Error::from).flatten().map_or_else(
             |error| (Err(anyhow::anyhow!("{error:#}")), Err(error)),
-            |(alone, together)| (Ok(alone), Ok(together)),
+            |(single, streamed)| (Ok(single), Ok(streamed)),
         );
-        report.add("fan-out: one event to all", *count, alone);
-        report.add("fan-out: deliveries", *count, together);
+        report.add("fan-out: one event to all", *count, single);
+        report.add("fan-out: deliveries", *count, streamed);
     }
     Ok(())
 }
@@ -42,31 +43,31 @@ async fn fan_out(store: &Store, count: usize) -> Result<(Figures, Figures)> {
     let writer = store.client()?;
     let mut subscriptions = subscribe(store, count).await?;
     let (watch, mut latency) = (Watch::start(store.id()?)?, histogram()?);
-    for _ in 0..ALONE {
+    for _ in 0..SINGLE_EVENTS {
         let began = Instant::now();
         let appended = append(&writer, 1).await?;
         subscriptions = receive_all(subscriptions, &appended).await?;
         latency.record(u64::try_from(began.elapsed().as_nanos())?)?;
     }
-    let alone = watch.stop(u64::try_from(ALONE * count)?, latency)?;
+    let single = watch.stop(u64::try_from(SINGLE_EVENTS * count)?, latency)?;
 
-    let events = (DELIVERIES / count).clamp(TOGETHER, MOST_EVENTS);
+    let events = (DELIVERIES / count).clamp(EVENTS_PER_APPEND, MAX_EVENTS);
     let (watch, latency) = (Watch::start(store.id()?)?, histogram()?);
     let receiving = tokio::spawn(receive_counted(subscriptions, events));
-    for _ in 0..events / TOGETHER {
-        append(&writer, TOGETHER).await?;
+    for _ in 0..events / EVENTS_PER_APPEND {
+        append(&writer, EVENTS_PER_APPEND).await?;
     }
     receiving.await??;
-    let together = watch.stop(u64::try_from(events * count)?, latency)?;
-    Ok((alone, together))
+    let streamed = watch.stop(u64::try_from(events * count)?, latency)?;
+    Ok((single, streamed))
 }
 
-/// Subscribes to new events, and waits until all subscriptions are live.
+/// Subscribes to new events, and waits until the server has confirmed all subscriptions.
 async fn subscribe(store: &Store, count: usize) -> Result<Vec<Subscription>> {
     let mut subscriptions = Vec::new();
     let mut client = store.client()?;
     for number in 0..count {
-        if number % OF_A_CONNECTION == 0 {
+        if number % SUBSCRIPTIONS_PER_CONNECTION == 0 {
             client = store.client()?;
         }
         let options = SubscribeToAllOptions::default().position(StreamPosition::End);
@@ -74,7 +75,7 @@ async fn subscribe(store: &Store, count: usize) -> Result<Vec<Subscription>> {
         let first = subscription.next_subscription_event().await?;
         ensure!(
             matches!(first, SubscriptionEvent::Confirmed(_)),
-            "a subscription began with {first:?}"
+            "a subscription started with {first:?}"
         );
         subscriptions.push(subscription);
     }
@@ -100,7 +101,7 @@ async fn receive_all(
             for id in expected {
                 let event = subscription.next().await?;
                 let got = event.get_original_event().id;
-                ensure!(got == id, "received {got}, expected {id}");
+                ensure!(got == id, "event {got} was delivered instead of {id}");
             }
             Ok(subscription)
         });
@@ -119,7 +120,7 @@ async fn receive_counted(subscriptions: Vec<Subscription>, events: usize) -> Res
                 let expected = *next.get_or_insert(revision);
                 ensure!(
                     revision == expected,
-                    "received {revision}, expected {expected}"
+                    "revision {revision} was delivered instead of {expected}"
                 );
                 next = Some(revision + 1);
             }

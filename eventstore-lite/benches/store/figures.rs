@@ -1,4 +1,4 @@
-//! A closed loop of callers: each makes its next call after the last one is answered.
+//! A closed loop of callers. Each caller makes its next call when the previous one is answered.
 
 use std::time::{Duration, Instant};
 
@@ -8,24 +8,25 @@ use tokio::task::JoinSet;
 
 use bench_machine::{cores, processor_time};
 
-/// The measurements of one row.
+/// The figures of one row.
 #[derive(Debug)]
 pub(crate) struct Figures {
     /// Calls or events per second.
     pub(crate) rate: f64,
-    /// The durations of calls, in nanoseconds.
+    /// The latency of a call, in nanoseconds.
     pub(crate) latency: Histogram<u64>,
-    /// The shares of the machine's processor time that the client and the server took, from 0 to 1.
+    /// The client's share of the machine's processor time, 0 to 1.
     pub(crate) client: f64,
+    /// The server's share.
     pub(crate) server: f64,
 }
 
-/// Nanoseconds from 1 µs to 1 minute, with three digits.
+/// A histogram of nanoseconds from 1 µs to 1 minute, with three significant digits.
 pub(crate) fn histogram() -> Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(1_000, 60_000_000_000, 3)?)
 }
 
-/// A row that measured only its client.
+/// The figures of a row that measured nothing but its client.
 pub(crate) fn of_busy_client() -> Result<Figures> {
     Ok(Figures {
         rate: 1.0,
@@ -35,7 +36,7 @@ pub(crate) fn of_busy_client() -> Result<Figures> {
     })
 }
 
-/// Counts calls, and the processor time of client and server, from its start to its end.
+/// Measures the time and the processor time of client and server from its start to its stop.
 pub(crate) struct Watch {
     began: Instant,
     server: u32,

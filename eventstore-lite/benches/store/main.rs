@@ -1,9 +1,12 @@
-//! `make bench-store`: the throughput of the server through its official client, compared with the disk, bare SQLite
-//! and bare gRPC in the same run.
+//! `make bench-store` measures the server through its official client. The same run measures the disk, SQLite alone and
+//! gRPC alone for comparison.
 //!
-//! Invariants: Server and client are separate processes. A row with an unexpected answer is INVALID and has no
-//! figure, and the run fails.
-#![expect(clippy::print_stdout, reason = "a command whose output is its purpose")]
+//! Invariants: server and client are separate processes. A row with an unexpected answer is INVALID and has no figure,
+//! and the run fails.
+#![expect(
+    clippy::print_stdout,
+    reason = "the output of this command is its purpose"
+)]
 
 mod appends;
 mod disk;
@@ -25,28 +28,28 @@ use clap::{Parser, ValueEnum};
 use crate::report::Report;
 use crate::store::Store;
 
-/// Measures this build of eventstore-lite, and prints the figures with the machine and the method.
+/// Measures this build of eventstore-lite and prints the figures, the machine and the method.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// How long each row is measured, in seconds, after a warm-up of a fifth of it.
+    /// Duration of each measurement in seconds; a warm-up of a fifth of it comes first.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
-    /// The numbers of writers to measure with.
+    /// Numbers of concurrent writers.
     #[arg(long, value_delimiter = ',', default_value = "1,16,64,256")]
     writers: Vec<usize>,
-    /// The numbers of subscribers to measure with.
+    /// Numbers of subscribers.
     #[arg(long, value_delimiter = ',', default_value = "1,100,1000")]
     subscribers: Vec<usize>,
-    /// How many events exist when start-up and reads of one stream are measured, ten in each stream.
+    /// Number of events in the store for the measurements of start-up and stream reads, ten in each stream.
     #[arg(long, env = "EVENTS", default_value_t = 200_000)]
     events: usize,
-    /// The folder in which the databases are created and removed; its disk is measured.
+    /// Folder for the temporary databases. Its disk is the one that is measured.
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     folder: PathBuf,
-    /// Measure only these parts.
+    /// Measures only these parts.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
-    /// `cargo bench` passes this to every benchmark.
+    /// The flag that `cargo bench` passes to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -72,7 +75,7 @@ impl Arguments {
     }
 }
 
-/// Prints the report when all of it is complete.
+/// Prints the report when it is complete.
 #[tokio::main]
 async fn main() -> ExitCode {
     match measure(&Arguments::parse()).await {

@@ -1,4 +1,4 @@
-//! A store with many events in many streams: the speed of filling it, of starting it, and of reading one stream.
+//! A store with many events in many streams: the speed of filling it, of starting it and of reading one stream.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::figures::{Figures, Watch, histogram};
-use crate::reads::{self, IN_STREAM};
+use crate::reads::{self, EVENTS_PER_STREAM};
 use crate::report::Report;
 use crate::store::Store;
 use bench_machine::peak_memory;
 
-/// How often the server is started.
+/// The number of server starts.
 const STARTS: usize = 5;
 
 pub(crate) async fn measure(
@@ -20,21 +20,21 @@ pub(crate) async fn measure(
     length: Duration,
     report: &mut Report,
 ) -> Result<()> {
-    let streams = (events / IN_STREAM).max(16);
+    let streams = (events / EVENTS_PER_STREAM).max(16);
     let store = Store::start(db).await?;
     let watch = Watch::start(store.id()?)?;
     reads::fill(&store, streams).await?;
-    let filled = watch.stop(u64::try_from(streams * IN_STREAM)?, histogram()?);
+    let filled = watch.stop(u64::try_from(streams * EVENTS_PER_STREAM)?, histogram()?);
     report.add("filling, events", 64, filled);
     store.stop().await?;
     report.heading(&format!(
         "{} events in {streams} streams",
-        streams * IN_STREAM
+        streams * EVENTS_PER_STREAM
     ));
     report.add("start-up", 1, starts(db).await);
     let store = Store::start(db).await?;
     reads::streams(&store, streams, length, report).await?;
-    report.note(&format!("most memory: {} MiB", peak_memory(store.id()?)?));
+    report.note(&format!("peak memory: {} MiB", peak_memory(store.id()?)?));
     store.stop().await
 }
 
@@ -42,7 +42,7 @@ async fn starts(db: &Path) -> Result<Figures> {
     let (began, mut latency) = (Instant::now(), histogram()?);
     for _ in 0..STARTS {
         let store = Store::start(db).await?;
-        latency.record(u64::try_from(store.started_in.as_nanos())?)?;
+        latency.record(u64::try_from(store.startup_time.as_nanos())?)?;
         store.stop().await?;
     }
     Ok(Figures {

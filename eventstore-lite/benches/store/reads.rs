@@ -1,4 +1,4 @@
-//! Reads of streams of ten events, and of the whole log.
+//! Reads of streams of ten events and of the whole log.
 
 use std::time::Duration;
 
@@ -11,24 +11,24 @@ use crate::figures::{self, Caller};
 use crate::report::Report;
 use crate::store::Store;
 
-/// How many events each stream has.
-pub(crate) const IN_STREAM: usize = 10;
-/// How many streams are filled for the reads.
+/// The number of events in each stream that is filled before the reads.
+pub(crate) const EVENTS_PER_STREAM: usize = 10;
+/// The number of streams to read from.
 const STREAMS: usize = 20_000;
-/// How many appends run at once while streams are filled.
-const FILLING: usize = 64;
+/// The number of concurrent appends while streams are filled.
+const WRITERS: usize = 64;
 
-/// Creates streams of [`IN_STREAM`] events, one append each.
+/// Fills streams with [`EVENTS_PER_STREAM`] events each, in one append per stream.
 pub(crate) async fn fill(store: &Store, streams: usize) -> Result<()> {
     let client = store.client()?;
     let session = session(&client).await?;
-    try_join_all((0..FILLING).map(|first| fill_every(&session, (first, streams)))).await?;
+    try_join_all((0..WRITERS).map(|first| fill_every(&session, (first, streams)))).await?;
     Ok(())
 }
 
 async fn fill_every(session: &BatchAppendClient, (first, end): (usize, usize)) -> Result<()> {
-    for number in (first..end).step_by(FILLING) {
-        let events = (0..IN_STREAM).map(|_| event()).collect();
+    for number in (first..end).step_by(WRITERS) {
+        let events = (0..EVENTS_PER_STREAM).map(|_| event()).collect();
         let none = ExpectedRevision::NoStream;
         session
             .append_to_stream(stream(number), none, events)
@@ -41,7 +41,7 @@ fn stream(number: usize) -> String {
     format!("filled-{number}")
 }
 
-/// Reads streams in a scattered order.
+/// A reader that reads the streams in a scattered order.
 struct StreamReader {
     client: Client,
     next: usize,
@@ -57,20 +57,20 @@ impl Caller for StreamReader {
             count += 1;
         }
         ensure!(
-            count == IN_STREAM,
+            count == EVENTS_PER_STREAM,
             "{count} events in {}",
             stream(self.next)
         );
-        // A large prime, so that every stream comes once before any is repeated.
+        // The step is a large prime, so every stream is read once before any is read again.
         self.next = (self.next + 7_368_787) % self.streams;
         Ok(1)
     }
 }
 
-/// Reads the log from its start to its end.
+/// A reader that reads the log from its start to its end.
 struct LogReader {
     client: Client,
-    least: usize,
+    min_events: usize,
 }
 
 impl Caller for LogReader {
@@ -80,7 +80,7 @@ impl Caller for LogReader {
         while events.next().await?.is_some() {
             count += 1;
         }
-        ensure!(count >= self.least, "{count} events in the log");
+        ensure!(count >= self.min_events, "{count} events in the log");
         Ok(u64::try_from(count)?)
     }
 }
@@ -92,7 +92,7 @@ pub(crate) async fn measure(store: &Store, length: Duration, report: &mut Report
         let reader = |_| {
             anyhow::Ok(LogReader {
                 client: store.client()?,
-                least: STREAMS * IN_STREAM,
+                min_events: STREAMS * EVENTS_PER_STREAM,
             })
         };
         let readers_of_log = (0..readers).map(reader).collect::<Result<_>>()?;
@@ -102,7 +102,7 @@ pub(crate) async fn measure(store: &Store, length: Duration, report: &mut Report
     Ok(())
 }
 
-/// Reads the filled streams, with one reader and with several.
+/// Measures reads of filled streams with one reader and with several.
 pub(crate) async fn streams(
     store: &Store,
     streams: usize,

@@ -1,7 +1,7 @@
-//! Prints the figures as a table.
+//! The figures as a table.
 //!
-//! Invariant: a row is INVALID and has no figure if it had an unexpected answer, or if it measures the client more
-//! than the server. [`Report::control`] checks this in every run.
+//! Invariant: a row is INVALID and has no figure if an answer was unexpected or the client was the bottleneck. Controls
+//! check this in every run ([`Report::control`]).
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 
 use crate::figures::Figures;
 
-/// If the client takes more than this share of the processor time, it measures itself.
+/// A row whose client takes a greater share of the machine's processor time is invalid.
 const CLIENT_LIMIT: f64 = 0.8;
 
 /// All rows of one run.
@@ -23,8 +23,8 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn new(machine: String) -> Self {
         let head = format!(
-            "\n{:<32} {:>6} {:>9} {:>9} {:>9} {:>7} {:>7}",
-            "what", "at once", "a second", "p50 ms", "p99 ms", "client", "server"
+            "\n{:<32} {:>6} {:>10} {:>9} {:>9} {:>7} {:>7}",
+            "measured", "at once", "per second", "p50 ms", "p99 ms", "client", "server"
         );
         Self {
             lines: vec![machine, head],
@@ -49,16 +49,16 @@ impl Report {
         self.lines.push(line);
     }
 
-    /// Adds a row that must be invalid.
+    /// Adds a row that must be invalid. Fails if it is valid.
     pub(crate) fn control(&mut self, name: &str, figures: Result<Figures>) -> Result<()> {
         let before = self.invalid;
         self.add(name, 1, figures);
-        ensure!(self.invalid > before, "{name}: was accepted as valid");
+        ensure!(self.invalid > before, "{name} was accepted as valid");
         self.invalid = before;
         Ok(())
     }
 
-    /// Whether all rows except those of controls have figures.
+    /// Whether all rows other than controls have figures.
     pub(crate) fn is_valid(&self) -> bool {
         self.invalid == 0
     }
@@ -68,10 +68,10 @@ fn row(figures: &Figures) -> Result<String> {
     let share = figures.client * 100.0;
     ensure!(
         figures.client < CLIENT_LIMIT,
-        "the client took {share:.0} % of the machine, so it measures itself"
+        "the client took {share:.0} % of the machine, so it was the bottleneck"
     );
     Ok(format!(
-        "{:>9.0} {} {} {} {}",
+        "{:>10.0} {} {} {} {}",
         figures.rate,
         milliseconds(&figures.latency, 0.5),
         milliseconds(&figures.latency, 0.99),
@@ -85,11 +85,11 @@ impl fmt::Display for Report {
         writeln!(f, "{}", self.lines.join("\n"))?;
         writeln!(
             f,
-            "\nEach caller makes its next call when the last one is answered."
+            "\nEach caller makes its next call when the previous one is answered."
         )?;
         write!(
             f,
-            "client, server: their shares of the machine's processor time."
+            "client, server: the share of the machine's processor time that each takes."
         )
     }
 }

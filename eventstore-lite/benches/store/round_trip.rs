@@ -1,4 +1,4 @@
-//! A call that the server answers from memory: the maximum that gRPC allows.
+//! A call that the server answers from memory, which shows the upper limit of gRPC.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use crate::figures::{self, Caller};
 use crate::report::Report;
 use crate::store::Store;
 
-struct Asker(GossipClient<Channel>);
+struct MembersReader(GossipClient<Channel>);
 
-impl Caller for Asker {
+impl Caller for MembersReader {
     async fn call(&mut self) -> Result<u64> {
         let members = self.0.read(Empty {}).await?.into_inner().members;
         ensure!(members.len() == 1, "{} members", members.len());
@@ -29,8 +29,8 @@ pub(crate) async fn measure(
 ) -> Result<()> {
     for count in callers {
         let client = GossipClient::connect(format!("http://{}", store.address())).await?;
-        let askers = (0..*count).map(|_| Asker(client.clone())).collect();
-        let figures = figures::run(askers, store.id()?, length).await;
+        let readers = (0..*count).map(|_| MembersReader(client.clone())).collect();
+        let figures = figures::run(readers, store.id()?, length).await;
         report.add("gRPC alone: Gossip.Read", *count, figures);
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! The server in its own process, started as its users start it.
+//! The server in a separate process, started as users start it.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -9,7 +9,7 @@ use eventstore::Client;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-/// How long a step may take before the run is aborted.
+/// The time limit of each step. A run that exceeds it fails.
 pub(crate) const DEADLINE: Duration = Duration::from_mins(2);
 
 #[derive(Debug)]
@@ -17,8 +17,8 @@ pub(crate) struct Store {
     child: Child,
     address: String,
     /// The time from the start of the process until it listened.
-    pub(crate) started_in: Duration,
-    /// Kept open, so that the server can log.
+    pub(crate) startup_time: Duration,
+    /// The pipe stays open so that the server can write its log.
     _log: Lines<BufReader<ChildStdout>>,
 }
 
@@ -33,12 +33,12 @@ impl Store {
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
-        let mut log = BufReader::new(child.stdout.take().context("a pipe")?).lines();
+        let mut log = BufReader::new(child.stdout.take().context("the server has a pipe")?).lines();
         let address = tokio::time::timeout(DEADLINE, address(&mut log)).await??;
         Ok(Self {
             child,
             address,
-            started_in: began.elapsed(),
+            startup_time: began.elapsed(),
             _log: log,
         })
     }
@@ -57,11 +57,11 @@ impl Store {
         Ok(Client::new(url.parse()?)?)
     }
 
-    /// Stops the server, and waits until it has ended.
+    /// Stops the server and waits until it has ended.
     pub(crate) async fn stop(mut self) -> Result<()> {
         let process = self.id()?.to_string();
-        let request = Command::new("kill").args(["-TERM", &process]).status();
-        ensure!(request.await?.success(), "the server had ended before");
+        let sent = Command::new("kill").args(["-TERM", &process]).status();
+        ensure!(sent.await?.success(), "the server had already ended");
         let status = tokio::time::timeout(DEADLINE, self.child.wait()).await??;
         ensure!(status.success(), "the server ended with {status}");
         Ok(())

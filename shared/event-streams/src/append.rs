@@ -1,9 +1,9 @@
-//! Appends: exactly once with an exact expectation, whatever becomes of the connection meanwhile.
+//! Appends. With an exact expected revision the events are stored exactly once, even if the connection breaks
+//! meanwhile.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use eventstore_protocol::shared::StreamIdentifier;
 use eventstore_protocol::streams::BatchAppendReq;
 use eventstore_protocol::streams::batch_append_req::options::{
     DeadlineOption, ExpectedStreamPosition,
@@ -14,17 +14,18 @@ use uuid::Uuid;
 use crate::EventStreams;
 use crate::error::AppendError;
 use crate::event::{Appended, Expected, NewEvent};
+use crate::request::stream_identifier;
 
-/// A server takes no larger message, and ends the session of all appends over one. It refuses a far smaller append
-/// (1 MiB of data by default), one by one.
+/// The most bytes of events in one append. A larger message makes the server end the session that all appends share.
+/// The server's own limit for one append is far smaller (1 MiB of data by default) and fails only that append.
 const LARGEST_APPEND: usize = 15 * 1024 * 1024;
 
 impl EventStreams {
-    /// Appends the events, all or none, and returns when they are durable; takes 10 s at most.
+    /// Appends all of the events or none, and returns when they are durable. Takes at most 10 s.
     ///
-    /// An attempt whose outcome is unknown (the connection broke) is repeated with the same ids and the same
-    /// expectation. With [`Expected::NoStream`] and [`Expected::Revision`] the server recognises it exactly; with
-    /// [`Expected::Any`] the events may be stored twice.
+    /// An attempt whose outcome is unknown (the connection broke) is repeated with the same event ids and the same
+    /// expectation. With [`Expected::NoStream`] and [`Expected::Revision`] the server recognises a repeated append
+    /// exactly. With [`Expected::Any`] the events may be stored twice.
     ///
     /// # Errors
     ///
@@ -41,7 +42,7 @@ impl EventStreams {
         if events.iter().map(size).sum::<usize>() > LARGEST_APPEND {
             return Err(AppendError::TooLarge);
         }
-        let request = self.request(stream, expected, events);
+        let request = self.append_request(stream, expected, events);
         let written = self.call(&self.permits.appends, |generation| {
             let request = request.clone();
             async move { generation.session().append(request).await }
@@ -50,8 +51,8 @@ impl EventStreams {
         written?.ok_or(AppendError::NotWritten)
     }
 
-    /// Lets the stream keep its last `count` events only, at least 1 (`$maxCount`; its `$$` stream takes one event more,
-    /// in place of all other metadata).
+    /// Makes the stream keep only its last `count` events (`$maxCount`, at least 1). Replaces all other metadata of the
+    /// stream, and appends one event to its `$$` stream.
     ///
     /// # Errors
     ///
@@ -68,15 +69,20 @@ impl EventStreams {
         appended.map(|_| ())
     }
 
-    fn request(&self, stream: &str, expected: Expected, events: Vec<NewEvent>) -> BatchAppendReq {
+    fn append_request(
+        &self,
+        stream: &str,
+        expected: Expected,
+        events: Vec<NewEvent>,
+    ) -> BatchAppendReq {
         let options = Options {
-            stream_identifier: Some(identifier(stream)),
+            stream_identifier: Some(stream_identifier(stream)),
             expected_stream_position: Some(match expected {
                 Expected::NoStream => ExpectedStreamPosition::NoStream(()),
                 Expected::Revision(revision) => ExpectedStreamPosition::StreamPosition(revision),
                 Expected::Any => ExpectedStreamPosition::Any(()),
             }),
-            deadline_option: Some(deadline(self.attempt_within)),
+            deadline_option: Some(deadline(self.attempt_timeout)),
         };
         BatchAppendReq {
             correlation_id: None,
@@ -87,16 +93,10 @@ impl EventStreams {
     }
 }
 
-pub(crate) fn identifier(stream: &str) -> StreamIdentifier {
-    StreamIdentifier {
-        stream_name: Bytes::copy_from_slice(stream.as_bytes()),
-    }
-}
-
-fn deadline(within: Duration) -> DeadlineOption {
+fn deadline(timeout: Duration) -> DeadlineOption {
     DeadlineOption::Deadline(prost_types::Duration {
-        seconds: within.as_secs().try_into().unwrap_or(i64::MAX),
-        nanos: within.subsec_nanos().cast_signed(),
+        seconds: timeout.as_secs().try_into().unwrap_or(i64::MAX),
+        nanos: timeout.subsec_nanos().cast_signed(),
     })
 }
 

@@ -1,5 +1,5 @@
-//! The batch session (one `BatchAppend` call kept open): many appends in flight, each answered for itself by its
-//! correlation id.
+//! The batch session: one open `BatchAppend` call with many appends in flight. The correlation id matches each answer
+//! to its append.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,69 +17,74 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Streaming;
 use uuid::Uuid;
 
+use crate::client::Client;
 use crate::event::{Appended, Position};
 use crate::failure::Failure;
-use crate::generation::Client;
 
-/// How many appends may be in flight; more wait.
-pub(crate) const APPENDS: usize = 256;
+/// The most appends in flight. Further appends wait.
+pub(crate) const APPENDS_IN_FLIGHT: usize = 256;
 
-/// What an append is answered: `None` is a success that wrote nothing.
+/// The answer to one append. `None` is a success that wrote nothing.
 pub(crate) type Answer = Result<Option<Appended>, Failure>;
 
 #[derive(Debug)]
 pub(crate) struct BatchSession {
     requests: mpsc::Sender<BatchAppendReq>,
-    waiting: Waiting,
+    pending: PendingAppends,
     _task: AbortOnDropHandle<()>,
 }
 
 impl BatchSession {
-    /// Opens a session on this runtime. When it ends, all that wait are told, and `broken` is cancelled.
+    /// Opens a session in a task of the current runtime. When the session ends, it fails all pending appends and
+    /// cancels `broken`.
     pub(crate) fn open(client: Client, broken: CancellationToken) -> Self {
-        let (requests, queued) = mpsc::channel(APPENDS);
-        let waiting = Waiting::default();
-        let task = tokio::spawn(serve(client, queued, waiting.clone(), broken));
+        let (requests, queued) = mpsc::channel(APPENDS_IN_FLIGHT);
+        let pending = PendingAppends::default();
+        let task = tokio::spawn(serve(client, queued, pending.clone(), broken));
         Self {
             requests,
-            waiting,
+            pending,
             _task: AbortOnDropHandle::new(task),
         }
     }
 
-    /// Sends one append, whose correlation id is set here, and waits for its answer. May be dropped at any time.
+    /// Gives the append a correlation id, sends it and waits for its answer. Can be cancelled at any time.
     pub(crate) async fn append(&self, request: BatchAppendReq) -> Answer {
         let correlation = Uuid::new_v4();
-        let place = self.waiting.place(correlation)?;
+        let append = self.pending.register(correlation)?;
         let request = BatchAppendReq {
             correlation_id: Some(event_id::write(correlation, true)),
             ..request
         };
         if self.requests.send(request).await.is_err() {
-            return Err(self.waiting.reason());
+            return Err(self.pending.failure());
         }
-        place.answer().await
+        append.answer().await
     }
 }
 
 async fn serve(
     mut client: Client,
     queued: mpsc::Receiver<BatchAppendReq>,
-    waiting: Waiting,
+    pending: PendingAppends,
     broken: CancellationToken,
 ) {
     let failure = match client.batch_append(ReceiverStream::new(queued)).await {
-        Ok(answers) => hand_out(answers.into_inner(), &waiting).await,
+        Ok(answers) => deliver_answers(answers.into_inner(), &pending).await,
         Err(status) => status.into(),
     };
-    waiting.end(&failure);
+    pending.end(&failure);
     broken.cancel();
 }
 
-async fn hand_out(mut answers: Streaming<BatchAppendResp>, waiting: &Waiting) -> Failure {
+/// Returns the failure that ended the session.
+async fn deliver_answers(
+    mut answers: Streaming<BatchAppendResp>,
+    pending: &PendingAppends,
+) -> Failure {
     loop {
         match answers.message().await {
-            Ok(Some(answer)) => waiting.answer(answer),
+            Ok(Some(answer)) => pending.deliver(answer),
             Ok(None) => return Failure::Lost("the server ended the batch session".to_owned()),
             Err(status) => return status.into(),
         }
@@ -91,7 +96,7 @@ fn outcome(answer: Option<Outcome>) -> Answer {
         Some(Outcome::Success(success)) => Ok(appended(&success)),
         Some(Outcome::Error(status)) => Err(status.into()),
         None => Err(Failure::Refused(
-            "an answer to an append is empty".to_owned(),
+            "the server's answer to an append is empty".to_owned(),
         )),
     }
 }
@@ -113,41 +118,42 @@ fn appended(success: &Success) -> Option<Appended> {
     })
 }
 
-/// Those who wait for an answer, by correlation id.
+/// The appends that wait for their answers, by correlation id.
 #[derive(Debug, Clone, Default)]
-struct Waiting(Arc<Mutex<Callers>>);
+struct PendingAppends(Arc<Mutex<Callers>>);
 
 #[derive(Debug, Default)]
 struct Callers {
     by_correlation: HashMap<Uuid, oneshot::Sender<Answer>>,
+    /// The failure that ended the session.
     ended: Option<Failure>,
 }
 
-impl Waiting {
+impl PendingAppends {
     fn callers(&self) -> std::sync::MutexGuard<'_, Callers> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn place(&self, correlation: Uuid) -> Result<Place<'_>, Failure> {
+    fn register(&self, correlation: Uuid) -> Result<PendingAppend<'_>, Failure> {
         let (sender, receiver) = oneshot::channel();
         let mut callers = self.callers();
         if let Some(failure) = &callers.ended {
             return Err(failure.clone());
         }
         callers.by_correlation.insert(correlation, sender);
-        Ok(Place {
-            waiting: self,
+        Ok(PendingAppend {
+            appends: self,
             correlation,
             receiver,
         })
     }
 
-    /// An answer to somebody who left is dropped.
-    fn answer(&self, answer: BatchAppendResp) {
+    /// Drops the answer if its caller no longer waits.
+    fn deliver(&self, answer: BatchAppendResp) {
         let correlation = answer.correlation_id.as_ref().and_then(event_id::parse);
         let caller = correlation.and_then(|id| self.callers().by_correlation.remove(&id));
         if let Some(caller) = caller {
-            let _left = caller.send(outcome(answer.result));
+            let _cancelled = caller.send(outcome(answer.result));
         }
     }
 
@@ -155,35 +161,35 @@ impl Waiting {
         let mut callers = self.callers();
         callers.ended = Some(failure.clone());
         for (_, caller) in callers.by_correlation.drain() {
-            let _left = caller.send(Err(failure.clone()));
+            let _cancelled = caller.send(Err(failure.clone()));
         }
     }
 
-    fn reason(&self) -> Failure {
+    fn failure(&self) -> Failure {
         let ended = self.callers().ended.clone();
         ended.unwrap_or_else(|| Failure::Lost("the batch session ended".to_owned()))
     }
 }
 
-/// The place of one who waits; it is given up when dropped.
-struct Place<'a> {
-    waiting: &'a Waiting,
+/// An append that waits for its answer. Dropping it removes it from the pending appends.
+struct PendingAppend<'a> {
+    appends: &'a PendingAppends,
     correlation: Uuid,
     receiver: oneshot::Receiver<Answer>,
 }
 
-impl Place<'_> {
+impl PendingAppend<'_> {
     async fn answer(mut self) -> Answer {
         match (&mut self.receiver).await {
             Ok(answer) => answer,
-            Err(_) => Err(self.waiting.reason()),
+            Err(_) => Err(self.appends.failure()),
         }
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for PendingAppend<'_> {
     fn drop(&mut self) {
-        self.waiting
+        self.appends
             .callers()
             .by_correlation
             .remove(&self.correlation);

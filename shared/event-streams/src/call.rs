@@ -1,7 +1,7 @@
-//! A call that is bounded in number and in time, and repeated while the server does not answer.
+//! Calls with a deadline and a bound on their number, repeated while the server does not answer.
 //!
-//! Everything that goes through here may be repeated: reads, appends with their event ids, and deletions (a repeated one
-//! finds the stream as the first one left it).
+//! Every call made through this module is safe to repeat: reads, appends (by their event ids), and deletions (a
+//! repeated deletion finds the stream as the first one left it).
 
 use std::future::Future;
 use std::sync::Arc;
@@ -16,37 +16,37 @@ use crate::failure::Failure;
 use crate::generation::Generation;
 use jittered_backoff::Backoff;
 
-/// How many calls other than appends may be in flight; more wait. A server allows 100 calls on a connection, and
-/// subscriptions are among them.
-pub(crate) const CALLS: usize = 64;
-/// How long a call may take in all, waiting and repeating included.
-pub(crate) const CALL_WITHIN: Duration = Duration::from_secs(10);
-/// How long one attempt of a call may take unless the connection string says (`defaultDeadline`), so that a lost answer
-/// leaves time for another.
-pub(crate) const ATTEMPT_WITHIN: Duration = Duration::from_secs(4);
-/// How long the question behind a readiness report may take.
-const CHECK_WITHIN: Duration = Duration::from_secs(2);
+/// The most calls in flight, apart from appends. Further calls wait. A server allows 100 calls on a connection, and
+/// subscriptions count towards them.
+pub(crate) const CALLS_IN_FLIGHT: usize = 64;
+/// The time limit of a call, including waiting and all attempts.
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time limit of one attempt, unless the connection string sets another (`defaultDeadline`). It leaves time for a
+/// second attempt after a lost answer.
+pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
+/// The time limit of a readiness check.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl EventStreams {
-    /// Asks the server one cheap question, for a readiness report; answers within 2 s.
+    /// Makes one cheap call to the server, for a readiness report. Takes at most 2 s.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`] with what is wrong.
+    /// [`Unavailable`] with the reason.
     pub async fn check(&self) -> Result<(), Unavailable> {
-        self.connection.known_to_be_down()?;
-        let question = async {
+        self.connection.fail_if_down()?;
+        let probe = async {
             let generation = self.connection.generation().await;
             self.attempt(&generation, generation.probe()).await
         };
-        match timeout(CHECK_WITHIN, question).await {
+        match timeout(CHECK_TIMEOUT, probe).await {
             Ok(answer) => answer.map_err(|failure| Unavailable::new(failure.to_string())),
-            Err(_) => Err(self.connection.why()),
+            Err(_) => Err(self.connection.timed_out()),
         }
     }
 
-    /// Makes the call, again and again while the server does not answer. A server that is known to be down is not waited
-    /// for: only a call that found it up, or not yet known, is repeated until its time is over.
+    /// Makes the call, and repeats it until the server answers or the time limit is reached. If the server is known to
+    /// be down at the start, the call fails at once.
     pub(crate) async fn call<T, E, F>(
         &self,
         permits: &Semaphore,
@@ -56,11 +56,11 @@ impl EventStreams {
         E: From<Failure> + From<Unavailable>,
         F: Future<Output = Result<T, Failure>>,
     {
-        self.connection.known_to_be_down()?;
-        let deadline = Instant::now() + CALL_WITHIN;
+        self.connection.fail_if_down()?;
+        let deadline = Instant::now() + CALL_TIMEOUT;
         match timeout_at(deadline, self.repeat(permits, call)).await {
             Ok(answer) => Ok(answer?),
-            Err(_) => Err(self.connection.why().into()),
+            Err(_) => Err(self.connection.timed_out().into()),
         }
     }
 
@@ -72,7 +72,10 @@ impl EventStreams {
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        let _permit = permits.acquire().await.expect("never closed");
+        let _permit = permits
+            .acquire()
+            .await
+            .expect("the semaphore is never closed");
         let mut backoff = Backoff::default();
         loop {
             let generation = self.connection.generation().await;
@@ -86,16 +89,16 @@ impl EventStreams {
         }
     }
 
-    /// One attempt within its bound; the supervisor hears of a connection that is no use any more.
+    /// Makes one attempt within its time limit, and marks the connection as broken if the failure shows it.
     async fn attempt<T>(
         &self,
         generation: &Generation,
         call: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        let answer = timeout(self.attempt_within, call).await;
+        let answer = timeout(self.attempt_timeout, call).await;
         let answer = answer.unwrap_or_else(|_| Err(Failure::Lost("no answer in time".to_owned())));
         if let Err(failure) = &answer {
-            generation.judge(failure);
+            generation.observe(failure);
         }
         answer
     }

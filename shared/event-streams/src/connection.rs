@@ -1,4 +1,4 @@
-//! The supervisor: there is a working generation, or one is being built, until nobody wants one any more.
+//! The supervisor. It provides a working generation or builds the next one, until the last [`Connection`] is dropped.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,20 +11,20 @@ use crate::generation::Generation;
 use crate::settings::Settings;
 use jittered_backoff::Backoff;
 
-/// How long an attempt to connect may take, discovery included.
-const CONNECT_WITHIN: Duration = Duration::from_secs(4);
-/// A connection that lasted so long was a good one: the next attempt need not wait long.
-const LASTED: Duration = Duration::from_secs(5);
+/// The time limit of one attempt to connect, including discovery.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+/// A connection that lasted longer than this resets the backoff, so that the next attempt starts soon.
+const STABLE_AFTER: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone)]
 enum State {
-    /// The first attempt is under way.
+    /// The first attempt is still running.
     Unknown,
     Up(Arc<Generation>),
     Down(Unavailable),
 }
 
-/// The way to the generation of the moment.
+/// A handle to the current generation.
 #[derive(Debug, Clone)]
 pub(crate) struct Connection {
     state: watch::Receiver<State>,
@@ -38,7 +38,7 @@ impl Connection {
         Self { state }
     }
 
-    /// Waits for a generation that works, as far as is known.
+    /// Waits for a generation that is not known to be broken.
     pub(crate) async fn generation(&self) -> Arc<Generation> {
         let mut state = self.state.clone();
         loop {
@@ -48,22 +48,22 @@ impl Connection {
                 return Arc::clone(generation);
             }
             if state.changed().await.is_err() {
-                // The supervisor only ends with its runtime, and then nobody polls this either.
+                // The supervisor only ends with its runtime, and then this future is never polled again.
                 std::future::pending::<()>().await;
             }
         }
     }
 
-    /// The reason, if the last attempt to connect failed: whoever asks now need not wait for the next.
-    pub(crate) fn known_to_be_down(&self) -> Result<(), Unavailable> {
+    /// Fails with the reason if the last attempt to connect failed, so that a call need not wait for the next attempt.
+    pub(crate) fn fail_if_down(&self) -> Result<(), Unavailable> {
         match &*self.state.borrow() {
             State::Unknown | State::Up(_) => Ok(()),
             State::Down(reason) => Err(reason.clone()),
         }
     }
 
-    /// Why there is no answer: no connection, or a connection without an answer.
-    pub(crate) fn why(&self) -> Unavailable {
+    /// The error of a call that reached its time limit: the server is not connected, or it did not answer.
+    pub(crate) fn timed_out(&self) -> Unavailable {
         match &*self.state.borrow() {
             State::Unknown => Unavailable::new("not connected yet"),
             State::Up(_) => Unavailable::new("no answer in time"),
@@ -73,9 +73,9 @@ impl Connection {
 }
 
 async fn supervise(settings: Arc<Settings>, state: watch::Sender<State>) {
-    let abandoned = state.clone();
+    let handles = state.clone();
     tokio::select! {
-        () = abandoned.closed() => {}
+        () = handles.closed() => {}
         () = renew_for_ever(settings, state) => {}
     }
 }
@@ -89,7 +89,7 @@ async fn renew_for_ever(settings: Arc<Settings>, state: watch::Sender<State>) {
                 if !std::mem::replace(&mut was_up, true) {
                     tracing::info!("connected to the event store");
                 }
-                if serve_until_broken(generation, &state).await > LASTED {
+                if serve_until_broken(generation, &state).await > STABLE_AFTER {
                     backoff.reset();
                 }
             }
@@ -102,17 +102,17 @@ async fn renew_for_ever(settings: Arc<Settings>, state: watch::Sender<State>) {
     }
 }
 
-/// Says so to callers, and once an outage to the log.
+/// Lets calls fail with the reason, and logs it when it changes.
 fn report_down(state: &watch::Sender<State>, reason: Unavailable) {
-    let known = matches!(&*state.borrow(), State::Down(known) if *known == reason);
-    if !known {
+    let is_logged = matches!(&*state.borrow(), State::Down(logged) if *logged == reason);
+    if !is_logged {
         tracing::warn!(reason = reason.reason, "no connection to the event store");
     }
     state.send_replace(State::Down(reason));
 }
 
-/// Hands the generation to the callers until it must be replaced, and tells how long it lasted. A server that answers
-/// the first question and nothing else is not asked in a tight loop.
+/// Provides the generation to calls until it must be replaced. Returns how long it lasted: the backoff stays long for a
+/// server that accepts connections and then breaks them.
 async fn serve_until_broken(generation: Generation, state: &watch::Sender<State>) -> Duration {
     let since = Instant::now();
     let generation = Arc::new(generation);
@@ -122,7 +122,7 @@ async fn serve_until_broken(generation: Generation, state: &watch::Sender<State>
 }
 
 async fn connect(settings: &Arc<Settings>) -> Result<Generation, Unavailable> {
-    match timeout(CONNECT_WITHIN, Generation::connect(settings)).await {
+    match timeout(CONNECT_TIMEOUT, Generation::connect(settings)).await {
         Ok(outcome) => outcome.map_err(|error| Unavailable::new(error.to_string())),
         Err(_) => Err(Unavailable::new("no answer while connecting")),
     }

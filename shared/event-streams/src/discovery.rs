@@ -1,5 +1,5 @@
-//! Which node of a cluster to connect to: the nodes that the connection string names are asked for the members, and the
-//! one that the caller prefers is chosen.
+//! Discovery of the node to connect to. It asks the seeds in the connection string for the members of the cluster, and
+//! chooses one by the node preference.
 
 use std::sync::Arc;
 
@@ -17,25 +17,25 @@ use crate::node::Node;
 use crate::settings::Settings;
 use crate::transport;
 
-/// The only node named, or the first useful answer of those that are asked for the members, all at once: a node that
-/// hangs holds up nobody.
+/// The only node of the connection string, or the choice among the members that the first seed with a usable answer
+/// reports. All seeds are asked at once, so that a seed that hangs does not delay the others.
 pub(crate) async fn choose(settings: &Arc<Settings>) -> Result<Node, Failure> {
     if let ([node], false) = (settings.nodes.as_slice(), settings.discover) {
         return Ok(node.clone());
     }
-    let asked = settings
+    let choices = settings
         .nodes
         .iter()
-        .map(|seed| Box::pin(ask(seed, settings)));
-    select_ok(asked).await.map(|(node, _)| node)
+        .map(|seed| Box::pin(choose_by(seed, settings)));
+    select_ok(choices).await.map(|(node, _)| node)
 }
 
-async fn ask(seed: &Node, settings: &Settings) -> Result<Node, Failure> {
+async fn choose_by(seed: &Node, settings: &Settings) -> Result<Node, Failure> {
     let answer = timeout(settings.gossip_timeout, members(seed, settings)).await;
-    let members =
-        answer.map_err(|_| Failure::Lost(format!("{seed} tells no members in time")))??;
+    let members = answer
+        .map_err(|_| Failure::Lost(format!("{seed} did not report the members in time")))??;
     preferred(&members, settings.preference)
-        .ok_or_else(|| Failure::Lost(format!("{seed} knows no member to connect to")))
+        .ok_or_else(|| Failure::Lost(format!("{seed} knows no suitable member")))
 }
 
 async fn members(seed: &Node, settings: &Settings) -> Result<Vec<MemberInfo>, Failure> {
@@ -44,8 +44,8 @@ async fn members(seed: &Node, settings: &Settings) -> Result<Vec<MemberInfo>, Fa
     Ok(gossip.read(Empty {}).await?.into_inner().members)
 }
 
-/// The leader, if it is wanted: no other answers calls that require it. Otherwise one of the wanted kind, or any that
-/// serves.
+/// A live member of the preferred kind, or else any that serves calls. A leader has no substitute, because no other
+/// node answers calls that require the leader.
 fn preferred(members: &[MemberInfo], preference: NodePreference) -> Option<Node> {
     let of = |states: &[VNodeState]| {
         let suitable: Vec<_> = members
@@ -87,12 +87,12 @@ mod tests {
         }
     }
 
-    fn chosen(members: &[MemberInfo], preference: NodePreference) -> Option<String> {
+    fn preferred_host(members: &[MemberInfo], preference: NodePreference) -> Option<String> {
         preferred(members, preference).map(|node| node.host)
     }
 
     #[test]
-    fn the_preferred_kind_of_node_is_chosen_if_it_is_alive() {
+    fn a_live_node_of_the_preferred_kind_is_chosen() {
         use NodePreference::{Follower, Leader, Random, ReadOnlyReplica};
         let members = [
             member("dead", VNodeState::Leader, false),
@@ -100,14 +100,17 @@ mod tests {
             member("follower", VNodeState::Follower, true),
             member("leaving", VNodeState::ShuttingDown, true),
         ];
-        assert_eq!(chosen(&members, Leader).as_deref(), Some("leader"));
-        assert_eq!(chosen(&members, Follower).as_deref(), Some("follower"));
+        assert_eq!(preferred_host(&members, Leader).as_deref(), Some("leader"));
+        assert_eq!(
+            preferred_host(&members, Follower).as_deref(),
+            Some("follower")
+        );
         for preference in [Random, ReadOnlyReplica] {
-            let any = chosen(&members, preference).unwrap();
+            let any = preferred_host(&members, preference).unwrap();
             assert!(any == "leader" || any == "follower", "{any}");
         }
         let [dead, _, follower, _] = &members;
         let headless = [dead.clone(), follower.clone()];
-        assert_eq!(chosen(&headless, Leader), None);
+        assert_eq!(preferred_host(&headless, Leader), None);
     }
 }

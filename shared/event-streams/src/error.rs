@@ -1,20 +1,21 @@
-//! The errors that a caller branches on.
+//! The errors of the public API.
 
 use crate::failure::Failure;
 
-/// Why [`EventStreams::connect`](crate::EventStreams::connect) refused.
+/// An error of [`EventStreams::connect`](crate::EventStreams::connect).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
-    /// The connection string cannot be used; the text says why and does not repeat its credentials.
+    /// The connection string is unusable. The text gives the reason and does not repeat the credentials.
     #[error("the event store's connection string is invalid: {0}")]
     InvalidUrl(String),
 }
 
-/// The event store gave no answer in time, or none that helps: try again later, or tell the operator.
+/// The event store did not answer in time, or its answer was unusable. A later attempt may succeed, or the operator
+/// must act.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the event store is unavailable: {reason}")]
 pub struct Unavailable {
-    /// What was seen last, for logs and health reports; it holds no event data.
+    /// The last failure, for logs and health reports. It contains no event data.
     pub reason: String,
 }
 
@@ -26,37 +27,38 @@ impl Unavailable {
     }
 }
 
-/// Why an append, a deletion or a tombstone was not done.
+/// An error of an append, a deletion or a tombstone.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
     /// The stream is not at the expected revision.
     #[error("the stream is not at the expected revision")]
     Conflict {
-        /// The stream's last revision; `None` if it has no event.
+        /// The stream's last revision, or `None` if it has no event.
         actual: Option<u64>,
     },
-    /// The stream is tombstoned: it takes no event, ever again.
+    /// The stream is tombstoned and never takes another event.
     #[error("the stream is deleted")]
     StreamDeleted,
-    /// The events together are larger than the server takes in one append (1 MiB by default).
+    /// The events exceed the server's limit for one append (1 MiB by default).
     #[error("the append is too large")]
     TooLarge,
-    /// The server said success and wrote nothing: these event ids were in the stream before it was soft-deleted.
+    /// The server reported success and wrote nothing, because these event ids were in the stream before it was
+    /// soft-deleted.
     #[error("nothing was written: the event ids were used before the stream was deleted")]
     NotWritten,
-    /// No answer in time. The outcome is unknown: the same append, with the same event ids and expected revision, may be
-    /// tried again.
+    /// The server did not answer in time, so the outcome is unknown. The same append may be repeated with the same
+    /// event ids and the same expected revision.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
 
-/// Why a read has no answer.
+/// An error of a read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     /// The stream is tombstoned.
     #[error("the stream is deleted")]
     StreamDeleted,
-    /// No answer in time.
+    /// The server did not answer in time, or its answer was unusable.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }

@@ -1,4 +1,4 @@
-//! What goes into a stream and what comes out, in terms that name no vendor.
+//! Events, revisions and positions, without the vendor's types.
 
 use std::borrow::Cow;
 
@@ -11,56 +11,56 @@ use uuid::Uuid;
 
 use crate::failure::Failure;
 
-/// What an append expects of the stream. With [`NoStream`](Self::NoStream) and [`Revision`](Self::Revision) a repeated
-/// append is recognised exactly, by its event ids, also after a restart of the server.
+/// The state in which an append expects the stream. With [`NoStream`](Self::NoStream) and [`Revision`](Self::Revision)
+/// the server recognises a repeated append exactly by its event ids, even after a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
     /// The stream has no event.
     NoStream,
     /// The stream's last event has this revision.
     Revision(u64),
-    /// Nothing. A repeated append (this crate repeats one whose outcome is unknown) may then be stored twice, so only
-    /// where readers do not mind a repeated event.
+    /// Any state. An append whose outcome is unknown is repeated and may then be stored twice, so use this only where
+    /// readers tolerate repeated events.
     Any,
 }
 
-/// Where a read begins and which way it goes.
+/// The start and the direction of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// From this revision on (inclusive), oldest first.
+    /// From this revision (inclusive) to the end, oldest first.
     ForwardFrom(u64),
-    /// From the last event back, newest first.
+    /// From the last event backwards, newest first.
     BackwardFromEnd,
 }
 
-/// A place in the log of all streams, as the server numbers it; ascending in the order of writing.
+/// A position in the log of all streams, as the server numbers it. Later events have greater positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     /// The commit position.
     pub commit: u64,
-    /// The prepare position; servers of today answer the same number twice.
+    /// The prepare position. Current servers send the same number as for the commit position.
     pub prepare: u64,
 }
 
 impl Position {
-    /// A position that a log can have. A filtered subscription that reaches the end of the log early is sent a checkpoint
-    /// of 2⁶⁴ − 1 by the real server: a position beyond every log.
+    /// The position, or `None` if no log can have it. The real server sends a checkpoint of 2⁶⁴ − 1 when a filtered
+    /// subscription reaches the end of a short log.
     pub(crate) fn checked(commit: u64, prepare: u64) -> Option<Self> {
         let is_possible = i64::try_from(commit).is_ok() && i64::try_from(prepare).is_ok();
         is_possible.then_some(Self { commit, prepare })
     }
 }
 
-/// An event to be appended.
+/// An event to append.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewEvent {
-    /// The event's identity: a repeated append of the same ids is the same write.
+    /// The event's identity. The server recognises a repeated append by its event ids.
     pub id: Uuid,
-    /// The stored name, with its version (`UserCreated.v1`).
+    /// The stored name with its version (`UserCreated.v1`).
     pub event_type: Cow<'static, str>,
-    /// The payload, JSON in UTF-8. (Anything else is stored too, marked as binary.)
+    /// The payload, normally JSON in UTF-8. Any other payload is stored as binary data.
     pub data: Bytes,
-    /// Metadata, JSON in UTF-8, or empty.
+    /// The metadata: JSON in UTF-8, or empty.
     pub metadata: Bytes,
 }
 
@@ -85,16 +85,16 @@ impl From<NewEvent> for ProposedMessage {
     }
 }
 
-/// An event as it was stored.
+/// A stored event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedEvent {
     /// The event's identity.
     pub id: Uuid,
-    /// The stream it is in.
+    /// The event's stream.
     pub stream: String,
-    /// Its number in the stream, from 0; a tombstone (`$streamDeleted`) has `i64::MAX`.
+    /// The event's number in its stream, starting at 0. A tombstone (`$streamDeleted`) has `i64::MAX`.
     pub revision: u64,
-    /// Its place in the log of all streams.
+    /// The event's position in the log of all streams.
     pub position: Position,
     /// The stored name.
     pub event_type: String,
@@ -102,14 +102,15 @@ pub struct RecordedEvent {
     pub data: Bytes,
     /// The metadata, or empty.
     pub metadata: Bytes,
-    /// When the server stored it, in milliseconds since the Unix epoch, by the server's clock.
+    /// The time at which the server stored the event, in milliseconds since the Unix epoch, by the server's clock.
     pub created: u64,
 }
 
 impl RecordedEvent {
-    /// The event of an answer, or the link itself where a link's target is gone.
+    /// The event in an answer, or the link itself if the link's target was removed.
     pub(crate) fn from_answer(answer: ReadEvent) -> Result<Self, Failure> {
-        let malformed = || Failure::Refused("the server's answer holds no event".to_owned());
+        let malformed =
+            || Failure::Refused("the server's answer contains no valid event".to_owned());
         let event = answer.event.or(answer.link).ok_or_else(malformed)?;
         Self::from_wire(event).ok_or_else(malformed)
     }
@@ -129,14 +130,14 @@ impl RecordedEvent {
     }
 }
 
-/// The server's text has ticks of 100 ns since the Unix epoch.
+/// Converts the server's text, a number of 100 ns ticks since the Unix epoch, to milliseconds.
 fn created(ticks: Option<&String>) -> u64 {
     ticks
         .and_then(|ticks| ticks.parse::<u64>().ok())
         .map_or(0, |ticks| ticks / 10_000)
 }
 
-/// Where an append ended up.
+/// The result of an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Appended {
     /// The revision of the append's last event.

@@ -1,4 +1,4 @@
-//! Why one attempt of a call failed: what the server answered, or that it did not.
+//! The failures of one attempt of a call: the server's error answers, and missing answers.
 
 use eventstore_protocol::google::rpc;
 use eventstore_protocol::shared::WrongExpectedVersion;
@@ -10,19 +10,19 @@ use crate::node::Node;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// The connection is no use any more; what became of the call is unknown.
+    /// The connection is unusable, and the outcome of the call is unknown.
     Lost(String),
-    /// The server could not do it now, on a connection that still works; what became of the call is unknown.
+    /// The server is too busy or not ready, and the outcome of the call is unknown. The connection still works.
     Busy(String),
-    /// Another node leads the cluster; nothing was done.
+    /// Another node leads the cluster. The call had no effect.
     NotLeader(Option<Node>),
-    /// The stream's last revision is another one, or it has no event (`None`).
+    /// The stream's last revision is this one and not the expected one. `None` if the stream has no event.
     WrongRevision(Option<u64>),
     /// The stream is tombstoned.
     StreamDeleted,
-    /// The append is larger than the server takes.
+    /// The append exceeds the server's limit.
     TooLarge,
-    /// Another attempt would be refused too.
+    /// The server would refuse every further attempt too.
     Refused(String),
 }
 
@@ -48,7 +48,7 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// The server names its errors in the trailer `exception`.
+/// Converts the error of a call. The server names the error in the trailer `exception`.
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         match trailer(&status, "exception").unwrap_or_default() {
@@ -95,7 +95,7 @@ fn trailer<'a>(status: &'a Status, name: &str) -> Option<&'a str> {
     status.metadata().get(name)?.to_str().ok()
 }
 
-/// The answer to one append of a batch session. A code of 0 is no success: the server is not ready.
+/// Converts the error of one append in a batch session. Code 0 is an error too: the server is not ready.
 impl From<rpc::Status> for Failure {
     fn from(status: rpc::Status) -> Self {
         let details = status.details.unwrap_or_default();
@@ -145,7 +145,7 @@ mod tests {
 
     use super::*;
 
-    fn of_batch(code: i32, message: &str, details: Option<Any>) -> Failure {
+    fn batch_failure(code: i32, message: &str, details: Option<Any>) -> Failure {
         Failure::from(rpc::Status {
             code,
             message: message.to_owned(),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_append_tells_the_actual_revision() {
+    fn a_refused_append_reports_the_actual_revision() {
         for (current, actual) in [
             (
                 CurrentStreamRevisionOption::CurrentStreamRevision(7),
@@ -170,20 +170,20 @@ mod tests {
                 type_url: "type.googleapis.com/event_store.client.WrongExpectedVersion".to_owned(),
                 value: details.encode_to_vec(),
             };
-            let failure = of_batch(6, "WrongExpectedVersion", Some(details));
+            let failure = batch_failure(6, "WrongExpectedVersion", Some(details));
             assert_eq!(failure, Failure::WrongRevision(actual));
         }
     }
 
     #[test]
-    fn a_server_that_is_not_ready_is_asked_again() {
+    fn a_server_that_is_not_ready_is_tried_again() {
         let empty = Any {
             type_url: "type.googleapis.com/google.protobuf.Empty".to_owned(),
             value: Vec::new(),
         };
         for failure in [
-            of_batch(0, "Server Is Not Ready", Some(empty)),
-            of_batch(4, "Timeout", None),
+            batch_failure(0, "Server Is Not Ready", Some(empty)),
+            batch_failure(4, "Timeout", None),
         ] {
             assert!(matches!(failure, Failure::Busy(_)), "{failure:?}");
             assert!(failure.is_outage());
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_does_not_lead_names_the_leader() {
+    fn a_node_that_is_not_the_leader_names_the_leader() {
         let mut status = Status::not_found("Leader info available");
         for (name, value) in [
             ("exception", "not-leader"),
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_deletion_tells_the_actual_revision() {
+    fn a_refused_deletion_reports_the_actual_revision() {
         for (text, actual) in [("3", Some(3)), ("-1", None)] {
             let mut status = Status::failed_precondition("wrong");
             let metadata = status.metadata_mut();

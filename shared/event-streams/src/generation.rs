@@ -1,32 +1,22 @@
-//! One connection, from its first call to its replacement.
+//! A generation: one connection to one server, used until it breaks.
 
 use std::sync::Arc;
 
-use eventstore_protocol::streams::streams_client::StreamsClient;
 use tokio_util::sync::CancellationToken;
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
 
 use crate::batch::BatchSession;
+use crate::client::{self, Client};
 use crate::discovery;
 use crate::event::Direction;
 use crate::failure::Failure;
-use crate::headers::Headers;
 use crate::node::Node;
-use crate::read;
+use crate::request;
 use crate::settings::Settings;
-use crate::transport;
 
-/// Calls to one server.
-pub(crate) type Client = StreamsClient<InterceptedService<Channel, Headers>>;
+/// The most nodes to try in one attempt to connect; each but the first is the leader that the one before named.
+const NODES_TO_TRY: usize = 3;
 
-/// The largest message that a server sends: an event of 16 MiB, and what is around it.
-const LARGEST_MESSAGE: usize = 17 * 1024 * 1024;
-
-/// How often a node may name another one as the leader in one attempt to connect.
-const MOVES: usize = 3;
-
-/// A stream that nobody writes: reading it shows that the server answers.
+/// An empty stream. A probe reads it to see whether the server answers.
 const PROBE_STREAM: &str = "event-streams-probe";
 
 #[derive(Debug)]
@@ -37,25 +27,22 @@ pub(crate) struct Generation {
 }
 
 impl Generation {
-    /// Connects to the node that the settings and the cluster name, and asks it one question.
+    /// Connects to the preferred node and probes it. Follows a node that names another one as the leader.
     pub(crate) async fn connect(settings: &Arc<Settings>) -> Result<Self, Failure> {
         let mut node = discovery::choose(settings).await?;
-        for _ in 0..MOVES {
+        for _ in 0..NODES_TO_TRY {
             match Self::connect_to(&node, settings).await {
                 Err(Failure::NotLeader(Some(leader))) => node = leader,
                 outcome => return outcome,
             }
         }
-        Err(Failure::Lost(
-            "the cluster is changing its leader".to_owned(),
-        ))
+        Err(Failure::Lost("the cluster is electing a leader".to_owned()))
     }
 
-    /// A refusal (of the credentials, for example) is no connection: every other call would meet it too.
+    /// Fails if the server refuses the probe, for example because of the credentials, as it would refuse every other
+    /// call.
     async fn connect_to(node: &Node, settings: &Settings) -> Result<Self, Failure> {
-        let channel = transport::connect(node, settings).await?;
-        let client = StreamsClient::with_interceptor(channel, settings.headers.clone())
-            .max_decoding_message_size(LARGEST_MESSAGE);
+        let client = client::connect(node, settings).await?;
         probe(client.clone()).await?;
         let broken = CancellationToken::new();
         let session = BatchSession::open(client.clone(), broken.clone());
@@ -78,8 +65,9 @@ impl Generation {
         probe(self.client()).await
     }
 
-    /// The supervisor builds another connection if this one is no use any more.
-    pub(crate) fn judge(&self, failure: &Failure) {
+    /// Marks this generation as broken if the failure shows that its connection is unusable. The supervisor replaces
+    /// it.
+    pub(crate) fn observe(&self, failure: &Failure) {
         if matches!(failure, Failure::Lost(_) | Failure::NotLeader(_)) {
             self.broken.cancel();
         }
@@ -89,15 +77,15 @@ impl Generation {
         self.broken.is_cancelled()
     }
 
-    /// Returns once a successor is needed.
+    /// Waits until this generation is broken.
     pub(crate) async fn broken(&self) {
         self.broken.cancelled().await;
     }
 }
 
 async fn probe(client: Client) -> Result<(), Failure> {
-    let request = read::of_stream(PROBE_STREAM, Direction::BackwardFromEnd, 1);
-    match read::events(client, request).await {
+    let request = request::read_stream(PROBE_STREAM, Direction::BackwardFromEnd, 1);
+    match client::read(client, request).await {
         Ok(_) | Err(Failure::StreamDeleted) => Ok(()),
         Err(failure) => Err(failure),
     }

@@ -1,4 +1,4 @@
-//! What every call tells the server about its caller.
+//! The headers that every call sends to the server.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -7,7 +7,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
 
-/// Name, password and connection name; whether only the leader may answer.
+/// The credentials, the name of the connection, and whether only the leader may answer.
 #[derive(Debug, Clone)]
 pub(crate) struct Headers {
     authorization: Option<MetadataValue<Ascii>>,
@@ -18,7 +18,7 @@ pub(crate) struct Headers {
 impl Headers {
     /// # Errors
     ///
-    /// If the connection name cannot be a header.
+    /// If the connection name is not a valid header value.
     pub(crate) fn new(
         credentials: Option<(&str, &str)>,
         connection_name: Option<&str>,
@@ -46,12 +46,15 @@ impl Interceptor for Headers {
         if let Some(name) = &self.connection_name {
             headers.insert("connection-name", name.clone());
         }
-        let leader = if self.requires_leader {
+        let requires_leader = if self.requires_leader {
             "true"
         } else {
             "false"
         };
-        headers.insert("requires-leader", MetadataValue::from_static(leader));
+        headers.insert(
+            "requires-leader",
+            MetadataValue::from_static(requires_leader),
+        );
         Ok(request)
     }
 }

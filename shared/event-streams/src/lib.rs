@@ -1,20 +1,21 @@
 //! A supervised client of `EventStoreDB`: idempotent appends, bounded reads, resumable subscriptions.
 //!
-//! Calls go over clients generated from the protocol's `.proto` files, on connections with `TCP_NODELAY`; the vendor's
-//! `eventstore` parses the connection string. What a caller need not know:
+//! The calls use clients that are generated from the protocol's `.proto` files, on connections with `TCP_NODELAY`. The
+//! vendor's `eventstore` crate only parses the connection string. Invariants:
 //!
-//! - a connection that fails is built anew in the background, with backoff and jitter, for ever; a call to a server that is known to be down is answered at once ([`EventStreams::connect`]);
-//! - every call is bounded in time and in number, and an append whose outcome is unknown is repeated with the same event ids ([`EventStreams::append`]);
-//! - appends share one session, many in flight, and a refusal fails only itself;
-//! - a success that wrote nothing is an error ([`AppendError::NotWritten`]);
-//! - a subscription resumes after the last event it delivered, and neither loses nor repeats one ([`Subscription::next`]);
-//! - a position beyond every log is never delivered.
+//! - The supervisor replaces a failed connection in the background, with backoff and jitter, and never stops trying. A call to a server that is known to be down fails at once ([`EventStreams::connect`]).
+//! - Every call has a deadline, and the number of calls in flight is bounded. An append whose outcome is unknown is repeated with the same event ids ([`EventStreams::append`]).
+//! - All appends share one session with many appends in flight. The refusal of one append does not affect the others.
+//! - A success that wrote nothing is reported as an error ([`AppendError::NotWritten`]).
+//! - A subscription resumes after the last event it delivered. It neither loses nor repeats an event ([`Subscription::next`]).
+//! - A position that no log can have is never delivered.
 //!
-//! It knows no event of any service.
+//! The crate knows nothing about the events of any service.
 
 mod append;
 mod batch;
 mod call;
+mod client;
 mod connection;
 mod discovery;
 mod error;
@@ -25,6 +26,7 @@ mod headers;
 mod node;
 mod read;
 mod remove;
+mod request;
 mod settings;
 mod subscription;
 mod tls;
@@ -40,20 +42,20 @@ pub use crate::event::{Appended, Direction, Expected, NewEvent, Position, Record
 pub use crate::read::Page;
 pub use crate::subscription::{Delivery, Subscription};
 
-use crate::batch::APPENDS;
-use crate::call::{ATTEMPT_WITHIN, CALLS};
+use crate::batch::APPENDS_IN_FLIGHT;
+use crate::call::{ATTEMPT_TIMEOUT, CALLS_IN_FLIGHT};
 use crate::connection::Connection;
 
-/// A connection to an event store that comes back by itself. Cheap to clone; the last clone (and the last
-/// [`Subscription`]) to be dropped closes it.
+/// A client of an event store that reconnects by itself. Clones are cheap and share one connection, which closes when
+/// the last clone and the last [`Subscription`] are dropped.
 #[derive(Clone, Debug)]
 pub struct EventStreams {
     connection: Connection,
     permits: Arc<Permits>,
-    attempt_within: Duration,
+    attempt_timeout: Duration,
 }
 
-/// How much may be in flight at once.
+/// Bounds on what is in flight at once.
 #[derive(Debug)]
 struct Permits {
     appends: Semaphore,
@@ -61,32 +63,32 @@ struct Permits {
 }
 
 impl EventStreams {
-    /// Parses the connection string (`esdb://host:port?tls=false`) and begins to connect in the background; returns
-    /// before there is a connection. Calls wait for the first attempt, up to their deadline.
+    /// Parses the connection string (`esdb://host:port?tls=false`) and starts to connect in the background. Returns
+    /// before the connection is made; calls wait for the first attempt, up to their deadline.
     ///
     /// # Errors
     ///
-    /// [`ConnectError::InvalidUrl`] if the connection string is wrong.
+    /// [`ConnectError::InvalidUrl`] if the connection string is invalid.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime.
+    /// Panics outside a tokio runtime.
     pub fn connect(url: &str) -> Result<Self, ConnectError> {
         let settings = Arc::new(settings::parse(url)?);
         Ok(Self {
-            attempt_within: settings.deadline.unwrap_or(ATTEMPT_WITHIN),
+            attempt_timeout: settings.deadline.unwrap_or(ATTEMPT_TIMEOUT),
             connection: Connection::supervise(settings),
             permits: Arc::new(Permits {
-                appends: Semaphore::new(APPENDS),
-                calls: Semaphore::new(CALLS),
+                appends: Semaphore::new(APPENDS_IN_FLIGHT),
+                calls: Semaphore::new(CALLS_IN_FLIGHT),
             }),
         })
     }
 
-    /// The server, too, gives up after the time of one attempt.
-    fn timed<T>(&self, message: T) -> tonic::Request<T> {
+    /// A request that the server also abandons when the attempt times out.
+    fn with_timeout<T>(&self, message: T) -> tonic::Request<T> {
         let mut request = tonic::Request::new(message);
-        request.set_timeout(self.attempt_within);
+        request.set_timeout(self.attempt_timeout);
         request
     }
 }

@@ -2,15 +2,16 @@
 
 use std::fmt;
 
-/// Host and port, as a connection string, the gossip or a `not-leader` answer names them.
+/// The host and port of a node from a connection string, a gossip answer or a `not-leader` answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Node {
-    /// A name or an IP address; an IPv6 address has no brackets.
+    /// A host name or an IP address. An IPv6 address has no brackets.
     pub(crate) host: String,
     pub(crate) port: u16,
 }
 
 impl Node {
+    /// `None` if the host is empty or the port is too large.
     pub(crate) fn new(host: &str, port: u32) -> Option<Self> {
         let host = host.strip_prefix('[').unwrap_or(host);
         let host = host.strip_suffix(']').unwrap_or(host);

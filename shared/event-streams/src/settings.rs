@@ -1,4 +1,5 @@
-//! The connection string, parsed by the vendor's crate; what the wrapper needs is added where the operator said nothing.
+//! The settings in a connection string, which the vendor's crate parses. This crate adds its own default node
+//! preference.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,33 +14,39 @@ use crate::error::ConnectError;
 use crate::headers::Headers;
 use crate::node::Node;
 use crate::tls;
-use crate::transport::KeepAlive;
 
-/// A read must see what was just appended, so calls go to the leader unless the operator says otherwise.
-const PREFERENCE: (&str, &str) = ("nodePreference", "leader");
+/// By default calls go to the leader, so that a read sees what was just appended.
+const DEFAULT_PREFERENCE: (&str, &str) = ("nodePreference", "leader");
 
-/// What `-1` (never) is parsed to.
+/// The vendor's crate parses `-1` (never) to this duration.
 const NEVER: Duration = Duration::from_millis(u64::MAX);
 
-/// What a connection string says.
+/// The settings of a connection string.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    /// The node to connect to, or those to ask for the members of the cluster.
+    /// The node to connect to, or the seeds of the discovery.
     pub(crate) nodes: Vec<Node>,
-    /// Whether the nodes are asked for the members of the cluster first.
+    /// Whether to ask the nodes for the members of the cluster before connecting.
     pub(crate) discover: bool,
     pub(crate) preference: NodePreference,
     pub(crate) gossip_timeout: Duration,
     pub(crate) keep_alive: Option<KeepAlive>,
-    /// How long one attempt of a call may take, where the operator says.
+    /// The time limit of one attempt of a call, if the connection string sets it.
     pub(crate) deadline: Option<Duration>,
     pub(crate) tls: Option<Arc<ClientConfig>>,
     pub(crate) headers: Headers,
 }
 
-/// What the parsed string has no accessor for is read from its serialized form.
+/// The interval of the HTTP/2 pings, and the time limit of their answers, that detect a dead connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KeepAlive {
+    pub(crate) interval: Duration,
+    pub(crate) timeout: Duration,
+}
+
+/// Settings that the vendor's type exposes only in its serialized form.
 #[derive(Deserialize)]
-struct Hidden {
+struct SerializedSettings {
     default_user_name: Option<Credentials>,
     keep_alive_interval: u64,
     keep_alive_timeout: u64,
@@ -55,29 +62,30 @@ struct Credentials {
 
 /// # Errors
 ///
-/// Why the string cannot be used, without its credentials.
+/// [`ConnectError::InvalidUrl`] with the reason, which does not repeat the credentials.
 pub(crate) fn parse(url: &str) -> Result<Settings, ConnectError> {
     let parsed: ClientSettings = with_preference(url)
         .parse()
         .map_err(|_| invalid("expected esdb://host:port?tls=false"))?;
-    let hidden = serde_json::to_value(&parsed).and_then(serde_json::from_value::<Hidden>);
-    let hidden = hidden.map_err(|_| invalid("its settings cannot be read"))?;
+    let serialized =
+        serde_json::to_value(&parsed).and_then(serde_json::from_value::<SerializedSettings>);
+    let serialized = serialized.map_err(|_| invalid("its settings cannot be read"))?;
     let nodes = parsed
         .hosts()
         .iter()
         .map(|host| Node::new(&host.host, host.port));
     let nodes: Vec<_> = nodes
         .collect::<Option<_>>()
-        .ok_or_else(|| invalid("a host is empty, or a port too large"))?;
+        .ok_or_else(|| invalid("a host is empty, or a port is too large"))?;
     Ok(Settings {
         discover: parsed.is_dns_discovery_enabled() || nodes.len() > 1,
         nodes,
         preference: parsed.node_preference(),
         gossip_timeout: parsed.gossip_timeout(),
-        keep_alive: keep_alive(&hidden),
-        deadline: hidden.default_deadline.and_then(bounded),
+        keep_alive: keep_alive(&serialized),
+        deadline: serialized.default_deadline.and_then(finite),
         tls: tls(&parsed)?.map(Arc::new),
-        headers: headers(&hidden, parsed.node_preference())?,
+        headers: headers(&serialized, parsed.node_preference())?,
     })
 }
 
@@ -86,7 +94,7 @@ fn invalid(why: impl Into<String>) -> ConnectError {
 }
 
 fn with_preference(url: &str) -> String {
-    let (name, value) = PREFERENCE;
+    let (name, value) = DEFAULT_PREFERENCE;
     if url
         .to_lowercase()
         .contains(&format!("{}=", name.to_lowercase()))
@@ -97,14 +105,14 @@ fn with_preference(url: &str) -> String {
     format!("{url}{separator}{name}={value}")
 }
 
-fn bounded(milliseconds: u64) -> Option<Duration> {
+fn finite(milliseconds: u64) -> Option<Duration> {
     Some(Duration::from_millis(milliseconds)).filter(|time| *time < NEVER)
 }
 
-fn keep_alive(hidden: &Hidden) -> Option<KeepAlive> {
+fn keep_alive(serialized: &SerializedSettings) -> Option<KeepAlive> {
     Some(KeepAlive {
-        interval: bounded(hidden.keep_alive_interval)?,
-        timeout: bounded(hidden.keep_alive_timeout)?,
+        interval: finite(serialized.keep_alive_interval)?,
+        timeout: finite(serialized.keep_alive_timeout)?,
     })
 }
 
@@ -121,19 +129,22 @@ fn tls(parsed: &ClientSettings) -> Result<Option<ClientConfig>, ConnectError> {
     tls::client(&options).map(Some).map_err(invalid)
 }
 
-/// The vendor's parser leaves name and password percent-encoded.
-fn headers(hidden: &Hidden, preference: NodePreference) -> Result<Headers, ConnectError> {
+/// Decodes the name and the password, which the vendor's parser leaves percent-encoded.
+fn headers(
+    serialized: &SerializedSettings,
+    preference: NodePreference,
+) -> Result<Headers, ConnectError> {
     let decoded = |text: &[u8]| percent_decode(text).decode_utf8_lossy().into_owned();
-    let credentials = hidden.default_user_name.as_ref();
+    let credentials = serialized.default_user_name.as_ref();
     let credentials = credentials.map(|user| (decoded(&user.login), decoded(&user.password)));
     Headers::new(
         credentials
             .as_ref()
             .map(|(name, password)| (name.as_str(), password.as_str())),
-        hidden.connection_name.as_deref(),
+        serialized.connection_name.as_deref(),
         preference == NodePreference::Leader,
     )
-    .map_err(|_| invalid("connectionName has characters that no header can have"))
+    .map_err(|_| invalid("connectionName contains a character that is not allowed in a header"))
 }
 
 #[cfg(test)]
@@ -150,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_go_to_the_leader_unless_the_operator_says_otherwise() {
+    fn calls_go_to_the_leader_unless_the_connection_string_says_otherwise() {
         let settings = parse("esdb://127.0.0.1:2113?tls=false").unwrap();
         assert_eq!(settings.preference, NodePreference::Leader);
         assert!(!settings.discover && settings.tls.is_none());
@@ -166,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn several_hosts_or_the_scheme_ask_for_discovery() {
+    fn several_hosts_or_the_discover_scheme_enable_discovery() {
         let several = parse("esdb://a:1,b:2,c?tls=false").unwrap();
         assert!(several.discover);
         let names: Vec<_> = several.nodes.iter().map(ToString::to_string).collect();
@@ -175,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_ipv6_is_a_host() {
+    fn a_host_can_be_an_ipv6_address() {
         let settings = parse("esdb://[2001:db8::1]:2113?tls=false").unwrap();
         let node = settings.nodes.first().unwrap();
         assert_eq!((node.host.as_str(), node.port), ("2001:db8::1", 2113));
@@ -183,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn name_and_password_are_decoded_and_sent_with_the_connection_name() {
+    fn every_call_carries_the_decoded_name_and_password_and_the_connection_name() {
         let url = "esdb://ad%40min:s%3Acret%25@a?tls=false&connectionName=users";
         let basic = sent(url, "authorization").unwrap();
         assert_eq!(basic, "Basic YWRAbWluOnM6Y3JldCU=");
@@ -192,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn keep_alive_and_deadline_are_what_the_string_says() {
+    fn keep_alive_and_deadline_come_from_the_connection_string() {
         let seconds = Duration::from_secs;
         let by_default = parse("esdb://a?tls=false").unwrap();
         let pings = |interval, timeout| Some(KeepAlive { interval, timeout });
@@ -200,15 +211,15 @@ mod tests {
         assert_eq!(by_default.deadline, None);
         let url =
             "esdb://a?tls=false&keepAliveInterval=20000&keepAliveTimeout=15000&defaultDeadline=700";
-        let said = parse(url).unwrap();
-        assert_eq!(said.keep_alive, pings(seconds(20), seconds(15)));
-        assert_eq!(said.deadline, Some(Duration::from_millis(700)));
+        let set = parse(url).unwrap();
+        assert_eq!(set.keep_alive, pings(seconds(20), seconds(15)));
+        assert_eq!(set.deadline, Some(Duration::from_millis(700)));
         let never = parse("esdb://a?tls=false&keepAliveInterval=-1&defaultDeadline=-1").unwrap();
         assert_eq!((never.keep_alive, never.deadline), (None, None));
     }
 
     #[test]
-    fn what_can_never_connect_is_refused() {
+    fn an_unusable_connection_string_is_refused() {
         for url in [
             "",
             "http://127.0.0.1:2113",

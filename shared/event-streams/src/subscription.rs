@@ -1,7 +1,7 @@
-//! A catch-up subscription to the log of all streams that outlives every loss of the connection.
+//! A catch-up subscription to the log of all streams that survives the loss of its connection.
 //!
-//! When a subscription ends, for whatever reason (the server went away or ended it), another one is opened after the last
-//! position that was delivered. What is not read stays with the server, as far as the window of the call is full.
+//! When the server or the connection ends the call, the subscription makes another one that starts after the last
+//! delivered position. If the caller does not read, the flow control of HTTP/2 stops the server from sending more.
 
 use std::sync::Arc;
 
@@ -19,45 +19,49 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Streaming;
 
 use crate::EventStreams;
-use crate::call::ATTEMPT_WITHIN;
+use crate::call::ATTEMPT_TIMEOUT;
 use crate::connection::Connection;
 use crate::error::Unavailable;
 use crate::event::{Position, RecordedEvent};
 use crate::failure::Failure;
 use crate::generation::Generation;
-use crate::read;
+use crate::request;
 
-/// How many events the server looks at for the filter between two checkpoints.
+/// The number of events that the server filters between two checkpoints.
 const WINDOW: u32 = 256;
 
-/// What a subscription delivers.
+/// An item of a subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivery {
-    /// The next event that the subscription asks for.
+    /// The next event that passes the filter.
     Event(RecordedEvent),
-    /// Everything up to here has been delivered, although the filter leaves out the last events.
+    /// All events up to this position that pass the filter have been delivered.
     Checkpoint(Position),
-    /// The end of the log was reached; what comes now is new. Comes again after each reconnection.
+    /// The subscription has reached the end of the log; later events are new. Delivered again after each reconnection.
     CaughtUp,
-    /// The server ended or refused the subscription, for this reason. It is resumed by itself; each attempt that fails
-    /// is told.
+    /// The subscription was interrupted or could not be opened, for this reason. It resumes by itself. Delivered for
+    /// each failed attempt.
     Interrupted(Unavailable),
 }
 
-/// The events of the log of all streams, from a position on, for ever. Made by [`EventStreams::subscribe_all`].
+/// An endless sequence of the events in the log of all streams. Created by [`EventStreams::subscribe_all`] and
+/// [`EventStreams::subscribe_all_of_types`].
 #[derive(Debug)]
 pub struct Subscription {
     connection: Connection,
     filter: Option<Filter>,
     after: Option<Position>,
-    /// A task, so that a reader who turns away does not begin the opening anew each time.
+    /// The next feed is opened in a task of its own, so that a caller that cancels [`Subscription::next`] does not
+    /// restart it.
     opening: Option<AbortOnDropHandle<Result<Feed, Failure>>>,
     feed: Option<Feed>,
     backoff: Backoff,
-    /// When the next feed may be opened: an instant and not a wait, so that a reader who turns away does not shorten it.
+    /// The earliest time to open the next feed. An instant instead of a sleep, so that a caller that cancels
+    /// [`Subscription::next`] does not change it.
     resume_at: Instant,
 }
 
+/// One subscription call to the server.
 #[derive(Debug)]
 struct Feed {
     messages: Streaming<ReadResp>,
@@ -65,8 +69,9 @@ struct Feed {
 }
 
 impl EventStreams {
-    /// Subscribes to the events after `after` (exclusive; `None`: from the beginning) of the streams whose names begin
-    /// with one of `stream_prefixes` (none: of all streams). A tombstone of such a stream is among them.
+    /// Subscribes to the events after `after` (exclusive; `None` means from the beginning) of the streams whose names
+    /// start with one of `stream_prefixes` (an empty slice means all streams). Tombstones of these streams are
+    /// included.
     #[must_use]
     pub fn subscribe_all(&self, stream_prefixes: &[&str], after: Option<Position>) -> Subscription {
         let filter = (!stream_prefixes.is_empty())
@@ -74,8 +79,8 @@ impl EventStreams {
         self.subscribe(filter, after)
     }
 
-    /// Subscribes to the events after `after` (exclusive; `None`: from the beginning) whose types begin with one of
-    /// `type_prefixes`, of all streams. The server leaves the others out.
+    /// Subscribes to the events after `after` (exclusive; `None` means from the beginning) in all streams whose types
+    /// start with one of `type_prefixes`. The server filters out the other events.
     #[must_use]
     pub fn subscribe_all_of_types(
         &self,
@@ -99,14 +104,15 @@ impl EventStreams {
 }
 
 impl Subscription {
-    /// Waits for the next delivery, for ever: after an outage it resumes after the last position delivered, so that no
-    /// event is lost or comes twice. May be dropped half-way (in a `select!`) without losing anything.
+    /// Waits for the next delivery without a time limit. After an outage the subscription resumes after the last
+    /// delivered position, so that no event is lost or repeated. Cancel-safe: usable in a `select!` without losing
+    /// anything.
     pub async fn next(&mut self) -> Delivery {
         loop {
             match self.message().await {
                 Ok(Some(delivery)) if self.is_new(&delivery) => return self.delivered(delivery),
                 Ok(_) => {}
-                Err(failure) => return self.lost(&failure),
+                Err(failure) => return self.interrupted(&failure),
             }
         }
     }
@@ -121,7 +127,7 @@ impl Subscription {
         if self.feed.is_none() {
             self.feed = Some(self.opened().await?);
         }
-        Ok(self.feed.as_mut().expect("opened above"))
+        Ok(self.feed.as_mut().expect("the feed was just opened"))
     }
 
     async fn opened(&mut self) -> Result<Feed, Failure> {
@@ -131,9 +137,13 @@ impl Subscription {
             let opening = tokio::spawn(Feed::open(generation, self.request()));
             self.opening = Some(AbortOnDropHandle::new(opening));
         }
-        let opened = self.opening.as_mut().expect("begun above").await;
+        let opened = self
+            .opening
+            .as_mut()
+            .expect("the task was just started")
+            .await;
         self.opening = None;
-        opened.unwrap_or_else(|_| Err(Failure::Lost("the runtime is ending".to_owned())))
+        opened.unwrap_or_else(|_| Err(Failure::Lost("the runtime is shutting down".to_owned())))
     }
 
     fn request(&self) -> ReadReq {
@@ -149,7 +159,7 @@ impl Subscription {
         });
         let filter = self.filter.clone().map(filter_option);
         let subscription = CountOption::Subscription(SubscriptionOptions {});
-        read::request(all, ReadDirection::Forwards, subscription, filter)
+        request::read(all, ReadDirection::Forwards, subscription, filter)
     }
 
     fn is_new(&self, delivery: &Delivery) -> bool {
@@ -170,10 +180,10 @@ impl Subscription {
         delivery
     }
 
-    fn lost(&mut self, failure: &Failure) -> Delivery {
-        tracing::warn!(%failure, "subscription lost, resuming");
+    fn interrupted(&mut self, failure: &Failure) -> Delivery {
+        tracing::warn!(%failure, "subscription interrupted, resuming");
         if let Some(feed) = self.feed.take() {
-            feed.generation.judge(failure);
+            feed.generation.observe(failure);
         }
         self.resume_at = Instant::now() + self.backoff.step();
         Delivery::Interrupted(Unavailable::new(failure.to_string()))
@@ -183,13 +193,15 @@ impl Subscription {
 impl Feed {
     async fn open(generation: Arc<Generation>, request: ReadReq) -> Result<Self, Failure> {
         let mut client = generation.client();
-        let answer = timeout(ATTEMPT_WITHIN, client.read(request)).await;
+        let answer = timeout(ATTEMPT_TIMEOUT, client.read(request)).await;
         let opened = match answer {
             Ok(answer) => answer.map_err(Failure::from),
-            Err(_) => Err(Failure::Lost("the subscription is not answered".to_owned())),
+            Err(_) => Err(Failure::Lost(
+                "the server did not answer the subscription".to_owned(),
+            )),
         };
         if let Err(failure) = &opened {
-            generation.judge(failure);
+            generation.observe(failure);
         }
         Ok(Self {
             messages: opened?.into_inner(),
@@ -224,7 +236,7 @@ fn delivery(message: ReadResp) -> Result<Option<Delivery>, Failure> {
         }
         Some(Content::CaughtUp(_)) => Ok(Some(Delivery::CaughtUp)),
         Some(Content::StreamNotFound(_)) => Err(Failure::Refused(
-            "the server says that the log of all streams is not there".to_owned(),
+            "the server does not find the log of all streams".to_owned(),
         )),
         Some(
             Content::Confirmation(_)

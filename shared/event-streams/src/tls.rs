@@ -1,5 +1,5 @@
-//! TLS as the connection string asks for it. The provider of cryptography is its own, so that it does not matter which
-//! one the process installs, or when.
+//! The TLS configuration of a connection string. It brings its own cryptography provider, so that it does not depend on
+//! the one that the process installs.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,20 +10,20 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-/// What a connection string says of TLS.
+/// The TLS options of a connection string.
 #[derive(Debug)]
 pub(crate) struct Options<'a> {
-    /// Whether the server's certificate is checked.
+    /// Whether to verify the server's certificate.
     pub(crate) verify: bool,
-    /// The file of the authorities to trust, instead of the system's.
+    /// The file of the certificate authorities to trust instead of the system's.
     pub(crate) authorities: Option<&'a Path>,
-    /// The files of the certificate and the key by which the server knows the caller.
+    /// The files of the certificate and the key that authenticate the client.
     pub(crate) user: Option<(&'a Path, &'a Path)>,
 }
 
 /// # Errors
 ///
-/// The text names the file that cannot be used, and why.
+/// The error names the unusable file and the reason.
 pub(crate) fn client(options: &Options<'_>) -> Result<ClientConfig, String> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -32,19 +32,17 @@ pub(crate) fn client(options: &Options<'_>) -> Result<ClientConfig, String> {
     let builder = if options.verify {
         builder.with_root_certificates(roots(options.authorities)?)
     } else {
-        let anybody = Arc::new(Anybody(provider));
-        builder
-            .dangerous()
-            .with_custom_certificate_verifier(anybody)
+        let any = Arc::new(AnyCertificate(provider));
+        builder.dangerous().with_custom_certificate_verifier(any)
     };
     let mut config = match options.user {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
             let private_key =
-                PrivateKeyDer::from_pem_file(key).map_err(|error| named(key, error))?;
+                PrivateKeyDer::from_pem_file(key).map_err(|error| in_file(key, error))?;
             builder
                 .with_client_auth_cert(certificates(certificate)?, private_key)
-                .map_err(|error| named(certificate, error))?
+                .map_err(|error| in_file(certificate, error))?
         }
     };
     config.alpn_protocols = vec![b"h2".to_vec()];
@@ -59,7 +57,9 @@ fn roots(authorities: Option<&Path>) -> Result<RootCertStore, String> {
     };
     roots.add_parsable_certificates(certificates);
     if roots.is_empty() {
-        return Err("there is no authority to trust: name one with tlsCaFile".to_owned());
+        return Err(
+            "there is no certificate authority to trust; set one with tlsCaFile".to_owned(),
+        );
     }
     Ok(roots)
 }
@@ -67,18 +67,18 @@ fn roots(authorities: Option<&Path>) -> Result<RootCertStore, String> {
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     CertificateDer::pem_file_iter(file)
         .and_then(Iterator::collect)
-        .map_err(|error| named(file, error))
+        .map_err(|error| in_file(file, error))
 }
 
-fn named(file: &Path, error: impl std::fmt::Display) -> String {
+fn in_file(file: &Path, error: impl std::fmt::Display) -> String {
     format!("{}: {error}", file.display())
 }
 
-/// `tlsVerifyCert=false`: any certificate will do, though the server must have its key.
+/// The verifier for `tlsVerifyCert=false`. It accepts any certificate whose key the server has.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct AnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

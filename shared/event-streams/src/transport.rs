@@ -1,8 +1,7 @@
-//! A connection to one server: a socket with `TCP_NODELAY`, TLS where the connection string asks for it, HTTP/2 on top.
+//! A connection to one server: HTTP/2 over a socket with `TCP_NODELAY`, with TLS if the connection string enables it.
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -17,49 +16,43 @@ use crate::failure::Failure;
 use crate::node::Node;
 use crate::settings::Settings;
 
-/// How many bytes of one call's answer wait for its reader.
+/// The most unread bytes of one call.
 const STREAM_WINDOW: u32 = 256 * 1024;
-/// The same for all calls of a connection: enough that a hundred subscriptions which are not read hold up no other call.
+/// The most unread bytes of all calls on a connection. A hundred subscriptions that are not read do not block other
+/// calls.
 const CONNECTION_WINDOW: u32 = 100 * STREAM_WINDOW;
-
-/// The pings that find a connection dead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct KeepAlive {
-    pub(crate) interval: Duration,
-    pub(crate) timeout: Duration,
-}
 
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// Connects; the caller bounds the time.
+/// Connects without a time limit, which is up to the caller.
 pub(crate) async fn connect(node: &Node, settings: &Settings) -> Result<Channel, Failure> {
     let connected = async {
-        let endpoint = endpoint(node, settings).map_err(|error| deepest(&error))?;
+        let endpoint = endpoint(node, settings).map_err(|error| root_cause(&error))?;
         let (node, tls) = (node.clone(), settings.tls.clone());
         let connector = service_fn(move |_| {
             let (node, tls) = (node.clone(), tls.clone());
             async move { open(&node, tls).await.map(TokioIo::new) }
         });
         let channel = endpoint.connect_with_connector(connector).await;
-        channel.map_err(|error| deepest(&error))
+        channel.map_err(|error| root_cause(&error))
     };
     let connected: Result<Channel, String> = connected.await;
     connected.map_err(|reason| Failure::Lost(format!("connecting to {node}: {reason}")))
 }
 
-/// The innermost error says what happened; those around it say "transport error".
-fn deepest(error: &dyn std::error::Error) -> String {
-    let mut deepest = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
+/// The text of the innermost error. The outer ones only say "transport error".
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
     }
-    deepest.to_string()
+    cause.to_string()
 }
 
 fn endpoint(node: &Node, settings: &Settings) -> Result<Endpoint, tonic::transport::Error> {
-    // TLS is the connector's, so the address says http; what the server reads says https.
+    // The connector does the TLS, so the endpoint's scheme is http. The origin in each request has the real scheme.
     let scheme = if settings.tls.is_some() {
         "https"
     } else {
@@ -90,8 +83,8 @@ async fn open(node: &Node, tls: Option<Arc<ClientConfig>>) -> io::Result<Box<dyn
     Ok(Box::new(stream))
 }
 
-/// Without `TCP_NODELAY` the kernel holds a small request back until the server acknowledges the one before, which Linux
-/// delays by 40 ms.
+/// Connects a socket with `TCP_NODELAY`. Without it the kernel holds back a small request until the server acknowledges
+/// the previous one, which Linux delays by 40 ms.
 async fn socket(node: &Node) -> io::Result<TcpStream> {
     let socket = TcpStream::connect((node.host.as_str(), node.port)).await?;
     socket.set_nodelay(true)?;
@@ -105,8 +98,10 @@ mod tests {
     use tokio::net::TcpListener;
     use tokio::time::timeout;
 
+    use std::time::Duration;
+
     use super::*;
-    use crate::settings;
+    use crate::settings::{self, KeepAlive};
 
     async fn listener() -> (TcpListener, Node) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -115,19 +110,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn small_requests_leave_at_once() {
+    async fn a_small_request_is_sent_at_once() {
         let (listener, node) = listener().await;
         let plain = TcpStream::connect(listener.local_addr().unwrap()).await;
         let by_default = plain.unwrap().nodelay().unwrap();
         assert!(
             !by_default,
-            "the default has changed: this test holds nothing"
+            "the default has changed, so this test proves nothing"
         );
         assert!(socket(&node).await.unwrap().nodelay().unwrap());
     }
 
     #[tokio::test]
-    async fn a_server_that_answers_no_ping_is_found_dead() {
+    async fn a_server_that_does_not_answer_pings_is_detected_as_dead() {
         let (listener, node) = listener().await;
         let _silent = tokio::spawn(async move {
             let connection = listener.accept().await;
@@ -142,7 +137,7 @@ mod tests {
         });
         let channel = connect(&node, &settings).await.unwrap();
         let mut client = GossipClient::new(channel);
-        let asked = timeout(Duration::from_secs(30), client.read(Empty {})).await;
-        asked.expect("it waits for ever").unwrap_err();
+        let call = timeout(Duration::from_secs(30), client.read(Empty {})).await;
+        call.expect("the call waits forever").unwrap_err();
     }
 }

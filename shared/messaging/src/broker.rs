@@ -1,5 +1,5 @@
-//! The connections to one RabbitMQ virtual host: one that publishes and one that consumes, because a broker short of
-//! memory or disk blocks connections that publish, and acknowledgements must get through all the same.
+//! The connections to one RabbitMQ virtual host: one for publishing and one for consuming. A broker that is short of
+//! memory or disk blocks publishing connections, and acknowledgements must still reach it.
 
 use crate::topology::{self, Topology};
 use deadpool_lapin::{Config, Pool, PoolConfig, Runtime, Timeouts};
@@ -10,19 +10,19 @@ use std::time::Duration;
 use thiserror::Error;
 use url::{Host, Url};
 
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// In seconds; a peer that is silent for two of them is taken for dead.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// The heartbeat interval in seconds. A peer that is silent for two intervals counts as dead.
 const HEARTBEAT: u16 = 10;
 
-/// The URL is not an AMQP URL. It is not repeated here, because it can hold a password.
+/// The URL is not a usable AMQP URL. The error does not repeat the URL, because it may contain a password.
 #[derive(Debug, Error)]
-#[error("not an AMQP URL: {0}")]
+#[error("invalid AMQP URL: {0}")]
 pub struct InvalidUrl(String);
 
-/// The broker cannot be reached, refused, or did not answer in time; another attempt may succeed.
+/// The broker is unreachable, refused the operation, or did not answer in time. Another attempt may succeed.
 #[derive(Debug, Clone, Error)]
-#[error("the broker is not available: {0}")]
+#[error("the broker is unavailable: {0}")]
 pub struct Unavailable(pub(crate) String);
 
 impl From<lapin::Error> for Unavailable {
@@ -31,14 +31,14 @@ impl From<lapin::Error> for Unavailable {
     }
 }
 
-/// One RabbitMQ virtual host. Connections are made when they are first needed, and anew after each loss.
+/// One RabbitMQ virtual host. Each connection is made when it is first needed, and again after it was lost.
 #[derive(Clone)]
 pub struct Broker {
     publishing: Pool,
     consuming: Pool,
 }
 
-/// The pools would show the URL, which can hold a password.
+/// Omits the pools, because they would show the URL, which may contain a password.
 impl fmt::Debug for Broker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Broker").finish_non_exhaustive()
@@ -46,11 +46,11 @@ impl fmt::Debug for Broker {
 }
 
 impl Broker {
-    /// Prepares connections to `url`, for instance `amqp://guest:guest@127.0.0.1:5672/%2f`; the broker need not be
-    /// there yet. `name` is what the management pages show.
+    /// Prepares connections to `url`, for example `amqp://guest:guest@127.0.0.1:5672/%2f`. The broker need not be
+    /// running yet. The management UI shows the connections under `name`.
     ///
     /// # Errors
-    /// [`InvalidUrl`] when `url` is not an AMQP URL.
+    /// [`InvalidUrl`] if `url` is not a usable AMQP URL.
     pub fn connect(url: &str, name: &str) -> Result<Self, InvalidUrl> {
         let mut uri = parse(url)?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
@@ -61,7 +61,7 @@ impl Broker {
         })
     }
 
-    /// Makes one bounded round trip to the broker, for readiness.
+    /// Makes one round trip to the broker, with a time limit, for readiness checks.
     ///
     /// # Errors
     /// [`Unavailable`] with the reason.
@@ -70,29 +70,29 @@ impl Broker {
         within(channel.close(200, "checked".into())).await
     }
 
-    /// Declares exchanges, queues and bindings, and returns the names of the exchanges and queues that did not exist
-    /// before. (Whether a binding existed cannot be asked.)
+    /// Declares the exchanges, queues and bindings. Returns the names of the exchanges and queues that were missing.
+    /// AMQP cannot report whether a binding was missing.
     ///
     /// # Errors
-    /// [`Unavailable`], also when something exists under one of the names with other properties.
+    /// [`Unavailable`], also if an exchange or queue exists with different properties.
     pub async fn declare(&self, topology: &Topology) -> Result<Vec<String>, Unavailable> {
-        let mut anew = Vec::new();
+        let mut missing = Vec::new();
         let mut channel = self.consuming_channel().await?;
         for exchange in &topology.exchanges {
             if !within(topology::exchange_exists(&channel, exchange)).await? {
-                anew.push(exchange.name.clone());
-                // The broker closes the channel of a failed look.
+                missing.push(exchange.name.clone());
+                // The broker closes the channel when the exchange or queue does not exist.
                 channel = self.consuming_channel().await?;
             }
         }
         for queue in &topology.queues {
             if !within(topology::queue_exists(&channel, queue)).await? {
-                anew.push(queue.name.clone());
+                missing.push(queue.name.clone());
                 channel = self.consuming_channel().await?;
             }
         }
         within(topology::declare(&channel, topology)).await?;
-        Ok(anew)
+        Ok(missing)
     }
 
     pub(crate) async fn publishing_channel(&self) -> Result<Channel, Unavailable> {
@@ -104,7 +104,8 @@ impl Broker {
     }
 }
 
-/// The query parameters that the AMQP parser reads. It ignores all others, so that a misspelled one has no effect.
+/// The query parameters that the AMQP parser knows. It ignores all others, so a misspelled parameter would have no
+/// effect.
 const PARAMETERS: [&str; 5] = [
     "auth_mechanism",
     "channel_max",
@@ -113,8 +114,8 @@ const PARAMETERS: [&str; 5] = [
     "heartbeat",
 ];
 
-/// The AMQP parser drops an IPv6 address, and would connect to localhost in its place. As text in the host's encoding the
-/// address passes through it, also when the pool parses the URL again.
+/// Parses the URL and refuses unknown parameters. The AMQP parser drops an IPv6 address and would connect to localhost,
+/// so the address is percent-encoded as a host name, which also survives when the pool parses the URL again.
 fn parse(url: &str) -> Result<AMQPUri, InvalidUrl> {
     let parsed = Url::parse(url).map_err(|error| InvalidUrl(error.to_string()))?;
     if parsed.cannot_be_a_base() {
@@ -133,13 +134,13 @@ fn parse(url: &str) -> Result<AMQPUri, InvalidUrl> {
     Ok(uri)
 }
 
-/// A pool of one: many channels share the connection, and the pool makes it, checks it and makes it anew, one attempt
-/// at a time however many wait for it.
+/// A pool of one connection, which many channels share. The pool makes the connection, checks it and replaces it, with
+/// one attempt at a time however many callers wait for it.
 fn pool(uri: &AMQPUri, name: String) -> Result<Pool, InvalidUrl> {
     let timeouts = Timeouts {
-        wait: Some(CONNECT_WITHIN),
-        create: Some(CONNECT_WITHIN),
-        recycle: Some(CONNECT_WITHIN),
+        wait: Some(CONNECT_TIMEOUT),
+        create: Some(CONNECT_TIMEOUT),
+        recycle: Some(CONNECT_TIMEOUT),
     };
     let config = Config {
         url: Some(uri.to_string()),
@@ -155,7 +156,7 @@ fn pool(uri: &AMQPUri, name: String) -> Result<Pool, InvalidUrl> {
         .map_err(|error| InvalidUrl(error.to_string()))
 }
 
-/// The connection goes back to the pool at once; the channel keeps working on it.
+/// Opens a channel. The connection returns to the pool at once, and the channel keeps using it.
 async fn channel(pool: &Pool) -> Result<Channel, Unavailable> {
     let connection = pool
         .get()
@@ -164,13 +165,13 @@ async fn channel(pool: &Pool) -> Result<Channel, Unavailable> {
     within(connection.create_channel()).await
 }
 
-/// Bounds one exchange with the broker.
+/// Fails the operation if the broker does not answer in time.
 pub(crate) async fn within<T>(
-    exchange: impl Future<Output = lapin::Result<T>>,
+    operation: impl Future<Output = lapin::Result<T>>,
 ) -> Result<T, Unavailable> {
-    match tokio::time::timeout(ANSWER_WITHIN, exchange).await {
+    match tokio::time::timeout(ANSWER_TIMEOUT, operation).await {
         Ok(result) => Ok(result?),
-        Err(_) => Err(Unavailable(format!("no answer within {ANSWER_WITHIN:?}"))),
+        Err(_) => Err(Unavailable(format!("no answer within {ANSWER_TIMEOUT:?}"))),
     }
 }
 
@@ -196,7 +197,7 @@ mod tests {
         }
     }
 
-    /// Where the connection goes, by the parser that the pool uses.
+    /// The address to which the pool connects for this URL.
     fn target(url: &str) -> String {
         let uri: AMQPUri = parse(url).unwrap().to_string().parse().unwrap();
         let target = (uri.authority.host.as_str(), uri.authority.port);
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_parameter_of_the_url_is_refused_and_named() {
+    fn an_unknown_parameter_in_the_url_is_refused_and_named() {
         let known = "amqp://localhost?heartbeat=5&frame_max=8192&channel_max=9&connection_timeout=1000&auth_mechanism=plain";
         assert!(parse(known).is_ok());
         let refused = parse("amqp://localhost?heartbeat=5&heartbeats=6").unwrap_err();

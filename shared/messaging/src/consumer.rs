@@ -1,4 +1,4 @@
-//! Consumes one queue in batches, for as long as it lives.
+//! A consumer that receives the messages of one queue in batches.
 
 use crate::broker::{Broker, Unavailable, within};
 use crate::message::Delivery;
@@ -11,41 +11,41 @@ use lapin::{Channel, Consumer as Deliveries};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// What a consumer has to tell.
+/// A message batch of a [`Consumer`], or a change of its state.
 #[derive(Debug)]
 pub enum Incoming {
-    /// The queue is consumed (again). Messages that were not acknowledged come again.
+    /// The consumer has opened the queue, for the first time or again. Unacknowledged messages are delivered again.
     Opened {
-        /// Whether a part of the topology did not exist, or the broker ended the last consumer because its queue was
-        /// deleted: messages may have been lost.
+        /// Whether a part of the topology was missing, or the broker ended the last consumer because its queue was
+        /// deleted. In both cases messages may have been lost.
         declared_anew: bool,
     },
-    /// Messages, in the queue's order.
+    /// Messages in the order of the queue.
     Batch(Batch),
-    /// The queue is not consumed: it was lost, or could not be opened. The next call tries again, after a pause.
+    /// The consumer lost the queue or could not open it. The next call tries again after a pause.
     Closed(Unavailable),
 }
 
-/// Messages to acknowledge together, never empty.
+/// Messages that are acknowledged together. Never empty.
 #[derive(Debug)]
 pub struct Batch {
-    /// In the queue's order.
+    /// The messages in the order of the queue.
     pub deliveries: Vec<Delivery>,
 }
 
 impl Batch {
-    /// Tells the broker that all of these are done with. A failure needs no answer: they are delivered again.
+    /// Acknowledges all messages of the batch. If this fails, the broker delivers them again.
     pub async fn ack(self) {
         if let Some(last) = self.deliveries.last() {
-            let all_until_this = BasicAckOptions { multiple: true };
-            if let Err(error) = last.acker.ack(all_until_this).await {
-                tracing::debug!(%error, "acknowledgement lost");
+            let up_to_this = BasicAckOptions { multiple: true };
+            if let Err(error) = last.acker.ack(up_to_this).await {
+                tracing::debug!(%error, "an acknowledgement was lost");
             }
         }
     }
 }
 
-/// Consumes one queue; reconnects by itself.
+/// A consumer of one queue that reconnects by itself.
 #[derive(Debug)]
 pub struct Consumer {
     broker: Broker,
@@ -54,16 +54,16 @@ pub struct Consumer {
     prefetch: u16,
     interval: Duration,
     open: Option<Open>,
-    /// The broker ended a consumer and kept its channel, as it does when the queue is deleted. Somebody else may have
-    /// declared the queue again by the time this consumer looks for it.
+    /// Whether the broker cancelled the last consumer and left its channel open, as it does when the queue is deleted.
+    /// Another client may declare the queue again before this consumer does.
     cancelled: bool,
-    /// Whether something failed since the last pause.
+    /// Whether the last attempt failed, so that the next one must pause first.
     failed: bool,
     backoff: Backoff,
 }
 
 impl Consumer {
-    /// A consumer of `queue`, which `topology` declares. `prefetch` bounds the messages that are delivered and not
+    /// Creates a consumer of `queue`, which `topology` declares. At most `prefetch` messages are delivered and not yet
     /// acknowledged.
     #[must_use]
     pub fn new(broker: Broker, topology: Topology, queue: String, prefetch: u16) -> Self {
@@ -80,16 +80,16 @@ impl Consumer {
         }
     }
 
-    /// Gives a busy queue fewer and larger batches: the next batch comes `interval` after the last one, or earlier if it is
-    /// full. A message that arrives later than that comes at once.
+    /// Limits a busy queue to one batch per `interval`, so that its batches are larger. A full batch is returned
+    /// earlier. The first message after a quiet interval is returned at once.
     #[must_use]
     pub fn at_most_every(mut self, interval: Duration) -> Self {
         self.interval = interval;
         self
     }
 
-    /// Waits for messages and returns up to `limit` of those that are there (at least one), or says that the queue was
-    /// opened or closed. To be called for ever, it reconnects by itself; may be cancelled without losing a message.
+    /// Waits for messages and returns up to `limit` of those that have arrived (at least one), or reports that the
+    /// queue was opened or closed. Call it in an endless loop: it reconnects by itself. Cancelling it loses no message.
     pub async fn next(&mut self, limit: usize) -> Incoming {
         if let Some(open) = self.open.as_mut() {
             if let Some(batch) = open.next_batch(limit).await {
@@ -105,8 +105,8 @@ impl Consumer {
             self.failed = false;
         }
         match self.open().await {
-            Ok(anew) => Incoming::Opened {
-                declared_anew: std::mem::take(&mut self.cancelled) || anew,
+            Ok(declared) => Incoming::Opened {
+                declared_anew: std::mem::take(&mut self.cancelled) || declared,
             },
             Err(error) => self.closed(error),
         }
@@ -118,10 +118,10 @@ impl Consumer {
         Incoming::Closed(error)
     }
 
-    /// Stops and returns when the broker has taken back what was not acknowledged.
+    /// Stops, and returns when the broker has requeued the unacknowledged messages.
     pub async fn close(mut self) {
         if let Some(open) = self.open.take() {
-            // If it fails, the broker takes the messages back when the connection ends.
+            // If this fails, the broker requeues the messages when the connection ends.
             let _ = within(open.channel.close(200, "done".into())).await;
         }
     }
@@ -130,8 +130,9 @@ impl Consumer {
         self.open.as_ref().map(|open| &open.channel)
     }
 
+    /// Opens the queue. Returns whether a part of the topology was missing.
     async fn open(&mut self) -> Result<bool, Unavailable> {
-        let anew = self.broker.declare(&self.topology).await?;
+        let missing = self.broker.declare(&self.topology).await?;
         let channel = self.broker.consuming_channel().await?;
         within(channel.basic_qos(self.prefetch, BasicQosOptions::default())).await?;
         let options = BasicConsumeOptions::default();
@@ -146,11 +147,11 @@ impl Consumer {
             channel,
             deliveries: Arriving::new(deliveries, self.interval),
         });
-        Ok(!anew.is_empty())
+        Ok(!missing.is_empty())
     }
 }
 
-/// A channel with its one consumer.
+/// A channel with its only consumer.
 #[derive(Debug)]
 struct Open {
     channel: Channel,
@@ -158,7 +159,7 @@ struct Open {
 }
 
 impl Open {
-    /// None when the channel or its consumer has ended.
+    /// Returns `None` if the channel or its consumer has ended.
     async fn next_batch(&mut self, limit: usize) -> Option<Batch> {
         let deliveries = self.deliveries.next(limit).await?;
         Some(Batch {
@@ -167,15 +168,15 @@ impl Open {
     }
 }
 
-/// Takes what has arrived in batches, from a stream that says only once that it has ended and is silent afterwards.
+/// Takes the items that have arrived, in batches. The stream reports its end only once and is pending afterwards.
 #[derive(Debug)]
 struct Arriving<S, T> {
     stream: S,
     ended: bool,
-    /// What has arrived for the next batch; a cancelled call leaves it here.
+    /// The items for the next batch. They stay here if the call is cancelled.
     items: Vec<T>,
     interval: Duration,
-    /// The next batch does not come earlier, unless it is full.
+    /// The time at which the next batch is due. A full batch is returned earlier.
     not_before: Instant,
 }
 
@@ -192,8 +193,8 @@ impl<S, T> Arriving<S, T> {
 }
 
 impl<T, E, S: Stream<Item = Result<T, E>> + Unpin> Arriving<S, T> {
-    /// Waits for an item, and takes up to `limit` that arrive until it is time for a batch. None when the stream ended, now
-    /// or during the last call.
+    /// Waits for an item and takes up to `limit` items that arrive before the next batch is due. Returns `None` if the
+    /// stream has ended, in this or the previous call.
     async fn next(&mut self, limit: usize) -> Option<Vec<T>> {
         if self.items.is_empty() {
             if self.ended {
@@ -201,7 +202,7 @@ impl<T, E, S: Stream<Item = Result<T, E>> + Unpin> Arriving<S, T> {
             }
             self.items.push(self.stream.next().await?.ok()?);
         }
-        // A timer that has run out already would still wait for its next tick.
+        // A timeout in the past would still wait for the timer's next tick.
         if Instant::now() < self.not_before {
             let _ = timeout_at(self.not_before, self.fill(limit)).await;
         } else {
@@ -222,8 +223,8 @@ impl<T, E, S: Stream<Item = Result<T, E>> + Unpin> Arriving<S, T> {
 }
 
 impl Drop for Open {
-    /// Dropping `lapin`'s consumer cancels it, which would let another consumer overtake what is not acknowledged
-    /// here; so the channel is closed first.
+    /// Closes the channel before `lapin`'s consumer is dropped. Dropping that first would cancel the consumer, and
+    /// another consumer would get later messages before the unacknowledged ones.
     fn drop(&mut self) {
         if !self.channel.status().connected() {
             return;
@@ -249,7 +250,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     #[tokio::test]
-    async fn an_end_behind_waiting_messages_is_noticed_although_the_stream_is_silent_afterwards() {
+    async fn the_end_of_the_stream_after_the_last_messages_is_not_missed() {
         let mut polls: VecDeque<Option<Result<u32, ()>>> =
             VecDeque::from([Some(Ok(1)), Some(Ok(2)), Some(Ok(3)), None]);
         let stream = poll_fn(|_| match polls.pop_front() {
@@ -263,7 +264,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_busy_queue_gives_a_batch_at_each_interval_and_a_quiet_one_gives_it_at_once() {
+    async fn a_busy_queue_returns_a_batch_per_interval_and_a_quiet_one_returns_it_at_once() {
         let (sender, mut receiver) = mpsc::unbounded_channel::<Result<u32, ()>>();
         let stream = stream::poll_fn(move |context| receiver.poll_recv(context)).boxed();
         let mut arriving = Arriving::new(stream, Duration::from_millis(5));
@@ -271,7 +272,11 @@ mod tests {
         send(1);
         assert_eq!(arriving.next(9).now_or_never(), Some(Some(vec![1])));
         send(2);
-        assert_eq!(arriving.next(9).now_or_never(), None, "too early");
+        assert_eq!(
+            arriving.next(9).now_or_never(),
+            None,
+            "the batch is not due"
+        );
         send(3);
         tokio::time::advance(Duration::from_millis(5)).await;
         assert_eq!(arriving.next(9).now_or_never(), Some(Some(vec![2, 3])));

@@ -1,15 +1,15 @@
 //! RabbitMQ: topology, confirmed and mandatory publishing, consuming, RPC, reconnection.
 //!
-//! Owns every connection to the broker and the only use of `lapin` and `deadpool-lapin`.
+//! Owns every connection to the broker. The only crate that uses `lapin` and `deadpool-lapin`.
 //!
 //! Invariants:
-//! - Whatever breaks (connection, channel, queue, the whole broker) is opened again by itself, with growing and
-//!   jittered waits, and the topology is declared again each time; nobody is restarted by hand.
+//! - After the loss of a connection, channel, queue or broker the crate reconnects by itself, with growing and jittered
+//!   pauses, and declares the topology again. No process needs a restart.
 //! - A publication succeeds only when the broker confirmed it *and* routed it to a queue.
-//! - A consumer never sends nack and never cancels: it finishes, or closes its channel. Both others change the order
-//!   in which messages come back.
-//! - What waits is bounded: publications by the outbox, deliveries by the prefetch count, requests by the limit of
-//!   pending calls.
+//! - A consumer never sends a nack and never cancels: it acknowledges, or it closes its channel. A nack or a cancellation
+//!   would change the order in which messages are redelivered.
+//! - Every queue in memory is bounded: publications by the outbox, deliveries by the prefetch count, and requests by the
+//!   limit of pending calls.
 
 mod broker;
 mod consumer;

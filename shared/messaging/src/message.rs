@@ -1,26 +1,25 @@
-//! What is sent and what arrives, without the vendor's types.
+//! Messages to publish and delivered messages, without the vendor's types.
 
 use crate::topology::{short, text};
-use lapin::{Acker, BasicProperties};
-
 use lapin::types::{FieldTable, ShortString};
+use lapin::{Acker, BasicProperties};
 
 const PERSISTENT: u8 = 2;
 
-/// A message to publish; it is kept by the broker on disk.
+/// A message to publish. The broker keeps it on disk.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// The exchange it is given to; empty for the default exchange, which routes by queue name.
+    /// The exchange to publish to. Empty for the default exchange, which routes by the name of the queue.
     pub exchange: String,
-    /// At most 255 bytes.
+    /// The routing key, at most 255 bytes.
     pub routing_key: String,
-    /// Identifies the message among all that are published at the same time; at most 255 bytes.
+    /// The message id, at most 255 bytes. Unique among the messages in flight.
     pub id: String,
     /// The media type of the body.
     pub content_type: &'static str,
-    /// Headers, all of them text.
+    /// The headers, whose values are text.
     pub headers: Vec<(String, String)>,
-    /// The content.
+    /// The body.
     pub body: Vec<u8>,
 }
 
@@ -38,19 +37,19 @@ impl Message {
     }
 }
 
-/// A message that arrived.
+/// A delivered message.
 #[derive(Debug)]
 pub struct Delivery {
-    /// The content.
+    /// The body.
     pub body: Vec<u8>,
-    /// Whether it was delivered before, to whomever, and not acknowledged.
+    /// Whether the message was delivered before, to any consumer, and not acknowledged.
     pub redelivered: bool,
     pub(crate) properties: BasicProperties,
     pub(crate) acker: Acker,
 }
 
 impl Delivery {
-    /// The message's id, if it has one.
+    /// The message id, if the message has one.
     #[must_use]
     pub fn id(&self) -> Option<&str> {
         self.properties
@@ -59,7 +58,7 @@ impl Delivery {
             .map(ShortString::as_str)
     }
 
-    /// The header's value, if there is such a header and it is UTF-8 text.
+    /// The value of the header, if the message has it and it is UTF-8 text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         let value = self.properties.headers().as_ref()?.inner().get(name)?;

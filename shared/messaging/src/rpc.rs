@@ -1,4 +1,4 @@
-//! Request and reply over a queue: replies come directly to the channel that asked.
+//! Requests and replies over a queue. A reply goes directly to the channel that sent the request.
 
 mod client;
 mod server;

@@ -1,4 +1,4 @@
-//! What exchanges, queues and bindings look like, and how they are declared so that RabbitMQ 3.10 and 4.x agree.
+//! Exchanges, queues and bindings, and their declaration with the same meaning on RabbitMQ 3.10 and 4.x.
 
 use lapin::options::{
     ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
@@ -7,41 +7,40 @@ use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ErrorKind};
 
-/// RabbitMQ 4 gives up on a message after 20 deliveries unless told otherwise; 3.10 refuses its word for "never"
-/// (-1), and a queue declared without a limit there could not be declared with one after an upgrade. A limit that
-/// nothing reaches means the same everywhere. It also has returned messages go near the head of the queue, where
-/// they came from; without a limit they would go behind all others.
+/// A delivery limit that no message reaches, which works on every version. RabbitMQ 4 drops a message after 20
+/// deliveries by default. RabbitMQ 3.10 refuses -1 (no limit), and a queue declared there without a limit could not be
+/// declared with one after an upgrade. The limit also makes the broker requeue messages near the head of the queue;
+/// without a limit they would go to its tail.
 const NO_DELIVERY_LIMIT: i32 = i32::MAX;
 
-/// What must exist before somebody publishes or consumes. All of it is durable, except request queues.
+/// The exchanges, queues and bindings that a publisher or consumer needs. All are durable, except request queues.
 #[derive(Clone, Debug, Default)]
 pub struct Topology {
-    /// Declared first.
+    /// The exchanges, which are declared first.
     pub exchanges: Vec<Exchange>,
-    /// Declared second.
+    /// The queues, which are declared second.
     pub queues: Vec<Queue>,
-    /// Made last.
+    /// The bindings, which are declared last.
     pub bindings: Vec<Binding>,
 }
 
 /// An exchange to declare.
 #[derive(Clone, Debug)]
 pub struct Exchange {
-    /// At most 255 bytes.
+    /// The name, at most 255 bytes.
     pub name: String,
-    /// How it routes.
+    /// How the exchange routes messages.
     pub kind: ExchangeKind,
 }
 
-/// How an exchange routes.
+/// How an exchange routes messages.
 #[derive(Clone, Debug)]
 pub enum ExchangeKind {
-    /// By patterns over the routing key.
+    /// By patterns that match the routing key.
     Topic,
-    /// By the hash of a header's value; a binding's routing key is its weight. Needs the broker's
-    /// consistent-hash plugin.
+    /// By the hash of a header. The routing key of a binding is its weight. Needs the broker's consistent-hash plugin.
     ConsistentHash {
-        /// The header's name.
+        /// The name of the header.
         header: String,
     },
 }
@@ -49,68 +48,68 @@ pub enum ExchangeKind {
 /// A queue to declare.
 #[derive(Clone, Debug)]
 pub struct Queue {
-    /// At most 255 bytes.
+    /// The name, at most 255 bytes.
     pub name: String,
-    /// What it is for.
+    /// The purpose of the queue.
     pub kind: QueueKind,
 }
 
-/// What a queue is for.
+/// The purpose of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueueKind {
     /// A quorum queue without a delivery limit.
     Log,
-    /// The same, consumed by one consumer at a time, in order.
+    /// A quorum queue without a delivery limit and with one consumer at a time, so that messages stay in order.
     OrderedLog,
-    /// Requests of the moment: gone with the last process that answers them, so that callers learn at once that
-    /// nobody does.
+    /// A queue of RPC requests. The broker deletes it with its last consumer, so that requests fail at once while no
+    /// process serves them.
     Requests,
 }
 
-/// A binding to make.
+/// A binding to declare.
 #[derive(Clone, Debug)]
 pub struct Binding {
-    /// The exchange that messages come from.
+    /// The exchange from which messages come.
     pub source: String,
-    /// Where they go.
+    /// The exchange or queue to which messages go.
     pub destination: Destination,
-    /// A pattern (topic) or a weight (consistent hash).
+    /// A pattern (for a topic exchange) or a weight (for consistent hashing).
     pub routing_key: String,
 }
 
-/// Where a binding leads.
+/// The destination of a binding.
 #[derive(Clone, Debug)]
 pub enum Destination {
-    /// To the exchange of this name.
+    /// The exchange with this name.
     Exchange(String),
-    /// To the queue of this name.
+    /// The queue with this name.
     Queue(String),
 }
 
-/// Whether the queue exists. The channel is closed by the broker if it does not.
+/// Whether the queue exists. If not, the broker closes the channel.
 pub(crate) async fn queue_exists(channel: &Channel, queue: &Queue) -> lapin::Result<bool> {
     let passive = QueueDeclareOptions::durable().passive();
-    let look = channel
+    let declared = channel
         .queue_declare(short(&queue.name)?, passive, FieldTable::default())
         .await;
-    found(look)
+    found(declared)
 }
 
-/// Whether the exchange exists, of whatever kind. The channel is closed by the broker if it does not.
+/// Whether an exchange of this name exists, of any kind. If not, the broker closes the channel.
 pub(crate) async fn exchange_exists(channel: &Channel, exchange: &Exchange) -> lapin::Result<bool> {
     let passive = ExchangeDeclareOptions {
         passive: true,
         ..ExchangeDeclareOptions::default()
     };
     let kind = lapin::ExchangeKind::Topic;
-    let look = channel
+    let declared = channel
         .exchange_declare(short(&exchange.name)?, kind, passive, FieldTable::default())
         .await;
-    found(look)
+    found(declared)
 }
 
-fn found<T>(look: lapin::Result<T>) -> lapin::Result<bool> {
-    match look {
+fn found<T>(declared: lapin::Result<T>) -> lapin::Result<bool> {
+    match declared {
         Ok(_) => Ok(true),
         Err(error) if is_not_found(&error) => Ok(false),
         Err(error) => Err(error),
@@ -151,7 +150,8 @@ async fn declare_exchange(channel: &Channel, exchange: &Exchange) -> lapin::Resu
         .await
 }
 
-/// Quorum queues must be durable; a request queue is durable because RabbitMQ 4 refuses shared queues that are not.
+/// The options and arguments of a queue. Quorum queues must be durable. A request queue is durable because RabbitMQ 4
+/// refuses shared queues that are not.
 fn queue_properties(kind: QueueKind) -> (QueueDeclareOptions, FieldTable) {
     let durable = QueueDeclareOptions::durable();
     let mut arguments = FieldTable::default();
@@ -190,7 +190,7 @@ async fn bind(channel: &Channel, binding: &Binding) -> lapin::Result<()> {
     }
 }
 
-/// AMQP limits names and keys to 255 bytes.
+/// Converts a name or key. Fails if it exceeds AMQP's limit of 255 bytes.
 pub(crate) fn short(name: &str) -> lapin::Result<ShortString> {
     ShortString::try_new(name.to_owned()).map_err(|error| std::io::Error::other(error).into())
 }

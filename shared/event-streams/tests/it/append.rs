@@ -1,4 +1,4 @@
-//! Appends: refused where they must be, and never twice.
+//! Appends and deletions: the server refuses wrong expectations, and stores no append twice.
 
 use bytes::Bytes;
 use event_streams::{AppendError, Direction, EventStreams, Expected, NewEvent};
@@ -7,7 +7,7 @@ use futures::future::join_all;
 use crate::support::{LossyProxy, Store, connect_to, event, soon};
 
 #[tokio::test]
-async fn an_append_is_expected_at_a_revision() {
+async fn an_append_at_another_revision_is_refused() {
     let store = Store::start().await;
     let streams = store.connect();
     let two = vec![event("A.v1"), event("B.v1")];
@@ -34,7 +34,7 @@ async fn an_append_is_expected_at_a_revision() {
 }
 
 #[tokio::test]
-async fn the_same_append_again_is_the_same_write() {
+async fn a_repeated_append_is_the_same_write() {
     let store = Store::start().await;
     let streams = store.connect();
     let events = vec![event("A.v1"), event("B.v1")];
@@ -47,7 +47,7 @@ async fn the_same_append_again_is_the_same_write() {
 }
 
 #[tokio::test]
-async fn a_refused_append_takes_no_other_with_it() {
+async fn a_refused_append_does_not_fail_others() {
     let store = Store::start().await;
     let streams = store.connect();
     let taken = streams
@@ -89,7 +89,7 @@ async fn an_append_whose_answer_is_lost_is_stored_once() {
         let expected = Expected::Revision(revision - 1);
         let append = streams.append("s", expected, vec![event("B.v1")]);
         assert_eq!(soon(append).await.unwrap().revision, revision);
-        assert!(proxy.has_lost_it());
+        assert!(proxy.has_lost_an_answer());
     }
     assert_eq!(count(&streams, "s").await, 6);
 }
@@ -120,7 +120,7 @@ async fn appends_across_a_restart_are_stored_once() {
 }
 
 #[tokio::test]
-async fn a_tombstoned_stream_takes_nothing_any_more() {
+async fn a_tombstoned_stream_takes_no_more_events() {
     let store = Store::start().await;
     let streams = store.connect();
     streams
@@ -138,7 +138,7 @@ async fn a_tombstoned_stream_takes_nothing_any_more() {
 }
 
 #[tokio::test]
-async fn a_deletion_is_expected_at_a_revision_too() {
+async fn a_deletion_at_another_revision_is_refused() {
     let store = Store::start().await;
     let streams = store.connect();
     let created = streams
@@ -173,10 +173,10 @@ async fn a_success_that_wrote_nothing_is_an_error() {
 }
 
 #[tokio::test]
-async fn an_append_can_be_too_large() {
+async fn an_append_that_is_too_large_is_refused() {
     let store = Store::start().await;
     let streams = store.connect();
-    // More than the server takes, and more than a message may have.
+    // The first exceeds the server's limit for an append, the second the limit for a message.
     for size in [1_100_000, 20_000_000] {
         let large = NewEvent {
             data: Bytes::from(format!("\"{}\"", "x".repeat(size))),

@@ -1,8 +1,8 @@
-//! A cluster: members are asked for, the leader is preferred, and followed when it moves. And what every call says.
+//! Clusters: the client discovers the leader and follows it when it changes. Every call carries headers and a deadline.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
 use event_streams::{AppendError, EventStreams, Expected};
 use eventstore_protocol::gossip::MemberInfo;
@@ -15,7 +15,7 @@ use tonic::Status;
 use crate::stand_in::{Script, StandIn, member, not_leader};
 use crate::support::{event, soon};
 
-/// Knows the members; does not lead.
+/// A node that knows the members and does not lead.
 struct Follower {
     leader: SocketAddr,
     members: Vec<MemberInfo>,
@@ -31,7 +31,7 @@ impl Script for Follower {
     }
 }
 
-/// A healthy node that leads.
+/// A healthy leader.
 struct Leader;
 
 impl Script for Leader {}
@@ -42,25 +42,25 @@ async fn append(streams: &EventStreams) {
 }
 
 #[tokio::test]
-async fn the_members_are_asked_for_the_leader_although_a_named_node_hangs() {
+async fn the_leader_is_discovered_although_a_seed_hangs() {
     let leader = StandIn::start(Leader).await;
     let follower = StandIn::start(Follower {
         leader: leader.address(),
         members: vec![member(leader.address(), VNodeState::Leader)],
     })
     .await;
-    // It accepts connections, and says nothing.
+    // It accepts connections and sends nothing.
     let hung = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let hung_address = hung.local_addr().unwrap();
     let url = format!("esdb://{hung_address},{}?tls=false", follower.address());
     append(&EventStreams::connect(&url).unwrap()).await;
-    assert_eq!(leader.heard().items.len(), 1);
+    assert_eq!(leader.received().items.len(), 1);
     assert_eq!(follower.count("gossip"), 1);
     assert_eq!(follower.count("session"), 0);
 }
 
 #[tokio::test]
-async fn one_name_for_all_members_is_asked_too() {
+async fn a_single_seed_is_enough_to_discover_the_leader() {
     let leader = StandIn::start(Leader).await;
     let follower = StandIn::start(Follower {
         leader: leader.address(),
@@ -70,11 +70,11 @@ async fn one_name_for_all_members_is_asked_too() {
     let port = follower.address().port();
     let url = format!("esdb+discover://localhost:{port}?tls=false");
     append(&EventStreams::connect(&url).unwrap()).await;
-    assert_eq!(leader.heard().items.len(), 1);
+    assert_eq!(leader.received().items.len(), 1);
 }
 
 #[tokio::test]
-async fn a_node_that_does_not_lead_is_left_for_the_leader_it_names() {
+async fn the_leader_that_a_follower_names_is_used() {
     let leader = StandIn::start(Leader).await;
     let follower = StandIn::start(Follower {
         leader: leader.address(),
@@ -82,7 +82,7 @@ async fn a_node_that_does_not_lead_is_left_for_the_leader_it_names() {
     })
     .await;
     append(&follower.connect()).await;
-    assert_eq!(leader.heard().items.len(), 1);
+    assert_eq!(leader.received().items.len(), 1);
 }
 
 #[tokio::test]
@@ -95,10 +95,13 @@ async fn a_cluster_without_a_leader_is_unavailable() {
     let url = format!("esdb+discover://{}?tls=false", follower.address());
     let streams = EventStreams::connect(&url).unwrap();
     let refused = soon(streams.read_last("s")).await.unwrap_err();
-    assert!(refused.to_string().contains("knows no member"), "{refused}");
+    assert!(
+        refused.to_string().contains("knows no suitable member"),
+        "{refused}"
+    );
 }
 
-/// Leads until it is told otherwise.
+/// A leader until the test deposes it.
 struct Deposed {
     successor: SocketAddr,
     is_deposed: Arc<AtomicBool>,
@@ -138,13 +141,16 @@ async fn calls_follow_the_leader_when_it_changes() {
         (2, 1)
     );
     assert_eq!(
-        (first.heard().items.len(), successor.heard().items.len()),
+        (
+            first.received().items.len(),
+            successor.received().items.len()
+        ),
         (1, 1)
     );
 }
 
 #[tokio::test]
-async fn every_call_says_who_calls_how_long_it_waits_and_that_the_leader_must_answer() {
+async fn every_call_carries_credentials_a_deadline_and_the_leader_requirement() {
     let server = StandIn::start(Leader).await;
     let address = server.address();
     let url =
@@ -168,48 +174,46 @@ async fn every_call_says_who_calls_how_long_it_waits_and_that_the_leader_must_an
             );
         }
         let timeout = server.header(method, "grpc-timeout");
-        // A session lives as long as the connection; its items have a deadline each.
+        // A session lasts as long as its connection. Each of its appends has a deadline.
         let expected = (method != "session").then_some("700000u");
         assert_eq!(timeout.as_deref(), expected, "{method}");
     }
-    let heard = server.heard();
-    let options = heard.items[0].options.as_ref().unwrap();
+    let received = server.received();
+    let options = received.items[0].options.as_ref().unwrap();
     let Some(DeadlineOption::Deadline(deadline)) = &options.deadline_option else {
         panic!("{options:?}");
     };
     assert_eq!((deadline.seconds, deadline.nanos), (0, 700_000_000));
 }
 
-/// Never answers an append; counts.
-#[derive(Default)]
-struct Silent(Mutex<usize>);
+/// A server that never answers an append.
+struct Silent;
 
 impl Script for Silent {
     fn append(
         &self,
         _: eventstore_protocol::streams::BatchAppendReq,
     ) -> Vec<eventstore_protocol::streams::BatchAppendResp> {
-        *self.0.lock().unwrap() += 1;
         Vec::new()
     }
 }
 
 #[tokio::test]
-async fn an_append_that_is_never_answered_is_repeated_and_then_given_up() {
-    let server = StandIn::start(Silent::default()).await;
+async fn an_append_that_is_never_answered_is_repeated_and_then_fails() {
+    let server = StandIn::start(Silent).await;
     let url = format!("esdb://{}?tls=false&defaultDeadline=300", server.address());
     let streams = EventStreams::connect(&url).unwrap();
     let append = streams.append("s", Expected::NoStream, vec![event("A.v1")]);
-    let given_up = soon(append).await;
+    let outcome = soon(append).await;
     assert!(
-        matches!(given_up, Err(AppendError::Unavailable(_))),
-        "{given_up:?}"
+        matches!(outcome, Err(AppendError::Unavailable(_))),
+        "{outcome:?}"
     );
-    let heard = server.heard();
-    assert!(heard.items.len() > 1);
-    let first = &heard.items[0].proposed_messages;
+    let received = server.received();
+    assert!(received.items.len() > 1);
+    let first = &received.items[0].proposed_messages;
     assert!(
-        heard
+        received
             .items
             .iter()
             .all(|item| item.proposed_messages == *first)

@@ -1,6 +1,6 @@
-//! The wrapper against a real server in the same process, with everything broken on purpose.
+//! The client against a real server in the same process and against stand-ins. The tests break connections on purpose.
 
-#![expect(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
+#![expect(clippy::unwrap_used, reason = "a failing helper fails the test")]
 
 mod append;
 mod cluster;

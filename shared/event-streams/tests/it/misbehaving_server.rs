@@ -1,4 +1,4 @@
-//! Answers that no good server gives.
+//! Invalid and unusual answers of a server.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,14 +21,14 @@ use tonic::Status;
 use crate::stand_in::{Script, StandIn};
 use crate::support::{connect_to, soon, until};
 
-/// No message, and the status OK at once.
+/// An answer without messages and with the status OK.
 const ENDED: (&[u8], Option<&str>) = (b"", Some("0"));
 
-/// Not authenticated, and not permitted.
+/// The status codes for unauthenticated calls and for denied permissions.
 const REFUSALS: [&str; 2] = ["16", "7"];
 
 #[tokio::test]
-async fn a_server_that_refuses_the_credentials_is_not_available_and_the_reason_repeats_none() {
+async fn refused_credentials_make_the_server_unavailable_and_are_not_in_the_reason() {
     for status in REFUSALS {
         let router = Router::new().fallback(async move |request: Request<Body>| {
             let is_read = request.uri().path().ends_with("/Read");
@@ -59,7 +59,7 @@ async fn a_subscription_that_the_server_ended_with_success_is_opened_again() {
             count.fetch_add(1, Ordering::SeqCst);
             grpc(ENDED)
         } else {
-            // The batch session: it stays open.
+            // This is the batch session, which stays open.
             std::future::pending().await
         }
     });
@@ -69,7 +69,7 @@ async fn a_subscription_that_the_server_ended_with_success_is_opened_again() {
     is_opened_again(&streams, || reads.load(Ordering::SeqCst)).await;
 }
 
-/// Says of every log and stream that it is not there.
+/// A server that finds neither the log nor any stream.
 struct NotFound;
 
 impl Script for NotFound {
@@ -105,8 +105,8 @@ fn grpc((body, status): (&'static [u8], Option<&'static str>)) -> Response<Body>
     response.body(Body::from(body)).unwrap()
 }
 
-/// Sends a checkpoint beyond every log before the first event, as the real server does where a filtered subscription
-/// reaches the end of a short log.
+/// A server that sends a checkpoint with an impossible position before the first event. The real server does so when a
+/// filtered subscription reaches the end of a short log.
 struct ShortLog;
 
 impl Script for ShortLog {
@@ -115,7 +115,7 @@ impl Script for ShortLog {
         if !matches!(options.count_option, Some(CountOption::Subscription(_))) {
             return Ok(Vec::new());
         }
-        let beyond = Content::Checkpoint(Checkpoint {
+        let impossible = Content::Checkpoint(Checkpoint {
             commit_position: u64::MAX,
             prepare_position: u64::MAX,
         });
@@ -132,7 +132,7 @@ impl Script for ShortLog {
             event: Some(event),
             ..ReadEvent::default()
         });
-        let contents = [beyond, Content::CaughtUp(CaughtUp {}), event];
+        let contents = [impossible, Content::CaughtUp(CaughtUp {}), event];
         Ok(contents
             .map(|content| ReadResp {
                 content: Some(content),
@@ -142,13 +142,13 @@ impl Script for ShortLog {
 }
 
 #[tokio::test]
-async fn a_position_beyond_every_log_is_not_delivered_and_hides_no_event() {
+async fn an_impossible_position_is_not_delivered_and_hides_no_event() {
     let server = StandIn::start(ShortLog).await;
     let streams = server.connect();
     let mut all = streams.subscribe_all(&["user-"], None);
     assert_eq!(soon(all.next()).await, Delivery::CaughtUp);
     let Delivery::Event(event) = soon(all.next()).await else {
-        panic!("the event is hidden");
+        panic!("the checkpoint hides the event");
     };
     assert_eq!(event.stream, "user-1");
     let page = soon(streams.read_all(&["user-"], None, 10)).await.unwrap();

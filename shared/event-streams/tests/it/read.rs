@@ -1,4 +1,4 @@
-//! Reads of one stream and of the log.
+//! Reads of one stream and of the log of all streams.
 
 use bytes::Bytes;
 use event_streams::{Direction, Expected, NewEvent, ReadError};
@@ -32,7 +32,7 @@ async fn an_event_reads_back_as_it_was_appended() {
             (&sent.event_type[..], &sent.data)
         );
         assert_eq!(read.metadata, sent.metadata);
-        // After 2020, in milliseconds.
+        // In milliseconds, between 2020 and 2100.
         assert!(read.created > 1_577_836_800_000 && read.created < 4_102_444_800_000);
     }
     assert_eq!(read[1].position, appended.position);
@@ -61,7 +61,7 @@ async fn a_stream_is_read_in_both_directions() {
 }
 
 #[tokio::test]
-async fn what_is_missing_or_softly_deleted_is_empty_and_a_tombstone_is_an_error() {
+async fn a_missing_or_soft_deleted_stream_reads_as_empty_and_a_tombstoned_one_is_an_error() {
     let store = Store::start().await;
     let streams = store.connect();
     assert_eq!(streams.read_last("s").await, Ok(None));
@@ -79,7 +79,7 @@ async fn what_is_missing_or_softly_deleted_is_empty_and_a_tombstone_is_an_error(
 }
 
 #[tokio::test]
-async fn a_stream_keeps_as_many_events_as_its_metadata_says() {
+async fn a_stream_keeps_only_its_max_count_of_events() {
     let store = Store::start().await;
     let streams = store.connect();
     streams.set_max_count("s", 2).await.unwrap();
@@ -98,7 +98,7 @@ async fn a_stream_keeps_as_many_events_as_its_metadata_says() {
 }
 
 #[tokio::test]
-async fn the_log_is_read_in_pages_of_the_asked_for_streams() {
+async fn the_log_is_read_in_pages_filtered_by_stream() {
     let store = Store::start().await;
     let streams = store.connect();
     for n in 0..30 {

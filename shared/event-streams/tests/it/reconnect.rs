@@ -1,4 +1,4 @@
-//! The connection comes back by itself, whatever became of the server.
+//! The client reconnects by itself after the server was down.
 
 use event_streams::{AppendError, Direction, Expected};
 use futures::FutureExt as _;
@@ -6,30 +6,33 @@ use futures::FutureExt as _;
 use crate::support::{Store, event, soon, until};
 
 #[tokio::test]
-async fn a_server_that_is_known_to_be_down_is_told_at_once_and_found_again_when_it_is_back() {
+async fn calls_fail_at_once_while_the_server_is_down_and_work_when_it_is_back() {
     let mut store = Store::start().await;
     let streams = store.connect();
     soon(streams.check()).await.unwrap();
     store.stop().await;
     until(async || streams.check().await.is_err()).await;
     let unavailable = |reason: &str| assert!(reason.contains("connect"), "{reason}");
-    // A call that has its answer when it is first polled has waited for nothing.
+    // A call that is ready at its first poll did not wait.
     for _ in 0..1_000 {
         let append = streams.append("s", Expected::NoStream, vec![event("A.v1")]);
         let Some(Err(AppendError::Unavailable(reason))) = append.now_or_never() else {
-            panic!("it waits");
+            panic!("the append waits");
         };
         unavailable(&reason.reason);
         let read = streams.read("s", Direction::ForwardFrom(0), 1);
-        read.now_or_never().expect("it waits").unwrap_err();
+        read.now_or_never().expect("the call waits").unwrap_err();
         let tombstone = streams.tombstone("s", Expected::Any);
-        tombstone.now_or_never().expect("it waits").unwrap_err();
+        tombstone
+            .now_or_never()
+            .expect("the call waits")
+            .unwrap_err();
         let page = streams.read_all(&["s"], None, 1);
-        page.now_or_never().expect("it waits").unwrap_err();
+        page.now_or_never().expect("the call waits").unwrap_err();
         streams
             .check()
             .now_or_never()
-            .expect("it waits")
+            .expect("the call waits")
             .unwrap_err();
     }
     store.start_again().await;
@@ -39,7 +42,7 @@ async fn a_server_that_is_known_to_be_down_is_told_at_once_and_found_again_when_
 }
 
 #[tokio::test]
-async fn calls_work_again_after_the_server_restarted() {
+async fn calls_work_again_after_a_restart_of_the_server() {
     let mut store = Store::start().await;
     let streams = store.connect();
     for revision in 0..3 {
@@ -58,7 +61,7 @@ async fn calls_work_again_after_the_server_restarted() {
 }
 
 #[tokio::test]
-async fn a_check_tells_the_truth_about_the_server() {
+async fn a_check_reports_whether_the_server_is_up() {
     let mut store = Store::start().await;
     let streams = store.connect();
     until(async || streams.check().await.is_ok()).await;

@@ -1,4 +1,4 @@
-//! TLS and credentials, against a server that asks for both.
+//! TLS and credentials against a server that requires both.
 
 use std::path::PathBuf;
 
@@ -21,7 +21,7 @@ impl Secured {
         let certificate_key = folder.path().join("server.key");
         std::fs::write(&certificate, signed.cert.pem()).unwrap();
         std::fs::write(&certificate_key, signed.signing_key.serialize_pem()).unwrap();
-        private(&certificate_key);
+        make_private(&certificate_key);
         let mut users = Users::default();
         users.add("admin", Role::Admin, "ch@ngeit").unwrap();
         let mut config = Config::new(folder.path().join("db"));
@@ -46,11 +46,12 @@ impl Secured {
     }
 }
 
-fn private(file: &std::path::Path) {
+fn make_private(file: &std::path::Path) {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
+/// Waits until a check fails with a reason that contains the word.
 async fn unavailable_because(streams: &EventStreams, word: &str) {
     until(async || {
         let refused = streams.check().await;
@@ -60,7 +61,7 @@ async fn unavailable_because(streams: &EventStreams, word: &str) {
 }
 
 #[tokio::test]
-async fn a_server_with_tls_and_passwords_is_used_like_any_other() {
+async fn a_server_with_tls_and_passwords_works_like_any_other() {
     let secured = Secured::start().await;
     let trusted = format!("tlsCaFile={}", secured.authority().display());
     for options in [trusted.as_str(), "tlsVerifyCert=false"] {
@@ -75,10 +76,10 @@ async fn a_server_with_tls_and_passwords_is_used_like_any_other() {
 }
 
 #[tokio::test]
-async fn a_stranger_s_certificate_and_a_wrong_password_are_no_connection() {
+async fn an_untrusted_certificate_or_a_wrong_password_prevents_the_connection() {
     let secured = Secured::start().await;
-    let stranger = secured.connect("admin:ch%40ngeit", "tls=true");
-    unavailable_because(&stranger, "certificate").await;
+    let untrusting = secured.connect("admin:ch%40ngeit", "tls=true");
+    unavailable_because(&untrusting, "certificate").await;
     let trusted = format!("tlsCaFile={}", secured.authority().display());
     let wrong = secured.connect("admin:wrong", &trusted);
     unavailable_because(&wrong, "denied").await;

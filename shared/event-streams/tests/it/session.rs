@@ -1,4 +1,4 @@
-//! All appends share one session, and each is answered for itself.
+//! All appends share one session, and each gets its own answer.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -41,7 +41,7 @@ fn conflict(actual: u64) -> Outcome {
     )
 }
 
-/// Refuses what expects no stream, and stores the rest.
+/// A server that refuses appends that expect no stream and stores all others.
 struct Conflicts;
 
 impl Script for Conflicts {
@@ -57,7 +57,7 @@ impl Script for Conflicts {
 }
 
 #[tokio::test]
-async fn a_thousand_refusals_cost_no_session_and_no_other_append() {
+async fn a_thousand_refused_appends_end_no_session_and_fail_no_other_append() {
     let server = StandIn::start(Conflicts).await;
     let streams = server.connect();
     let appends = (0..2_000).map(|n| {
@@ -77,11 +77,11 @@ async fn a_thousand_refusals_cost_no_session_and_no_other_append() {
         }
     }
     assert_eq!(server.count("session"), 1);
-    assert_eq!(server.heard().items.len(), 2_000);
+    assert_eq!(server.received().items.len(), 2_000);
 }
 
 #[tokio::test]
-async fn many_appends_are_in_flight_on_one_stream() {
+async fn many_appends_to_one_stream_are_in_flight_at_once() {
     let store = Store::start().await;
     let streams = store.connect();
     let appends = (0..200).map(|_| streams.append("s", Expected::Any, vec![event("A.v1")]));
@@ -96,7 +96,7 @@ async fn many_appends_are_in_flight_on_one_stream() {
     assert_eq!(events.unwrap().len(), 200);
 }
 
-/// Keeps the answers back until it has two, and gives the later one first.
+/// A server that answers appends in pairs, the later one first.
 #[derive(Default)]
 struct Swaps(Mutex<Option<BatchAppendReq>>);
 
@@ -114,7 +114,7 @@ impl Script for Swaps {
 }
 
 #[tokio::test]
-async fn answers_are_told_apart_whatever_their_order() {
+async fn answers_may_come_in_any_order() {
     let server = StandIn::start(Swaps::default()).await;
     let streams = server.connect();
     let append = || streams.append("s", Expected::NoStream, vec![event("A.v1")]);
@@ -123,11 +123,11 @@ async fn answers_are_told_apart_whatever_their_order() {
     assert_eq!(second, Err(AppendError::Conflict { actual: Some(1) }));
 }
 
-/// Is being elected when asked first: an error without a code.
+/// A server that is not ready at first: it answers an error with code 0, then a timeout.
 #[derive(Default)]
-struct Elected(AtomicUsize);
+struct NotReady(AtomicUsize);
 
-impl Script for Elected {
+impl Script for NotReady {
     fn append(&self, item: BatchAppendReq) -> Vec<BatchAppendResp> {
         let outcome = match self.0.fetch_add(1, Ordering::SeqCst) {
             0 => refusal(rpc::Code::Ok, "Server Is Not Ready", Some(Any::default())),
@@ -139,14 +139,15 @@ impl Script for Elected {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_ready_is_asked_again_with_the_same_ids_on_the_same_session() {
-    let server = StandIn::start(Elected::default()).await;
+async fn an_append_to_a_server_that_is_not_ready_is_repeated_with_the_same_ids_on_the_same_session()
+{
+    let server = StandIn::start(NotReady::default()).await;
     let streams = server.connect();
     let append = streams.append("s", Expected::NoStream, vec![event("A.v1")]);
     soon(append).await.unwrap();
     assert_eq!(server.count("session"), 1);
-    let heard = server.heard();
-    let ids: Vec<_> = heard
+    let received = server.received();
+    let ids: Vec<_> = received
         .items
         .iter()
         .map(|item| item.proposed_messages[0].id.clone())
@@ -156,7 +157,7 @@ async fn a_server_that_is_not_ready_is_asked_again_with_the_same_ids_on_the_same
 }
 
 #[tokio::test]
-async fn one_session_serves_a_thousand_deletions_beside_the_conflicts_of_others() {
+async fn one_session_survives_a_thousand_deletions_and_conflicts() {
     let server = StandIn::start(Conflicts).await;
     let streams = server.connect();
     for n in 0..1_000 {
@@ -170,6 +171,6 @@ async fn one_session_serves_a_thousand_deletions_beside_the_conflicts_of_others(
     }
     assert_eq!(server.count("session"), 1);
     assert_eq!(server.count("tombstone"), 1_000);
-    // The one read is the question that a new connection is asked.
+    // The one read is the probe of the new connection.
     assert_eq!(server.count("read"), 1);
 }

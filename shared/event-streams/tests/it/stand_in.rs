@@ -1,4 +1,4 @@
-//! A server whose answers the test decides, and that remembers what it was told.
+//! A stand-in server. The test scripts its answers, and it records the calls that it receives.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -28,13 +28,13 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::support::connect_to;
 
-/// What a stand-in answers. Without more it is a healthy single node without any event.
+/// The answers of a stand-in. By default it is a healthy single node without events.
 pub(crate) trait Script: Send + Sync + 'static {
     fn read(&self, _: &ReadReq) -> Result<Vec<ReadResp>, Status> {
         Ok(Vec::new())
     }
 
-    /// The answers to an item, which need not be one.
+    /// Returns any number of answers to one append of the batch session.
     fn append(&self, item: BatchAppendReq) -> Vec<BatchAppendResp> {
         vec![answer(item, stored())]
     }
@@ -78,7 +78,7 @@ pub(crate) fn member(address: SocketAddr, state: VNodeState) -> MemberInfo {
     }
 }
 
-/// How a node refuses that does not lead.
+/// The error with which a follower refuses a call.
 pub(crate) fn not_leader(leader: SocketAddr) -> Status {
     let mut status = Status::not_found("Leader info available");
     let (host, port) = (leader.ip().to_string(), leader.port().to_string());
@@ -92,34 +92,35 @@ pub(crate) fn not_leader(leader: SocketAddr) -> Status {
     status
 }
 
-/// What was called, in order.
+/// The received calls, in order.
 #[derive(Debug, Default)]
-pub(crate) struct Heard {
-    /// The method, and the headers of the call.
+pub(crate) struct Received {
+    /// The method and the headers of each call.
     pub(crate) calls: Vec<(&'static str, MetadataMap)>,
+    /// The appends of the batch sessions.
     pub(crate) items: Vec<BatchAppendReq>,
 }
 
 pub(crate) struct StandIn {
     address: SocketAddr,
-    heard: Arc<Mutex<Heard>>,
+    received: Arc<Mutex<Received>>,
 }
 
 impl StandIn {
     pub(crate) async fn start(script: impl Script) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let heard = Arc::<Mutex<Heard>>::default();
+        let received = Arc::<Mutex<Received>>::default();
         let node = Node {
             script: Arc::new(script),
-            heard: Arc::clone(&heard),
+            received: Arc::clone(&received),
         };
         let server = Server::builder()
             .add_service(StreamsServer::new(node.clone()))
             .add_service(GossipServer::new(node))
             .serve_with_incoming(TcpIncoming::from(listener));
         tokio::spawn(server);
-        Self { address, heard }
+        Self { address, received }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -130,23 +131,23 @@ impl StandIn {
         connect_to(self.address)
     }
 
-    pub(crate) fn heard(&self) -> MutexGuard<'_, Heard> {
-        self.heard.lock().unwrap()
+    pub(crate) fn received(&self) -> MutexGuard<'_, Received> {
+        self.received.lock().unwrap()
     }
 
     pub(crate) fn count(&self, method: &str) -> usize {
-        let heard = self.heard();
-        heard
+        let received = self.received();
+        received
             .calls
             .iter()
             .filter(|(name, _)| *name == method)
             .count()
     }
 
-    /// The header of the last call of the method.
+    /// A header of the last call of the method.
     pub(crate) fn header(&self, method: &str, header: &str) -> Option<String> {
-        let heard = self.heard();
-        let mut calls = heard.calls.iter().rev();
+        let received = self.received();
+        let mut calls = received.calls.iter().rev();
         let (_, headers) = calls.find(|(name, _)| *name == method).unwrap();
         Some(headers.get(header)?.to_str().unwrap().to_owned())
     }
@@ -155,13 +156,13 @@ impl StandIn {
 #[derive(Clone)]
 struct Node {
     script: Arc<dyn Script>,
-    heard: Arc<Mutex<Heard>>,
+    received: Arc<Mutex<Received>>,
 }
 
 impl Node {
-    fn hears<T>(&self, method: &'static str, request: &Request<T>) {
+    fn record<T>(&self, method: &'static str, request: &Request<T>) {
         let headers = request.metadata().clone();
-        self.heard.lock().unwrap().calls.push((method, headers));
+        self.received.lock().unwrap().calls.push((method, headers));
     }
 }
 
@@ -170,7 +171,7 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 #[tonic::async_trait]
 impl Gossip for Node {
     async fn read(&self, request: Request<Empty>) -> Result<Response<ClusterInfo>, Status> {
-        self.hears("gossip", &request);
+        self.record("gossip", &request);
         let members = self.script.members();
         Ok(Response::new(ClusterInfo { members }))
     }
@@ -183,26 +184,26 @@ impl Streams for Node {
 
     async fn read(&self, request: Request<ReadReq>) -> Result<Response<Self::ReadStream>, Status> {
         let options = request.get_ref().options.as_ref().unwrap();
-        let follows = matches!(options.count_option, Some(CountOption::Subscription(_)));
-        self.hears(if follows { "subscribe" } else { "read" }, &request);
+        let is_subscription = matches!(options.count_option, Some(CountOption::Subscription(_)));
+        self.record(if is_subscription { "subscribe" } else { "read" }, &request);
         let messages = stream::iter(self.script.read(request.get_ref())?.into_iter().map(Ok));
-        Ok(Response::new(if follows {
+        Ok(Response::new(if is_subscription {
             messages.chain(stream::pending()).boxed()
         } else {
             messages.boxed()
         }))
     }
 
-    /// Like the real server it keeps the session open when the client has closed its side.
+    /// Keeps the session open after the client has closed its side, like the real server.
     async fn batch_append(
         &self,
         request: Request<Streaming<BatchAppendReq>>,
     ) -> Result<Response<Self::BatchAppendStream>, Status> {
-        self.hears("session", &request);
+        self.record("session", &request);
         let node = self.clone();
         let answers = request.into_inner().flat_map(move |item| {
             let answers = item.map(|item| {
-                node.heard.lock().unwrap().items.push(item.clone());
+                node.received.lock().unwrap().items.push(item.clone());
                 node.script.append(item)
             });
             stream::iter(match answers {
@@ -217,12 +218,12 @@ impl Streams for Node {
         &self,
         request: Request<Streaming<AppendReq>>,
     ) -> Result<Response<AppendResp>, Status> {
-        self.hears("append", &request);
+        self.record("append", &request);
         Err(Status::unimplemented(""))
     }
 
     async fn delete(&self, request: Request<DeleteReq>) -> Result<Response<DeleteResp>, Status> {
-        self.hears("delete", &request);
+        self.record("delete", &request);
         Ok(Response::new(DeleteResp::default()))
     }
 
@@ -230,7 +231,7 @@ impl Streams for Node {
         &self,
         request: Request<TombstoneReq>,
     ) -> Result<Response<TombstoneResp>, Status> {
-        self.hears("tombstone", &request);
+        self.record("tombstone", &request);
         self.script.tombstone().map(Response::new)
     }
 }

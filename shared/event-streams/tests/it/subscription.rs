@@ -1,4 +1,4 @@
-//! Subscriptions: every event once, in order, through restarts.
+//! Subscriptions deliver every event once and in order, also across restarts.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ async fn next_event(subscription: &mut Subscription) -> RecordedEvent {
 }
 
 #[tokio::test]
-async fn history_comes_first_and_then_what_is_new() {
+async fn stored_events_come_first_and_new_events_follow() {
     let store = Store::start().await;
     let streams = store.connect();
     append(&streams, "user-1").await;
@@ -35,7 +35,7 @@ async fn history_comes_first_and_then_what_is_new() {
 }
 
 #[tokio::test]
-async fn a_subscription_begins_after_the_given_position() {
+async fn a_subscription_starts_after_the_given_position() {
     let store = Store::start().await;
     let streams = store.connect();
     let first = append(&streams, "user-1").await;
@@ -45,7 +45,7 @@ async fn a_subscription_begins_after_the_given_position() {
 }
 
 #[tokio::test]
-async fn a_subscription_by_type_is_given_no_other_type() {
+async fn a_subscription_by_type_delivers_no_other_type() {
     let store = Store::start().await;
     let streams = store.connect();
     append(&streams, "user-1").await;
@@ -67,7 +67,7 @@ async fn a_subscription_by_type_is_given_no_other_type() {
 }
 
 #[tokio::test]
-async fn a_reader_of_few_streams_learns_how_far_the_log_was_looked_through() {
+async fn a_checkpoint_covers_events_that_the_filter_leaves_out() {
     let store = Store::start().await;
     let streams = store.connect();
     append(&streams, "user-1").await;
@@ -89,7 +89,7 @@ async fn a_reader_of_few_streams_learns_how_far_the_log_was_looked_through() {
 }
 
 #[tokio::test]
-async fn a_tombstone_is_delivered_to_those_who_ask_for_its_stream() {
+async fn a_tombstone_is_delivered_to_subscribers_of_its_stream() {
     let store = Store::start().await;
     let streams = store.connect();
     append(&streams, "user-1").await;
@@ -131,7 +131,7 @@ async fn write(streams: EventStreams, round: usize) {
 }
 
 #[tokio::test]
-async fn an_interruption_is_told_and_over_when_the_server_is_back() {
+async fn an_interruption_is_reported_and_ends_when_the_server_is_back() {
     let mut store = Store::start().await;
     let streams = store.connect();
     let mut all = streams.subscribe_all(&["user-"], None);
@@ -178,7 +178,7 @@ async fn a_slow_reader_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_wait_that_is_given_up_half_way_loses_nothing() {
+async fn a_cancelled_wait_loses_nothing() {
     let store = Store::start().await;
     let streams = store.connect();
     let mut all = streams.subscribe_all(&["user-"], None);
@@ -200,7 +200,7 @@ async fn a_wait_that_is_given_up_half_way_loses_nothing() {
 }
 
 #[tokio::test]
-async fn subscriptions_that_are_not_read_hold_up_no_call() {
+async fn subscriptions_that_are_not_read_block_no_call() {
     let store = Store::start().await;
     let streams = store.connect();
     for n in 0..8 {

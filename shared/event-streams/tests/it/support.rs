@@ -1,4 +1,5 @@
-//! A server that can be stopped and started again in the same place, a proxy that loses answers, and waiting.
+//! Test support: a server that can be restarted at the same address, a proxy that loses answers, and waiting with a
+//! deadline.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -13,8 +14,8 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
-/// Longer than anything here takes.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+/// The time limit of each wait in these tests.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A server with its data in a temporary folder.
 pub(crate) struct Store {
@@ -68,11 +69,11 @@ pub(crate) fn event(event_type: &'static str) -> NewEvent {
     }
 }
 
-/// The result, unless it takes for ever.
+/// Returns the result of the work, or panics after the deadline.
 pub(crate) async fn soon<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(SOON, work)
+    tokio::time::timeout(DEADLINE, work)
         .await
-        .expect("took too long")
+        .expect("the deadline has passed")
 }
 
 /// Waits until the condition holds.
@@ -85,7 +86,7 @@ pub(crate) async fn until(condition: impl AsyncFn() -> bool) {
     .await;
 }
 
-/// A proxy that forwards everything, until it is told to lose the next answer and the connection with it.
+/// A proxy that can drop the next answer together with its connection.
 pub(crate) struct LossyProxy {
     address: SocketAddr,
     lose_next_answer: Arc<AtomicBool>,
@@ -111,7 +112,7 @@ impl LossyProxy {
         self.lose_next_answer.store(true, Ordering::SeqCst);
     }
 
-    pub(crate) fn has_lost_it(&self) -> bool {
+    pub(crate) fn has_lost_an_answer(&self) -> bool {
         !self.lose_next_answer.load(Ordering::SeqCst)
     }
 }
@@ -139,7 +140,7 @@ async fn forward(client: TcpStream, server: SocketAddr, lose_next_answer: Arc<At
 async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, lose_next: &AtomicBool) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(count) = from.read(&mut buffer).await {
-        // Only an answer carries data; what acknowledges frames of the transport is shorter.
+        // Control frames of HTTP/2 are shorter than any answer.
         let is_answer = count > 40;
         if count == 0 || (is_answer && lose_next.swap(false, Ordering::SeqCst)) {
             return;

@@ -1,4 +1,4 @@
-//! Who asks.
+//! The client side of RPC.
 
 use crate::broker::{Broker, Unavailable, within};
 use crate::topology::short;
@@ -15,20 +15,21 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{AbortHandle, JoinError};
 use uuid::Uuid;
 
-/// RabbitMQ's name for "to the channel that asked".
+/// RabbitMQ's pseudo-queue that sends a reply to the channel of its request.
 const REPLY_TO: &str = "amq.rabbitmq.reply-to";
-const MOST_PENDING: usize = 1_024;
+/// The most pending requests. Further requests wait.
+const MAX_PENDING: usize = 1_024;
 
-/// Why there is no reply.
+/// The reason for a missing reply.
 #[derive(Debug, Clone, Error)]
 pub enum RpcError {
-    /// The broker cannot be reached, or was lost while waiting.
+    /// The broker was unreachable, or the connection was lost while the request waited.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
-    /// Nobody serves the queue.
-    #[error("nobody serves the queue")]
+    /// No process serves the queue.
+    #[error("no process serves the queue")]
     Unroutable,
-    /// No reply in time; the request may have been served all the same.
+    /// No reply came in time. The request may have been served anyway.
     #[error("no reply in time")]
     TimedOut,
 }
@@ -41,7 +42,7 @@ impl From<lapin::Error> for RpcError {
 
 type Reply = Result<Vec<u8>, RpcError>;
 
-/// Asks the servers of one queue. Clones share the channel and the limit of pending requests (1,024).
+/// A client of the servers of one queue. Clones share one channel and the limit of 1,024 pending requests.
 #[derive(Clone, Debug)]
 pub struct RpcClient {
     inner: Arc<Inner>,
@@ -52,20 +53,21 @@ struct Inner {
     broker: Broker,
     queue: String,
     permits: Semaphore,
-    session: Mutex<Option<Opening>>,
+    session: Mutex<Option<SharedSession>>,
 }
 
-/// A session that is being opened, or the outcome. All callers wait for the same one.
-type Opening = Shared<BoxFuture<'static, Result<Session, Unavailable>>>;
+/// A session that is open or being opened. All callers share it.
+type SharedSession = Shared<BoxFuture<'static, Result<Session, Unavailable>>>;
 
 impl RpcClient {
-    /// A client of whoever serves `queue` with [`serve_rpc`](super::serve_rpc). It connects at its first call.
+    /// Creates a client of the processes that serve `queue` with [`serve_rpc`](super::serve_rpc). It connects at its
+    /// first call.
     #[must_use]
     pub fn new(broker: Broker, queue: impl Into<String>) -> Self {
         let inner = Inner {
             broker,
             queue: queue.into(),
-            permits: Semaphore::new(MOST_PENDING),
+            permits: Semaphore::new(MAX_PENDING),
             session: Mutex::default(),
         };
         Self {
@@ -73,11 +75,11 @@ impl RpcClient {
         }
     }
 
-    /// Sends a request and returns its reply. It waits at most `within`, connecting and queueing included; a request
-    /// that nobody took until then is thrown away by the broker.
+    /// Sends a request and returns its reply. Waits at most `within`, including connecting and queueing. The broker
+    /// drops a request that no server has taken by then.
     ///
     /// # Errors
-    /// [`RpcError`]; the request may have been served all the same, unless it is `Unroutable`.
+    /// [`RpcError`]. The request may have been served anyway, unless the error is `Unroutable`.
     pub async fn call(&self, request: Vec<u8>, within: Duration) -> Result<Vec<u8>, RpcError> {
         let exchange = self.inner.exchange(request, within);
         tokio::time::timeout(within, exchange)
@@ -112,8 +114,9 @@ impl Inner {
         call.reply.await.map_err(ended)?
     }
 
-    /// It is opened by a task of its own: a caller that stops waiting does not stop it.
-    fn session(&self) -> Opening {
+    /// The current session, or a new one if it has ended. A separate task opens the session, so that a caller that
+    /// stops waiting does not stop it.
+    fn session(&self) -> SharedSession {
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(opening) = session.as_ref() {
             match opening.clone().now_or_never() {
@@ -130,8 +133,8 @@ impl Inner {
     }
 }
 
-/// Waits for the confirm even when the caller no longer does, because `lapin` keeps confirms that are dropped.
-/// The returned message names its request: it can come with the confirm of another.
+/// Fails the request of a returned message. Runs even if the caller no longer waits, because `lapin` keeps confirms
+/// that are dropped. The returned message may belong to another request, which its correlation id identifies.
 async fn watch_for_return(confirm: PublisherConfirm, pending: Pending) {
     let Ok(confirmation) = confirm.await else {
         return;
@@ -141,7 +144,7 @@ async fn watch_for_return(confirm: PublisherConfirm, pending: Pending) {
     }
 }
 
-/// A channel that asks, and the task that receives its replies.
+/// A channel for requests, and the task that receives its replies.
 #[derive(Clone, Debug)]
 struct Session {
     channel: Channel,
@@ -190,25 +193,25 @@ impl Session {
     }
 }
 
-/// The requests that wait for a reply, by correlation id.
+/// The requests that wait for their replies, by correlation id.
 #[derive(Clone, Debug, Default)]
 struct Pending {
     calls: Arc<Mutex<HashMap<String, oneshot::Sender<Reply>>>>,
 }
 
-/// One waiting request; it is forgotten when this is dropped.
+/// A request that waits for its reply. Dropping it removes it from the pending requests.
 struct Call {
     id: String,
     reply: oneshot::Receiver<Reply>,
-    _forget: Forget,
+    _removal: RemoveOnDrop,
 }
 
-struct Forget {
+struct RemoveOnDrop {
     id: String,
     pending: Pending,
 }
 
-impl Drop for Forget {
+impl Drop for RemoveOnDrop {
     fn drop(&mut self) {
         self.pending.lock().remove(&self.id);
     }
@@ -219,14 +222,14 @@ impl Pending {
         let id = Uuid::new_v4().simple().to_string();
         let (sender, reply) = oneshot::channel();
         self.lock().insert(id.clone(), sender);
-        let forget = Forget {
+        let removal = RemoveOnDrop {
             id: id.clone(),
             pending: self.clone(),
         };
         Call {
             id,
             reply,
-            _forget: forget,
+            _removal: removal,
         }
     }
 
@@ -235,7 +238,7 @@ impl Pending {
             return;
         };
         if let Some(caller) = self.lock().remove(id.as_str()) {
-            // A caller that no longer waits does not need the reply.
+            // Ignore the error: the caller no longer waits.
             let _ = caller.send(reply);
         }
     }

@@ -1,4 +1,4 @@
-//! Who answers.
+//! The server side of RPC.
 
 use crate::broker::Broker;
 use crate::consumer::{Consumer, Incoming};
@@ -10,10 +10,11 @@ use lapin::types::ShortString;
 use lapin::{BasicProperties, Channel};
 use tokio_util::sync::CancellationToken;
 
-const MOST_SERVED_AT_ONCE: u16 = 64;
+/// The most requests that one server handles at once.
+const MAX_CONCURRENT: u16 = 64;
 
-/// Answers the requests on `queue` until `shutdown`, up to 64 at a time, through losses of the broker. The queue
-/// exists while somebody serves it.
+/// Answers the requests on `queue` until `shutdown`, up to 64 at a time. Reconnects after a loss of the broker. The
+/// queue exists while at least one process serves it.
 pub async fn serve_rpc<H, F>(
     broker: Broker,
     queue: impl Into<String>,
@@ -32,13 +33,13 @@ pub async fn serve_rpc<H, F>(
         queues: vec![requests],
         ..Topology::default()
     };
-    let mut consumer = Consumer::new(broker, topology, name, MOST_SERVED_AT_ONCE);
+    let mut consumer = Consumer::new(broker, topology, name, MAX_CONCURRENT);
     let mut served = FuturesUnordered::new();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
             Some(()) = served.next() => {}
-            incoming = consumer.next(MOST_SERVED_AT_ONCE.into()) => {
+            incoming = consumer.next(MAX_CONCURRENT.into()) => {
                 let (Incoming::Batch(batch), Some(channel)) = (incoming, consumer.channel()) else {
                     continue;
                 };
@@ -71,7 +72,7 @@ where
         acker.ack(BasicAckOptions::default()).await
     };
     if let Err(error) = answered.await {
-        // The caller has stopped waiting or will ask again.
+        // The caller has stopped waiting or will send the request again.
         tracing::debug!(%error, "a reply was lost");
     }
 }

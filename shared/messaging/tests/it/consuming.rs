@@ -1,3 +1,5 @@
+//! Consumers: opening, redelivery and deleted queues.
+
 use crate::support::{broker, letters, message, receive, soon};
 use messaging::{Batch, Broker, Consumer, Incoming, Publisher};
 use private_broker::PrivateBroker;
@@ -7,6 +9,7 @@ fn consumer(broker: &Broker) -> Consumer {
     Consumer::new(broker.clone(), letters(), "letters".into(), 5)
 }
 
+/// Waits until the consumer has opened its queue, and returns whether it was declared anew.
 async fn opened(consumer: &mut Consumer) -> bool {
     match soon("opening", consumer.next(1)).await {
         Incoming::Opened { declared_anew } => declared_anew,
@@ -29,7 +32,7 @@ async fn closed(consumer: &mut Consumer) {
 }
 
 #[tokio::test]
-async fn a_queue_is_declared_anew_only_when_it_was_missing() {
+async fn a_queue_is_reported_as_declared_anew_only_if_it_was_missing() {
     let broker = broker().await;
     let mut first = consumer(&broker);
     assert!(opened(&mut first).await);
@@ -38,7 +41,7 @@ async fn a_queue_is_declared_anew_only_when_it_was_missing() {
 }
 
 #[tokio::test]
-async fn a_deleted_queue_comes_back_and_is_reported() {
+async fn a_deleted_queue_is_declared_again_and_reported() {
     let node = PrivateBroker::shared().await;
     let url = node.vhost().await;
     let vhost = url.rsplit('/').next().unwrap();
@@ -50,7 +53,10 @@ async fn a_deleted_queue_comes_back_and_is_reported() {
         .await
         .unwrap();
     closed(&mut consumer).await;
-    assert!(opened(&mut consumer).await, "the queue was declared anew");
+    assert!(
+        opened(&mut consumer).await,
+        "the queue is not reported as declared anew"
+    );
     let publisher = Publisher::new(broker, letters());
     soon("publishing", publisher.publish(message("letter.sent", 1)))
         .await
@@ -59,7 +65,7 @@ async fn a_deleted_queue_comes_back_and_is_reported() {
 }
 
 #[tokio::test]
-async fn a_deleted_queue_is_reported_although_somebody_else_declared_it_again() {
+async fn a_deleted_queue_is_reported_even_if_another_client_declared_it_again() {
     let node = PrivateBroker::shared().await;
     let url = node.vhost().await;
     let vhost = url.rsplit('/').next().unwrap();
@@ -72,11 +78,14 @@ async fn a_deleted_queue_is_reported_although_somebody_else_declared_it_again() 
         .unwrap();
     closed(&mut consumer).await;
     broker.declare(&letters()).await.unwrap();
-    assert!(opened(&mut consumer).await, "messages may be lost");
+    assert!(
+        opened(&mut consumer).await,
+        "the deletion of the queue is not reported"
+    );
 }
 
 #[tokio::test]
-async fn a_standby_is_told_that_its_queue_is_deleted() {
+async fn a_standby_learns_that_its_queue_was_deleted() {
     let node = PrivateBroker::shared().await;
     let url = node.vhost().await;
     let vhost = url.rsplit('/').next().unwrap();
@@ -93,7 +102,7 @@ async fn a_standby_is_told_that_its_queue_is_deleted() {
 }
 
 #[tokio::test]
-async fn a_queue_that_cannot_be_opened_is_told_each_time() {
+async fn each_failed_attempt_to_open_a_queue_is_reported() {
     let node = PrivateBroker::start().await.unwrap();
     node.kill().await.unwrap();
     let broker = Broker::connect(&node.amqp_url(), "test").unwrap();
@@ -106,7 +115,7 @@ async fn a_queue_that_cannot_be_opened_is_told_each_time() {
 }
 
 #[tokio::test]
-async fn a_delivery_has_what_was_published() {
+async fn a_delivery_contains_what_was_published() {
     let broker = broker().await;
     let mut consumer = consumer(&broker);
     opened(&mut consumer).await;
@@ -124,7 +133,7 @@ async fn a_delivery_has_what_was_published() {
 }
 
 #[tokio::test]
-async fn what_a_stopped_consumer_did_not_acknowledge_comes_again_in_order() {
+async fn unacknowledged_messages_of_a_stopped_consumer_are_redelivered_in_order() {
     let broker = broker().await;
     let mut first = consumer(&broker);
     opened(&mut first).await;
@@ -147,7 +156,7 @@ async fn what_a_stopped_consumer_did_not_acknowledge_comes_again_in_order() {
 }
 
 #[tokio::test]
-async fn a_message_is_never_given_up_on() {
+async fn a_message_is_redelivered_without_limit() {
     let broker = broker().await;
     let publisher = Publisher::new(broker.clone(), letters());
     soon("publishing", publisher.publish(message("letter.sent", 1)))

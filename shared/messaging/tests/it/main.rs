@@ -1,6 +1,6 @@
 //! The crate against a real broker, which some of the tests kill.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot continue fails")]
 
 mod consuming;
 mod publishing;

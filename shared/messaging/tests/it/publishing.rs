@@ -1,3 +1,5 @@
+//! Publishers: confirms, returned messages and failures of the broker.
+
 use crate::support::{broker, letters, message, receive, soon};
 use futures::future::join_all;
 use jittered_backoff::Backoff;
@@ -6,7 +8,7 @@ use private_broker::PrivateBroker;
 use serde_json::Value;
 
 #[tokio::test]
-async fn a_message_that_no_queue_takes_is_an_error() {
+async fn publishing_a_message_that_no_queue_takes_fails() {
     let publisher = Publisher::new(broker().await, letters());
     let outcome = soon("publishing", publisher.publish(message("parcel.sent", 1))).await;
     assert!(
@@ -16,7 +18,7 @@ async fn a_message_that_no_queue_takes_is_an_error() {
 }
 
 #[tokio::test]
-async fn of_many_in_flight_exactly_the_unroutable_ones_fail() {
+async fn exactly_the_unroutable_messages_in_flight_fail() {
     let publisher = Publisher::new(broker().await, letters());
     let key = |id: usize| {
         if id.is_multiple_of(3) {
@@ -38,7 +40,7 @@ async fn of_many_in_flight_exactly_the_unroutable_ones_fail() {
 }
 
 #[tokio::test]
-async fn a_message_that_the_protocol_cannot_carry_is_refused_alone() {
+async fn a_message_that_the_protocol_cannot_carry_is_refused_without_failing_others() {
     let publisher = Publisher::new(broker().await, letters());
     let long = "x".repeat(256);
     let (bad, good) = soon("publishing", async {
@@ -53,7 +55,7 @@ async fn a_message_that_the_protocol_cannot_carry_is_refused_alone() {
 }
 
 #[tokio::test]
-async fn an_exchange_that_is_missing_fails_until_it_is_declared_again() {
+async fn publishing_works_again_after_a_publication_to_a_missing_exchange() {
     let broker = broker().await;
     let publisher = Publisher::new(broker.clone(), letters());
     let mut elsewhere = message("letter.sent", 1);
@@ -69,7 +71,7 @@ async fn an_exchange_that_is_missing_fails_until_it_is_declared_again() {
 }
 
 #[tokio::test]
-async fn a_binding_that_was_deleted_is_back_after_one_returned_message() {
+async fn a_deleted_binding_is_declared_again_after_one_returned_message() {
     let node = PrivateBroker::shared().await;
     let url = node.vhost().await;
     let vhost = url.rsplit('/').next().unwrap();
@@ -88,8 +90,8 @@ async fn a_binding_that_was_deleted_is_back_after_one_returned_message() {
     soon("publishing", publish(2)).await.unwrap();
 }
 
-/// Publishes as production code does: again and again, until it is confirmed.
-async fn publish_surely(publisher: &Publisher, id: usize) {
+/// Publishes a message repeatedly, as production code does, until it is confirmed.
+async fn publish_until_confirmed(publisher: &Publisher, id: usize) {
     let mut backoff = Backoff::default();
     while publisher.publish(message("letter.sent", id)).await.is_err() {
         backoff.pause().await;
@@ -103,14 +105,14 @@ async fn publishing_and_consuming_resume_after_the_broker_was_killed() {
     let publisher = Publisher::new(broker.clone(), letters());
     let mut consumer = Consumer::new(broker.clone(), letters(), "letters".into(), 50);
     let publishing = async {
-        join_all((0..200).map(|id| publish_surely(&publisher, id))).await;
+        join_all((0..200).map(|id| publish_until_confirmed(&publisher, id))).await;
         node.kill().await.unwrap();
         assert!(
             broker.check().await.is_err(),
-            "a killed broker must not pass for available"
+            "the check reports a killed broker as available"
         );
         let restarting = async { node.restart().await.unwrap() };
-        let more = join_all((200..400).map(|id| publish_surely(&publisher, id)));
+        let more = join_all((200..400).map(|id| publish_until_confirmed(&publisher, id)));
         tokio::join!(restarting, more);
     };
     let (received, ()) = soon("the whole exchange", async {
@@ -122,7 +124,7 @@ async fn publishing_and_consuming_resume_after_the_broker_was_killed() {
 }
 
 #[tokio::test]
-async fn what_was_confirmed_survives_the_brokers_death() {
+async fn confirmed_messages_survive_a_kill_of_the_broker() {
     let node = PrivateBroker::start().await.unwrap();
     let broker = Broker::connect(&node.amqp_url(), "test").unwrap();
     let publisher = Publisher::new(broker.clone(), letters());
@@ -138,8 +140,5 @@ async fn what_was_confirmed_survives_the_brokers_death() {
     let mut consumer = Consumer::new(broker, letters(), "letters".into(), 50);
     let received = receive(&mut consumer, 300).await;
     let expected: Vec<String> = (0..300).map(|id| id.to_string()).collect();
-    assert_eq!(
-        received, expected,
-        "nothing is missing and the order is kept"
-    );
+    assert_eq!(received, expected, "a message is missing or out of order");
 }

@@ -1,3 +1,5 @@
+//! RPC: replies, missing servers and failures of the broker.
+
 use crate::support::{broker, soon};
 use futures::future::join_all;
 use messaging::{Broker, RpcClient, RpcError, serve_rpc};
@@ -14,9 +16,9 @@ fn shout_server(broker: &Broker) -> DropGuard {
     shutdown.drop_guard()
 }
 
-/// Asks until somebody answers.
-async fn answer(client: &RpcClient, request: &str) -> Vec<u8> {
-    let asking = async {
+/// Repeats the request until a server replies.
+async fn reply(client: &RpcClient, request: &str) -> Vec<u8> {
+    let replied = async {
         loop {
             match client.call(request.into(), LONG).await {
                 Ok(reply) => return reply,
@@ -24,7 +26,7 @@ async fn answer(client: &RpcClient, request: &str) -> Vec<u8> {
             }
         }
     };
-    soon("an answer", asking).await
+    soon("a reply", replied).await
 }
 
 #[tokio::test]
@@ -32,7 +34,7 @@ async fn a_request_is_answered() {
     let broker = broker().await;
     let _server = shout_server(&broker);
     assert_eq!(
-        answer(&RpcClient::new(broker, "shout"), "hello").await,
+        reply(&RpcClient::new(broker, "shout"), "hello").await,
         b"HELLO"
     );
 }
@@ -42,7 +44,7 @@ async fn each_of_many_callers_gets_its_own_reply() {
     let broker = broker().await;
     let _server = shout_server(&broker);
     let client = RpcClient::new(broker, "shout");
-    answer(&client, "hello").await;
+    reply(&client, "hello").await;
     let calls = (0..500).map(|n| client.call(format!("n{n}").into_bytes(), LONG));
     for (n, reply) in join_all(calls).await.into_iter().enumerate() {
         assert_eq!(reply.unwrap(), format!("N{n}").into_bytes());
@@ -50,14 +52,14 @@ async fn each_of_many_callers_gets_its_own_reply() {
 }
 
 #[tokio::test]
-async fn a_request_that_nobody_serves_fails_at_once() {
+async fn a_request_without_a_server_fails_at_once() {
     let client = RpcClient::new(broker().await, "nobody");
     let outcome = soon("the refusal", client.call(vec![], Duration::from_hours(1))).await;
     assert!(matches!(outcome, Err(RpcError::Unroutable)), "{outcome:?}");
 }
 
 #[tokio::test]
-async fn connecting_goes_on_when_its_callers_stop_waiting() {
+async fn connecting_continues_after_its_callers_stop_waiting() {
     let client = RpcClient::new(broker().await, "nobody");
     let connected = async {
         loop {
@@ -71,11 +73,11 @@ async fn connecting_goes_on_when_its_callers_stop_waiting() {
 }
 
 #[tokio::test]
-async fn a_server_that_stops_is_noticed_at_once() {
+async fn requests_fail_at_once_after_the_server_stops() {
     let broker = broker().await;
     let server = shout_server(&broker);
     let client = RpcClient::new(broker, "shout");
-    answer(&client, "hello").await;
+    reply(&client, "hello").await;
     drop(server);
     let refused = async {
         while !matches!(client.call(vec![], LONG).await, Err(RpcError::Unroutable)) {
@@ -86,7 +88,7 @@ async fn a_server_that_stops_is_noticed_at_once() {
 }
 
 #[tokio::test]
-async fn a_reply_that_does_not_come_is_a_timeout() {
+async fn a_missing_reply_is_a_timeout() {
     let broker = broker().await;
     let shutdown = CancellationToken::new();
     let never = |_| std::future::pending::<Vec<u8>>();
@@ -105,7 +107,7 @@ async fn a_reply_that_does_not_come_is_a_timeout() {
 }
 
 #[tokio::test]
-async fn calls_fail_while_the_broker_is_away_and_succeed_when_it_is_back() {
+async fn calls_fail_while_the_broker_is_down_and_succeed_when_it_is_back() {
     let node = PrivateBroker::start().await.unwrap();
     node.kill().await.unwrap();
     let broker = Broker::connect(&node.amqp_url(), "test").unwrap();
@@ -117,7 +119,7 @@ async fn calls_fail_while_the_broker_is_away_and_succeed_when_it_is_back() {
         "{outcome:?}"
     );
     node.restart().await.unwrap();
-    assert_eq!(answer(&client, "hello").await, b"HELLO");
+    assert_eq!(reply(&client, "hello").await, b"HELLO");
     node.kill().await.unwrap();
     let outcome = client.call("hello".into(), LONG).await;
     assert!(
@@ -125,5 +127,5 @@ async fn calls_fail_while_the_broker_is_away_and_succeed_when_it_is_back() {
         "{outcome:?}"
     );
     node.restart().await.unwrap();
-    assert_eq!(answer(&client, "again").await, b"AGAIN");
+    assert_eq!(reply(&client, "again").await, b"AGAIN");
 }

@@ -1,4 +1,4 @@
-//! What the tests share: a virtual host of one's own, a topology, and waiting with a deadline.
+//! Test support: a virtual host for each test, a topology, and waiting with a deadline.
 
 use messaging::{
     Binding, Broker, Consumer, Destination, Exchange, ExchangeKind, Incoming, Message, Queue,
@@ -7,14 +7,15 @@ use messaging::{
 use private_broker::PrivateBroker;
 use std::time::Duration;
 
-pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
+/// The time limit of each wait in these tests.
+const DEADLINE: Duration = Duration::from_mins(1);
 
-/// A broker in a fresh virtual host of the shared node.
+/// Connects to a new virtual host of the shared node.
 pub(crate) async fn broker() -> Broker {
     Broker::connect(&PrivateBroker::shared().await.vhost().await, "test").unwrap()
 }
 
-/// Exchange `events`, and queue `letters` bound to it for `letter.*`.
+/// The exchange `events`, and the queue `letters` bound to it with `letter.*`.
 pub(crate) fn letters() -> Topology {
     Topology {
         exchanges: vec![Exchange {
@@ -44,12 +45,13 @@ pub(crate) fn message(routing_key: &str, id: impl std::fmt::Display) -> Message 
     }
 }
 
-pub(crate) async fn soon<T>(what: &str, condition: impl Future<Output = T>) -> T {
-    let happened = tokio::time::timeout(DEADLINE, condition).await;
-    happened.unwrap_or_else(|_| panic!("{what} did not happen within {DEADLINE:?}"))
+/// Returns the result of the work, or panics after the deadline.
+pub(crate) async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
+    let done = tokio::time::timeout(DEADLINE, work).await;
+    done.unwrap_or_else(|_| panic!("{what} did not happen within {DEADLINE:?}"))
 }
 
-/// Consumes and acknowledges until `count` different messages were seen; returns their bodies in order.
+/// Consumes and acknowledges until `count` distinct messages have arrived, and returns their bodies in order.
 pub(crate) async fn receive(consumer: &mut Consumer, count: usize) -> Vec<String> {
     let mut bodies: Vec<String> = Vec::new();
     let all = async {

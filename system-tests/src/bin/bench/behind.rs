@@ -1,4 +1,4 @@
-//! How fast users come into a list that lacks them: by the queues, and by comparing the view with the log.
+//! The speed at which a list catches up with missing users: through the queues, and by comparing the view with the log.
 
 use anyhow::{Context, Result, ensure};
 use event_streams::EventStreams;
@@ -20,13 +20,13 @@ const PARTS: [Part; 5] = [
     Part::Publisher,
 ];
 
-/// How many users are made at once.
+/// The number of users that are created at once.
 const CONNECTIONS: usize = 64;
 /// The largest page of the list.
 const PAGE: usize = 1_000;
 const QUEUES: usize = 4;
 
-/// From the start of the part that brings the users to the first list that has all of them.
+/// The times from the start of the part that delivers the users until the list has all of them.
 #[derive(Debug)]
 pub(crate) struct Behind {
     users: usize,
@@ -34,10 +34,9 @@ pub(crate) struct Behind {
     by_comparison: Duration,
 }
 
-/// Makes users in a system of its own, has them listed in both ways, and fails unless each list has exactly these users and
-/// nothing was dead-lettered.
-pub(crate) async fn measure(count: usize) -> Result<Behind> {
-    let broker = Node::own().await?;
+/// Creates users in a separate system and measures how they reach the list in both ways. Fails unless each list has
+/// exactly these users and no message was dead-lettered.
+pub(crate) async fn measure(broker: Node, count: usize) -> Result<Behind> {
     let url = broker.vhost().await;
     let mut system = System::prepare(&PARTS, broker, &url, "info")?;
     let before_publishing = PARTS.iter().filter(|part| **part != Part::Publisher);
@@ -45,14 +44,14 @@ pub(crate) async fn measure(count: usize) -> Result<Behind> {
         start(&mut system, *part).await?;
     }
     let users = system.users()?;
-    eprintln!("making {count} users who are not listed");
-    let (last, expected) = make(&users, count).await?;
-    eprintln!("measuring how the queues bring them");
+    eprintln!("creating {count} users that the list lacks");
+    let (last, expected) = create(&users, count).await?;
+    eprintln!("measuring how the list catches up through the queues");
     let by_queues = listed_after(&mut system, Part::Publisher, &expected).await?;
     until_published(&system.store()?, &last).await?;
-    forget(&mut system).await?;
+    discard_view(&mut system).await?;
     start(&mut system, Part::Api).await?;
-    eprintln!("measuring how the comparison with the log brings them");
+    eprintln!("measuring how the list catches up by comparison with the log");
     let by_comparison = listed_after(&mut system, Part::Projector, &expected).await?;
     for queue in 0..QUEUES {
         let dead = system.messages(&format!("{}.dead", name(queue))).await?;
@@ -75,22 +74,22 @@ async fn start(system: &mut System, part: Part) -> Result<()> {
     system.serves(part).await
 }
 
-/// The ids of those that were made last, and all users in the order of their ids.
-async fn make(users: &Users, count: usize) -> Result<(Vec<String>, Vec<Value>)> {
+/// Returns the ids of the users that were created last, and all users in the order of their ids.
+async fn create(users: &Users, count: usize) -> Result<(Vec<String>, Vec<Value>)> {
     let prefix = unique("behind");
-    let make = |number| {
+    let create = |number| {
         let name = format!("{prefix}-{number}");
         async move { users.created(&name).await }
     };
-    let making = stream::iter(0..count).map(make);
-    let mut all: Vec<Value> = making.buffer_unordered(CONNECTIONS).try_collect().await?;
+    let created = stream::iter(0..count).map(create);
+    let mut all: Vec<Value> = created.buffer_unordered(CONNECTIONS).try_collect().await?;
     let last = all.iter().rev().take(CONNECTIONS);
     let last = last.map(|user| id(user).to_owned()).collect();
     all.sort_by_key(|user| id(user).parse::<u64>().unwrap_or_default());
     Ok((last, all))
 }
 
-/// Starts the part, and waits until the list is exactly this.
+/// Starts the part and waits until the list has exactly the expected users. Returns the time that this took.
 async fn listed_after(system: &mut System, part: Part, expected: &[Value]) -> Result<Duration> {
     let users = system.users()?;
     let began = Instant::now();
@@ -117,11 +116,11 @@ async fn listed_after(system: &mut System, part: Part, expected: &[Value]) -> Re
     }
     let took = began.elapsed();
     let listed = users.list(PAGE).await?;
-    ensure!(listed == expected, "the list is not exact");
+    ensure!(listed == expected, "the list has other users than expected");
     Ok(took)
 }
 
-/// The comparison goes up to what the publisher says is published.
+/// Waits until the publisher's checkpoint covers these users, because the comparison goes up to that checkpoint.
 async fn until_published(store: &EventStreams, last: &[String]) -> Result<()> {
     let mut end = 0;
     for user in last {
@@ -142,8 +141,8 @@ async fn until_published(store: &EventStreams, last: &[String]) -> Result<()> {
     .await
 }
 
-/// The view is gone, and no queue has anything to make it of.
-async fn forget(system: &mut System) -> Result<()> {
+/// Deletes the view and empties the queues, so that only the log can restore the view.
+async fn discard_view(system: &mut System) -> Result<()> {
     for part in [Part::Projector, Part::Api] {
         system.kill(part)?;
     }
@@ -167,7 +166,7 @@ impl fmt::Display for Behind {
         let (queues, comparison) = (self.by_queues, self.by_comparison);
         write!(
             f,
-            "{} users behind -> all in the list: by publisher and queues {:.1} s ({:.0}/s), by comparing with the log {:.1} s ({:.0}/s)",
+            "catching up with {} users: through publisher and queues {:.1} s ({:.0}/s), by comparison with the log {:.1} s ({:.0}/s)",
             self.users,
             queues.as_secs_f64(),
             self.rate(queues),
@@ -178,7 +177,7 @@ impl fmt::Display for Behind {
 }
 
 impl Behind {
-    /// Users a second that publisher, broker and projector bring into the list.
+    /// Users per second that reach the list through publisher, broker and projector.
     pub(crate) fn rate_by_queues(&self) -> f64 {
         self.rate(self.by_queues)
     }

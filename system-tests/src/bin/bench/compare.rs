@@ -1,9 +1,9 @@
-//! `make bench-compare`: these services beside the Node/Express design that they replace, and their read model beside a
-//! bare pump.
+//! `make bench-compare` compares the services with the Node/Express design that they replace, and their read model with
+//! a bare pump.
 //!
-//! Invariants: both systems get a fresh store and a fresh broker of the same kinds and the same requests from the same
-//! generator, one system after the other; an acknowledged user who is not stored is counted as lost, and one lost by
-//! users-service makes the run invalid; so does a baseline that is slower than its own framework explains.
+//! Invariants: the systems run one after the other. Each gets a new store and broker of the same kind, and the same
+//! requests from the same generator. An acknowledged user that is not stored counts as lost. The run is invalid if
+//! users-service loses a user, or if the baseline is much slower than its framework.
 
 mod aims;
 mod baseline;
@@ -15,9 +15,10 @@ use crate::behind;
 use crate::generator::{self, Figures};
 use crate::work::{self, Work};
 use aims::{Aim, Measured};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use baseline::Baseline;
 use clap::{Args, ValueEnum};
+use private_broker::PrivateBroker;
 use pump::Sample;
 use reqwest::Method;
 use serde_json::Value;
@@ -28,59 +29,79 @@ use system_tests::system::Node;
 use system_tests::{Answer, Part, System, Users, wait};
 use table::Table;
 
-/// How many connections "many" are.
+/// The number of connections of a row with many connections.
 const MANY: usize = 64;
-/// Requests a second that the baseline is tried with, if it loses users at its full rate.
+/// The lower rates, in requests per second, to try if the baseline loses users at its full rate.
 const RATES: [u32; 3] = [3_000, 2_000, 1_000];
-/// A page of the list.
+/// The size of a page of the list.
 const PAGE: usize = 1_000;
-/// The newest users, whose presence shows that the list has caught up: each partition is in order and has many of them.
+/// The number of newest users whose presence shows that the list has caught up. Each partition delivers its users in
+/// order and has many of these.
 const NEWEST: usize = 2 * PAGE;
 
-/// What to compare, and for how long.
+/// The options of the comparison.
 #[derive(Debug, Args)]
 pub(crate) struct CompareArguments {
-    /// How long each row is measured, in seconds, after a short warm-up.
+    /// Duration of each measurement in seconds, after a short warm-up.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
-    /// How long each row of POST with 64 connections is measured, in seconds.
+    /// Duration of each measurement of POST with 64 connections, in seconds.
     #[arg(long, default_value_t = 60)]
     load: u64,
-    /// How many users are missing in the list at once, and how many messages the bare pump moves.
+    /// Number of users that the list must catch up with, and of messages that the bare pump moves.
     #[arg(long, default_value_t = 50_000)]
     behind: usize,
-    /// The least share of the bare route's rate that the baseline must have, for the run to be valid. A debug build of the
-    /// store slows the baseline down.
+    /// Smallest valid ratio of the baseline's rate to that of its bare route. A debug build of the store slows the
+    /// baseline down.
     #[arg(long, default_value_t = 0.25)]
     floor: f64,
-    /// A fault to plant, which the run must report.
+    /// Runs all parts on one broker, each in its own virtual host. This starts faster, but one part can affect the
+    /// next.
+    #[arg(long)]
+    shared_broker: bool,
+    /// Plants a fault, which the run must report.
     #[arg(long, value_enum)]
     plant: Option<Plant>,
 }
 
+impl CompareArguments {
+    /// The broker for one part of the comparison.
+    async fn broker(&self) -> Result<Node> {
+        if self.shared_broker {
+            return Ok(Node::Shared(PrivateBroker::shared().await));
+        }
+        Node::own().await
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Plant {
-    /// The baseline waits for a second in each POST.
+    /// The baseline pauses for two seconds in each POST.
     SlowBaseline,
-    /// One acknowledged user of users-service was never stored.
+    /// One acknowledged user of users-service is not stored.
     LostUser,
 }
 
-/// The rows of one system that the aims compare.
+/// The rows of one system that the aims use.
 struct Rows {
     many: Measured,
     one: Measured,
 }
 
-/// The report is printed when all of it is there: an invalid run shows no figure.
+/// Prints the report only when it is complete, so that an invalid run prints no figure.
 #[tokio::main]
 pub(crate) async fn run(arguments: &CompareArguments) -> Result<()> {
     let mut table = Table::default();
+    if arguments.plant == Some(Plant::LostUser) {
+        // This fault concerns users-service alone, so the baseline need not run.
+        ours(arguments, &mut table).await?;
+        bail!("the planted lost user was not reported");
+    }
     let node = node(arguments, &mut table).await?;
     let (ours, lag, sample) = ours(arguments, &mut table).await?;
-    let behind = behind::measure(arguments.behind).await?;
+    let behind = behind::measure(arguments.broker().await?, arguments.behind).await?;
     eprintln!("measuring the bare pump");
-    let pump = pump::measure(&sample, arguments.behind).await?;
+    let pump = pump::measure(&arguments.broker().await?, &sample, arguments.behind).await?;
     let aims = [
         Aim::at_least(
             "POST, 64 connections: ours / Node",
@@ -110,7 +131,7 @@ pub(crate) async fn run(arguments: &CompareArguments) -> Result<()> {
     ];
     println!("{}\n{table}\n{behind}", bench_machine::describe()?);
     println!(
-        "{} messages through the bare pump: {pump:.0}/s\n",
+        "bare pump with {} messages: {pump:.0}/s\n",
         arguments.behind
     );
     for aim in aims {
@@ -120,7 +141,12 @@ pub(crate) async fn run(arguments: &CompareArguments) -> Result<()> {
 }
 
 async fn node(arguments: &CompareArguments, table: &mut Table) -> Result<Rows> {
-    let system = System::of(&[Part::Store, Part::Uuids], Node::own().await?, "info").await?;
+    let system = System::of(
+        &[Part::Store, Part::Uuids],
+        arguments.broker().await?,
+        "info",
+    )
+    .await?;
     let slow = arguments.plant == Some(Plant::SlowBaseline);
     let baseline = Baseline::start(&system, slow).await?;
     table.baseline(baseline.versions().await?);
@@ -163,8 +189,10 @@ async fn node(arguments: &CompareArguments, table: &mut Table) -> Result<Rows> {
 }
 
 async fn ours(arguments: &CompareArguments, table: &mut Table) -> Result<(Rows, Duration, Sample)> {
-    let system = System::of(&Part::WHOLE, Node::own().await?, "info").await?;
-    let address = system.address(Part::Serve).context("users")?;
+    let system = System::of(&Part::WHOLE, arguments.broker().await?, "info").await?;
+    let address = system
+        .address(Part::Serve)
+        .context("the system has users-service")?;
     let users = system.users()?;
     let sample = Sample::take(&system).await?;
     let mut stored = StoredUsers::new(system.store()?);
@@ -200,7 +228,7 @@ async fn ours(arguments: &CompareArguments, table: &mut Table) -> Result<(Rows, 
         table.add("users-service, POST /", connections, figures, Some(fate));
         Ok((measured, lag))
     };
-    // No id is this small.
+    // No real id is this small.
     let plant = (arguments.plant == Some(Plant::LostUser)).then_some(1);
     let (one, _) = post(1, seconds, plant).await?;
     let (many, lag) = post(MANY, Duration::from_secs(arguments.load), None).await?;
@@ -224,7 +252,8 @@ async fn row(
     Ok(figures)
 }
 
-/// How long the list takes from now on to have the newest of these users, who are in the order of their ids.
+/// Waits until the list has the newest of these users, who are in the order of their ids. Returns the time that this
+/// took.
 async fn until_listed(users: &Users, acknowledged: &[u64]) -> Result<Duration> {
     let began = Instant::now();
     let newest = &acknowledged[acknowledged.len().saturating_sub(NEWEST)..];
@@ -242,7 +271,7 @@ async fn until_listed(users: &Users, acknowledged: &[u64]) -> Result<Duration> {
     Ok(began.elapsed())
 }
 
-/// How many of these users the list has.
+/// The number of these users that are in the list.
 async fn listed(users: &Users, acknowledged: &[u64]) -> Result<usize> {
     let listed = users.list(PAGE).await?;
     let listed: std::collections::HashSet<u64> = numbers(&listed).into_iter().collect();

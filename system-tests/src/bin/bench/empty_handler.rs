@@ -1,9 +1,9 @@
-//! An actix-web server that does nothing: the most that HTTP and the generator let through on this machine.
+//! An actix-web server with an empty handler. It shows the most that HTTP and the generator can do on this machine.
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 use anyhow::{Context, Result};
 
-/// What it answers, about as long as the services' answers.
+/// The body of each answer, about as long as those of the services.
 pub(crate) const BODY: &str = r#"{"data":["1509466340062097408"]}"#;
 
 async fn answer() -> HttpResponse {
@@ -12,12 +12,12 @@ async fn answer() -> HttpResponse {
         .body(BODY)
 }
 
-/// Serves until the process is killed, and says where in the form of the services' log line.
+/// Serves until the process is killed. Prints its address in the format of the services' logs.
 #[actix_web::main]
 pub(crate) async fn run() -> Result<()> {
     let server = HttpServer::new(|| App::new().route("/", web::get().to(answer)));
     let server = server.bind(("127.0.0.1", 0))?;
-    let address = *server.addrs().first().context("bound")?;
+    let address = *server.addrs().first().context("the server is bound")?;
     println!(r#"{{"fields":{{"message":"listening","address":"{address}"}}}}"#);
     Ok(server.run().await?)
 }

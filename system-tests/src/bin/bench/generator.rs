@@ -1,4 +1,4 @@
-//! A closed-loop generator: each connection sends its next request when the last one is answered.
+//! A closed-loop generator. Each connection sends its next request when the previous one is answered.
 
 use crate::work::Work;
 use anyhow::{Result, ensure};
@@ -14,28 +14,28 @@ use tokio::task::JoinSet;
 
 type Body = http_body_util::Full<hyper::body::Bytes>;
 
-/// What one row measured.
+/// The figures of one row.
 #[derive(Debug)]
 pub(crate) struct Figures {
-    /// Answers a second.
+    /// Answers per second.
     pub(crate) rate: f64,
-    /// From sending a request to the end of its answer, in nanoseconds.
+    /// The time from sending a request to the end of its answer, in nanoseconds.
     pub(crate) latency: Histogram<u64>,
-    /// The share of the machine's processor time that the generator itself took, 0 to 1.
+    /// The generator's share of the machine's processor time, 0 to 1.
     pub(crate) generator: f64,
 }
 
-/// Nanoseconds from 1 µs to 1 minute, with three digits.
+/// A histogram of nanoseconds from 1 µs to 1 minute, with three significant digits.
 pub(crate) fn histogram() -> Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(1_000, 60_000_000_000, 3)?)
 }
 
-/// Works for this long over so many connections; fails with the first unexpected answer.
+/// Sends requests for this long over this many connections. Fails with the first unexpected answer.
 pub(crate) async fn run(work: &Work, connections: usize, length: Duration) -> Result<Figures> {
     run_at(work, connections, length, None).await
 }
 
-/// The same with at most `rate` requests a second, evenly spread; without a rate as fast as it can be.
+/// The same, with at most `rate` evenly spaced requests per second. Without a rate the requests go as fast as possible.
 pub(crate) async fn run_at(
     work: &Work,
     connections: usize,
@@ -71,7 +71,7 @@ pub(crate) async fn run_at(
     })
 }
 
-/// When requests are due that all connections send together.
+/// The schedule of the requests of all connections.
 #[derive(Debug)]
 struct Pace {
     began: Instant,
@@ -85,6 +85,7 @@ impl Pace {
         Self { began, rate, sent }
     }
 
+    /// The time at which the next request is due.
     fn next(&self) -> Instant {
         let sent = self.sent.fetch_add(1, Ordering::Relaxed);
         self.began + Duration::from_secs(1) / self.rate * sent
@@ -100,7 +101,7 @@ async fn connect(work: &Work) -> Result<SendRequest<Body>> {
     let stream = TcpStream::connect(work.address()).await?;
     stream.set_nodelay(true)?;
     let (sender, connection) = handshake(TokioIo::new(stream)).await?;
-    // It ends with its sender; a broken connection fails the request that is under way.
+    // The task ends when the sender is dropped. A broken connection fails the current request.
     tokio::spawn(connection);
     Ok(sender)
 }
@@ -125,7 +126,7 @@ async fn work_until(
         let body = answer.into_body().collect().await?.to_bytes();
         latency.record(u64::try_from(began.elapsed().as_nanos())?)?;
         ensure!(
-            work.expects(status.as_u16(), &body),
+            work.accepts(status.as_u16(), &body),
             "{} answered {status} {}",
             work.name(),
             String::from_utf8_lossy(&body)

@@ -1,5 +1,5 @@
-//! A proxy before the store that acknowledges as late as Linux allows, as the real server's kernel does: a client that
-//! waits for acknowledgements before it sends the rest of a request waits 40 ms here.
+//! A proxy in front of the store that delays TCP acknowledgements as long as Linux allows, as the real server's kernel
+//! does. A client that waits for an acknowledgement before it sends the rest of a request waits 40 ms.
 
 use anyhow::{Result, ensure};
 use socket2::SockRef;
@@ -10,10 +10,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Linux delays an acknowledgement by 40 ms at least.
+/// A delay above this is due to a delayed acknowledgement, which Linux delays by at least 40 ms.
 const LATE: Duration = Duration::from_millis(30);
 
-/// Serves until the process is killed, and says where in the form of the services' log line.
+/// Serves until the process is killed. Prints its address in the format of the services' logs.
 #[tokio::main]
 pub(crate) async fn run(store: SocketAddr) -> Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
@@ -37,7 +37,7 @@ async fn forward(client: TcpStream, store: SocketAddr) -> io::Result<()> {
     }
 }
 
-/// The kernel forgets that it shall acknowledge late, so it is told before every read.
+/// Forwards bytes with delayed acknowledgements. The kernel resets the option, so it is set before every read.
 async fn read_late(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -50,8 +50,8 @@ async fn read_late(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> io::Resul
     }
 }
 
-/// The control: a request in two pieces from a client without `TCP_NODELAY` waits before the late store, and not before
-/// the store itself.
+/// The control: a request that a client without `TCP_NODELAY` sends in two pieces is slow through the late store, and
+/// fast at the store itself.
 pub(crate) async fn check(store: SocketAddr, late_store: SocketAddr) -> Result<()> {
     let (prompt, late) = (
         in_two_pieces(store).await?,
@@ -59,12 +59,13 @@ pub(crate) async fn check(store: SocketAddr, late_store: SocketAddr) -> Result<(
     );
     ensure!(
         late > LATE && prompt < LATE,
-        "the late store answers a request in two pieces after {late:?}, the store itself after {prompt:?}"
+        "a request in two pieces takes {late:?} through the late store, and {prompt:?} at the store itself"
     );
     Ok(())
 }
 
-/// The median of some requests: the first segments of a connection are acknowledged at once.
+/// The median time of requests in two pieces. A median, because the kernel acknowledges the first segments of a
+/// connection at once.
 async fn in_two_pieces(address: SocketAddr) -> Result<Duration> {
     let mut socket = TcpStream::connect(address).await?;
     let mut times = Vec::new();

@@ -1,8 +1,11 @@
-//! `make bench`: throughput and latency over HTTP, beside an empty handler in the same run. `make bench-compare`: beside the
-//! Node/Express design.
+//! `make bench` measures throughput and latency over HTTP, and an empty handler in the same run for comparison. `make
+//! bench-compare` compares the services with the Node/Express design.
 //!
-//! Invariants: one unexpected answer, and there is no figure at all; what is compared was measured in one run, on one machine.
-#![expect(clippy::print_stdout, reason = "a command whose output is its purpose")]
+//! Invariants: a run with an unexpected answer prints no figure. All compared figures come from one run on one machine.
+#![expect(
+    clippy::print_stdout,
+    reason = "the output of this command is its purpose"
+)]
 
 mod behind;
 mod compare;
@@ -25,19 +28,19 @@ use system_tests::process::Process;
 use system_tests::system::Node;
 use system_tests::{Part, System};
 
-/// Measures the services of this build over HTTP and prints what was measured, on what, and how.
+/// Measures this build of the services over HTTP and prints the figures, the machine and the method.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// How long each row is measured, in seconds, after as long a warm-up as a fifth of it.
+    /// Duration of each measurement in seconds; a warm-up of a fifth of it comes first.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
-    /// The numbers of connections to measure with.
+    /// Numbers of connections.
     #[arg(long, value_delimiter = ',', default_value = "1,16,64")]
     connections: Vec<usize>,
-    /// How many users are awaited in the list, one after the other.
+    /// Number of users whose delay until the list shows them is measured.
     #[arg(long, default_value_t = 300)]
     visible: usize,
-    /// How many users are missing in the list at once.
+    /// Number of users that the list must catch up with.
     #[arg(long, default_value_t = 50_000)]
     behind: usize,
     #[command(subcommand)]
@@ -46,22 +49,23 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Role {
-    /// Measures the services beside the Node/Express design that they replace.
+    /// Compares the services with the Node/Express design that they replace.
     Compare(CompareArguments),
-    /// What the services are compared with, as a process of its own; started by the measurement itself.
+    /// Serves the empty handler. The measurement starts this process itself.
     EmptyHandler,
-    /// A proxy that acknowledges as late as Linux allows, as a process of its own before the store at this address.
+    /// Serves a proxy in front of the store that acknowledges as late as Linux allows. The measurement starts this
+    /// process itself.
     LateStore {
-        /// `host:port` of the store.
+        /// Address of the store, `host:port`.
         store: SocketAddr,
     },
 }
 
-/// How many users GET reads in turn.
+/// The number of users that the GET requests read in turn.
 pub(crate) const KNOWN: usize = 256;
 
-/// So many users are made for each second of deleting them; a row that has deleted all of them ends.
-const DELETED_A_SECOND: usize = 1_500;
+/// The number of users to create for each second of deleting. A row ends early when it has deleted all of them.
+const DELETED_PER_SECOND: usize = 1_500;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -80,12 +84,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// The report is printed when all of it is there: an invalid run shows no figure.
+/// Prints the report only when it is complete, so that an invalid run prints no figure.
 #[tokio::main]
 async fn measure(arguments: &Arguments) -> Result<()> {
     let mut report = prompt_store(arguments).await?;
     late_store(arguments, &mut report).await?;
-    let behind = behind::measure(arguments.behind).await?;
+    let behind = behind::measure(Node::own().await?, arguments.behind).await?;
     println!("{}\n{report}\n{behind}", bench_machine::describe()?);
     Ok(())
 }
@@ -96,7 +100,11 @@ async fn prompt_store(arguments: &Arguments) -> Result<Report> {
     let mut empty = Process::new("empty", "bench", system.folder())?.argument("empty-handler");
     empty.start()?;
     let empty = Work::empty(empty.address().await?);
-    let ids = Work::ids(system.address(Part::Uuids).context("uuids")?);
+    let ids = Work::ids(
+        system
+            .address(Part::Uuids)
+            .context("the system has uuids-service")?,
+    );
     let visible = visible::measure(&system.users()?, arguments.visible).await?;
     let mut report = Report::new(visible);
     for work in [empty, ids] {
@@ -112,7 +120,9 @@ async fn late_store(arguments: &Arguments, report: &mut Report) -> Result<()> {
     let url = broker.vhost().await;
     let mut system = System::prepare(&Part::WHOLE, broker, &url, "info")?;
     system.start_part(Part::Store).await?;
-    let store = system.address(Part::Store).context("store")?;
+    let store = system
+        .address(Part::Store)
+        .context("the system has a store")?;
     let mut late = Process::new("late-store", "bench", system.folder())?
         .argument("late-store")
         .argument(store.to_string());
@@ -129,20 +139,22 @@ async fn late_store(arguments: &Arguments, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// The rows of users-service, each kind of work as `named` has it.
+/// Measures the rows of users-service. `named` adapts the name of each kind of work.
 async fn users(
     system: &System,
     arguments: &Arguments,
     report: &mut Report,
     named: fn(Work) -> Work,
 ) -> Result<()> {
-    let address = system.address(Part::Serve).context("users")?;
+    let address = system
+        .address(Part::Serve)
+        .context("the system has users-service")?;
     let known = work::seed(&system.users()?, KNOWN).await?;
     for work in [Work::get(address, known), Work::post(address)] {
         rows(&named(work), arguments, report).await?;
     }
     for connections in &arguments.connections {
-        let count = DELETED_A_SECOND * usize::try_from(arguments.seconds)?;
+        let count = DELETED_PER_SECOND * usize::try_from(arguments.seconds)?;
         let ids = work::seed(&system.users()?, count).await?;
         row(
             &named(Work::delete(address, ids)),

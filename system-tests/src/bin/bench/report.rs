@@ -1,4 +1,4 @@
-//! The figures as a table; it refuses those that say more of the generator than of the service.
+//! The figures as a table. It refuses rows in which the generator was the bottleneck.
 
 use crate::generator::Figures;
 use anyhow::{Result, ensure};
@@ -6,10 +6,10 @@ use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Above this share of the machine's processor time the generator measures itself.
+/// A row is refused if the generator takes a greater share of the machine's processor time.
 const GENERATOR_LIMIT: f64 = 0.8;
 
-/// From this share of the empty handler's rate on, a row says nothing of the service but that HTTP costs more.
+/// A row with at least this share of the empty handler's rate is limited by HTTP and the generator, not by the service.
 const HTTP_BOUND: f64 = 0.8;
 
 /// All rows of one run.
@@ -30,7 +30,7 @@ impl Report {
         }
     }
 
-    /// Adds a row; the first row of each number of connections is the empty handler.
+    /// Adds a row. The first row of each number of connections must be the empty handler.
     pub(crate) fn add(&mut self, name: &str, connections: usize, figures: Figures) -> Result<()> {
         check_generator(name, connections, &figures)?;
         self.empty.entry(connections).or_insert(figures.rate);
@@ -39,11 +39,11 @@ impl Report {
     }
 }
 
-/// Fails if the generator took so much of the machine that it measured itself.
+/// Fails if the generator took so much processor time that it measured itself.
 pub(crate) fn check_generator(name: &str, connections: usize, figures: &Figures) -> Result<()> {
     ensure!(
         figures.generator < GENERATOR_LIMIT,
-        "{name}, {connections} connections: the generator took {:.0} % of the machine, so it measures itself",
+        "{name}, {connections} connections: the generator took {:.0} % of the machine, so it was the bottleneck",
         figures.generator * 100.0
     );
     Ok(())
@@ -54,7 +54,7 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "\n{:<30} {:>11} {:>10} {:>9} {:>8} {:>8} {:>9}",
-            "what", "connections", "answers/s", "of empty", "p50 ms", "p99 ms", "generator"
+            "measured", "connections", "answers/s", "of empty", "p50 ms", "p99 ms", "generator"
         )?;
         for (name, connections, figures) in &self.rows {
             let share = figures.rate / self.empty[connections];
@@ -75,15 +75,15 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "\nEach connection sends its next request when the last one is answered.\nlate store: its kernel acknowledges as late as Linux allows, as a real server's does; a proxy does it.\n* bound by HTTP and the generator: the service itself is faster than this."
+            "\nEach connection sends its next request when the previous one is answered.\nlate store: a proxy delays TCP acknowledgements as long as Linux allows, as a real server's kernel does.\n* limited by HTTP and the generator: the service itself is faster."
         )?;
         writeln!(
             f,
-            "generator: its share of the machine's processor time, which the service did not have."
+            "generator: the generator's share of the machine's processor time, which the service did not have."
         )?;
         write!(
             f,
-            "\nacknowledged -> visible in the list, {} users one after the other: p50 {:.3} ms, p99 {:.3} ms",
+            "\ntime from the 201 until the list shows the user, {} users one after the other: p50 {:.3} ms, p99 {:.3} ms",
             self.visible.len(),
             milliseconds(&self.visible, 0.5),
             milliseconds(&self.visible, 0.99)

@@ -1,4 +1,4 @@
-//! How long an acknowledged user takes to be in the list.
+//! The delay until the list shows an acknowledged user.
 
 use crate::generator::histogram;
 use anyhow::{Context, Result, ensure};
@@ -9,8 +9,8 @@ use std::time::Instant;
 use system_tests::client::id;
 use system_tests::{Answer, Users, unique, wait};
 
-/// From the 201 to the first list that has the user, in nanoseconds, for `count` users one after the other. The list is
-/// asked without pause, so the figure includes up to one such request.
+/// Measures the time from the 201 to the first list with the user, in nanoseconds, for `count` users one after the
+/// other. The list is polled without a pause, so the time includes up to one such request.
 pub(crate) async fn measure(users: &Users, count: usize) -> Result<Histogram<u64>> {
     let mut delay = histogram()?;
     for _ in 0..count {
@@ -32,6 +32,9 @@ async fn await_in_list(users: &Users, user: &Value) -> Result<()> {
         if page["data"][0] == *user {
             return Ok(());
         }
-        ensure!(began.elapsed() < wait::DEADLINE, "never listed: {user}");
+        ensure!(
+            began.elapsed() < wait::DEADLINE,
+            "the list never showed {user}"
+        );
     }
 }

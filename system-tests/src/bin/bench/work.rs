@@ -1,4 +1,4 @@
-//! What is asked for, and which answer is the expected one.
+//! The kinds of requests, and the expected answer of each.
 
 use crate::empty_handler;
 use anyhow::{Context, Result};
@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use system_tests::client::{id, user};
 use system_tests::{Users, unique};
 
-/// How many users are made at once.
-const AT_ONCE: usize = 64;
+/// The number of users that are created at once.
+const CONCURRENT_CREATIONS: usize = 64;
 
-/// One kind of request to one server; clones share their counter, so that no two make the same user.
+/// One kind of request to one server. Clones share a counter, so that no two requests create the same user.
 #[derive(Debug, Clone)]
 pub(crate) struct Work {
     name: String,
@@ -28,23 +28,23 @@ pub(crate) struct Work {
 enum Kind {
     Empty,
     Ids,
-    /// Ids of users that are there.
+    /// The ids of existing users.
     Get(Arc<[String]>),
-    /// The prefix of the names of users to be made, and the ids of those that were acknowledged.
+    /// The prefix of the usernames, and the ids of the acknowledged users.
     Post(String, Arc<Mutex<Vec<u64>>>),
-    /// As `Post`, to a route that makes no user.
+    /// The prefix of the usernames. Like `Post`, but to a route that does not create a user.
     Bare(String),
-    /// Ids of users that are there, each to be deleted once.
+    /// The ids of existing users, each of which is deleted once.
     Delete(Arc<[String]>),
 }
 
-/// Makes so many users; returns their ids.
+/// Creates this many users and returns their ids.
 pub(crate) async fn seed(users: &Users, count: usize) -> Result<Arc<[String]>> {
-    let made = stream::iter(0..count)
+    let created = stream::iter(0..count)
         .map(|_| async { users.created(&unique("known")).await })
-        .buffer_unordered(AT_ONCE);
-    let made: Vec<_> = made.try_collect().await?;
-    Ok(made.iter().map(|user| id(user).to_owned()).collect())
+        .buffer_unordered(CONCURRENT_CREATIONS);
+    let created: Vec<_> = created.try_collect().await?;
+    Ok(created.iter().map(|user| id(user).to_owned()).collect())
 }
 
 impl Work {
@@ -73,7 +73,7 @@ impl Work {
         Self::new("users DELETE /{id}", address, Kind::Delete(ids))
     }
 
-    /// The ids of all users that this work was told are created.
+    /// The ids of all users whose creation was acknowledged to this work.
     pub(crate) fn acknowledged(&self) -> Vec<u64> {
         match &self.kind {
             Kind::Post(_, ids) => ids.lock().unwrap_or_else(PoisonError::into_inner).clone(),
@@ -81,7 +81,7 @@ impl Work {
         }
     }
 
-    /// The same before a store that acknowledges late.
+    /// The same work against the late store.
     pub(crate) fn late(mut self) -> Self {
         self.name.push_str(", late store");
         self
@@ -104,7 +104,7 @@ impl Work {
         &self.name
     }
 
-    /// The next request, if there is one more to be made.
+    /// The next request, or `None` if there are no more.
     pub(crate) fn request(&self) -> Result<Option<Request<Full<Bytes>>>> {
         let number = self.sent.fetch_add(1, Ordering::Relaxed);
         let (method, path, body) = match &self.kind {
@@ -130,8 +130,8 @@ impl Work {
         Ok(Some(request.body(Full::from(body))?))
     }
 
-    /// Whether this is the answer of a server that did its work; notes the user that it acknowledges.
-    pub(crate) fn expects(&self, status: u16, body: &[u8]) -> bool {
+    /// Whether this is the expected answer. Records the user that it acknowledges.
+    pub(crate) fn accepts(&self, status: u16, body: &[u8]) -> bool {
         match &self.kind {
             Kind::Empty => status == 200 && body == empty_handler::BODY.as_bytes(),
             Kind::Ids => status == 200 && body.starts_with(b"{\"data\":[\""),
@@ -154,7 +154,7 @@ fn new_user(prefix: &str, number: usize) -> String {
     user(&format!("{prefix}-{number}")).to_string()
 }
 
-/// The id in the answer for one user.
+/// The id in an answer with one user.
 fn user_id(body: &[u8]) -> Result<u64> {
     let id = body.strip_prefix(b"{\"id\":\"").context("no id")?;
     let end = id.iter().position(|byte| *byte == b'"').context("no id")?;

@@ -1,16 +1,16 @@
-//! What the comparison should show, and which baseline is worth comparing with. Pure.
+//! The aims of the comparison, and the check of the baseline. Pure.
 
 use crate::generator::Figures;
 use crate::report::milliseconds;
 use anyhow::{Result, ensure};
 use std::fmt;
 
-/// What the aims need of one row.
+/// The figures of one row that the aims use.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Measured {
-    /// Answers a second.
+    /// Answers per second.
     pub(super) rate: f64,
-    /// In milliseconds.
+    /// The 99th percentile of the latency, in milliseconds.
     pub(super) p99: f64,
 }
 
@@ -23,7 +23,7 @@ impl Measured {
     }
 }
 
-/// A figure and where it should be.
+/// A figure and its limit.
 #[derive(Debug)]
 pub(super) struct Aim {
     what: &'static str,
@@ -65,12 +65,13 @@ impl fmt::Display for Aim {
     }
 }
 
-/// Fails if the baseline has less than this share of the rate of its framework's bare route: then it has a fault of its own.
+/// Fails if the baseline's rate is less than `floor` times that of its framework's bare route, which points to a fault
+/// of the baseline.
 pub(super) fn check_baseline(baseline: f64, bare: f64, floor: f64) -> Result<()> {
     let share = baseline / bare;
     ensure!(
         share >= floor,
-        "the baseline is at fault: POST at {share:.2} of the bare route, and {floor} is the least"
+        "the baseline is at fault: POST has {share:.2} of the bare route's rate, less than {floor}"
     );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The service of the Node/Express design as a process of its own.
+//! The service of the Node/Express design in a separate process.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -10,27 +10,30 @@ use system_tests::process::Process;
 use system_tests::{Answer, Part, System, wait};
 
 const RUN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../loadtest/node-baseline/run");
-/// How long the commands that it acknowledged may take to be handled.
-const DRAINED_WITHIN: Duration = Duration::from_mins(10);
+/// The time limit for the baseline to handle its acknowledged commands.
+const DRAIN_TIMEOUT: Duration = Duration::from_mins(10);
 
 #[derive(Debug)]
 pub(super) struct Baseline {
-    /// It ends with its value.
+    /// Dropping it ends the process.
     _process: Process,
     address: SocketAddr,
     http: reqwest::Client,
 }
 
 impl Baseline {
-    /// Starts it on the store, the broker and the ids of this system.
+    /// Starts the baseline with the store, broker and uuids-service of this system. A slow one pauses for two seconds
+    /// in each POST.
     pub(super) async fn start(system: &System, slow: bool) -> Result<Self> {
-        let store = system.address(Part::Store).context("a store")?;
+        let store = system
+            .address(Part::Store)
+            .context("the system has a store")?;
         let mut process = Process::foreign("baseline", Path::new(RUN).to_owned(), system.folder())
             .variable("AMQP_URL", system.broker.vhost().await)
             .variable("EVENTSTORE_URL", format!("esdb://{store}?tls=false"))
             .variable("UUIDS_URL", system.uuids_url());
         if slow {
-            process.set_variable("PLANTED_DELAY_MS", "1000");
+            process.set_variable("PLANTED_DELAY_MS", "2000");
         }
         process.start()?;
         let address = process.address().await?;
@@ -45,20 +48,27 @@ impl Baseline {
         self.address
     }
 
-    /// What it is made of.
+    /// The versions of Node and of the packages.
     pub(super) async fn versions(&self) -> Result<String> {
         let counts = self.counts().await?;
-        Ok(counts["versions"].as_str().context("versions")?.to_owned())
+        Ok(counts["versions"]
+            .as_str()
+            .context("the baseline reports its versions")?
+            .to_owned())
     }
 
-    /// Waits until each command that it acknowledged is stored, or has failed; says why the last one failed that did.
+    /// Waits until each acknowledged command is stored or has failed. Prints the reason of the last failure.
     pub(super) async fn until_drained(&self) -> Result<()> {
         let counts = wait::until_within(
-            DRAINED_WITHIN,
+            DRAIN_TIMEOUT,
             "the baseline has handled its commands",
             || async {
                 let counts = self.counts().await?;
-                let count = |name: &str| counts[name].as_u64().context("a count");
+                let count = |name: &str| {
+                    counts[name]
+                        .as_u64()
+                        .context("the baseline reports its counts")
+                };
                 ensure!(
                     count("stored")? + count("failed")? == count("published")?,
                     "{counts}"
@@ -69,7 +79,7 @@ impl Baseline {
         .await?;
         if let Some(reason) = counts["reason"].as_str() {
             eprintln!(
-                "the baseline has lost {} commands so far: {reason}",
+                "the baseline has lost {} commands so far; the last failure: {reason}",
                 counts["failed"]
             );
         }

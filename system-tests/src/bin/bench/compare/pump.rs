@@ -1,8 +1,7 @@
-//! The bare pump: messages of users-service go through the broker as publisher and projector move them, without store, keys
-//! or view.
+//! The bare pump: it moves messages through the broker as publisher and projector do, without store, keys or view.
 //!
-//! Same as there: the bytes of a real message, the window of the publisher, confirms, four quorum queues behind a
-//! consistent-hash exchange, prefetch, batches, and one acknowledgement for each batch.
+//! It uses the same bytes as a real message, the publisher's window, confirms, four quorum queues behind a
+//! consistent-hash exchange, the projector's prefetch and batches, and one acknowledgement per batch.
 
 use anyhow::{Context, Result, ensure};
 use futures::StreamExt;
@@ -11,11 +10,11 @@ use messaging::{
     Binding, Broker, Consumer, Destination, Exchange, ExchangeKind, Incoming, Message, Publisher,
     Queue, QueueKind, Topology,
 };
-use private_broker::PrivateBroker;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use system_tests::system::Node;
 use system_tests::{System, unique, wait};
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -24,7 +23,7 @@ const EXCHANGE: &str = "users";
 const HASHED: &str = "pump";
 const PARTITION_KEY: &str = "cloudEvents:partitionkey";
 const QUEUES: usize = 4;
-/// How many messages are sent and not confirmed, at most.
+/// The most unconfirmed messages.
 const WINDOW: usize = 256;
 const PREFETCH: u16 = 500;
 const BATCH: usize = 250;
@@ -40,7 +39,7 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    /// Has a user created, and takes the message that tells of it.
+    /// Creates a user and takes the message about it.
     pub(super) async fn take(system: &System) -> Result<Self> {
         let binding = format!("e/{EXCHANGE}/q/{SAMPLES}");
         let queue = json!({"durable": true});
@@ -52,7 +51,7 @@ impl Sample {
         system.users()?.created(&unique("sample")).await?;
         let message = wait::until("the message is published", || async {
             let mut messages = system.messages(SAMPLES).await?;
-            messages.pop().context("none yet")
+            messages.pop().context("no message yet")
         })
         .await?;
         system
@@ -68,13 +67,15 @@ impl Sample {
         let headers = headers.map(|(name, value)| Some((name.clone(), text(value)?)));
         let headers: Option<Vec<_>> = headers.collect();
         Ok(Self {
-            routing_key: text(&message["routing_key"]).context("a routing key")?,
+            routing_key: text(&message["routing_key"]).context("a message has a routing key")?,
             headers: headers.context("headers are text")?,
-            body: text(&message["payload"]).context("a body")?.into_bytes(),
+            body: text(&message["payload"])
+                .context("a message has a body")?
+                .into_bytes(),
         })
     }
 
-    /// A message of the same size for another user.
+    /// A message of the same size with another partition key.
     fn message(&self, number: usize) -> Message {
         let mut headers = self.headers.clone();
         for (name, value) in &mut headers {
@@ -93,9 +94,8 @@ impl Sample {
     }
 }
 
-/// Messages a second, from the first that is sent to the last that is acknowledged, through a broker of its own.
-pub(super) async fn measure(sample: &Sample, count: usize) -> Result<f64> {
-    let node = PrivateBroker::start().await?;
+/// Messages per second through this broker, from the first publication to the last acknowledgement.
+pub(super) async fn measure(node: &Node, sample: &Sample, count: usize) -> Result<f64> {
     let broker = Broker::connect(&node.vhost().await, "pump")?;
     broker.declare(&topology()).await?;
     let began = Instant::now();
@@ -107,13 +107,16 @@ pub(super) async fn measure(sample: &Sample, count: usize) -> Result<f64> {
         consumers.spawn(consume(consumer, Arc::clone(&taken), count));
     }
     publish(broker, sample, count).await?;
-    // The consumer that takes the last message ends first.
-    consumers.join_next().await.context("a consumer")???;
+    // The first consumer to end is the one that acknowledged the last message.
+    consumers
+        .join_next()
+        .await
+        .context("a consumer was started")???;
     let took = began.elapsed();
     consumers.shutdown().await;
     ensure!(
         taken.load(Ordering::Relaxed) == count,
-        "messages came twice"
+        "a message was delivered twice"
     );
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52 messages")]
     Ok(count as f64 / took.as_secs_f64())
@@ -124,7 +127,10 @@ async fn publish(broker: Broker, sample: &Sample, count: usize) -> Result<()> {
     let mut unconfirmed = FuturesUnordered::new();
     for number in 0..count {
         if unconfirmed.len() == WINDOW {
-            unconfirmed.next().await.context("a confirm")??;
+            unconfirmed
+                .next()
+                .await
+                .context("a message is unconfirmed")??;
         }
         unconfirmed.push(publisher.send(sample.message(number)).await?);
     }
@@ -134,7 +140,7 @@ async fn publish(broker: Broker, sample: &Sample, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// Returns when it has acknowledged the last of all messages.
+/// Returns when this consumer has acknowledged the last of all messages.
 async fn consume(mut consumer: Consumer, taken: Arc<AtomicUsize>, count: usize) -> Result<()> {
     loop {
         match consumer.next(BATCH).await {

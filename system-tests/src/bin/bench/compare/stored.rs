@@ -1,4 +1,4 @@
-//! What the store has of the users that were acknowledged; the same for both systems.
+//! The acknowledged users that are in the store, counted in the same way for both systems.
 
 use super::table::Fate;
 use anyhow::Result;
@@ -6,11 +6,11 @@ use event_streams::{EventStreams, Position};
 use std::collections::HashSet;
 
 const STREAMS: &str = "users-";
-/// Both systems' names of the event begin so.
+/// The prefix of the creation event's type in both systems.
 const CREATED: &str = "UserCreated";
 const PAGE: usize = 10_000;
 
-/// The users with a stored creation, read once each.
+/// The ids of the users whose creation is stored. Each event is read once.
 #[derive(Debug)]
 pub(super) struct StoredUsers {
     store: EventStreams,
@@ -27,7 +27,7 @@ impl StoredUsers {
         }
     }
 
-    /// What became of these acknowledged users.
+    /// Counts the stored and the lost users among these acknowledged users.
     pub(super) async fn fate(&mut self, acknowledged: &[u64]) -> Result<Fate> {
         self.read_on().await?;
         let stored = acknowledged.iter().filter(|id| self.ids.contains(id));
@@ -40,6 +40,7 @@ impl StoredUsers {
         })
     }
 
+    /// Reads the rest of the log.
     async fn read_on(&mut self) -> Result<()> {
         loop {
             let page = self.store.read_all(&[STREAMS], self.after, PAGE).await?;

@@ -4,14 +4,14 @@ use crate::generator::Figures;
 use crate::report::milliseconds;
 use std::fmt;
 
-/// What became of the users of one row, its warm-up included.
+/// The fate of the users of one row, including its warm-up.
 #[derive(Debug)]
 pub(super) struct Fate {
     pub(super) acknowledged: usize,
     pub(super) stored: usize,
-    /// Acknowledged, and not stored after everything was handled.
+    /// Acknowledged users that are not stored after all commands were handled.
     pub(super) lost: usize,
-    /// In the list; none for a system without a list.
+    /// The users in the list, or `None` for a system without a list.
     pub(super) listed: Option<usize>,
 }
 
@@ -45,7 +45,7 @@ impl fmt::Display for Table {
         writeln!(
             f,
             "{:<26} {:>11} {:>10} {:>8} {:>8} {:>9} {:>13} {:>9} {:>9} {:>9}",
-            "what",
+            "measured",
             "connections",
             "answers/s",
             "p50 ms",
@@ -72,7 +72,7 @@ impl fmt::Display for Table {
         }
         write!(
             f,
-            "\nacknowledged: answered 201, warm-up included. lost: acknowledged, and not in the store after everything was handled."
+            "\nacknowledged: answered with 201, including the warm-up. lost: acknowledged, and not in the store after all commands were handled."
         )
     }
 }
