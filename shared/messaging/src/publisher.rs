@@ -1,8 +1,9 @@
-//! Publishes in groups: what waits goes out together on one channel, and the group is settled when all of it is.
+//! Publishes in groups. All waiting messages go out together on one channel, and the next group follows when every message of
+//! this one is settled.
 //!
-//! A group is settled as a whole because `lapin` hands a returned message to whichever confirm comes next, not to the
-//! one it belongs to. Only when nothing else is in flight on the channel is it certain that every return is in hand;
-//! it is then matched by its message id.
+//! A group is settled as a whole because `lapin` attaches a returned message to the next confirm, which may belong to another
+//! message. Only when nothing else is in flight on the channel have all returned messages arrived. They are then matched by
+//! their message ids.
 
 use crate::broker::{Broker, Unavailable, within};
 use crate::message::Message;
@@ -21,26 +22,26 @@ use tokio::time::Instant;
 
 const GROUP: usize = 256;
 const CONFIRM_WITHIN: Duration = Duration::from_secs(15);
-/// How long messages are sent before the topology is declared again: a part may have been deleted whose loss returns no
-/// message, because another queue takes it.
+/// The topology is declared again after this long. The loss of a part may return no message, because another queue takes them
+/// all.
 const DECLARED_FOR: Duration = Duration::from_secs(5);
 
 /// Why a message may not be in any queue.
 #[derive(Debug, Clone, Error)]
 pub enum PublishError {
-    /// No queue is bound for it: the broker took it and threw it away.
+    /// No queue is bound for the message, so the broker has dropped it.
     #[error("no queue takes the message")]
     Unroutable,
     /// The broker, or a limit of the protocol, refused this message.
     #[error("the message was refused")]
     Refused,
-    /// It is not known whether the broker has it.
+    /// It is unknown whether the broker has the message.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
 
-/// Publishes messages, confirmed, mandatory and persistent, in the order in which they are given. After a failure that
-/// order is the caller's: of messages that must not overtake each other, send the next when the one before is confirmed.
+/// Publishes confirmed, mandatory and persistent messages, in the order in which it is given them. A failure can break this
+/// order. If a message must not overtake another, send it after the other is confirmed.
 #[derive(Clone, Debug)]
 pub struct Publisher {
     outbox: mpsc::Sender<Outgoing>,
@@ -55,8 +56,8 @@ struct Outgoing {
 type Outcome = Result<(), PublishError>;
 
 impl Publisher {
-    /// A publisher on a channel of its own. `topology` is declared whenever that channel is opened, after a message that no
-    /// queue took, and now and then.
+    /// Creates a publisher with a channel of its own. It declares `topology` when it opens the channel, after a message that
+    /// no queue took, and at intervals.
     #[must_use]
     pub fn new(broker: Broker, topology: Topology) -> Self {
         let (outbox, inbox) = mpsc::channel(GROUP);
@@ -72,8 +73,8 @@ impl Publisher {
         Self { outbox }
     }
 
-    /// Gives a message to the publisher, waiting while its outbox (256 messages) is full, and returns the confirm to
-    /// wait for. Messages go out in the order of these calls.
+    /// Gives a message to the publisher and returns its confirm. Waits while the outbox (256 messages) is full. Messages go out
+    /// in the order of these calls.
     ///
     /// # Errors
     /// [`Unavailable`] when the runtime is shutting down.
@@ -85,16 +86,16 @@ impl Publisher {
         Ok(Confirm { settled })
     }
 
-    /// [`send`](Self::send), and wait for the confirm.
+    /// [`send`](Self::send)s a message and waits for its confirm.
     ///
     /// # Errors
-    /// [`PublishError`]; after any of them the message may be published again.
+    /// [`PublishError`]. After any of them the message may be published again.
     pub async fn publish(&self, message: Message) -> Result<(), PublishError> {
         self.send(message).await?.await
     }
 }
 
-/// Resolves when the broker has the message safely in at least one queue, or that is not so.
+/// Resolves when the broker has confirmed the message in at least one queue, or with the reason why it has not.
 #[derive(Debug)]
 pub struct Confirm {
     settled: oneshot::Receiver<Outcome>,
@@ -117,7 +118,7 @@ struct Driver {
     broker: Broker,
     topology: Topology,
     channel: Option<Channel>,
-    /// When the topology was declared; none if it has to be before the next message.
+    /// When the topology was declared. `None` if it has to be declared before the next message.
     declared: Option<Instant>,
 }
 
@@ -143,13 +144,13 @@ impl Driver {
                 settled
             }
             Err(unavailable) => {
-                // What is unsettled must not be mixed up with what comes next.
+                // Late confirms of this group must not be taken for those of the next one.
                 self.channel = None;
                 vec![Err(unavailable.into()); messages.len()]
             }
         };
         for (outcome, result) in outcomes.into_iter().zip(settled) {
-            // A caller that no longer waits does not need to know.
+            // The caller may no longer wait.
             let _ = outcome.send(result);
         }
     }
@@ -183,7 +184,7 @@ impl Driver {
         Ok(self.channel.insert(channel).clone())
     }
 
-    /// A part that cannot be declared is no reason to send nothing: what it was needed for fails by itself.
+    /// Messages are sent even if a part cannot be declared. Those that need it fail by themselves.
     async fn declare(&mut self) {
         match self.broker.declare(&self.topology).await {
             Ok(anew) if anew.is_empty() => {}
@@ -205,7 +206,7 @@ async fn publish_group(
     let mut confirms = Vec::with_capacity(messages.len());
     let mut refused = HashSet::new();
     for (index, message) in messages.iter().enumerate() {
-        // A message that cannot be written is refused alone; it must not hold up the others.
+        // A message that cannot be encoded is refused alone. It must not delay the others.
         let (Ok(exchange), Ok(key), Ok(properties)) = (
             short(&message.exchange),
             short(&message.routing_key),
