@@ -4,6 +4,6 @@ pub mod api;
 pub mod error;
 mod execution;
 pub mod handler;
-pub mod history;
 mod holders;
 pub mod reservation;
+pub mod user_history;

@@ -4,6 +4,8 @@ pub mod command;
 pub mod config;
 mod database;
 pub mod domain;
+pub mod eraser;
+pub mod erasure;
 pub mod ids;
 pub mod integration;
 pub mod privacy;

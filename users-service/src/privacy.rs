@@ -4,9 +4,5 @@
 //! its subject's key, or in an answer to somebody who asked for it; a key that was destroyed never comes back.
 
 pub mod cipher;
-pub mod erasure;
-mod personal;
 pub mod pseudonym;
 pub mod subject_keys;
-
-pub use personal::Personal;

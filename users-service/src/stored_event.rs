@@ -7,17 +7,19 @@
 //! Upcasting: a new version of an event is a new constant; `decode` matches every version ever stored and answers in
 //! today's terms, so nobody else knows that there were others.
 
-mod reservation;
+mod reservation_stream;
 mod sealed_names;
+mod stream_names;
 #[cfg(test)]
 mod tests;
-mod user;
+mod user_stream;
 
-pub use reservation::{ReservationEvent, USERNAME_CLAIMED, USERNAME_RELEASED};
+pub use reservation_stream::{ReservationEvent, USERNAME_CLAIMED, USERNAME_RELEASED};
 pub use sealed_names::{SealedNames, Unopened};
-pub use user::{
-    Fence, REGISTRATION_ABANDONED, RENAME_FENCED, StoredEvent, TOMBSTONES, USER_CREATED,
-    USER_DELETED, USER_PATCHED, USER_STREAM_PREFIX, tombstone, user_of_stream, user_stream,
+pub use stream_names::{TOMBSTONES, USER_STREAM_PREFIX, user_of_stream, user_stream};
+pub use user_stream::{
+    Fence, REGISTRATION_ABANDONED, RENAME_FENCED, StoredEvent, USER_CREATED, USER_DELETED,
+    USER_PATCHED, tombstone,
 };
 
 use bytes::Bytes;

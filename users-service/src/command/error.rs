@@ -1,9 +1,9 @@
 //! Why a command was not executed: a rule said no, or something failed.
 
-use super::history::HistoryError;
+use super::user_history::HistoryError;
 use crate::domain::UserError;
+use crate::erasure::ErasureError;
 use crate::ids::NoIds;
-use crate::privacy::erasure::ErasureError;
 use crate::privacy::subject_keys::KeysError;
 use crate::stored_event::Undecodable;
 use event_streams::{AppendError, ReadError};

@@ -5,14 +5,14 @@
 //! is refused leaves its key to the next one.
 
 use super::error::CommandError;
-use super::history::{History, Life};
 use super::holders::{holder, is_held_by_another};
-use super::reservation::{Goal, Outcome, Reservation, Seen, Standing, Step};
+use super::reservation::{Goal, Reservation, ReservationOutcome, Seen, Step, UserStatus};
+use super::user_history::{Life, UserHistory};
 use crate::domain::{
     Changes, Claim, Profile, ReservationName, User, UserCommand, UserError, UserId, UserState,
 };
+use crate::erasure::Erasure;
 use crate::privacy::cipher::SubjectKey;
-use crate::privacy::erasure::Erasure;
 use crate::privacy::subject_keys::{Lookup, SubjectKeys};
 use crate::stored_event::{ReservationEvent, StoredEvent, tombstone, user_stream};
 use event_sourcing::Decider as _;
@@ -50,7 +50,7 @@ pub(super) struct Execution<'a> {
     command: Uuid,
     user: UserId,
     action: Action,
-    history: History,
+    history: UserHistory,
     /// Reservations that the name had before more letters were folded.
     former: Vec<ReservationName>,
     /// The key of a creation, as long as it is certain that nothing is stored that was sealed under it.
@@ -66,7 +66,7 @@ impl<'a> Execution<'a> {
             command: Uuid::new_v4(),
             user,
             action,
-            history: History::default(),
+            history: UserHistory::default(),
             former: Vec::new(),
             key: None,
             refused: None,
@@ -80,7 +80,7 @@ impl<'a> Execution<'a> {
     }
 
     /// Goes on until it is committed, or cannot be.
-    pub(super) async fn run(mut self, goal: Goal) -> Result<Outcome, CommandError> {
+    pub(super) async fn run(mut self, goal: Goal) -> Result<ReservationOutcome, CommandError> {
         let mut reservation = Reservation::new(self.user, goal, REFUSALS);
         loop {
             let step = reservation.next();
@@ -123,18 +123,18 @@ impl<'a> Execution<'a> {
         })
     }
 
-    async fn read(&mut self, user: UserId) -> Result<Standing, CommandError> {
+    async fn read(&mut self, user: UserId) -> Result<UserStatus, CommandError> {
         let store = &self.stores.events;
         let history = match self.action {
-            Action::Delete => History::read_to_erase(store, user).await?,
-            Action::Create(_) | Action::Patch(_) => History::read(store, user).await?,
+            Action::Delete => UserHistory::read_to_erase(store, user).await?,
+            Action::Create(_) | Action::Patch(_) => UserHistory::read(store, user).await?,
         };
-        let standing = history.standing();
+        let status = history.status();
         if user == self.user {
             self.history = history;
-            self.recover_key(&standing);
+            self.recover_key(&status);
         }
-        Ok(standing)
+        Ok(status)
     }
 
     async fn look_at(&self, name: &ReservationName) -> Result<Seen, CommandError> {
@@ -154,8 +154,8 @@ impl<'a> Execution<'a> {
     }
 
     /// The commit was refused. If the stream has nothing but the fence, nothing is sealed under the key.
-    fn recover_key(&mut self, standing: &Standing) {
-        if let (Standing::Abandoned, Some(key)) = (standing, self.refused.take()) {
+    fn recover_key(&mut self, status: &UserStatus) {
+        if let (UserStatus::Abandoned, Some(key)) = (status, self.refused.take()) {
             self.key = Some(key);
         }
     }
@@ -201,12 +201,12 @@ impl<'a> Execution<'a> {
         }
     }
 
-    /// The standing decides. Neither key nor names are needed to forget somebody, so nothing is looked up or opened.
+    /// The status decides. Neither key nor names are needed to forget somebody, so nothing is looked up or opened.
     async fn delete(&self) -> Result<Vec<NewEvent>, CommandError> {
-        match self.history.standing() {
-            Standing::Alive { .. } => Ok(vec![tombstone(self.event_id(0), self.user)]),
-            Standing::Absent | Standing::Abandoned => Err(UserError::Unknown.into()),
-            Standing::Erased => {
+        match self.history.status() {
+            UserStatus::Alive { .. } => Ok(vec![tombstone(self.event_id(0), self.user)]),
+            UserStatus::Absent | UserStatus::Abandoned => Err(UserError::Unknown.into()),
+            UserStatus::Erased => {
                 self.complete_erasure().await?;
                 Err(UserError::Erased.into())
             }

@@ -6,11 +6,11 @@
 
 use super::error::CommandError;
 use super::execution::{Action, Execution, Stores};
-use super::history::{History, Life};
-use super::reservation::{Goal, Outcome};
+use super::reservation::{Goal, ReservationOutcome};
+use super::user_history::{Life, UserHistory};
 use crate::domain::{ActiveUser, Changes, Profile, UserError, UserId, UserState};
+use crate::erasure::Erasure;
 use crate::ids::IdSource;
-use crate::privacy::erasure::Erasure;
 use crate::privacy::pseudonym::UsernameSecret;
 use crate::privacy::subject_keys::SubjectKeys;
 use event_streams::EventStreams;
@@ -69,10 +69,10 @@ impl CommandHandler {
             let create = Action::Create(profile.clone());
             let execution = Execution::new(&self.stores, user, create);
             match execution.instead_of(former).run(goal).await? {
-                Outcome::Committed => return Ok(user),
-                Outcome::Taken => return Err(UserError::UsernameTaken.into()),
-                Outcome::Contended => return Err(CommandError::Conflict),
-                Outcome::IdUsed => {}
+                ReservationOutcome::Committed => return Ok(user),
+                ReservationOutcome::Taken => return Err(UserError::UsernameTaken.into()),
+                ReservationOutcome::Contended => return Err(CommandError::Conflict),
+                ReservationOutcome::IdUsed => {}
             }
         }
         Err(CommandError::Conflict)
@@ -110,7 +110,7 @@ impl CommandHandler {
     /// # Errors
     /// [`UserError::Unknown`], [`UserError::Erased`], or [`CommandError::Unavailable`].
     pub async fn get(&self, user: UserId) -> Result<ActiveUser, CommandError> {
-        let history = History::read(&self.stores.events, user).await?;
+        let history = UserHistory::read(&self.stores.events, user).await?;
         let state = match history.life(&self.stores.keys).await? {
             Life::Alive(key) => history.open(&key)?,
             Life::Over(state) => state,
@@ -123,10 +123,10 @@ impl CommandHandler {
     }
 }
 
-fn finished(outcome: Outcome) -> Result<(), CommandError> {
+fn finished(outcome: ReservationOutcome) -> Result<(), CommandError> {
     match outcome {
-        Outcome::Committed => Ok(()),
-        Outcome::Taken => Err(UserError::UsernameTaken.into()),
-        Outcome::IdUsed | Outcome::Contended => Err(CommandError::Conflict),
+        ReservationOutcome::Committed => Ok(()),
+        ReservationOutcome::Taken => Err(UserError::UsernameTaken.into()),
+        ReservationOutcome::IdUsed | ReservationOutcome::Contended => Err(CommandError::Conflict),
     }
 }

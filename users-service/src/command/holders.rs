@@ -1,8 +1,8 @@
 //! Who holds a name: what reservations say, and whether a living user's stream says so too.
 
 use super::error::CommandError;
-use super::history::History;
-use super::reservation::{Holder, Standing};
+use super::reservation::{Holder, UserStatus};
+use super::user_history::UserHistory;
 use crate::domain::{ReservationName, UserId};
 use crate::stored_event::ReservationEvent;
 use event_streams::EventStreams;
@@ -32,9 +32,9 @@ pub(super) async fn is_held_by_another(
         let Holder::Claimed(user, _) = holder(store, name).await? else {
             continue;
         };
-        let standing = History::read(store, user).await?.standing();
+        let status = UserHistory::read(store, user).await?.status();
         let lives_here =
-            matches!(standing, Standing::Alive { claim, .. } if claim.reservation == *name);
+            matches!(status, UserStatus::Alive { claim, .. } if claim.reservation == *name);
         if user != me && lives_here {
             return Ok(true);
         }

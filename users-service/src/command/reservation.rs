@@ -42,7 +42,7 @@ pub enum Goal {
 
 /// What a user's stream says, without any key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Standing {
+pub enum UserStatus {
     /// There is no event.
     Absent,
     /// Given up before anybody was made.
@@ -103,14 +103,14 @@ pub enum Step {
     /// Append a release, expecting the claim's own revision; answer either way, it is left if refused.
     Release(Claim),
     /// Nothing: it is over.
-    Done(Outcome),
+    Done(ReservationOutcome),
 }
 
 /// What came of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Seen {
     /// A user's stream says so.
-    User(Standing),
+    User(UserStatus),
     /// A reservation's last event says so.
     Reservation(Holder),
     /// Somebody else lives under the name by a reservation that it had before more letters were folded.
@@ -127,7 +127,7 @@ pub enum Seen {
 
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Outcome {
+pub enum ReservationOutcome {
     /// The command's events are stored.
     Committed,
     /// Somebody else lives under the name.
@@ -145,7 +145,7 @@ pub struct Reservation {
     goal: Goal,
     refusals_left: u32,
     /// What the user's own stream said before the claim.
-    base: Standing,
+    base: UserStatus,
     at: At,
 }
 
@@ -160,7 +160,7 @@ enum At {
     Claiming(ReservationName, Option<u64>),
     Committing(Option<Claim>),
     Releasing(Claim),
-    Over(Outcome),
+    Over(ReservationOutcome),
 }
 
 /// Somebody who claimed the name before.
@@ -172,7 +172,7 @@ struct Rival {
 }
 
 impl Reservation {
-    /// Begins; every refusal beyond `refusals` ends it as [`Outcome::Contended`].
+    /// Begins; every refusal beyond `refusals` ends it as [`ReservationOutcome::Contended`].
     ///
     /// A new user's stream is not read at first: the commit expects it to be absent.
     #[must_use]
@@ -185,7 +185,7 @@ impl Reservation {
             me,
             goal,
             refusals_left: refusals,
-            base: Standing::Absent,
+            base: UserStatus::Absent,
             at,
         }
     }
@@ -224,10 +224,10 @@ impl Reservation {
     pub fn observe(&mut self, seen: Seen) {
         let at = std::mem::replace(&mut self.at, At::Myself);
         self.at = match (at, seen) {
-            (At::Myself, Seen::User(standing)) => self.begin(standing),
+            (At::Myself, Seen::User(status)) => self.begin(status),
             (At::Name(name), Seen::Reservation(holder)) => self.take(name, holder),
-            (At::Name(_), Seen::HeldFormerly) => At::Over(Outcome::Taken),
-            (At::Rival(rival), Seen::User(standing)) => rival.judge(&standing),
+            (At::Name(_), Seen::HeldFormerly) => At::Over(ReservationOutcome::Taken),
+            (At::Rival(rival), Seen::User(status)) => rival.judge(&status),
             (At::Waiting(rival), Seen::Waited) => At::Rival(rival.patiently()),
             (At::Fencing(rival, ..), Seen::Appended(_)) => rival.take_over(),
             (At::Fencing(rival, ..), Seen::Refused) => self.again(At::Rival(rival)),
@@ -243,19 +243,21 @@ impl Reservation {
             (At::Claiming(name, _), Seen::Refused) => self.again(At::Name(name)),
             (At::Committing(claim), Seen::Appended(_)) => self.tidy_up(claim.is_some()),
             (At::Committing(_), Seen::Unchanged)
-            | (At::Releasing(_), Seen::Appended(_) | Seen::Refused) => At::Over(Outcome::Committed),
+            | (At::Releasing(_), Seen::Appended(_) | Seen::Refused) => {
+                At::Over(ReservationOutcome::Committed)
+            }
             (At::Over(outcome), _) => At::Over(outcome),
             // A commit that was refused begins again, and so would anything that does not answer the step.
             _ => self.again(At::Myself),
         };
     }
 
-    fn begin(&mut self, standing: Standing) -> At {
-        self.base = standing;
+    fn begin(&mut self, status: UserStatus) -> At {
+        self.base = status;
         match (&self.goal, &self.base) {
-            (Goal::Create { name, .. }, Standing::Absent) => At::Name(name.clone()),
-            (Goal::Create { .. }, _) => At::Over(Outcome::IdUsed),
-            (Goal::Hold { name, formerly }, Standing::Alive { claim, .. })
+            (Goal::Create { name, .. }, UserStatus::Absent) => At::Name(name.clone()),
+            (Goal::Create { .. }, _) => At::Over(ReservationOutcome::IdUsed),
+            (Goal::Hold { name, formerly }, UserStatus::Alive { claim, .. })
                 if claim.reservation != *name && Some(&claim.reservation) != formerly.as_ref() =>
             {
                 At::Name(name.clone())
@@ -284,11 +286,11 @@ impl Reservation {
 
     fn tidy_up(&self, renamed: bool) -> At {
         match (&self.goal, &self.base) {
-            (Goal::Hold { .. }, Standing::Alive { claim, .. }) if renamed => {
+            (Goal::Hold { .. }, UserStatus::Alive { claim, .. }) if renamed => {
                 At::Releasing(claim.clone())
             }
-            (Goal::Delete, Standing::Alive { claim, .. }) => At::Releasing(claim.clone()),
-            _ => At::Over(Outcome::Committed),
+            (Goal::Delete, UserStatus::Alive { claim, .. }) => At::Releasing(claim.clone()),
+            _ => At::Over(ReservationOutcome::Committed),
         }
     }
 
@@ -298,7 +300,7 @@ impl Reservation {
                 self.refusals_left = left;
                 at
             }
-            None => At::Over(Outcome::Contended),
+            None => At::Over(ReservationOutcome::Contended),
         }
     }
 }
@@ -314,16 +316,16 @@ impl At {
 }
 
 impl Rival {
-    fn judge(self, standing: &Standing) -> At {
-        match standing {
-            Standing::Alive { claim, .. } if claim.reservation == self.claim.reservation => {
-                At::Over(Outcome::Taken)
+    fn judge(self, status: &UserStatus) -> At {
+        match status {
+            UserStatus::Alive { claim, .. } if claim.reservation == self.claim.reservation => {
+                At::Over(ReservationOutcome::Taken)
             }
-            Standing::Abandoned | Standing::Erased => self.take_over(),
+            UserStatus::Abandoned | UserStatus::Erased => self.take_over(),
             // Stale or in flight: nobody can tell which.
-            Standing::Absent | Standing::Alive { .. } if !self.waited_for => At::Waiting(self),
-            Standing::Absent => At::Fencing(self, Fence::RegistrationAbandoned, None),
-            Standing::Alive { revision, .. } => {
+            UserStatus::Absent | UserStatus::Alive { .. } if !self.waited_for => At::Waiting(self),
+            UserStatus::Absent => At::Fencing(self, Fence::RegistrationAbandoned, None),
+            UserStatus::Alive { revision, .. } => {
                 At::Fencing(self, Fence::RenameFenced, Some(*revision))
             }
         }
@@ -341,7 +343,7 @@ impl Rival {
     }
 }
 
-impl Standing {
+impl UserStatus {
     /// The revision of the stream's last event; none where there is no event that anything may follow.
     fn revision(&self) -> Option<u64> {
         match self {
@@ -401,7 +403,11 @@ mod tests {
     #[test]
     fn an_uncontended_creation_is_two_appends_and_no_read() {
         let seen = [Seen::Appended(0), Seen::Appended(0)];
-        let expected = [claims(None), commits(0), Step::Done(Outcome::Committed)];
+        let expected = [
+            claims(None),
+            commits(0),
+            Step::Done(ReservationOutcome::Committed),
+        ];
         assert_eq!(steps(create(false), seen), expected);
     }
 
@@ -418,7 +424,7 @@ mod tests {
             Step::ReadReservation(name("a")),
             claims(Some(4)),
             commits(5),
-            Step::Done(Outcome::Committed),
+            Step::Done(ReservationOutcome::Committed),
         ];
         assert_eq!(steps(create(false), seen), expected);
     }
@@ -426,7 +432,7 @@ mod tests {
     #[test]
     fn a_name_that_is_taken_costs_a_refusal_and_two_reads() {
         let rival = UserId::new(2);
-        let alive = Standing::Alive {
+        let alive = UserStatus::Alive {
             claim: claim("a", 0),
             revision: 0,
         };
@@ -439,14 +445,14 @@ mod tests {
             claims(None),
             Step::ReadReservation(name("a")),
             Step::ReadUser(rival),
-            Step::Done(Outcome::Taken),
+            Step::Done(ReservationOutcome::Taken),
         ];
         assert_eq!(steps(create(false), seen), expected);
     }
 
     #[test]
     fn ones_own_name_makes_no_claim_and_releases_nothing() {
-        let alive = Standing::Alive {
+        let alive = UserStatus::Alive {
             claim: claim("a", 3),
             revision: 7,
         };
@@ -457,7 +463,7 @@ mod tests {
                 expected: Some(7),
                 claim: None,
             },
-            Step::Done(Outcome::Committed),
+            Step::Done(ReservationOutcome::Committed),
         ];
         for (wanted, formerly) in [("a", None), ("b", Some(name("a")))] {
             let name = name(wanted);
@@ -469,7 +475,7 @@ mod tests {
     #[test]
     fn a_name_that_is_held_under_a_former_folding_is_taken() {
         let last = steps(create(true), [Seen::HeldFormerly]).pop();
-        assert_eq!(last, Some(Step::Done(Outcome::Taken)));
+        assert_eq!(last, Some(Step::Done(ReservationOutcome::Taken)));
     }
 
     #[test]
@@ -478,6 +484,6 @@ mod tests {
         let refused = std::iter::repeat_n(refused, 3).flatten();
         let seen = std::iter::once(Seen::Refused).chain(refused);
         let last = steps(create(false), seen).pop();
-        assert_eq!(last, Some(Step::Done(Outcome::Contended)));
+        assert_eq!(last, Some(Step::Done(ReservationOutcome::Contended)));
     }
 }

@@ -3,8 +3,7 @@
 //!
 //! Invariant: rules hold for commands only. What is stored is read as it is, since rules may have been others then.
 
-use super::unicode;
-use crate::privacy::Personal;
+use super::{Personal, unicode};
 use std::fmt;
 
 /// The longest name, in characters (Unicode scalar values).

@@ -1,8 +1,7 @@
 use super::{
-    Changes, Claim, FamilyName, GivenName, InvalidName, NameField, NameProblem, Profile,
+    Changes, Claim, FamilyName, GivenName, InvalidName, NameField, NameProblem, Personal, Profile,
     ReservationName, User, UserCommand, UserError, UserEvent, UserId, Username, unicode,
 };
-use crate::privacy::Personal;
 use crate::privacy::cipher::Hexadecimal;
 use event_sourcing::testing::{Given, given as given_events};
 use sha2::{Digest as _, Sha256};

@@ -1,8 +1,7 @@
 //! The name that no two users share, and when two spellings are one name.
 
 use super::name::{InvalidName, NameField, parse};
-use super::unicode;
-use crate::privacy::Personal;
+use super::{Personal, unicode};
 
 /// A username as the user writes it.
 #[derive(Debug, Clone, PartialEq, Eq)]

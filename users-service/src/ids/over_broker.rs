@@ -20,7 +20,7 @@ pub struct OverBroker {
 }
 
 #[derive(Serialize)]
-struct Request {
+struct IdRequest {
     count: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     after: Option<String>,
@@ -48,7 +48,7 @@ impl OverBroker {
 
     async fn ask(&self, count: usize, after: Option<UserId>) -> Result<Vec<UserId>, FetchError> {
         let after = after.map(|id| id.to_string());
-        let request = serde_json::to_vec(&Request { count, after }).context("no JSON")?;
+        let request = serde_json::to_vec(&IdRequest { count, after }).context("no JSON")?;
         let reply = self.client.call(request, WITHIN).await?;
         match serde_json::from_slice(&reply).context("malformed reply")? {
             Reply::Data(ids) => Ok(parse(&ids)?),

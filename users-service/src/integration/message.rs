@@ -4,8 +4,7 @@
 
 mod time;
 
-use crate::domain::{NameField, UserId};
-use crate::privacy::Personal;
+use crate::domain::{NameField, Personal, UserId};
 use crate::privacy::cipher::{DoesNotOpen, KeyId, Place, Sealed, SubjectKey};
 use messaging::{Delivery, Message};
 use serde::{Deserialize, Serialize};
@@ -86,7 +85,7 @@ pub enum Names {
 pub struct NotAMessage(&'static str);
 
 #[derive(Serialize, Deserialize)]
-struct Data {
+struct MessageBody {
     id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
@@ -211,12 +210,12 @@ impl IntegrationEvent {
             id: self.id.to_string(),
             content_type: "application/json",
             headers: headers.to_vec(),
-            body: self.data(),
+            body: self.body(),
         }
     }
 
-    fn data(&self) -> Vec<u8> {
-        let mut data = Data {
+    fn body(&self) -> Vec<u8> {
+        let mut body = MessageBody {
             id: self.user.to_string(),
             key: None,
             sealed: BTreeMap::new(),
@@ -224,16 +223,16 @@ impl IntegrationEvent {
         };
         match self.change.names() {
             Some(Names::Sealed { key, fields }) => {
-                data.key = Some(key.to_string());
+                body.key = Some(key.to_string());
                 let name = |(field, sealed): (&NameField, &Sealed)| {
                     (field.as_str().to_owned(), sealed.clone())
                 };
-                data.sealed = fields.iter().map(name).collect();
+                body.sealed = fields.iter().map(name).collect();
             }
-            Some(Names::Erased) => data.erased = true,
+            Some(Names::Erased) => body.erased = true,
             None => {}
         }
-        serde_json::to_vec(&data).expect("maps with text keys and text values can be written")
+        serde_json::to_vec(&body).expect("maps with text keys and text values can be written")
     }
 
     /// Reads a message that arrived.
@@ -246,17 +245,17 @@ impl IntegrationEvent {
         let sequence = header("cloudEvents:sequence")?.parse::<i64>();
         let partition_key = header(PARTITION_KEY)?;
         let id = delivery.id().and_then(|id| Uuid::parse_str(id).ok());
-        let data: Data = serde_json::from_slice(&delivery.body)
+        let body: MessageBody = serde_json::from_slice(&delivery.body)
             .map_err(|_| NotAMessage("the body is not as it should be"))?;
-        let user: UserId = data
+        let user: UserId = body
             .id
             .parse()
             .map_err(|_| NotAMessage("no user id in the body"))?;
         let subject = delivery.header("cloudEvents:subject");
-        if subject.is_some_and(|subject| subject != data.id) {
+        if subject.is_some_and(|subject| subject != body.id) {
             return Err(NotAMessage("subject and user id do not go together"));
         }
-        if partition_key != data.id || i64::try_from(user.number()).is_err() {
+        if partition_key != body.id || i64::try_from(user.number()).is_err() {
             return Err(NotAMessage("partition key and user id do not go together"));
         }
         let sequence = sequence.ok().and_then(|number| u64::try_from(number).ok());
@@ -265,12 +264,12 @@ impl IntegrationEvent {
             user,
             revision: sequence.ok_or(NotAMessage("the sequence is no number"))?,
             created: 0,
-            change: data.change(event_type)?,
+            change: body.change(event_type)?,
         })
     }
 }
 
-impl Data {
+impl MessageBody {
     fn change(self, event_type: &str) -> Result<Change, NotAMessage> {
         match event_type {
             CREATED => {

@@ -3,7 +3,7 @@
 //! Invariants: what was sealed for one place, event type and field opens nowhere else, so a copy for another place is
 //! sealed again; key material is wiped when its last holder lets go.
 
-use super::Personal;
+use crate::domain::Personal;
 use aes_gcm::aead::{Aead as _, Generate as _, Payload};
 use aes_gcm::{Aes256Gcm, KeyInit as _, Nonce};
 use base64::Engine as _;

@@ -1,8 +1,7 @@
 //! The name of a username's reservation: a keyed hash, so that no stream name holds personal data.
 
-use super::Personal;
 use super::cipher::{Hexadecimal, NotHexadecimal, from_hex};
-use crate::domain::{ReservationName, Username};
+use crate::domain::{Personal, ReservationName, Username};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use std::fmt;

@@ -1,7 +1,6 @@
 //! `GET /?limit=&cursor=`: the users in the order of their ids.
 
-use crate::domain::{NameField, UserId};
-use crate::privacy::Personal;
+use crate::domain::{NameField, Personal, UserId};
 use crate::privacy::subject_keys::SubjectKeys;
 use crate::read_model::{ListedUser, PageError, ReadModel, UserPage};
 use crate::user_body::UserBody;

@@ -2,9 +2,10 @@
 
 use crate::command::handler::CommandHandler;
 use crate::config::Config;
+use crate::eraser::Eraser;
+use crate::erasure::Erasure;
 use crate::ids::{IdSource, OverBroker, OverHttp};
 use crate::integration::publisher::{EventPublisher, Pace};
-use crate::privacy::erasure::{Eraser, Erasure};
 use crate::privacy::subject_keys::SubjectKeys;
 use crate::projection::projector::Projector;
 use crate::projection::repair::Repair;

@@ -1,11 +1,11 @@
 //! The part of an event that is sealed, and what goes with it in clear.
 
-use super::user::user_stream;
+use super::stream_names::user_stream;
 use super::{Undecodable, json};
 use crate::domain::{
-    Changes, Claim, FamilyName, GivenName, NameField, Profile, ReservationName, UserId, Username,
+    Changes, Claim, FamilyName, GivenName, NameField, Personal, Profile, ReservationName, UserId,
+    Username,
 };
-use crate::privacy::Personal;
 use crate::privacy::cipher::{DoesNotOpen, KeyId, Place, Sealed, SubjectKey};
 use event_streams::{NewEvent, RecordedEvent};
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ pub struct SealedNames {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Data {
+struct SealedData {
     id: String,
     key: String,
     sealed: BTreeMap<String, Sealed>,
@@ -54,7 +54,7 @@ impl SealedNames {
         event_type: &'static str,
     ) -> Result<Self, Undecodable> {
         let malformed = || Undecodable::Malformed(event_type.to_owned());
-        let data: Data = serde_json::from_slice(&event.data).map_err(|_| malformed())?;
+        let data: SealedData = serde_json::from_slice(&event.data).map_err(|_| malformed())?;
         let clear: Metadata = serde_json::from_slice(&event.metadata).map_err(|_| malformed())?;
         let fields = data.sealed.into_iter().map(|(name, sealed)| {
             let field = NameField::ALL
@@ -105,7 +105,7 @@ impl SealedNames {
 
     pub(super) fn encode(self, id: Uuid, user: UserId) -> NewEvent {
         let named = |(field, sealed): (NameField, Sealed)| (field.as_str().to_owned(), sealed);
-        let data = Data {
+        let data = SealedData {
             id: user.to_string(),
             key: self.key.to_string(),
             sealed: self.fields.into_iter().map(named).collect(),

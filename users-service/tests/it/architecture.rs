@@ -8,7 +8,7 @@ struct Border {
     forbidden: &'static [&'static str],
 }
 
-const BORDERS: [Border; 4] = [
+const BORDERS: [Border; 5] = [
     Border {
         layer: "domain",
         forbidden: &[
@@ -27,6 +27,7 @@ const BORDERS: [Border; 4] = [
             "stored_event",
             "crate::command",
             "crate::query",
+            "crate::privacy",
             "subject_keys",
             "http",
         ],
@@ -55,6 +56,19 @@ const BORDERS: [Border; 4] = [
             "async ",
             "crate::command",
             "crate::query",
+        ],
+    },
+    Border {
+        layer: "privacy",
+        forbidden: &[
+            "event_streams",
+            "crate::command",
+            "crate::eraser",
+            "crate::erasure",
+            "crate::integration",
+            "crate::projection",
+            "crate::query",
+            "crate::stored_event",
         ],
     },
     Border {
@@ -147,6 +161,8 @@ fn only_the_composition_root_connects() {
     let layers = [
         "command",
         "domain",
+        "eraser",
+        "erasure",
         "ids",
         "integration",
         "privacy",

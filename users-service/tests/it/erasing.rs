@@ -7,7 +7,7 @@ use event_streams::{Expected, NewEvent, Position, ReadError};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::time::Duration;
-use users_service::command::history::History;
+use users_service::command::user_history::UserHistory;
 use users_service::domain::UserId;
 use users_service::privacy::cipher::KeyId;
 use users_service::privacy::subject_keys::Lookup;
@@ -24,7 +24,7 @@ async fn cut_delete(app: &App, user: &Value) -> Position {
 }
 
 async fn key(app: &App, user: &Value) -> KeyId {
-    let history = History::read(&app.store, id(user).parse().unwrap()).await;
+    let history = UserHistory::read(&app.store, id(user).parse().unwrap()).await;
     history.unwrap().key().unwrap()
 }
 

@@ -14,8 +14,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use users_service::command::api;
 use users_service::command::handler::CommandHandler;
 use users_service::domain::{FamilyName, GivenName, Profile, UserId, Username};
+use users_service::eraser::Eraser;
+use users_service::erasure::Erasure;
 use users_service::ids::{FetchError, IdService, IdSource};
-use users_service::privacy::erasure::{Eraser, Erasure};
 use users_service::privacy::subject_keys::SubjectKeys;
 
 /// How long a condition may take to come true; only a failing test waits that long.

@@ -5,7 +5,7 @@
 //! gets every name that nobody lives under, and no other. So that this can be trusted, variations of the protocol that
 //! look harmless are explored too, and must be found out.
 
-use super::{Goal, Holder, Outcome, Reservation, Seen, Standing, Step};
+use super::{Goal, Holder, Reservation, ReservationOutcome, Seen, Step, UserStatus};
 use crate::domain::{Claim, ReservationName, UserId};
 use crate::stored_event::Fence;
 use std::collections::{BTreeMap, HashSet};
@@ -55,27 +55,27 @@ struct Store {
 }
 
 impl Store {
-    fn standing(&self, user: UserId) -> Standing {
+    fn status(&self, user: UserId) -> UserStatus {
         let Some(stream) = self.users.get(&user) else {
-            return Standing::Absent;
+            return UserStatus::Absent;
         };
-        let mut standing = Standing::Absent;
+        let mut status = UserStatus::Absent;
         for (index, (_, event)) in stream.0.iter().enumerate() {
             let now = index as u64;
-            standing = match (standing, event) {
-                (_, UserEvent::Lives(claim)) => Standing::Alive {
+            status = match (status, event) {
+                (_, UserEvent::Lives(claim)) => UserStatus::Alive {
                     claim: claim.clone(),
                     revision: now,
                 },
-                (_, UserEvent::Deleted) => Standing::Erased,
-                (Standing::Alive { claim, .. }, UserEvent::Fenced) => Standing::Alive {
+                (_, UserEvent::Deleted) => UserStatus::Erased,
+                (UserStatus::Alive { claim, .. }, UserEvent::Fenced) => UserStatus::Alive {
                     claim,
                     revision: now,
                 },
-                (_, UserEvent::Abandoned | UserEvent::Fenced) => Standing::Abandoned,
+                (_, UserEvent::Abandoned | UserEvent::Fenced) => UserStatus::Abandoned,
             };
         }
-        standing
+        status
     }
 
     fn holder(&self, name: &ReservationName) -> Holder {
@@ -93,9 +93,9 @@ impl Store {
     }
 
     fn lives_under(&self, user: UserId) -> Option<ReservationName> {
-        match self.standing(user) {
-            Standing::Alive { claim, .. } => Some(claim.reservation),
-            Standing::Absent | Standing::Abandoned | Standing::Erased => None,
+        match self.status(user) {
+            UserStatus::Alive { claim, .. } => Some(claim.reservation),
+            UserStatus::Absent | UserStatus::Abandoned | UserStatus::Erased => None,
         }
     }
 
@@ -130,7 +130,7 @@ struct Actor {
     commands: Vec<(u32, Goal)>,
     reservation: Option<Reservation>,
     /// What it read itself last: what the decider is given.
-    standing: Standing,
+    status: UserStatus,
     /// What a variation found on its way.
     detour: Option<u64>,
     given_back: Option<Claim>,
@@ -143,7 +143,7 @@ impl Actor {
             me,
             commands: commands.iter().rev().cloned().collect(),
             reservation: None,
-            standing: Standing::Absent,
+            status: UserStatus::Absent,
             detour: None,
             given_back: None,
         };
@@ -154,7 +154,7 @@ impl Actor {
     fn start(&mut self) {
         let command = self.commands.last();
         self.reservation = command.map(|(_, goal)| Reservation::new(self.me, goal.clone(), 2));
-        self.standing = Standing::Absent;
+        self.status = UserStatus::Absent;
     }
 
     fn finish(&mut self) {
@@ -193,11 +193,11 @@ impl Actor {
     fn execute(&mut self, step: Step, store: &mut Store, variation: Variation) -> Option<Seen> {
         Some(match step {
             Step::ReadUser(user) => {
-                let standing = store.standing(user);
+                let status = store.status(user);
                 if user == self.me {
-                    self.standing = standing.clone();
+                    self.status = status.clone();
                 }
-                Seen::User(standing)
+                Seen::User(status)
             }
             Step::ReadReservation(name) => Seen::Reservation(store.holder(&name)),
             Step::Claim {
@@ -254,9 +254,9 @@ impl Actor {
             expected = found.checked_sub(1);
         }
         let (id, goal) = self.commands.last().unwrap();
-        let held = match &self.standing {
-            Standing::Alive { claim, .. } => Some(claim.clone()),
-            Standing::Absent | Standing::Abandoned | Standing::Erased => None,
+        let held = match &self.status {
+            UserStatus::Alive { claim, .. } => Some(claim.clone()),
+            UserStatus::Absent | UserStatus::Abandoned | UserStatus::Erased => None,
         };
         let event = match (goal, claim.clone().or(held)) {
             (Goal::Create { .. } | Goal::Hold { .. } | Goal::Keep, Some(claim)) => {
@@ -388,17 +388,20 @@ fn flaw(store: &Store, variation: Variation) -> Option<Flaw> {
             newcomer(store.clone(), name, variation),
             taken.contains(name),
         ) {
-            (Outcome::Committed, false) | (Outcome::Taken, true) => None,
-            (Outcome::Committed, true) => Some(Flaw::ATakenNameCanBeHad),
-            (Outcome::Taken | Outcome::IdUsed | Outcome::Contended, _) => {
-                Some(Flaw::AFreeNameCannotBeHad)
-            }
+            (ReservationOutcome::Committed, false) | (ReservationOutcome::Taken, true) => None,
+            (ReservationOutcome::Committed, true) => Some(Flaw::ATakenNameCanBeHad),
+            (
+                ReservationOutcome::Taken
+                | ReservationOutcome::IdUsed
+                | ReservationOutcome::Contended,
+                _,
+            ) => Some(Flaw::AFreeNameCannotBeHad),
         }
     })
 }
 
 /// Somebody new asks for the name while nobody else moves.
-fn newcomer(mut store: Store, name: &ReservationName, variation: Variation) -> Outcome {
+fn newcomer(mut store: Store, name: &ReservationName, variation: Variation) -> ReservationOutcome {
     let mut actor = Actor::new(99, &[(99, create(name.as_str()))]);
     loop {
         if let Some(Step::Done(outcome)) = actor.reservation.as_ref().map(Reservation::next) {

@@ -3,7 +3,7 @@
 //! Invariant: nothing is remembered between calls, and a key is looked up after the stream was read, so whoever is
 //! answered from here is answered from what was durable when the request came.
 
-use super::reservation::Standing;
+use super::reservation::UserStatus;
 use crate::domain::{Claim, User, UserEvent, UserId, UserState};
 use crate::privacy::cipher::{KeyId, SubjectKey};
 use crate::privacy::subject_keys::{KeysError, Lookup, SubjectKeys};
@@ -15,7 +15,7 @@ const PAGE: usize = 500;
 
 /// All events of one user's stream, still sealed.
 #[derive(Debug, Clone, Default)]
-pub struct History {
+pub struct UserHistory {
     events: Vec<StoredEvent>,
     /// The first event that is no event of a user, as far as this program knows.
     foreign: Option<Undecodable>,
@@ -52,7 +52,7 @@ pub enum HistoryError {
     KeyLost(KeyId),
 }
 
-impl History {
+impl UserHistory {
     /// Reads the user's stream to its end.
     ///
     /// # Errors
@@ -117,18 +117,18 @@ impl History {
 
     /// What the stream says without any key.
     #[must_use]
-    pub fn standing(&self) -> Standing {
+    pub fn status(&self) -> UserStatus {
         if self.tombstoned {
-            return Standing::Erased;
+            return UserStatus::Erased;
         }
         match (self.claim(), self.revision) {
-            _ if self.events.contains(&StoredEvent::Deleted) => Standing::Erased,
-            (Some(claim), Some(revision)) => Standing::Alive {
+            _ if self.events.contains(&StoredEvent::Deleted) => UserStatus::Erased,
+            (Some(claim), Some(revision)) => UserStatus::Alive {
                 claim: claim.clone(),
                 revision,
             },
-            _ if self.events.is_empty() => Standing::Absent,
-            _ => Standing::Abandoned,
+            _ if self.events.is_empty() => UserStatus::Absent,
+            _ => UserStatus::Abandoned,
         }
     }
 
@@ -159,11 +159,11 @@ impl History {
     /// # Errors
     /// When the key store fails or lost the key.
     pub async fn life(&self, keys: &SubjectKeys) -> Result<Life, HistoryError> {
-        let over = match (self.standing(), self.key()) {
-            (Standing::Absent, _) => UserState::Absent,
-            (Standing::Erased, _) => UserState::Erased,
-            (Standing::Abandoned, _) | (Standing::Alive { .. }, None) => UserState::Abandoned,
-            (Standing::Alive { .. }, Some(id)) => match keys.find(id).await? {
+        let over = match (self.status(), self.key()) {
+            (UserStatus::Absent, _) => UserState::Absent,
+            (UserStatus::Erased, _) => UserState::Erased,
+            (UserStatus::Abandoned, _) | (UserStatus::Alive { .. }, None) => UserState::Abandoned,
+            (UserStatus::Alive { .. }, Some(id)) => match keys.find(id).await? {
                 Lookup::Destroyed => UserState::Erased,
                 Lookup::Missing => return Err(HistoryError::KeyLost(id)),
                 Lookup::Found(key) => return Ok(Life::Alive(key)),

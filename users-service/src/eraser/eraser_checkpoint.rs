@@ -13,14 +13,14 @@ const KEPT: u64 = 1;
 
 /// The position up to which everything is done.
 #[derive(Serialize, Deserialize)]
-struct Data {
+struct StoredPosition {
     commit: u64,
     prepare: u64,
 }
 
 /// The last checkpoint, as it was read or written.
 #[derive(Debug)]
-pub(super) struct Checkpoint {
+pub(super) struct EraserCheckpoint {
     revision: Option<u64>,
     position: Option<Position>,
 }
@@ -29,7 +29,7 @@ pub(super) struct Checkpoint {
 /// version stored what a server sends for no position) and counts as none: all erasures are looked at again, because
 /// nothing says how far it was, and each step may be repeated.
 fn position(event: &RecordedEvent) -> anyhow::Result<Option<Position>> {
-    let data: Data = serde_json::from_slice(&event.data)
+    let data: StoredPosition = serde_json::from_slice(&event.data)
         .with_context(|| format!("malformed {}", event.event_type))?;
     let position = Position {
         commit: data.commit,
@@ -44,7 +44,7 @@ fn position(event: &RecordedEvent) -> anyhow::Result<Option<Position>> {
     Ok(Some(position))
 }
 
-impl Checkpoint {
+impl EraserCheckpoint {
     pub(super) async fn read(store: &EventStreams) -> anyhow::Result<Self> {
         let last = store.read_last(ERASER).await?;
         if last.is_none() {
@@ -67,7 +67,7 @@ impl Checkpoint {
         store: &EventStreams,
         position: Position,
     ) -> anyhow::Result<()> {
-        let data = Data {
+        let data = StoredPosition {
             commit: position.commit,
             prepare: position.prepare,
         };

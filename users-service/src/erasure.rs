@@ -4,14 +4,9 @@
 //! publisher is past it, the user's stream tombstoned. ([`Erasure::erase`] is where a journal belongs, before its first
 //! write; the eraser's last step is where recipients are waited for.)
 
-mod checkpoint;
-mod eraser;
-
-pub use eraser::Eraser;
-
-use super::cipher::KeyId;
-use super::subject_keys::{KeysError, SubjectKeys};
 use crate::domain::{Claim, UserId};
+use crate::privacy::cipher::KeyId;
+use crate::privacy::subject_keys::{KeysError, SubjectKeys};
 use crate::stored_event::{ReservationEvent, TOMBSTONES, tombstone, user_stream};
 use event_streams::{AppendError, EventStreams, Expected};
 use uuid::Uuid;
@@ -76,7 +71,7 @@ impl Erasure {
     ///
     /// # Errors
     /// When the store is away. That it is tombstoned already is none.
-    async fn hard_delete(&self, user: UserId, last: u64) -> Result<(), ErasureError> {
+    pub(crate) async fn hard_delete(&self, user: UserId, last: u64) -> Result<(), ErasureError> {
         let stream = user_stream(user);
         match self
             .store

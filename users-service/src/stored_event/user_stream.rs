@@ -20,23 +20,6 @@ pub const REGISTRATION_ABANDONED: &str = "RegistrationAbandoned.v1";
 /// Stored name of [`UserEvent::RenameFenced`].
 pub const RENAME_FENCED: &str = "RenameFenced.v1";
 
-/// The stream that outlives users: ids of those who were deleted, and nothing else.
-pub const TOMBSTONES: &str = "users";
-/// What the name of every user's stream begins with.
-pub const USER_STREAM_PREFIX: &str = "users-";
-
-/// The stream with all that happened to the user: `users-<id>`.
-#[must_use]
-pub fn user_stream(id: UserId) -> String {
-    format!("{USER_STREAM_PREFIX}{id}")
-}
-
-/// Whose stream it is; none if it is no user's.
-#[must_use]
-pub fn user_of_stream(stream: &str) -> Option<UserId> {
-    stream.strip_prefix(USER_STREAM_PREFIX)?.parse().ok()
-}
-
 /// An event of a user's stream as it is stored: personal values still sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoredEvent {

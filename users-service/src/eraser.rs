@@ -3,12 +3,14 @@
 //! Invariants: the checkpoint never passes an erasure that is not finished; a user's stream is tombstoned only when the
 //! key is destroyed and the publisher has sent the stream's last event; what waits is bounded, and the log waits then too.
 
-use super::checkpoint::Checkpoint;
-use super::{Erasure, ErasureError};
-use crate::command::history::{History, HistoryError};
+mod eraser_checkpoint;
+
+use crate::command::user_history::{HistoryError, UserHistory};
 use crate::domain::UserId;
+use crate::erasure::{Erasure, ErasureError};
 use crate::integration::publisher::{Published, published};
 use crate::stored_event::{USER_DELETED, user_of_stream, user_stream};
+use eraser_checkpoint::EraserCheckpoint;
 use event_streams::{Delivery, EventStreams, Position, Subscription, Unavailable};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -50,15 +52,15 @@ enum Stage {
 #[derive(Debug, thiserror::Error)]
 enum EraserError {
     #[error(transparent)]
-    History(#[from] HistoryError),
+    UserHistory(#[from] HistoryError),
     #[error(transparent)]
     Erasure(#[from] ErasureError),
 }
 
 /// What was read of the log and is not finished.
-struct Progress {
+struct Backlog {
     unfinished: VecDeque<Unfinished>,
-    checkpoint: Checkpoint,
+    checkpoint: EraserCheckpoint,
     /// Everything up to here is finished.
     finished: Option<Position>,
     quiet: u32,
@@ -88,10 +90,10 @@ impl Eraser {
     }
 
     async fn follow(&self, state: &watch::Sender<Result<(), String>>) -> anyhow::Result<()> {
-        let checkpoint = Checkpoint::read(&self.store).await?;
+        let checkpoint = EraserCheckpoint::read(&self.store).await?;
         let finished = checkpoint.position();
         let mut log = self.store.subscribe_all_of_types(&[USER_DELETED], finished);
-        let mut progress = Progress {
+        let mut backlog = Backlog {
             unfinished: VecDeque::new(),
             checkpoint,
             finished,
@@ -103,32 +105,32 @@ impl Eraser {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                delivery = next(&mut log, &progress) => {
-                    if progress.take(delivery) {
-                        told(state, self.go_on(&mut progress).await);
+                delivery = next(&mut log, &backlog) => {
+                    if backlog.take(delivery) {
+                        told(state, self.go_on(&mut backlog).await);
                     }
                 }
-                _ = look.tick() => told(state, self.go_on(&mut progress).await),
+                _ = look.tick() => told(state, self.go_on(&mut backlog).await),
             }
         }
     }
 
     /// Takes every unfinished erasure as far as it goes now, and moves the checkpoint.
-    async fn go_on(&self, progress: &mut Progress) -> anyhow::Result<()> {
+    async fn go_on(&self, backlog: &mut Backlog) -> anyhow::Result<()> {
         let mut outcome = Ok(());
-        if !progress.unfinished.is_empty() {
+        if !backlog.unfinished.is_empty() {
             // Keys are destroyed whether or not this is known; only the last step needs it.
             let published = published(&self.store).await;
-            for unfinished in &mut progress.unfinished {
+            for unfinished in &mut backlog.unfinished {
                 if let Err(error) = self.finish(unfinished, published.as_ref().ok()).await {
                     outcome = Err(error.into());
                 }
             }
             outcome = outcome.and(published.map(drop));
         }
-        progress.forget_finished();
-        progress.save(&self.store).await?;
-        if let Some(reason) = &progress.interrupted {
+        backlog.forget_finished();
+        backlog.save(&self.store).await?;
+        if let Some(reason) = &backlog.interrupted {
             outcome = Err(reason.clone().into());
         }
         outcome
@@ -155,7 +157,7 @@ impl Eraser {
     }
 
     async fn erase(&self, user: UserId) -> Result<Stage, EraserError> {
-        let history = History::read_to_erase(&self.store, user).await?;
+        let history = UserHistory::read_to_erase(&self.store, user).await?;
         let Some(last) = history.revision() else {
             // Tombstoned: whoever did that had finished all that comes before.
             return Ok(Stage::Finished);
@@ -183,14 +185,14 @@ fn told(state: &watch::Sender<Result<(), String>>, worked: anyhow::Result<()>) {
 }
 
 /// The next delivery; none for as long as too much is unfinished.
-async fn next(log: &mut Subscription, progress: &Progress) -> Delivery {
-    if progress.unfinished.len() >= UNFINISHED {
+async fn next(log: &mut Subscription, backlog: &Backlog) -> Delivery {
+    if backlog.unfinished.len() >= UNFINISHED {
         std::future::pending::<()>().await;
     }
     log.next().await
 }
 
-impl Progress {
+impl Backlog {
     /// Notes what was delivered; whether there is something to do now.
     fn take(&mut self, delivery: Delivery) -> bool {
         self.interrupted = None;

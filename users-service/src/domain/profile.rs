@@ -1,0 +1,48 @@
+//! The profile of a user, and changes to it.
+
+use super::{FamilyName, GivenName, Username};
+
+/// Who a user is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile {
+    /// The name that no two users share.
+    pub username: Username,
+    /// The first name.
+    pub given_name: GivenName,
+    /// The last name.
+    pub family_name: FamilyName,
+}
+
+/// The fields of a [`Profile`] that change; the others stay.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// The new username.
+    pub username: Option<Username>,
+    /// The new first name.
+    pub given_name: Option<GivenName>,
+    /// The new last name.
+    pub family_name: Option<FamilyName>,
+}
+
+impl Profile {
+    /// The profile with the changes merged in.
+    #[must_use]
+    pub fn merge(self, changes: Changes) -> Self {
+        Self {
+            username: changes.username.unwrap_or(self.username),
+            given_name: changes.given_name.unwrap_or(self.given_name),
+            family_name: changes.family_name.unwrap_or(self.family_name),
+        }
+    }
+}
+
+impl Changes {
+    /// Only the fields that differ from the profile.
+    pub(super) fn different_from(self, profile: &Profile) -> Self {
+        Self {
+            username: self.username.filter(|new| *new != profile.username),
+            given_name: self.given_name.filter(|new| *new != profile.given_name),
+            family_name: self.family_name.filter(|new| *new != profile.family_name),
+        }
+    }
+}
