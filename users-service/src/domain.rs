@@ -1,7 +1,7 @@
-//! What a user is, what may happen to one, and who decides it.
+//! The rules of a user: its state, its commands and its events.
 //!
-//! Pure and synchronous: knows nothing of storage, transport, serialization, clocks, or where ids come from.
-//! What a decision must know of the world travels in its command. Personal values are [`Personal`].
+//! Pure and synchronous: this module knows nothing of storage, transport, serialization, clocks, or the source of ids.
+//! A command carries everything that its decision needs to know. Every personal value is a [`Personal`].
 
 mod claim;
 mod name;

@@ -1,4 +1,4 @@
-//! User accounts: event-sourced commands, read models, real erasure.
+//! User accounts: event-sourced commands, read models, and erasure that leaves no data behind.
 
 pub mod command;
 pub mod config;

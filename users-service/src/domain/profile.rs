@@ -1,11 +1,11 @@
-//! The profile of a user, and changes to it.
+//! A user's profile, and changes to it.
 
 use super::{FamilyName, GivenName, Username};
 
-/// Who a user is.
+/// All names of a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
-    /// The name that no two users share.
+    /// The unique name.
     pub username: Username,
     /// The first name.
     pub given_name: GivenName,
@@ -13,7 +13,7 @@ pub struct Profile {
     pub family_name: FamilyName,
 }
 
-/// The fields of a [`Profile`] that change; the others stay.
+/// The fields of a [`Profile`] that change. The other fields stay as they are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
     /// The new username.
@@ -25,7 +25,7 @@ pub struct Changes {
 }
 
 impl Profile {
-    /// The profile with the changes merged in.
+    /// The profile after the changes.
     #[must_use]
     pub fn merge(self, changes: Changes) -> Self {
         Self {

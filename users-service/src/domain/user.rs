@@ -1,31 +1,31 @@
-//! The decider of one user: life stages, rules, and how events change the stage.
+//! The decider of a user: its states, its rules, and the state after each event.
 
 use super::{Changes, Claim, Profile, UserCommand, UserError, UserEvent};
 use event_sourcing::Decider;
 
-/// Decides what happens to one user.
+/// The decider of a user.
 #[derive(Debug)]
 pub struct User;
 
-/// The stage of life that a user's events have led to.
+/// The state of a user after its events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UserState {
     /// No event yet.
     Absent,
-    /// Given up before anybody was made under the id.
+    /// The id was abandoned before a user was created.
     Abandoned,
-    /// Alive.
+    /// The user exists.
     Active(ActiveUser),
-    /// Deleted, for ever.
+    /// The user was deleted for ever.
     Erased,
 }
 
-/// A user who is alive.
+/// An existing user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActiveUser {
-    /// Who the user is.
+    /// The user's names.
     pub profile: Profile,
-    /// The claim under which the username is held.
+    /// The claim that holds the username.
     pub claim: Claim,
 }
 

@@ -1,24 +1,24 @@
-//! What can be asked of a user.
+//! The commands that a user can receive.
 
 use super::{Changes, Claim, Profile};
 
-/// A wish, in the imperative. The reservation of the username was seen to before, and travels along.
+/// A command. The username is reserved before the decision, so the command carries the claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UserCommand {
-    /// Make a user of an id that nobody has.
+    /// Create a user under an unused id.
     Create {
-        /// Who the user is.
+        /// The user's names.
         profile: Profile,
-        /// The claim under which the username is held.
+        /// The claim that holds the username.
         claim: Claim,
     },
     /// Change some fields.
     Patch {
         /// The fields to change.
         changes: Changes,
-        /// The claim to the new username; none when the user already holds the reservation that it maps to.
+        /// The claim to the new username. `None` if the user already holds the reservation of that name.
         claim: Option<Claim>,
     },
-    /// Forget the user for ever.
+    /// Delete the user for ever.
     Delete,
 }

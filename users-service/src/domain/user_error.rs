@@ -1,21 +1,21 @@
-//! Why a rule said no.
+//! The reasons why a rule refuses a command.
 
-/// A refusal: nothing failed, and asking again gets the same answer.
+/// A refusal. Nothing failed, so the same command is refused again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UserError {
-    /// Nobody was ever made under this id.
+    /// No user was ever created under this id.
     #[error("there is no such user")]
     Unknown,
-    /// Somebody lives under this id already.
-    #[error("the user exists already")]
+    /// A user with this id already exists.
+    #[error("the user already exists")]
     Exists,
-    /// The id was given up before anybody was made under it: it is never used again.
+    /// The id was abandoned before a user was created under it. It is never used again.
     #[error("the registration was abandoned")]
     Abandoned,
     /// The user was deleted.
     #[error("the user was erased")]
     Erased,
-    /// Somebody else lives under the username.
+    /// Another user has the username.
     #[error("the username is taken")]
     UsernameTaken,
 }

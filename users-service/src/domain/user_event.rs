@@ -1,28 +1,28 @@
-//! What has happened to a user.
+//! The events of a user.
 
 use super::{Changes, Claim, Profile};
 
-/// A fact, in the past participle.
+/// Something that happened to a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UserEvent {
-    /// The user exists from here on.
+    /// The user was created.
     Created {
-        /// Who the user is.
+        /// The user's names.
         profile: Profile,
-        /// The claim under which the username is held.
+        /// The claim that holds the username.
         claim: Claim,
     },
-    /// Some fields are different from here on.
+    /// Some fields changed.
     Patched {
         /// The fields that changed.
         changes: Changes,
-        /// The claim under which the username is held from here on, whether or not it changed.
+        /// The claim that holds the username from now on, also if the username did not change.
         claim: Claim,
     },
-    /// The user is gone, and nothing may follow.
+    /// The user was deleted. No event may follow.
     Deleted,
-    /// A rival for the username found the claim, but nobody under this id: nobody will ever be.
+    /// A rival for the username found this id's claim but no user, and so fenced the id. No user is ever created under it.
     RegistrationAbandoned,
-    /// A rival for a username that this user claimed moved the stream on, so that the claim cannot be committed any more.
+    /// A rival for a username that this user had claimed fenced the stream, so that the claim can no longer be committed.
     RenameFenced,
 }

@@ -1,4 +1,4 @@
-//! The part of an event that is sealed, and what goes with it in clear.
+//! The sealed names of an event, and the clear values that belong to them.
 
 use super::stream_names::user_stream;
 use super::{Undecodable, json};
@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
-/// Names, each sealed under the user's key, and what goes with them in clear.
+/// Names, each sealed under the user's key, and the clear values that belong to them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedNames {
     /// The user's key.
     pub key: KeyId,
-    /// The claim under which the username is held.
+    /// The claim that holds the username.
     pub claim: Claim,
     stream: String,
     event_type: &'static str,
@@ -37,13 +37,13 @@ struct Metadata {
     claim_revision: u64,
 }
 
-/// Why a stored event did not become an event of the domain. Does not repeat values.
+/// The reason why a stored event cannot be opened. It does not repeat values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unopened {
-    /// Another key, another place, or damaged.
+    /// The value was sealed under another key or for another place, or it is damaged.
     #[error(transparent)]
     DoesNotOpen(#[from] DoesNotOpen),
-    /// A user cannot be made without this name.
+    /// A creation lacks this name.
     #[error("{0} is missing")]
     Missing(NameField),
 }
@@ -122,10 +122,10 @@ impl SealedNames {
         }
     }
 
-    /// The names that are there, in clear, for example to seal them for another place.
+    /// Opens the names, for example to seal them for another place.
     ///
     /// # Errors
-    /// When one does not open with the key.
+    /// If a name does not open with the key.
     pub fn open(
         &self,
         key: &SubjectKey,
@@ -137,7 +137,7 @@ impl SealedNames {
         self.fields.iter().map(open).collect()
     }
 
-    /// The names as they are stored, whatever the rules for new ones say by now.
+    /// Opens the names as they are stored. The rules for new names do not apply.
     pub(super) fn changes(&self, key: &SubjectKey) -> Result<Changes, DoesNotOpen> {
         let mut names = self.open(key)?;
         let mut take = |field| names.remove(&field).map(Personal::into_revealed);
