@@ -1,4 +1,4 @@
-//! Who holds a name: what reservations say, and whether a living user's stream says so too.
+//! The holder of a name, as its reservation and the stream of the holder say.
 
 use super::error::CommandError;
 use super::reservation::{Holder, UserStatus};
@@ -7,7 +7,7 @@ use crate::domain::{ReservationName, UserId};
 use crate::stored_event::ReservationEvent;
 use event_streams::EventStreams;
 
-/// What the reservation's last event says.
+/// The holder that the reservation's last event names.
 pub(super) async fn holder(
     store: &EventStreams,
     name: &ReservationName,
@@ -21,8 +21,8 @@ pub(super) async fn holder(
     })
 }
 
-/// Whether anybody but this user lives under one of the reservations that a name had before more letters were folded.
-/// No new claim is ever made to these, so whoever does not hold one now never will.
+/// Whether another user holds one of the former reservations of a name. A name may have such reservations because a later
+/// version of Unicode folds more letters. They are never claimed again, so a user who does not hold one now never will.
 pub(super) async fn is_held_by_another(
     store: &EventStreams,
     me: UserId,
@@ -33,9 +33,9 @@ pub(super) async fn is_held_by_another(
             continue;
         };
         let status = UserHistory::read(store, user).await?.status();
-        let lives_here =
-            matches!(status, UserStatus::Alive { claim, .. } if claim.reservation == *name);
-        if user != me && lives_here {
+        let holds_it =
+            matches!(status, UserStatus::Active { claim, .. } if claim.reservation == *name);
+        if user != me && holds_it {
             return Ok(true);
         }
     }

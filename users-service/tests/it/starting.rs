@@ -115,7 +115,7 @@ async fn a_wrong_secret_is_refused_and_not_shown() {
         let config = config(folder.path(), wrong);
         let refused = Application::build(Role::Serve, &config).await;
         let error = format!("{:?}", refused.err().unwrap());
-        assert!(error.contains("holds no secret"), "{error}");
+        assert!(error.contains("has no valid secret"), "{error}");
         assert!(wrong.is_empty() || !error.contains(wrong), "{error}");
     }
 }
