@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use users_service::domain::NameField;
-use users_service::integration::consumer::{PARTITIONS, dead_queue, queue};
+use users_service::integration::consumer::{PARTITIONS, dead_letter_queue, queue};
 use users_service::integration::mapping::to_messages;
 use users_service::integration::message::IntegrationEvent;
 use users_service::integration::publisher::{EventPublisher, Pace, published_up_to};
@@ -199,7 +199,7 @@ impl Bus {
         let mut reasons = Vec::new();
         let get = json!({"count": 100, "ackmode": "ack_requeue_true", "encoding": "auto"});
         for partition in 0..PARTITIONS {
-            let name = dead_queue(&queue(partition));
+            let name = dead_letter_queue(&queue(partition));
             let path = format!("queues/{}/{name}/get", self.vhost);
             // A queue that was deleted holds nothing.
             let dead = self.node.management("POST", &path, &get).await;

@@ -10,7 +10,7 @@ use sqlx::SqlitePool;
 use std::path::Path;
 use std::time::Duration;
 use users_service::domain::UserId;
-use users_service::integration::consumer::{PARTITIONS, dead_queue, queue, topology};
+use users_service::integration::consumer::{PARTITIONS, dead_letter_queue, queue, topology};
 use users_service::projection::directory::{DirectoryEvent, Effect};
 use users_service::read_model::{ERASED, ReadModel};
 
@@ -208,7 +208,7 @@ async fn a_dead_queue_that_was_deleted_is_back_for_the_next_garbage() {
     let projector = bus.projector(&app, &view, NEVER);
     projector.ready().await;
     for partition in 0..PARTITIONS {
-        let dead = dead_queue(&queue(partition));
+        let dead = dead_letter_queue(&queue(partition));
         bus.manage("DELETE", "queues", &dead, &Value::Null).await;
         let garbage = forged("", &queue(partition), &[], b"garbage");
         bus.sender().publish(garbage).await.unwrap();

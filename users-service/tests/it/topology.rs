@@ -5,7 +5,7 @@ use crate::support::{App, id, spawn_app, until};
 use messaging::Consumer;
 use serde_json::Value;
 use std::time::Duration;
-use users_service::integration::consumer::{PARTITIONS, dead_queue, queue};
+use users_service::integration::consumer::{PARTITIONS, dead_letter_queue, queue};
 use users_service::read_model::ReadModel;
 
 const CHECK_EVERY: Duration = Duration::from_millis(500);
@@ -121,7 +121,7 @@ async fn a_dead_queue_that_is_deleted_is_back_for_the_next_message_and_holds_up_
     let garbage = || forged("", &queue(0), &[], b"garbage");
     running.bus.sender().publish(garbage()).await.unwrap();
     running.until_dead(1).await;
-    let dead = dead_queue(&queue(0));
+    let dead = dead_letter_queue(&queue(0));
     running
         .bus
         .manage("DELETE", "queues", &dead, &Value::Null)

@@ -1,9 +1,9 @@
-//! Milliseconds since the Unix epoch as CloudEvents write them.
+//! The time format of CloudEvents.
 
-/// `2026-11-21T02:27:14.123Z`, by the proleptic Gregorian calendar.
+/// Formats milliseconds since the Unix epoch as `2026-11-21T02:27:14.123Z`, in the proleptic Gregorian calendar.
 pub(super) fn rfc3339(millis: u64) -> String {
     let (days, rest) = (millis / 86_400_000, millis % 86_400_000);
-    // Howard Hinnant's days-to-civil algorithm, for dates from 1970 on: years begin in March, so leap days come last.
+    // Howard Hinnant's days-to-civil algorithm, for dates from 1970 on. Years start in March, so that leap days come last.
     let shifted = days + 719_468;
     let (era, of_era) = (shifted / 146_097, shifted % 146_097);
     let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
@@ -26,7 +26,7 @@ mod tests {
     use super::rfc3339;
 
     #[test]
-    fn times_are_those_of_the_calendar() {
+    fn times_follow_the_calendar() {
         for (millis, text) in [
             (0, "1970-01-01T00:00:00.000Z"),
             (951_782_399_999, "2000-02-28T23:59:59.999Z"),
