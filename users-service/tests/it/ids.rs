@@ -1,4 +1,4 @@
-//! Ids over the broker, and over HTTP while the broker is away.
+//! Ids over the broker, and over HTTP while the broker is unavailable.
 
 use crate::support::{profile, spawn_app};
 use actix_web::{HttpResponse, web as actix};
@@ -14,17 +14,17 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use users_service::domain::UserId;
 use users_service::ids::{FetchError, IdService, IdSource, OverBroker, OverHttp};
 
-/// What was asked, in the order of asking.
-type Asked = Arc<Mutex<Vec<Value>>>;
+/// The received requests, in their order.
+type Requests = Arc<Mutex<Vec<Value>>>;
 
-async fn over_broker(reply: Value) -> (OverBroker, Asked, DropGuard) {
+async fn over_broker(reply: Value) -> (OverBroker, Requests, DropGuard) {
     over_broker_at(&PrivateBroker::shared().await.vhost().await, reply)
 }
 
-fn over_broker_at(url: &str, reply: Value) -> (OverBroker, Asked, DropGuard) {
+fn over_broker_at(url: &str, reply: Value) -> (OverBroker, Requests, DropGuard) {
     let broker = Broker::connect(url, "ids").unwrap();
     let shutdown = CancellationToken::new();
-    let asked = Asked::default();
+    let asked = Requests::default();
     let heard = Arc::clone(&asked);
     let answer = move |request: Vec<u8>| {
         let request = serde_json::from_slice(&request).unwrap();
@@ -39,7 +39,7 @@ fn over_broker_at(url: &str, reply: Value) -> (OverBroker, Asked, DropGuard) {
 
 type Query = actix::Query<std::collections::HashMap<String, String>>;
 
-/// The service over HTTP, which gives ids above `after` and counts who asks.
+/// An HTTP service that returns ids above `after` and counts the requests.
 fn over_http() -> (OverHttp, Arc<AtomicUsize>, DropGuard) {
     over_http_that(|query| {
         assert_eq!(query.get("count").map(String::as_str), Some("9"));
@@ -76,7 +76,7 @@ fn over_http_that(
     (OverHttp::new(&url).unwrap(), asked, shutdown.drop_guard())
 }
 
-/// The service answers as soon as somebody serves its queue.
+/// Fetches ids as soon as the queue of the service is served.
 async fn fetched(service: &OverBroker, count: usize, after: Option<UserId>) -> Vec<UserId> {
     crate::support::until("ids come over the broker", || async {
         service.fetch(count, after).await.ok()
@@ -96,7 +96,7 @@ async fn ids_come_over_the_broker() {
 }
 
 #[tokio::test]
-async fn ids_come_over_http_while_the_broker_is_away() {
+async fn ids_come_over_http_while_the_broker_is_unavailable() {
     let broker = Broker::connect("amqp://guest:guest@127.0.0.1:1/%2f", "ids").unwrap();
     let away = OverBroker::new(RpcClient::new(broker, "uuids"));
     let (over_http, _, _serving) = over_http();
@@ -107,10 +107,10 @@ async fn ids_come_over_http_while_the_broker_is_away() {
 }
 
 #[tokio::test]
-async fn a_refusal_over_the_broker_is_no_id() {
+async fn a_refusal_over_the_broker_is_an_error() {
     let refusal = json!({"error": {"status": 503, "message": "not now", "retry_after": 1}});
     let (service, asked, _serving) = over_broker(refusal).await;
-    crate::support::until("it was asked", || async {
+    crate::support::until("the service got a request", || async {
         assert!(service.fetch(1, None).await.is_err());
         (!asked.lock().unwrap().is_empty()).then_some(())
     })
@@ -118,7 +118,7 @@ async fn a_refusal_over_the_broker_is_no_id() {
 }
 
 #[tokio::test]
-async fn a_refusal_of_the_last_id_says_so_either_way() {
+async fn a_refusal_of_the_last_id_is_recognised_on_both_routes() {
     let refusal = json!({"error": {"status": 422, "field": "after", "message": "too far"}});
     let (over_broker, _, _serving) = over_broker(refusal).await;
     let last = Some(UserId::new(6));
@@ -132,10 +132,10 @@ async fn a_refusal_of_the_last_id_says_so_either_way() {
     assert!(matches!(refused, FetchError::AfterTooFar), "{refused:?}");
 }
 
-/// Counts the requests for ids that go this way. A probe, which asks for a single id, is none.
-struct Touched(OverBroker, Arc<AtomicUsize>);
+/// Counts the requests on this route. A probe fetches a single id, and is not counted.
+struct Counted(OverBroker, Arc<AtomicUsize>);
 
-impl IdService for Touched {
+impl IdService for Counted {
     fn fetch(
         &self,
         count: usize,
@@ -163,8 +163,8 @@ async fn while_the_broker_hangs_only_the_creation_in_flight_waits_for_it() {
     let (over_broker, asked, _serving) = over_broker_at(&node.amqp_url(), reply);
     fetched(&over_broker, 2, None).await;
     let (over_http, _, _serving) = over_http();
-    let touched = Arc::new(AtomicUsize::new(0));
-    let counted = Touched(over_broker, Arc::clone(&touched));
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counted = Counted(over_broker, Arc::clone(&requests));
     let source = IdSource::new(vec![Box::new(counted), Box::new(over_http)]);
     let app = spawn_app().await;
     let handler = app.handler_with(source.clone());
@@ -174,9 +174,9 @@ async fn while_the_broker_hangs_only_the_creation_in_flight_waits_for_it() {
         let created = handler.create(profile(&format!("ada{number}"))).await;
         created.unwrap();
     }
-    let touched = touched.load(Ordering::SeqCst);
+    let requests = requests.load(Ordering::SeqCst);
     signal(&pid, "-CONT");
-    assert!(touched <= 1, "only the one in flight: {touched}");
+    assert!(requests <= 1, "{requests} requests waited for the broker");
 
     crate::support::until("requests go over the broker again", || async {
         let _ = source.next().await;
