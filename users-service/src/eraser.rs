@@ -53,7 +53,7 @@ enum Stage {
 #[derive(Debug, thiserror::Error)]
 enum EraserError {
     #[error(transparent)]
-    UserHistory(#[from] HistoryError),
+    History(#[from] HistoryError),
     #[error(transparent)]
     Erasure(#[from] ErasureError),
 }

@@ -147,13 +147,13 @@ impl Stock {
     }
 
     async fn fetch(&mut self, count: usize) {
-        let asked = Instant::now();
+        let requested = Instant::now();
         for route in &mut self.routes {
             match route.fetch(count, self.last).await {
                 Ok(mut ids) => {
                     ids.sort_unstable();
                     self.ids = ids.into();
-                    self.fetched = asked;
+                    self.fetched = requested;
                     return;
                 }
                 Err(error) => tracing::debug!(%error, "a route returned no ids"),

@@ -16,7 +16,7 @@ pub enum UserState {
     Abandoned,
     /// The user exists.
     Active(ActiveUser),
-    /// The user was deleted for ever.
+    /// The user was deleted permanently.
     Erased,
 }
 

@@ -19,6 +19,6 @@ pub enum UserCommand {
         /// The claim to the new username. `None` if the user already holds the reservation of that name.
         claim: Option<Claim>,
     },
-    /// Delete the user for ever.
+    /// Delete the user permanently.
     Delete,
 }

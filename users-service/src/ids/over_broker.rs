@@ -46,7 +46,11 @@ impl OverBroker {
         Self { client }
     }
 
-    async fn ask(&self, count: usize, after: Option<UserId>) -> Result<Vec<UserId>, FetchError> {
+    async fn request(
+        &self,
+        count: usize,
+        after: Option<UserId>,
+    ) -> Result<Vec<UserId>, FetchError> {
         let after = after.map(|id| id.to_string());
         let request = serde_json::to_vec(&IdRequest { count, after })
             .context("the request does not serialize")?;
@@ -76,7 +80,7 @@ impl IdService for OverBroker {
         count: usize,
         after: Option<UserId>,
     ) -> BoxFuture<'_, Result<Vec<UserId>, FetchError>> {
-        self.ask(count, after).boxed()
+        self.request(count, after).boxed()
     }
 }
 

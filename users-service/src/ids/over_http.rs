@@ -34,7 +34,11 @@ impl OverHttp {
         Ok(Self { client, url })
     }
 
-    async fn ask(&self, count: usize, after: Option<UserId>) -> Result<Vec<UserId>, FetchError> {
+    async fn request(
+        &self,
+        count: usize,
+        after: Option<UserId>,
+    ) -> Result<Vec<UserId>, FetchError> {
         let after = after.map(|id| format!("&after={id}")).unwrap_or_default();
         let url = format!("{}/?count={count}{after}", self.url);
         let answer = self.client.get(url).send().await?;
@@ -62,6 +66,6 @@ impl IdService for OverHttp {
         count: usize,
         after: Option<UserId>,
     ) -> BoxFuture<'_, Result<Vec<UserId>, FetchError>> {
-        self.ask(count, after).boxed()
+        self.request(count, after).boxed()
     }
 }

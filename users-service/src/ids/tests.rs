@@ -77,15 +77,15 @@ async fn all_waiting_callers_are_served_by_one_request() {
     let counter = Counter::closed();
     let source = IdSource::new(vec![Box::new(counter.clone())]);
     let mut waiting = JoinSet::new();
-    let ask = |waiting: &mut JoinSet<_>| {
+    let request = |waiting: &mut JoinSet<_>| {
         let source = source.clone();
         waiting.spawn(async move { source.next().await });
     };
-    ask(&mut waiting);
+    request(&mut waiting);
     while counter.requests().is_empty() {
         tokio::task::yield_now().await;
     }
-    (0..99).for_each(|_| ask(&mut waiting));
+    (0..99).for_each(|_| request(&mut waiting));
     while source.waiting.capacity() > WAITING - 99 {
         tokio::task::yield_now().await;
     }

@@ -59,7 +59,7 @@ pub enum Change {
     Created(Names),
     /// Some names changed.
     Patched(Names),
-    /// The user was deleted for ever.
+    /// The user was deleted permanently.
     Deleted,
     /// A fence. It changes nothing that a user sees, and is published so that revisions have no gaps.
     Fenced,

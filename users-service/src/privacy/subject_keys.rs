@@ -189,7 +189,7 @@ impl SubjectKeys {
         Ok((id, lookup))
     }
 
-    /// Destroys the key for ever. Returns when that is durable and no file contains the key any more. Idempotent.
+    /// Destroys the key permanently. Returns when that is durable and no file contains the key any more. Idempotent.
     ///
     /// # Errors
     /// [`KeysError::NotDestroyed`]. The caller retries until it succeeds.

@@ -109,7 +109,7 @@ pub(super) fn check<T, F, E>(
     readiness: Readiness,
     (name, importance): (&'static str, Importance),
     part: &T,
-    ask: impl Fn(T) -> F + Send + Sync + 'static,
+    query: impl Fn(T) -> F + Send + Sync + 'static,
 ) -> Readiness
 where
     T: Clone + Send + Sync + 'static,
@@ -118,7 +118,7 @@ where
 {
     let part = part.clone();
     readiness.with(importance, name, move || {
-        let answer = ask(part.clone());
+        let answer = query(part.clone());
         async move { answer.await.map_err(|error| error.to_string()) }
     })
 }

@@ -24,17 +24,17 @@ async fn over_broker(reply: Value) -> (OverBroker, Requests, DropGuard) {
 fn over_broker_at(url: &str, reply: Value) -> (OverBroker, Requests, DropGuard) {
     let broker = Broker::connect(url, "ids").unwrap();
     let shutdown = CancellationToken::new();
-    let asked = Requests::default();
-    let heard = Arc::clone(&asked);
+    let requests = Requests::default();
+    let received = Arc::clone(&requests);
     let answer = move |request: Vec<u8>| {
         let request = serde_json::from_slice(&request).unwrap();
-        heard.lock().unwrap().push(request);
+        received.lock().unwrap().push(request);
         let reply = reply.to_string().into_bytes();
         async move { reply }
     };
     tokio::spawn(serve_rpc(broker.clone(), "uuids", answer, shutdown.clone()));
     let service = OverBroker::new(RpcClient::new(broker, "uuids"));
-    (service, asked, shutdown.drop_guard())
+    (service, requests, shutdown.drop_guard())
 }
 
 type Query = actix::Query<std::collections::HashMap<String, String>>;
@@ -58,8 +58,8 @@ fn over_http_that(
     let url = format!("http://{}/", server.address());
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();
-    let asked = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&asked);
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&requests);
     let routes = move |config: &mut actix::ServiceConfig| {
         let (counted, answer) = (Arc::clone(&counted), answer.clone());
         let answer = move |query: Query| {
@@ -73,7 +73,11 @@ fn over_http_that(
         let serving = server.run(web::Readiness::new(), routes, stop);
         actix_web::rt::System::new().block_on(serving)
     });
-    (OverHttp::new(&url).unwrap(), asked, shutdown.drop_guard())
+    (
+        OverHttp::new(&url).unwrap(),
+        requests,
+        shutdown.drop_guard(),
+    )
 }
 
 /// Fetches ids as soon as the queue of the service is served.
@@ -86,21 +90,21 @@ async fn fetched(service: &OverBroker, count: usize, after: Option<UserId>) -> V
 
 #[tokio::test]
 async fn ids_come_over_the_broker() {
-    let (service, asked, _serving) = over_broker(json!({"data": ["7", "8"]})).await;
+    let (service, requests, _serving) = over_broker(json!({"data": ["7", "8"]})).await;
     let ids = [7, 8].map(UserId::new);
     assert_eq!(fetched(&service, 2, None).await, ids);
     assert_eq!(fetched(&service, 3, Some(UserId::new(6))).await, ids);
-    let asked = asked.lock().unwrap();
-    assert_eq!(asked.first(), Some(&json!({"count": 2})));
-    assert_eq!(asked.last(), Some(&json!({"count": 3, "after": "6"})));
+    let requests = requests.lock().unwrap();
+    assert_eq!(requests.first(), Some(&json!({"count": 2})));
+    assert_eq!(requests.last(), Some(&json!({"count": 3, "after": "6"})));
 }
 
 #[tokio::test]
 async fn ids_come_over_http_while_the_broker_is_unavailable() {
     let broker = Broker::connect("amqp://guest:guest@127.0.0.1:1/%2f", "ids").unwrap();
-    let away = OverBroker::new(RpcClient::new(broker, "uuids"));
+    let unavailable = OverBroker::new(RpcClient::new(broker, "uuids"));
     let (over_http, _, _serving) = over_http();
-    let source = IdSource::new(vec![Box::new(away), Box::new(over_http)]);
+    let source = IdSource::new(vec![Box::new(unavailable), Box::new(over_http)]);
     for id in 1..20 {
         assert_eq!(source.next().await, Ok(UserId::new(id)));
     }
@@ -109,10 +113,10 @@ async fn ids_come_over_http_while_the_broker_is_unavailable() {
 #[tokio::test]
 async fn a_refusal_over_the_broker_is_an_error() {
     let refusal = json!({"error": {"status": 503, "message": "not now", "retry_after": 1}});
-    let (service, asked, _serving) = over_broker(refusal).await;
+    let (service, requests, _serving) = over_broker(refusal).await;
     crate::support::until("the service got a request", || async {
         assert!(service.fetch(1, None).await.is_err());
-        (!asked.lock().unwrap().is_empty()).then_some(())
+        (!requests.lock().unwrap().is_empty()).then_some(())
     })
     .await;
 }
@@ -160,7 +164,7 @@ async fn while_the_broker_hangs_only_the_creation_in_flight_waits_for_it() {
     })
     .await;
     let reply = json!({"data": ["7", "8"]});
-    let (over_broker, asked, _serving) = over_broker_at(&node.amqp_url(), reply);
+    let (over_broker, received, _serving) = over_broker_at(&node.amqp_url(), reply);
     fetched(&over_broker, 2, None).await;
     let (over_http, _, _serving) = over_http();
     let requests = Arc::new(AtomicUsize::new(0));
@@ -180,8 +184,8 @@ async fn while_the_broker_hangs_only_the_creation_in_flight_waits_for_it() {
 
     crate::support::until("requests go over the broker again", || async {
         let _ = source.next().await;
-        let asked = asked.lock().unwrap();
-        let last = asked.last()?;
+        let received = received.lock().unwrap();
+        let last = received.last()?;
         (last["count"] != 1).then_some(())
     })
     .await;

@@ -74,7 +74,7 @@ async fn destroy_all(pool: &SqlitePool, batch: &[Request]) -> Result<(), Failure
     loop {
         match try_destroy_all(pool, batch).await {
             Err(error) if attempt < ATTEMPTS => {
-                tracing::debug!(%error, "keys were not destroyed; this is retried")
+                tracing::debug!(%error, "keys were not destroyed; this is retried");
             }
             outcome => return outcome,
         }
