@@ -48,7 +48,7 @@ pub fn owner(event: &RecordedEvent) -> Result<UserId, Unmappable> {
 /// Maps events of users' streams, in their order. All their keys are looked up at once.
 ///
 /// # Errors
-/// When the key store fails.
+/// If the key store fails.
 pub async fn to_messages(
     events: &[&RecordedEvent],
     keys: &SubjectKeys,
