@@ -1,8 +1,9 @@
 //! The role that finishes every erasure. It follows `UserDeleted` in the log, so no deletion needs a second request.
 //!
-//! Invariants: the checkpoint never passes an unfinished erasure. A user's stream is tombstoned only when its key is
-//! destroyed and the publisher has sent its last event. The number of unfinished erasures is bounded; when the bound is
-//! reached, the eraser stops reading the log.
+//! Invariants:
+//! - The checkpoint never passes an unfinished erasure.
+//! - A user's stream is tombstoned only when the key is destroyed and the publisher has sent the stream's last event.
+//! - The number of unfinished erasures is bounded. At the bound, the eraser stops reading the log.
 
 mod eraser_checkpoint;
 

@@ -11,8 +11,8 @@ use crate::stored_event::{ReservationEvent, TOMBSTONES, tombstone, user_stream};
 use event_streams::{AppendError, EventStreams, Expected};
 use uuid::Uuid;
 
-/// The namespace of the ids of tombstones. A tombstone's id is derived from the user, so repeating the append does not write
-/// it twice. This is safe because a tombstone is not a fence.
+/// The namespace of the ids of tombstones. A tombstone's id is derived from the user, so the store recognises a repeated
+/// append. This is safe because a tombstone is not a fence.
 const TOMBSTONE_IDS: Uuid = Uuid::from_u128(0x6f0e_9a4c_6d3b_4b57_9b1e_7a50_2c1d_8e33);
 
 /// The steps of an erasure that follow `UserDeleted`.

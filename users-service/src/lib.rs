@@ -1,4 +1,4 @@
-//! User accounts: event-sourced commands, read models, and erasure that leaves no data behind.
+//! User accounts: event-sourced commands, read models, and erasure by destroying keys.
 
 pub mod command;
 pub mod config;

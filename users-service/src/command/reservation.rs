@@ -250,7 +250,9 @@ impl Reservation {
             (Phase::Claiming(name, _), Seen::Refused) => {
                 self.retry(Phase::ReadingReservation(name))
             }
-            (Phase::Committing(claim), Seen::Appended(_)) => self.release_old_name(claim.is_some()),
+            (Phase::Committing(claim), Seen::Appended(_)) => {
+                self.release_previous_claim(claim.is_some())
+            }
             (Phase::Committing(_), Seen::Unchanged)
             | (Phase::Releasing(_), Seen::Appended(_) | Seen::Refused) => {
                 Phase::Over(ReservationOutcome::Committed)
@@ -296,7 +298,7 @@ impl Reservation {
         }
     }
 
-    fn release_old_name(&self, renamed: bool) -> Phase {
+    fn release_previous_claim(&self, renamed: bool) -> Phase {
         match (&self.goal, &self.base) {
             (Goal::Hold { .. }, UserStatus::Active { claim, .. }) if renamed => {
                 Phase::Releasing(claim.clone())

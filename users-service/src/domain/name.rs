@@ -15,9 +15,9 @@ pub const MAX_NAME_CHARS: usize = 100;
 pub enum NameField {
     /// The unique name.
     Username,
-    /// The first name.
+    /// The given name.
     GivenName,
-    /// The last name.
+    /// The family name.
     FamilyName,
 }
 
@@ -131,10 +131,10 @@ macro_rules! name {
 }
 
 name! {
-    /// The first name, as the user writes it.
+    /// The given name as the user writes it.
     GivenName
 }
 name! {
-    /// The last name, as the user writes it.
+    /// The family name as the user writes it.
     FamilyName
 }

@@ -7,9 +7,9 @@ use super::{FamilyName, GivenName, Username};
 pub struct Profile {
     /// The unique name.
     pub username: Username,
-    /// The first name.
+    /// The given name.
     pub given_name: GivenName,
-    /// The last name.
+    /// The family name.
     pub family_name: FamilyName,
 }
 
@@ -18,9 +18,9 @@ pub struct Profile {
 pub struct Changes {
     /// The new username.
     pub username: Option<Username>,
-    /// The new first name.
+    /// The new given name.
     pub given_name: Option<GivenName>,
-    /// The new last name.
+    /// The new family name.
     pub family_name: Option<FamilyName>,
 }
 

@@ -122,7 +122,7 @@ fn every_reservation_event_is_read_and_written_as_in_its_frozen_example() {
 }
 
 #[test]
-fn a_stored_name_that_a_command_may_not_have_is_read() {
+fn a_stored_name_is_read_even_if_a_command_may_not_have_it() {
     for name in ["", "zed ", "\u{200B}", "a\u{7}b", "\u{378}"] {
         let event = UserEvent::Created {
             profile: Profile {
