@@ -2,14 +2,14 @@
 //!
 //! Invariant: headers and routing keys contain ids, numbers, types and times, and never a personal value.
 
-mod time;
+mod timestamp;
 
 use crate::domain::{NameField, Personal, UserId};
 use crate::privacy::cipher::{DoesNotOpen, KeyId, Place, Sealed, SubjectKey};
 use messaging::{Delivery, Message};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use time::rfc3339;
+use timestamp::rfc3339;
 use uuid::Uuid;
 
 /// The topic exchange of all messages. The routing key is the type of the message.
