@@ -295,7 +295,7 @@ async fn a_user_is_published_in_order_also_when_the_broker_is_killed() {
     tokio::join!(killing, patch_all("Augusta"));
     // Of the first round all may have been confirmed before the broker was gone.
     patch_all("Byron").await;
-    publisher.unhealthy("not available").await;
+    publisher.unhealthy("unavailable").await;
     let restarting = async { node.restart().await.unwrap() };
     tokio::join!(restarting, patch_all("Ada"));
     until_all_are_kept(&mut probe, &users, &[0, 1, 2, 3]).await;
