@@ -1,9 +1,9 @@
-//! The write side: commands come in, events go to the store, and the answer waits until they are durable.
+//! The command side: a command is decided, its events are appended to the store, and it is answered when they are durable.
 
 pub mod api;
 pub mod error;
 mod execution;
 pub mod handler;
-pub mod history;
 mod holders;
 pub mod reservation;
+pub mod user_history;

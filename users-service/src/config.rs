@@ -1,4 +1,4 @@
-//! What the process is told from outside, by flags or by the environment. URLs and secrets are never shown.
+//! Configuration by flags and environment variables. The help text never shows the values of URLs and secrets.
 
 use crate::domain::UserId;
 use crate::privacy::cipher::MasterKey;
@@ -16,21 +16,21 @@ use zeroize::Zeroizing;
 #[derive(Debug, Parser)]
 #[command(version)]
 pub enum Arguments {
-    /// All roles in one process.
+    /// Runs all roles in one process.
     Serve(Config),
-    /// POST, GET /{id}, PATCH, DELETE.
+    /// Serves POST, GET /{id}, PATCH and DELETE.
     CommandApi(Config),
-    /// GET / (the list).
+    /// Serves GET / (the list).
     QueryApi(Config),
-    /// The routes of both.
+    /// Serves the routes of both APIs.
     Api(Config),
-    /// From the broker to the read model.
+    /// Projects messages from the broker into the read model.
     Projector(Config),
-    /// From the event store to the broker.
+    /// Publishes events from the event store to the broker.
     Publisher(Config),
     /// Finishes every deletion.
     Eraser(Config),
-    /// Re-reads one user into the read model, and ends.
+    /// Reads one user's events into the read model again, lifts a hold, and exits.
     Replay {
         /// The user's id.
         user: UserId,
@@ -38,64 +38,64 @@ pub enum Arguments {
         #[command(flatten)]
         config: Config,
     },
-    /// Looks after streams that stand still, because an event of theirs cannot be published.
+    /// Manages parked streams. A stream is parked if one of its events cannot be published.
     Parked {
-        /// What to do.
+        /// The operation.
         #[command(subcommand)]
         command: ParkedCommand,
     },
 }
 
-/// What to do about parked streams.
+/// An operation on parked streams.
 #[derive(Debug, Subcommand)]
 pub enum ParkedCommand {
-    /// Prints each parked stream, the first revision that is not published, and that event's type.
+    /// Prints each parked stream, its first unpublished revision, and the type of that event.
     List {
-        /// Where the store is.
+        /// The servers.
         #[command(flatten)]
         servers: ServersConfig,
     },
-    /// Has all of them tried again now.
+    /// Makes the publisher retry all parked streams now.
     Retry {
-        /// Where the store is.
+        /// The servers.
         #[command(flatten)]
         servers: ServersConfig,
     },
-    /// Skips the event that a parked stream waits with, and has the rest published. Who did it, and why, is written
-    /// down in the stream `operations`.
+    /// Skips the first unpublished event of a parked stream, so that the rest is published. The stream `operations` records
+    /// the name of the operator and the reason.
     Skip {
-        /// The stream's name.
+        /// The name of the stream.
         stream: String,
-        /// Why; no personal data.
+        /// The reason, without personal data.
         #[arg(long)]
         reason: String,
-        /// Who decides (`USER`).
+        /// The name of the operator (`USER`).
         #[arg(long, env = "USER")]
         by: String,
-        /// Where the store is.
+        /// The servers.
         #[command(flatten)]
         servers: ServersConfig,
     },
 }
 
-/// The settings of every role; each reads what it needs.
+/// The settings of every role. Each role uses only the settings that it needs.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
-    /// Where the store and the broker are.
+    /// The servers.
     #[command(flatten)]
     pub servers: ServersConfig,
-    /// Where to listen.
+    /// The addresses to listen on.
     #[command(flatten)]
     pub bind: BindConfig,
-    /// Where data and secrets lie.
+    /// The data folder and the files of secrets.
     #[command(flatten)]
     pub data: DataConfig,
 }
 
-/// Where other servers are.
+/// The addresses of other servers.
 #[derive(Debug, Clone, Args)]
 pub struct ServersConfig {
-    /// The event store (`EVENTSTORE_URL`).
+    /// The URL of the event store (`EVENTSTORE_URL`).
     #[arg(
         long,
         env = "EVENTSTORE_URL",
@@ -104,7 +104,7 @@ pub struct ServersConfig {
     )]
     pub eventstore_url: String,
 
-    /// The broker (`AMQP_URL`).
+    /// The URL of the broker (`AMQP_URL`).
     #[arg(
         long,
         env = "AMQP_URL",
@@ -113,7 +113,7 @@ pub struct ServersConfig {
     )]
     pub amqp_url: String,
 
-    /// Where ids are had while the broker is away (`UUIDS_URL`).
+    /// The URL of the id service, used while the broker is unavailable (`UUIDS_URL`).
     #[arg(
         long,
         env = "UUIDS_URL",
@@ -123,14 +123,14 @@ pub struct ServersConfig {
     pub uuids_url: String,
 }
 
-/// Where to listen.
+/// The addresses to listen on.
 #[derive(Debug, Clone, Args)]
 pub struct BindConfig {
-    /// Where the roles with routes of their own listen (`USERS_BIND`); port 0 takes a free one.
+    /// The address of roles with an API (`USERS_BIND`). Port 0 takes a free port.
     #[arg(long = "bind", env = "USERS_BIND", default_value = "127.0.0.1:7000")]
     pub users: SocketAddr,
 
-    /// Where the other roles tell their health (`HEALTH_BIND`); port 0 takes a free one.
+    /// The address where the other roles serve their health (`HEALTH_BIND`). Port 0 takes a free port.
     #[arg(
         long = "health-bind",
         env = "HEALTH_BIND",
@@ -139,40 +139,40 @@ pub struct BindConfig {
     pub health: SocketAddr,
 }
 
-/// Where data and secrets lie.
+/// The data folder and the files of secrets.
 #[derive(Debug, Clone, Args)]
 pub struct DataConfig {
-    /// The folder of the subject keys (`keys.db`) and the read model (`directory.db`), made if missing (`USERS_DATA`).
+    /// The folder of the subject keys (`keys.db`) and the read model (`directory.db`); created if missing (`USERS_DATA`).
     #[arg(long = "data", env = "USERS_DATA")]
     pub folder: PathBuf,
 
-    /// A file with 64 hexadecimal digits, the key that wraps the subject keys (`MASTER_KEY_FILE`).
+    /// A file with 64 hexadecimal digits: the key that wraps the subject keys (`MASTER_KEY_FILE`).
     #[arg(long, env = "MASTER_KEY_FILE")]
     pub master_key_file: PathBuf,
 
-    /// A file with 64 hexadecimal digits, the secret under which usernames are hashed (`USERNAME_SECRET_FILE`).
-    /// Only roles that take commands need it.
+    /// A file with 64 hexadecimal digits: the secret under which usernames are hashed (`USERNAME_SECRET_FILE`).
+    /// Only roles with the command API need it.
     #[arg(long, env = "USERNAME_SECRET_FILE")]
     pub username_secret_file: Option<PathBuf>,
 }
 
 impl DataConfig {
-    /// The folder, which is there afterwards, and for nobody else to look into.
+    /// The data folder. It is created if missing, and only its owner can read it.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// If it cannot be created.
     pub fn folder(&self) -> anyhow::Result<&Path> {
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700);
-        let made = builder.create(&self.folder);
-        made.with_context(|| format!("cannot make {}", self.folder.display()))?;
+        let created = builder.create(&self.folder);
+        created.with_context(|| format!("cannot create {}", self.folder.display()))?;
         Ok(&self.folder)
     }
 
     /// The key that wraps the subject keys.
     ///
     /// # Errors
-    /// When the file cannot be read, or holds no key.
+    /// If the file cannot be read, or has no valid key.
     pub fn master_key(&self) -> anyhow::Result<MasterKey> {
         secret(&self.master_key_file)
     }
@@ -180,10 +180,10 @@ impl DataConfig {
     /// The secret under which usernames are hashed.
     ///
     /// # Errors
-    /// When there is no file, it cannot be read, or holds no secret.
+    /// If no file is configured, it cannot be read, or it has no valid secret.
     pub fn username_secret(&self) -> anyhow::Result<UsernameSecret> {
         let file = self.username_secret_file.as_deref();
-        secret(file.context("USERNAME_SECRET_FILE is needed by this role")?)
+        secret(file.context("this role needs USERNAME_SECRET_FILE")?)
     }
 }
 
@@ -194,5 +194,5 @@ where
     let text = std::fs::read_to_string(file).map(Zeroizing::new);
     let text = text.with_context(|| format!("cannot read {}", file.display()))?;
     let secret = text.trim().parse();
-    secret.with_context(|| format!("{} holds no secret", file.display()))
+    secret.with_context(|| format!("{} has no valid secret", file.display()))
 }

@@ -1,25 +1,29 @@
-//! What a user is, what may happen to one, and who decides it.
+//! The rules of a user: its state, its commands and its events.
 //!
-//! Pure and synchronous: knows nothing of storage, transport, serialization, clocks, or where ids come from.
-//! What a decision must know of the world travels in its command. Personal values are [`Personal`](crate::privacy::Personal).
+//! Pure and synchronous: this module knows nothing of storage, transport, serialization, clocks, or the source of ids.
+//! A command carries everything that its decision needs to know. Every personal value is a [`Personal`].
 
-mod command;
-mod error;
-mod event;
+mod claim;
 mod name;
-mod reservation;
+mod personal;
+mod profile;
 #[cfg(test)]
 mod tests;
 mod unicode;
 mod user;
+mod user_command;
+mod user_error;
+mod user_event;
 mod user_id;
 mod username;
 
-pub use command::UserCommand;
-pub use error::UserError;
-pub use event::UserEvent;
+pub use claim::{Claim, ReservationName};
 pub use name::{FamilyName, GivenName, InvalidName, MAX_NAME_CHARS, NameField, NameProblem};
-pub use reservation::{Claim, ReservationName};
-pub use user::{ActiveUser, Changes, Profile, User, UserState};
+pub use personal::Personal;
+pub use profile::{Changes, Profile};
+pub use user::{ActiveUser, User, UserState};
+pub use user_command::UserCommand;
+pub use user_error::UserError;
+pub use user_event::UserEvent;
 pub use user_id::{NotAUserId, UserId};
 pub use username::Username;

@@ -1,41 +1,43 @@
-//! Ids for new users, from the service that makes them.
+//! Ids for new users, fetched from the id service.
 //!
-//! Invariants: one request is in flight, and asks for as many ids as wait, plus a few; ids only increase, except where
-//! the service finds the last one too far ahead of its clock; none is handed out that is older than a second, so that
-//! order stays honest; who waits is bounded in number and in time.
+//! Invariants:
+//! - One request is in flight. It fetches one id for each waiting caller, plus a few spare ones.
+//! - Ids only increase, except when the service finds the last id too far ahead of its clock.
+//! - No spare id is handed out that is older than a second, so ids follow the order of creation.
+//! - The number of waiting callers and their waiting time are bounded.
 
 mod over_broker;
 mod over_http;
+mod route;
 #[cfg(test)]
 mod tests;
-mod way;
 
 pub use over_broker::OverBroker;
 pub use over_http::OverHttp;
 
 use crate::domain::UserId;
 use futures::future::BoxFuture;
+use route::Route;
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
-use way::Way;
 
-/// How many may wait for an id.
+/// The most callers that wait for an id.
 const WAITING: usize = 4_096;
-/// How many ids are asked for beyond those that are waited for.
+/// How many ids a request fetches in addition to those for the waiting callers.
 const SPARE: usize = 8;
-/// The most that one request asks for.
+/// The most ids that one request fetches.
 const MOST: usize = 10_000;
-/// How long an id may lie in stock.
+/// How long an id may stay in stock.
 const FRESH: Duration = Duration::from_secs(1);
-/// How long anyone waits for an id.
+/// How long a caller waits for an id.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A way to the service that makes ids.
+/// A connection to the id service, over one transport.
 pub trait IdService: Send + Sync + 'static {
-    /// Asks for `count` ids above `after`; answers them in ascending order, bounded in time.
+    /// Fetches `count` ids above `after`. Returns within a bounded time.
     fn fetch(
         &self,
         count: usize,
@@ -43,41 +45,41 @@ pub trait IdService: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<Vec<UserId>, FetchError>>;
 }
 
-/// Why a request for ids got none.
+/// The reason why a request returned no ids.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// `after` leads the clock of the service too far; without it there may be ids.
-    #[error("the id to be above is too far ahead")]
+    /// `after` is too far ahead of the service's clock. A request without `after` may succeed.
+    #[error("the last id is too far ahead of the clock")]
     AfterTooFar,
-    /// The way, or the service, hangs.
+    /// The service did not answer in time.
     #[error("no answer in time")]
     TimedOut,
-    /// The way hung, and has not answered a probe since.
-    #[error("no answer since a request that got none in time")]
+    /// The route is closed: a request timed out, and no probe has succeeded since.
+    #[error("no answer since a request timed out")]
     Closed,
-    /// It failed, or was refused, at once.
+    /// The request failed or was refused.
     #[error(transparent)]
     Failed(#[from] anyhow::Error),
 }
 
-/// No id could be had in time.
+/// No id was available in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no id could be had in time")]
+#[error("no id was available in time")]
 pub struct NoIds;
 
-/// Hands out ids. Clones share the stock and the one request in flight.
+/// Hands out ids. Clones share the stock and the request in flight.
 #[derive(Clone)]
 pub struct IdSource {
     waiting: mpsc::Sender<oneshot::Sender<UserId>>,
 }
 
 impl IdSource {
-    /// Asks the first of `services` that answers, in this order. Needs a tokio runtime.
+    /// Fetches ids from the first of `services` that answers. Needs a tokio runtime.
     #[must_use]
     pub fn new(services: Vec<Box<dyn IdService>>) -> Self {
         let (waiting, requests) = mpsc::channel(WAITING);
         let stock = Stock {
-            ways: services.into_iter().map(Way::new).collect(),
+            routes: services.into_iter().map(Route::new).collect(),
             ids: VecDeque::new(),
             fetched: Instant::now(),
             last: None,
@@ -86,10 +88,10 @@ impl IdSource {
         Self { waiting }
     }
 
-    /// An id above all that were handed out before.
+    /// An id above all ids that were handed out before.
     ///
     /// # Errors
-    /// [`NoIds`] when too many wait already, or no service answers.
+    /// [`NoIds`] if too many callers are waiting, or no service answers.
     pub async fn next(&self) -> Result<UserId, NoIds> {
         let (sender, id) = oneshot::channel();
         self.waiting.try_send(sender).map_err(|_| NoIds)?;
@@ -105,14 +107,14 @@ impl fmt::Debug for IdSource {
 }
 
 struct Stock {
-    ways: Vec<Way>,
+    routes: Vec<Route>,
     ids: VecDeque<UserId>,
     fetched: Instant,
     last: Option<UserId>,
 }
 
 impl Stock {
-    /// Serves until the last [`IdSource`] is gone.
+    /// Serves requests until the last [`IdSource`] is dropped.
     async fn serve(mut self, mut requests: mpsc::Receiver<oneshot::Sender<UserId>>) {
         let mut batch = Vec::new();
         while requests.recv_many(&mut batch, MOST - SPARE).await > 0 {
@@ -124,13 +126,13 @@ impl Stock {
                 continue;
             }
             self.fetch(unserved.len() + SPARE).await;
-            // They asked before these ids were made, however long that took. Whoever gets none now is told so: the
-            // sender is dropped.
+            // These ids are newer than the requests that waited for them, so their age does not matter. A request that
+            // gets no id now fails, because its sender is dropped.
             self.hand_out(unserved);
         }
     }
 
-    /// Gives ids to as many as there are, in the order in which they came; answers those who got none.
+    /// Hands out ids in the order of the requests. Returns the requests for which there was no id.
     fn hand_out(&mut self, waiting: Vec<oneshot::Sender<UserId>>) -> Vec<oneshot::Sender<UserId>> {
         let mut waiting = waiting.into_iter();
         for waiter in waiting.by_ref() {
@@ -138,25 +140,25 @@ impl Stock {
                 return std::iter::once(waiter).chain(waiting).collect();
             };
             self.last = Some(id);
-            // Who does not wait any more leaves a gap, which is no harm.
+            // If the caller has stopped waiting, the id is lost. Gaps between ids are allowed.
             let _ = waiter.send(id);
         }
         Vec::new()
     }
 
     async fn fetch(&mut self, count: usize) {
-        let asked = Instant::now();
-        for way in &mut self.ways {
-            match way.fetch(count, self.last).await {
+        let requested = Instant::now();
+        for route in &mut self.routes {
+            match route.fetch(count, self.last).await {
                 Ok(mut ids) => {
                     ids.sort_unstable();
                     self.ids = ids.into();
-                    self.fetched = asked;
+                    self.fetched = requested;
                     return;
                 }
-                Err(error) => tracing::debug!(%error, "no ids this way"),
+                Err(error) => tracing::debug!(%error, "a route returned no ids"),
             }
         }
-        tracing::warn!("no ids from anywhere");
+        tracing::warn!("no route returned ids");
     }
 }

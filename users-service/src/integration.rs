@@ -1,7 +1,6 @@
-//! What leaves the service over the broker, and what comes back in: the published schema, who publishes it, and the
-//! queues of those who consume it.
+//! Integration over the broker: the published schema, the publisher, and the queues of the consumer.
 //!
-//! Invariant: domain events never reach the broker as they are; [`mapping`] is the one place where they become messages.
+//! Invariant: domain events never reach the broker as they are. Only [`mapping`] turns them into messages.
 
 pub mod consumer;
 pub mod mapping;

@@ -1,9 +1,11 @@
-//! User accounts: event-sourced commands, read models, real erasure.
+//! User accounts: event-sourced commands, read models, and erasure by destroying keys.
 
 pub mod command;
 pub mod config;
 mod database;
 pub mod domain;
+pub mod eraser;
+pub mod erasure;
 pub mod ids;
 pub mod integration;
 pub mod privacy;

@@ -1,4 +1,4 @@
-//! Starts the process in the role that it is given.
+//! Starts the process in the role that the arguments give.
 
 use clap::Parser as _;
 use users_service::config::Arguments;

@@ -1,12 +1,8 @@
-//! Personal data: how it is carried, sealed, and forgotten.
+//! Protection of personal data: sealing, the keys of users, and the names of reservations.
 //!
-//! Invariants: a personal value has no text form and no serialized form by itself; it leaves the process sealed under
-//! its subject's key, or in an answer to somebody who asked for it; a key that was destroyed never comes back.
+//! Invariants: a personal value leaves the process only sealed under its subject's key, or in an answer to a request for
+//! it. A destroyed key never comes back.
 
 pub mod cipher;
-pub mod erasure;
-mod personal;
 pub mod pseudonym;
 pub mod subject_keys;
-
-pub use personal::Personal;

@@ -1,3 +1,3 @@
-//! The read side: what is answered from read models.
+//! The query side: answers from read models.
 
 pub mod api;

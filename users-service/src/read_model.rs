@@ -10,8 +10,7 @@ mod row;
 pub use row::{ERASED, Row, SealedProfile};
 
 use crate::database::{self, CONNECTIONS};
-use crate::domain::{NameField, UserId};
-use crate::privacy::Personal;
+use crate::domain::{NameField, Personal, UserId};
 use crate::privacy::cipher::{DoesNotOpen, KeyId, Place, Sealed, SubjectKey};
 use crate::privacy::subject_keys::{KeysError, Lookup, SubjectKeys};
 use sqlx::Row as _;

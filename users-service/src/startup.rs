@@ -1,8 +1,9 @@
-//! The composition root: the only place where stores, broker, roles and routes meet.
+//! The composition root: the only place that connects stores, broker, roles and routes.
 //!
-//! Invariants: the process listens before its servers are there, and says at `/_readyz` which is missing; it is ready or
-//! degraded while its routes can answer, or, without routes, while its loop works; a role that fails is run again, with
-//! growing waits, and readiness says why until it works.
+//! Invariants:
+//! - The process listens before its servers are available, and `/_readyz` names the missing ones.
+//! - The process is ready or degraded while its routes can answer, or, if it has no routes, while its loop works.
+//! - A role that fails is run again after growing pauses, and readiness shows the reason until it works.
 
 mod parked;
 mod parts;
@@ -22,20 +23,20 @@ use supervisor::Supervisor;
 use tokio_util::sync::CancellationToken;
 use web::{Importance, Readiness, Server};
 
-/// What a process does.
+/// The role of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// All of the below.
+    /// All other roles.
     Serve,
-    /// The routes that change users, and `GET /{id}`.
+    /// Serves the routes that change users, and `GET /{id}`.
     CommandApi,
-    /// The list.
+    /// Serves the list.
     QueryApi,
-    /// The routes of both.
+    /// Serves the routes of both APIs.
     Api,
-    /// From the broker to the read model.
+    /// Projects messages from the broker into the read model.
     Projector,
-    /// From the event store to the broker.
+    /// Publishes events from the event store to the broker.
     Publisher,
     /// Finishes every deletion.
     Eraser,
@@ -66,7 +67,7 @@ impl Role {
         self.commands() || self.queries()
     }
 
-    /// The importance of loops without routes, and of what they need.
+    /// The importance of background loops and of their dependencies.
     fn background(self) -> Importance {
         if self.has_routes() {
             Importance::Useful
@@ -75,7 +76,7 @@ impl Role {
         }
     }
 
-    /// The importance of the list's read model: commands answer without it.
+    /// The importance of the read model. Commands do not need it.
     fn list(self) -> Importance {
         if self.commands() {
             Importance::Useful
@@ -84,7 +85,7 @@ impl Role {
         }
     }
 
-    /// The importance of the event store. The list answers without it, and the projector needs it for gaps only.
+    /// The importance of the event store. The list does not need it, and the projector needs it only to fill gaps.
     fn store(self) -> Option<Importance> {
         match self {
             Self::QueryApi => None,
@@ -107,23 +108,23 @@ impl Role {
 /// Runs the role until `shutdown`.
 ///
 /// # Errors
-/// When the configuration is wrong, the address is taken, or a file cannot be opened. That a server is away is none.
+/// If the configuration is wrong, the address is in use, or a file cannot be opened. An unavailable server is not an error.
 pub async fn run(role: Role, config: &Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     Application::build(role, config).await?.run(shutdown).await
 }
 
-/// Lifts the hold of a user in the read model and applies what the log has, once.
+/// Lifts the hold of a user in the read model, and applies the user's events from the log.
 ///
 /// # Errors
-/// When the configuration is wrong, or a server is away.
+/// If the configuration is wrong, or a server is unavailable.
 pub async fn replay(config: &Config, user: UserId) -> anyhow::Result<()> {
     let parts = Parts::build(config).await?;
     let standing = parts.repair(config).await?.catch_up(user, true).await?;
-    tracing::info!(?standing, "replayed");
+    tracing::info!(?standing, "the user was replayed");
     Ok(())
 }
 
-/// A process that has its address, and is on its way to its servers.
+/// A process that listens, and may still be connecting to its servers.
 pub struct Application {
     server: Server,
     supervisor: Supervisor,
@@ -133,10 +134,10 @@ pub struct Application {
 }
 
 impl Application {
-    /// Takes the address, opens the files, and begins to run the roles that have no routes.
+    /// Binds the address, opens the files, and starts the roles that have no routes.
     ///
     /// # Errors
-    /// As [`run`].
+    /// As for [`run`].
     pub async fn build(role: Role, config: &Config) -> anyhow::Result<Self> {
         let parts = Parts::build(config).await?;
         let server = Server::bind(role.address(config))?;
@@ -162,16 +163,16 @@ impl Application {
         })
     }
 
-    /// The address taken, with its real port.
+    /// The bound address, with its real port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.server.address()
     }
 
-    /// Runs until `shutdown`, then lets requests in flight end and roles stop where they can go on later.
+    /// Runs until `shutdown`. Then it finishes the requests in flight and stops the roles cleanly.
     ///
     /// # Errors
-    /// When the operating system takes the listener away.
+    /// If the server fails.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let (readiness, roles) = self.supervisor.supervised();
         let routes = routes(self.commands, self.directory);
@@ -215,8 +216,8 @@ async fn supervise(
     Ok(())
 }
 
-/// What the process needs for its work, and what it uses for a part of it. A process with command routes needs what most of
-/// them answer from; one without routes needs what its loop needs.
+/// The readiness checks of the role. A dependency is needed if most routes, or the only loop, of the process depend on it.
+/// Other dependencies are useful: without them the process is degraded.
 fn readiness(
     role: Role,
     parts: &Parts,
@@ -240,7 +241,7 @@ fn readiness(
         });
     }
     if let Some(commands) = commands {
-        // Only POST needs an id.
+        // Only POST needs ids.
         let ids = ("ids", Importance::Useful);
         readiness = check(readiness, ids, commands.ids(), |ids| async move {
             ids.next().await.map(drop)
@@ -256,7 +257,7 @@ fn readiness(
     readiness
 }
 
-/// The routes of a role; one resource has the routes of both sides, so that a wrong method is told as such.
+/// The routes of a role. One resource has the routes of both APIs, so that a wrong method is answered correctly.
 fn routes(
     handler: Option<CommandHandler>,
     directory: Option<Directory>,

@@ -1,4 +1,4 @@
-//! A user as answers show one, from either side.
+//! The JSON of a user in answers, shared by the command side and the query side.
 
 use crate::domain::UserId;
 use serde::Serialize;
@@ -12,7 +12,7 @@ pub(crate) struct UserBody<'a> {
 }
 
 impl<'a> UserBody<'a> {
-    /// The names in the order of [`NameField::ALL`](crate::domain::NameField::ALL).
+    /// Takes the names in the order of [`NameField::ALL`](crate::domain::NameField::ALL).
     pub(crate) fn new(id: UserId, [username, given_name, family_name]: [&'a str; 3]) -> Self {
         Self {
             id: id.to_string(),

@@ -14,7 +14,7 @@ pub struct Given<D: Decider> {
 
 /// The decision about the command.
 #[must_use]
-pub struct Outcome<D: Decider> {
+pub struct When<D: Decider> {
     events: Vec<D::Event>,
     decided: Result<Vec<D::Event>, D::Refusal>,
 }
@@ -28,16 +28,16 @@ pub fn given<D: Decider>(events: impl IntoIterator<Item = D::Event>) -> Given<D>
 
 impl<D: Decider> Given<D> {
     /// Decides the command after the given events.
-    pub fn when(self, command: D::Command) -> Outcome<D> {
+    pub fn when(self, command: D::Command) -> When<D> {
         let decided = D::decide(&fold::<D>(&self.events), command);
-        Outcome {
+        When {
             events: self.events,
             decided,
         }
     }
 }
 
-impl<D: Decider> Outcome<D>
+impl<D: Decider> When<D>
 where
     D::Event: PartialEq + Debug,
     D::Refusal: PartialEq + Debug,

@@ -1,6 +1,6 @@
-//! The routes of single users: what comes in, and one answer for each outcome.
+//! The routes of single users: parsing of requests, and one answer for each outcome.
 //!
-//! Invariant: personal data is in answers to those who asked for it, and nowhere else.
+//! Invariant: personal data appears only in answers to requests for it.
 
 use super::error::CommandError;
 use super::handler::CommandHandler;
@@ -14,7 +14,7 @@ use actix_web::{HttpResponse, Resource, web as actix};
 use serde::{Deserialize, Deserializer};
 use web::{Json, PathId, Problem};
 
-/// When to try again, in seconds.
+/// The seconds after which a client should retry.
 const RETRY_AFTER: u64 = 1;
 
 #[derive(Deserialize)]
@@ -25,7 +25,7 @@ struct NewUser {
     family_name: String,
 }
 
-/// What `GET` answers may be changed and sent back, so the id may be there, as it is in the path.
+/// The body of a `PATCH`. A client may change the answer of a `GET` and send it back, so the id of the path is allowed.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Patch {
@@ -39,7 +39,7 @@ struct Patch {
     family_name: Option<String>,
 }
 
-/// A member that is there is a text: `null` is not how a member is left out.
+/// Requires a present member to be a text, so `null` is refused. A member that does not change is omitted.
 fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
     String::deserialize(value).map(Some)
 }
@@ -58,7 +58,7 @@ pub fn create_at(users: Resource) -> Resource {
     users.route(actix::post().to(create))
 }
 
-/// Adds the resource of one user: `GET`, `PATCH`, `DELETE` of `/{id}`. Wants `Data<CommandHandler>`.
+/// Adds the resource of one user: `GET`, `PATCH` and `DELETE` of `/{id}`. Requires `Data<CommandHandler>`.
 pub fn one_user(config: &mut ServiceConfig) {
     let user = actix::resource("/{id}")
         .route(actix::get().to(get))
@@ -90,10 +90,9 @@ async fn patch(
     Json(body): Json<Patch>,
 ) -> Result<HttpResponse, Problem> {
     let id = UserId::new(id);
-    body.is_of(id)?;
+    body.check_id(id)?;
     let changes = body.parse().map_err(invalid)?;
-    let done = handler.patch(id, changes).await;
-    done.map_err(problem)?;
+    handler.patch(id, changes).await.map_err(problem)?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -116,10 +115,10 @@ impl NewUser {
 }
 
 impl Patch {
-    fn is_of(&self, id: UserId) -> Result<(), Problem> {
+    fn check_id(&self, id: UserId) -> Result<(), Problem> {
         match &self.id {
             Some(other) if *other != id.to_string() => {
-                Err(Problem::invalid("id", "`id` must be the one of the path"))
+                Err(Problem::invalid("id", "`id` must be the id in the path"))
             }
             Some(_) | None => Ok(()),
         }
@@ -148,11 +147,11 @@ fn problem(error: CommandError) -> Problem {
             Problem::conflict("the username is taken")
         }
         CommandError::Conflict => {
-            Problem::unavailable("others were quicker every time", RETRY_AFTER)
+            Problem::unavailable("too many conflicts with other requests", RETRY_AFTER)
         }
         CommandError::Unavailable(source) => {
             tracing::warn!(error = %source, "a command was not executed");
-            Problem::unavailable("the service cannot do this now", RETRY_AFTER)
+            Problem::unavailable("the service is temporarily unavailable", RETRY_AFTER)
         }
     }
 }

@@ -1,24 +1,24 @@
-//! Why a command was not executed: a rule said no, or something failed.
+//! The reasons why a command was not executed.
 
-use super::history::HistoryError;
+use super::user_history::HistoryError;
 use crate::domain::UserError;
+use crate::erasure::ErasureError;
 use crate::ids::NoIds;
-use crate::privacy::erasure::ErasureError;
 use crate::privacy::subject_keys::KeysError;
 use crate::stored_event::Undecodable;
 use event_streams::{AppendError, ReadError};
 
-/// Why a command was not executed. Holds no personal data.
+/// The reason why a command was not executed. Contains no personal data.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// A rule said no.
+    /// A rule refused the command.
     #[error(transparent)]
     Rejected(#[from] UserError),
-    /// Others were quicker every time.
-    #[error("others were quicker every time")]
+    /// Other commands caused a conflict at every attempt.
+    #[error("too many conflicts with other commands")]
     Conflict,
-    /// Something that the command needs is away; it may or may not have been executed.
-    #[error("the command needs something that is away")]
+    /// A dependency failed. The command may or may not have been executed.
+    #[error("a dependency of the command is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 

@@ -1,18 +1,19 @@
-//! One command on its way: it does what the reservation's protocol says next, and tells it what came of that.
+//! The execution of one command. It performs the steps of the [`Reservation`] protocol, and reports their results to it.
 //!
-//! Invariants: what is committed was decided upon what the user's stream said before the claim; the ids of a command's
-//! events are derived from the command's, those of claims, fences and releases are drawn once per append; a creation that
-//! is refused leaves its key to the next one.
+//! Invariants:
+//! - A commit is decided on the user's stream as it was read before the claim.
+//! - The ids of a command's events are derived from the command's id. Claims, fences and releases have random ids.
+//! - A creation that is refused hands its key back for the next creation.
 
 use super::error::CommandError;
-use super::history::{History, Life};
 use super::holders::{holder, is_held_by_another};
-use super::reservation::{Goal, Outcome, Reservation, Seen, Standing, Step};
+use super::reservation::{Goal, Reservation, ReservationOutcome, Seen, Step, UserStatus};
+use super::user_history::{Activity, UserHistory};
 use crate::domain::{
     Changes, Claim, Profile, ReservationName, User, UserCommand, UserError, UserId, UserState,
 };
+use crate::erasure::Erasure;
 use crate::privacy::cipher::SubjectKey;
-use crate::privacy::erasure::Erasure;
 use crate::privacy::subject_keys::{Lookup, SubjectKeys};
 use crate::stored_event::{ReservationEvent, StoredEvent, tombstone, user_stream};
 use event_sourcing::Decider as _;
@@ -21,14 +22,14 @@ use std::ops::Range;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// How often one command may find that somebody was quicker.
+/// The most conflicts with other commands that one command survives.
 const REFUSALS: u32 = 64;
-/// What a rival in flight is given, in milliseconds.
+/// How long a command waits for a rival to finish, in milliseconds.
 const PATIENCE: Range<u64> = 40..60;
-/// What a refused command lets others have before it tries again, in milliseconds.
+/// The pause of a refused command before it retries, in milliseconds.
 const JITTER: Range<u64> = 0..10;
 
-/// What commands are executed on.
+/// The stores that commands use.
 #[derive(Debug, Clone)]
 pub(super) struct Stores {
     pub(super) events: EventStreams,
@@ -36,7 +37,7 @@ pub(super) struct Stores {
     pub(super) erasure: Erasure,
 }
 
-/// What a command does to the user when its turn comes.
+/// The change that a command makes to the user.
 #[derive(Debug, Clone)]
 pub(super) enum Action {
     Create(Profile),
@@ -44,18 +45,18 @@ pub(super) enum Action {
     Delete,
 }
 
-/// One command, and what it knows of its user.
+/// One command, and what is known about its user.
 pub(super) struct Execution<'a> {
     stores: &'a Stores,
     command: Uuid,
     user: UserId,
     action: Action,
-    history: History,
-    /// Reservations that the name had before more letters were folded.
+    history: UserHistory,
+    /// The reservations that the new name had before Unicode folded more letters.
     former: Vec<ReservationName>,
-    /// The key of a creation, as long as it is certain that nothing is stored that was sealed under it.
+    /// The key of a creation, as long as certainly nothing that was sealed under it is stored.
     key: Option<SubjectKey>,
-    /// The key of a creation whose commit was refused, until the user's stream was looked at.
+    /// The key of a creation whose commit was refused, until the user's stream is read again.
     refused: Option<SubjectKey>,
 }
 
@@ -66,37 +67,37 @@ impl<'a> Execution<'a> {
             command: Uuid::new_v4(),
             user,
             action,
-            history: History::default(),
+            history: UserHistory::default(),
             former: Vec::new(),
             key: None,
             refused: None,
         }
     }
 
-    /// Takes no name that somebody else holds by one of these reservations.
-    pub(super) fn instead_of(mut self, former: Vec<ReservationName>) -> Self {
+    /// Refuses a name that another user holds under one of these former reservations.
+    pub(super) fn respecting(mut self, former: Vec<ReservationName>) -> Self {
         self.former = former;
         self
     }
 
-    /// Goes on until it is committed, or cannot be.
-    pub(super) async fn run(mut self, goal: Goal) -> Result<Outcome, CommandError> {
+    /// Performs steps until the command is committed or refused.
+    pub(super) async fn run(mut self, goal: Goal) -> Result<ReservationOutcome, CommandError> {
         let mut reservation = Reservation::new(self.user, goal, REFUSALS);
         loop {
             let step = reservation.next();
             if let Step::Done(outcome) = step {
                 return Ok(outcome);
             }
-            let seen = self.take(step).await?;
+            let seen = self.perform(step).await?;
             reservation.observe(seen);
         }
     }
 
-    /// Takes one step of the protocol.
-    async fn take(&mut self, step: Step) -> Result<Seen, CommandError> {
+    /// Performs one step of the protocol.
+    async fn perform(&mut self, step: Step) -> Result<Seen, CommandError> {
         Ok(match step {
-            Step::ReadUser(user) => Seen::User(self.read(user).await?),
-            Step::ReadReservation(name) => self.look_at(&name).await?,
+            Step::ReadUser(user) => Seen::User(self.read_user(user).await?),
+            Step::ReadReservation(name) => self.read_reservation(&name).await?,
             Step::Wait => {
                 pause(PATIENCE).await;
                 Seen::Waited
@@ -123,29 +124,29 @@ impl<'a> Execution<'a> {
         })
     }
 
-    async fn read(&mut self, user: UserId) -> Result<Standing, CommandError> {
+    async fn read_user(&mut self, user: UserId) -> Result<UserStatus, CommandError> {
         let store = &self.stores.events;
         let history = match self.action {
-            Action::Delete => History::read_to_erase(store, user).await?,
-            Action::Create(_) | Action::Patch(_) => History::read(store, user).await?,
+            Action::Delete => UserHistory::read_to_erase(store, user).await?,
+            Action::Create(_) | Action::Patch(_) => UserHistory::read(store, user).await?,
         };
-        let standing = history.standing();
+        let status = history.status();
         if user == self.user {
             self.history = history;
-            self.recover_key(&standing);
+            self.recover_key(&status);
         }
-        Ok(standing)
+        Ok(status)
     }
 
-    async fn look_at(&self, name: &ReservationName) -> Result<Seen, CommandError> {
+    async fn read_reservation(&self, name: &ReservationName) -> Result<Seen, CommandError> {
         let store = &self.stores.events;
         if is_held_by_another(store, self.user, &self.former).await? {
-            return Ok(Seen::HeldFormerly);
+            return Ok(Seen::HeldUnderFormerName);
         }
         Ok(Seen::Reservation(holder(store, name).await?))
     }
 
-    /// A creation has a key before it claims a name: without one it leaves no claim behind.
+    /// Gets the key of a creation before the claim, so that a creation without a key leaves no claim behind.
     async fn prepare_key(&mut self) -> Result<(), CommandError> {
         if let (Action::Create(_), None) = (&self.action, &self.key) {
             self.key = Some(self.stores.keys.fresh().await?);
@@ -153,9 +154,9 @@ impl<'a> Execution<'a> {
         Ok(())
     }
 
-    /// The commit was refused. If the stream has nothing but the fence, nothing is sealed under the key.
-    fn recover_key(&mut self, standing: &Standing) {
-        if let (Standing::Abandoned, Some(key)) = (standing, self.refused.take()) {
+    /// Recovers the key after a refused commit. If the stream contains only the fence, the key is unused.
+    fn recover_key(&mut self, status: &UserStatus) {
+        if let (UserStatus::Abandoned, Some(key)) = (status, self.refused.take()) {
             self.key = Some(key);
         }
     }
@@ -169,7 +170,7 @@ impl<'a> Execution<'a> {
         if events.is_empty() {
             return Ok(Seen::Unchanged);
         }
-        // From here on the key may be in use, until the contrary is known.
+        // From here on the key counts as used, until the stream proves the contrary.
         let key = self.key.take();
         let stream = user_stream(self.user);
         let seen = append(&self.stores.events, &stream, expected, events).await?;
@@ -184,7 +185,7 @@ impl<'a> Execution<'a> {
         match (&self.action, claim, &self.key) {
             (Action::Create(profile), Some(claim), Some(key)) => {
                 let profile = profile.clone();
-                // The protocol lets nobody be created but under an id whose stream is absent.
+                // The commit expects the user's stream to be absent, so the state is known without a read.
                 let create = UserCommand::Create { profile, claim };
                 self.events(&UserState::Absent, create, key)
             }
@@ -192,28 +193,28 @@ impl<'a> Execution<'a> {
             (Action::Patch(changes), claim, _) => {
                 let changes = changes.clone();
                 let patch = UserCommand::Patch { changes, claim };
-                match self.history.life(&self.stores.keys).await? {
-                    Life::Alive(key) => self.events(&self.history.open(&key)?, patch, &key),
-                    Life::Over(state) => Err(refusal(&state, patch).into()),
+                match self.history.activity(&self.stores.keys).await? {
+                    Activity::Active(key) => self.events(&self.history.open(&key)?, patch, &key),
+                    Activity::Inactive(state) => Err(refusal(&state, patch).into()),
                 }
             }
             (Action::Delete, ..) => self.delete().await,
         }
     }
 
-    /// The standing decides. Neither key nor names are needed to forget somebody, so nothing is looked up or opened.
+    /// Decides a deletion by the user's status. It needs neither the key nor the names.
     async fn delete(&self) -> Result<Vec<NewEvent>, CommandError> {
-        match self.history.standing() {
-            Standing::Alive { .. } => Ok(vec![tombstone(self.event_id(0), self.user)]),
-            Standing::Absent | Standing::Abandoned => Err(UserError::Unknown.into()),
-            Standing::Erased => {
+        match self.history.status() {
+            UserStatus::Active { .. } => Ok(vec![tombstone(self.event_id(0), self.user)]),
+            UserStatus::Absent | UserStatus::Abandoned => Err(UserError::Unknown.into()),
+            UserStatus::Erased => {
                 self.complete_erasure().await?;
                 Err(UserError::Erased.into())
             }
         }
     }
 
-    /// What the command makes of this state, sealed under the key.
+    /// Decides the command on this state, and seals the events under the key.
     fn events(
         &self,
         state: &UserState,
@@ -228,12 +229,12 @@ impl<'a> Execution<'a> {
         Ok((0..).zip(&events).map(encode).collect())
     }
 
-    /// A repeated write of a command has the same id.
+    /// The id of an event of this command. A repeated append has the same id.
     fn event_id(&self, index: u32) -> Uuid {
         Uuid::new_v5(&self.command, &index.to_be_bytes())
     }
 
-    /// Whoever asks again for a deletion that was cut short finishes it first. The destroyed key was its last step.
+    /// Completes an interrupted deletion, when the deletion is requested again. If the key is destroyed, it was complete.
     async fn complete_erasure(&self) -> Result<(), CommandError> {
         let Some(key) = self.history.key() else {
             return Ok(());
@@ -251,8 +252,8 @@ impl<'a> Execution<'a> {
             self.stores.erasure.erase(self.user, key).await?;
         }
         if let Err(error) = self.stores.erasure.release(claim).await {
-            // The command is committed, and a claim whose owner lives elsewhere holds nothing.
-            tracing::debug!(%error, "a reservation was left");
+            // The command is committed, and a claim that its owner's stream no longer names holds nothing.
+            tracing::debug!(%error, "a reservation was not released");
         }
         Ok(Seen::Refused)
     }
@@ -268,7 +269,7 @@ impl<'a> Execution<'a> {
 }
 
 impl Drop for Execution<'_> {
-    /// Also when the caller goes away in the middle, the next creation takes the unused key.
+    /// Hands back an unused key, also if the client disconnects during the command.
     fn drop(&mut self) {
         if let Some(key) = self.key.take() {
             self.stores.keys.hand_back(key);
@@ -276,7 +277,7 @@ impl Drop for Execution<'_> {
     }
 }
 
-/// Why the command is refused to somebody who does not live.
+/// The refusal of the command in the state of an inactive user.
 fn refusal(state: &UserState, command: UserCommand) -> UserError {
     User::decide(state, command)
         .err()

@@ -1,21 +1,24 @@
-//! Load, decide, append; and again when somebody was quicker.
+//! Execution of commands: load, decide, append, and retry after a conflict.
 //!
-//! Invariants: what is answered with success is durable; every append carries an exact expectation; the events that a
-//! command makes have ids derived from the command's, so that a repeated write is the same write, and all others have
-//! random ones; nothing but the id source, the key store and the event store is in a command's path.
+//! Invariants:
+//! - A command is answered with success only when its events are durable.
+//! - Every append expects an exact revision.
+//! - The ids of a command's events are derived from the command's id, so a repeated append is idempotent. All other events
+//!   have random ids.
+//! - A command depends only on the id source, the key store and the event store.
 
 use super::error::CommandError;
 use super::execution::{Action, Execution, Stores};
-use super::history::{History, Life};
-use super::reservation::{Goal, Outcome};
+use super::reservation::{Goal, ReservationOutcome};
+use super::user_history::{Activity, UserHistory};
 use crate::domain::{ActiveUser, Changes, Profile, UserError, UserId, UserState};
+use crate::erasure::Erasure;
 use crate::ids::IdSource;
-use crate::privacy::erasure::Erasure;
 use crate::privacy::pseudonym::UsernameSecret;
 use crate::privacy::subject_keys::SubjectKeys;
 use event_streams::EventStreams;
 
-/// How many ids of abandoned registrations one creation may go through.
+/// The most ids that one creation tries. An id cannot be used after a rival abandoned it.
 const FRESH_IDS: u32 = 5;
 
 /// Executes commands.
@@ -27,7 +30,7 @@ pub struct CommandHandler {
 }
 
 impl CommandHandler {
-    /// Puts a handler together.
+    /// A handler that uses these stores and ids.
     #[must_use]
     pub fn new(
         events: EventStreams,
@@ -48,16 +51,16 @@ impl CommandHandler {
         }
     }
 
-    /// Where the ids of new users come from.
+    /// The source of ids for new users.
     #[must_use]
     pub fn ids(&self) -> &IdSource {
         &self.ids
     }
 
-    /// Makes a user, and returns the id under which the user lives from now on.
+    /// Creates a user, and returns the user's id.
     ///
     /// # Errors
-    /// [`UserError::UsernameTaken`], or see [`CommandError`].
+    /// [`UserError::UsernameTaken`], or a failure: see [`CommandError`].
     pub async fn create(&self, profile: Profile) -> Result<UserId, CommandError> {
         for _ in 0..FRESH_IDS {
             let user = self.ids.next().await?;
@@ -68,11 +71,11 @@ impl CommandHandler {
             };
             let create = Action::Create(profile.clone());
             let execution = Execution::new(&self.stores, user, create);
-            match execution.instead_of(former).run(goal).await? {
-                Outcome::Committed => return Ok(user),
-                Outcome::Taken => return Err(UserError::UsernameTaken.into()),
-                Outcome::Contended => return Err(CommandError::Conflict),
-                Outcome::IdUsed => {}
+            match execution.respecting(former).run(goal).await? {
+                ReservationOutcome::Committed => return Ok(user),
+                ReservationOutcome::Taken => return Err(UserError::UsernameTaken.into()),
+                ReservationOutcome::Contended => return Err(CommandError::Conflict),
+                ReservationOutcome::IdUsed => {}
             }
         }
         Err(CommandError::Conflict)
@@ -81,39 +84,40 @@ impl CommandHandler {
     /// Changes some fields of a user.
     ///
     /// # Errors
-    /// [`UserError::Unknown`], [`UserError::Erased`], [`UserError::UsernameTaken`], or see [`CommandError`].
+    /// [`UserError::Unknown`], [`UserError::Erased`], [`UserError::UsernameTaken`], or a failure: see [`CommandError`].
     pub async fn patch(&self, user: UserId, changes: Changes) -> Result<(), CommandError> {
         let (goal, former) = match &changes.username {
             Some(username) => {
                 let name = self.secret.reservation(username);
-                let formerly = self.secret.former_reservation(username);
+                let former_name = self.secret.former_reservation(username);
                 let former = self.secret.former_reservations(username);
-                (Goal::Hold { name, formerly }, former)
+                (Goal::Hold { name, former_name }, former)
             }
             None => (Goal::Keep, Vec::new()),
         };
         let execution = Execution::new(&self.stores, user, Action::Patch(changes));
-        finished(execution.instead_of(former).run(goal).await?)
+        finished(execution.respecting(former).run(goal).await?)
     }
 
-    /// Forgets a user: when this returns, the deletion, its tombstone and the destruction of the key are durable.
+    /// Deletes a user. When this returns, the deletion, its tombstone and the destruction of the key are durable.
     ///
     /// # Errors
-    /// [`UserError::Unknown`]; [`UserError::Erased`], after a deletion that was cut short was completed; or see [`CommandError`].
+    /// [`UserError::Unknown`]; [`UserError::Erased`], after an interrupted deletion was completed; or a failure: see
+    /// [`CommandError`].
     pub async fn delete(&self, user: UserId) -> Result<(), CommandError> {
         let execution = Execution::new(&self.stores, user, Action::Delete);
         finished(execution.run(Goal::Delete).await?)
     }
 
-    /// The user as of now.
+    /// The current state of the user.
     ///
     /// # Errors
     /// [`UserError::Unknown`], [`UserError::Erased`], or [`CommandError::Unavailable`].
     pub async fn get(&self, user: UserId) -> Result<ActiveUser, CommandError> {
-        let history = History::read(&self.stores.events, user).await?;
-        let state = match history.life(&self.stores.keys).await? {
-            Life::Alive(key) => history.open(&key)?,
-            Life::Over(state) => state,
+        let history = UserHistory::read(&self.stores.events, user).await?;
+        let state = match history.activity(&self.stores.keys).await? {
+            Activity::Active(key) => history.open(&key)?,
+            Activity::Inactive(state) => state,
         };
         match state {
             UserState::Active(user) => Ok(user),
@@ -123,10 +127,10 @@ impl CommandHandler {
     }
 }
 
-fn finished(outcome: Outcome) -> Result<(), CommandError> {
+fn finished(outcome: ReservationOutcome) -> Result<(), CommandError> {
     match outcome {
-        Outcome::Committed => Ok(()),
-        Outcome::Taken => Err(UserError::UsernameTaken.into()),
-        Outcome::IdUsed | Outcome::Contended => Err(CommandError::Conflict),
+        ReservationOutcome::Committed => Ok(()),
+        ReservationOutcome::Taken => Err(UserError::UsernameTaken.into()),
+        ReservationOutcome::IdUsed | ReservationOutcome::Contended => Err(CommandError::Conflict),
     }
 }

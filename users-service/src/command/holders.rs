@@ -1,13 +1,13 @@
-//! Who holds a name: what reservations say, and whether a living user's stream says so too.
+//! The holder of a name, as its reservation and the stream of the holder say.
 
 use super::error::CommandError;
-use super::history::History;
-use super::reservation::{Holder, Standing};
+use super::reservation::{Holder, UserStatus};
+use super::user_history::UserHistory;
 use crate::domain::{ReservationName, UserId};
 use crate::stored_event::ReservationEvent;
 use event_streams::EventStreams;
 
-/// What the reservation's last event says.
+/// The holder that the reservation's last event names.
 pub(super) async fn holder(
     store: &EventStreams,
     name: &ReservationName,
@@ -21,8 +21,8 @@ pub(super) async fn holder(
     })
 }
 
-/// Whether anybody but this user lives under one of the reservations that a name had before more letters were folded.
-/// No new claim is ever made to these, so whoever does not hold one now never will.
+/// Whether another user holds one of the former reservations of a name. A name may have such reservations because a later
+/// version of Unicode folds more letters. They are never claimed again, so a user who does not hold one now never will.
 pub(super) async fn is_held_by_another(
     store: &EventStreams,
     me: UserId,
@@ -32,10 +32,10 @@ pub(super) async fn is_held_by_another(
         let Holder::Claimed(user, _) = holder(store, name).await? else {
             continue;
         };
-        let standing = History::read(store, user).await?.standing();
-        let lives_here =
-            matches!(standing, Standing::Alive { claim, .. } if claim.reservation == *name);
-        if user != me && lives_here {
+        let status = UserHistory::read(store, user).await?.status();
+        let holds_it =
+            matches!(status, UserStatus::Active { claim, .. } if claim.reservation == *name);
+        if user != me && holds_it {
             return Ok(true);
         }
     }

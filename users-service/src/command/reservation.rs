@@ -1,14 +1,15 @@
-//! The fenced reservation of a username: which read or append comes next, given what the last one showed.
+//! The protocol of a fenced reservation of a username: a step function that decides the next read or append from the result
+//! of the last one.
 //!
-//! Pure: knows nothing of storage, time or threads, so that the explorer in the tests drives the very code that
-//! [`CommandHandler`](super::handler::CommandHandler) drives.
+//! Pure: this module knows nothing of storage, time or threads. The explorer in the tests drives the same code as
+//! [`CommandHandler`](super::handler::CommandHandler).
 //!
 //! Invariants:
-//! - At no time do two live users hold one name, whatever stalls, stops or races.
-//! - What a commit expects of the user's stream was read before the claim, so that a fence set in between refuses it.
-//! - A claim is always a new event, also over one's own earlier claim: that is what makes a rival's takeover fail.
-//! - A claim whose commit was refused is left: to release it could free the name of a living user.
-//! - Only the very claim that was committed is released. A claim holds only while its owner's stream says so.
+//! - Two active users never hold the same name, whatever stalls, stops or races.
+//! - The revision that a commit expects was read before the claim, so a fence that is set in between makes the commit fail.
+//! - A claim is always a new event, even after an earlier claim of the same user. So a rival's takeover fails.
+//! - A claim whose commit was refused is not released, because that could free the name of an active user.
+//! - Only the claim that was committed is released. A claim holds the name only while its owner's stream names it.
 
 use crate::domain::{Claim, ReservationName, UserId};
 use crate::stored_event::Fence;
@@ -16,154 +17,156 @@ use crate::stored_event::Fence;
 #[cfg(test)]
 mod explorer;
 
-/// What a command wants of a user's name.
+/// The effect that a command must have on a user's name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Goal {
-    /// A new user lives under the name.
+    /// A new user gets the name.
     Create {
         /// The name.
         name: ReservationName,
-        /// Whether the reservation is read before it is claimed: for a name that may be held under a reservation that
-        /// it had before more letters were folded. Any other name is claimed at once, and read only after a refusal.
+        /// Whether the reservation is read before it is claimed. This is set for a name that may be held under a former
+        /// reservation. Any other name is claimed at once, and its reservation is read only after a refusal.
         read_first: bool,
     },
-    /// The user lives under the name from here on.
+    /// An existing user gets the name, or keeps it.
     Hold {
         /// The name.
         name: ReservationName,
-        /// The reservation that this spelling had before more letters were folded: whoever holds that one keeps it.
-        formerly: Option<ReservationName>,
+        /// The reservation that this spelling had before Unicode folded more letters. A user who holds it keeps it.
+        former_name: Option<ReservationName>,
     },
-    /// The user goes on under the same name.
+    /// The user keeps the current name.
     Keep,
-    /// The user is no more.
+    /// The user is deleted.
     Delete,
 }
 
-/// What a user's stream says, without any key.
+/// The status of a user, which the stream shows without any key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Standing {
-    /// There is no event.
+pub enum UserStatus {
+    /// The stream has no event.
     Absent,
-    /// Given up before anybody was made.
+    /// The id was abandoned before a user was created.
     Abandoned,
-    /// Alive under the claim; the stream's last event has the revision.
-    Alive {
-        /// The claim of the last event that carried one.
+    /// The user exists.
+    Active {
+        /// The claim in the last event that has one.
         claim: Claim,
         /// The revision of the last event of any kind.
         revision: u64,
     },
-    /// Deleted.
+    /// The user was deleted.
     Erased,
 }
 
-/// What a reservation's last event says.
+/// The holder of a name according to the last event of its reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Holder {
-    /// Never claimed, or released at this revision.
+    /// The name was released at this revision, or was never claimed (`None`).
     Nobody(Option<u64>),
-    /// Claimed by the user at this revision.
+    /// The user claimed the name at this revision.
     Claimed(UserId, u64),
 }
 
-/// The next thing to do. `expected` is the revision that the stream must have, `None` for a stream without events.
+/// The next step. `expected` is the revision that the stream must have, or `None` for a stream without events.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Step {
-    /// Read a user's stream; answer [`Seen::User`].
+    /// Read a user's stream. The result is [`Seen::User`].
     ReadUser(UserId),
-    /// Read a reservation's last event; answer [`Seen::Reservation`].
+    /// Read the last event of a reservation. The result is [`Seen::Reservation`] or [`Seen::HeldUnderFormerName`].
     ReadReservation(ReservationName),
-    /// Let a rival finish, about 50 ms (spares work, safety does not need it); answer [`Seen::Waited`].
+    /// Wait about 50 ms so that a rival can finish. This saves work; safety does not depend on it. The result is
+    /// [`Seen::Waited`].
     Wait,
-    /// Append a claim by this user; answer [`Seen::Appended`] or [`Seen::Refused`].
+    /// Append a claim of this user. The result is [`Seen::Appended`] or [`Seen::Refused`].
     Claim {
-        /// Where to.
+        /// The claimed reservation.
         reservation: ReservationName,
         /// The reservation's revision.
         expected: Option<u64>,
     },
-    /// Append a fence to a rival's stream; answer [`Seen::Appended`] or [`Seen::Refused`].
+    /// Append a fence to a rival's stream. The result is [`Seen::Appended`] or [`Seen::Refused`].
     Fence {
-        /// Whose stream.
+        /// The rival.
         user: UserId,
-        /// Which fence.
+        /// The fence.
         fence: Fence,
         /// The revision of the rival's stream.
         expected: Option<u64>,
     },
-    /// Decide upon what the user's stream said last, and append; answer [`Seen::Appended`], [`Seen::Refused`] or
-    /// [`Seen::Unchanged`].
+    /// Decide the command on the last read of the user's stream, and append its events. The result is [`Seen::Appended`],
+    /// [`Seen::Refused`] or [`Seen::Unchanged`].
     Commit {
         /// The revision of the user's stream.
         expected: Option<u64>,
-        /// The claim that was made for it; none when the user keeps the one that is held.
+        /// The new claim. `None` if the user keeps the current one.
         claim: Option<Claim>,
     },
-    /// Append a release, expecting the claim's own revision; answer either way, it is left if refused.
+    /// Append a release that expects the revision of this claim. The result is [`Seen::Appended`] or [`Seen::Refused`]; a
+    /// refused release is not retried.
     Release(Claim),
-    /// Nothing: it is over.
-    Done(Outcome),
+    /// The command has ended.
+    Done(ReservationOutcome),
 }
 
-/// What came of a step.
+/// The result of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Seen {
-    /// A user's stream says so.
-    User(Standing),
-    /// A reservation's last event says so.
+    /// The user's stream was read.
+    User(UserStatus),
+    /// The reservation's last event was read.
     Reservation(Holder),
-    /// Somebody else lives under the name by a reservation that it had before more letters were folded.
-    HeldFormerly,
-    /// Some time has passed.
+    /// Another user holds the name under a reservation that it had before Unicode folded more letters.
+    HeldUnderFormerName,
+    /// The wait is over.
     Waited,
-    /// The event is stored at this revision.
+    /// The events are stored, the last one at this revision.
     Appended(u64),
-    /// The stream is not as expected: nothing was stored.
+    /// The stream did not have the expected revision. Nothing was stored.
     Refused,
-    /// Everything is so already: nothing was to be stored.
+    /// The user is already as requested, so there was nothing to store.
     Unchanged,
 }
 
-/// How it ended.
+/// The outcome of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Outcome {
+pub enum ReservationOutcome {
     /// The command's events are stored.
     Committed,
-    /// Somebody else lives under the name.
+    /// Another user has the name.
     Taken,
-    /// The new user's id is not new (any more): a fresh one is needed.
+    /// The id of the new user is already used or abandoned. A new id is needed.
     IdUsed,
-    /// Others were quicker every time.
+    /// There were too many conflicts with other commands.
     Contended,
 }
 
-/// One command on its way.
+/// The progress of one command.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Reservation {
     me: UserId,
     goal: Goal,
     refusals_left: u32,
-    /// What the user's own stream said before the claim.
-    base: Standing,
-    at: At,
+    /// The user's status, read before the claim.
+    base: UserStatus,
+    phase: Phase,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum At {
-    Myself,
-    Name(ReservationName),
-    Rival(Rival),
+enum Phase {
+    ReadingUser,
+    ReadingReservation(ReservationName),
+    ReadingRival(Rival),
     Waiting(Rival),
     Fencing(Rival, Fence, Option<u64>),
     ClaimingUnread(ReservationName),
     Claiming(ReservationName, Option<u64>),
     Committing(Option<Claim>),
     Releasing(Claim),
-    Over(Outcome),
+    Over(ReservationOutcome),
 }
 
-/// Somebody who claimed the name before.
+/// Another user who claimed the name earlier.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Rival {
     user: UserId,
@@ -172,106 +175,119 @@ struct Rival {
 }
 
 impl Reservation {
-    /// Begins; every refusal beyond `refusals` ends it as [`Outcome::Contended`].
+    /// Starts a command. After more than `refusals` refused appends, it ends as [`ReservationOutcome::Contended`].
     ///
-    /// A new user's stream is not read at first: the commit expects it to be absent.
+    /// The stream of a new user is not read first, because the commit expects it to be absent.
     #[must_use]
     pub fn new(me: UserId, goal: Goal, refusals: u32) -> Self {
-        let at = match &goal {
-            Goal::Create { name, read_first } => At::creation(name, *read_first),
-            Goal::Hold { .. } | Goal::Keep | Goal::Delete => At::Myself,
+        let phase = match &goal {
+            Goal::Create { name, read_first } => Phase::creation(name, *read_first),
+            Goal::Hold { .. } | Goal::Keep | Goal::Delete => Phase::ReadingUser,
         };
         Self {
             me,
             goal,
             refusals_left: refusals,
-            base: Standing::Absent,
-            at,
+            base: UserStatus::Absent,
+            phase,
         }
     }
 
-    /// What to do next; the same until [`observe`](Self::observe) is told what came of it.
+    /// The next step. It stays the same until [`observe`](Self::observe) gets its result.
     #[must_use]
     pub fn next(&self) -> Step {
-        match &self.at {
-            At::Myself => Step::ReadUser(self.me),
-            At::Name(name) => Step::ReadReservation(name.clone()),
-            At::Rival(rival) => Step::ReadUser(rival.user),
-            At::Waiting(_) => Step::Wait,
-            At::Fencing(rival, fence, expected) => Step::Fence {
+        match &self.phase {
+            Phase::ReadingUser => Step::ReadUser(self.me),
+            Phase::ReadingReservation(name) => Step::ReadReservation(name.clone()),
+            Phase::ReadingRival(rival) => Step::ReadUser(rival.user),
+            Phase::Waiting(_) => Step::Wait,
+            Phase::Fencing(rival, fence, expected) => Step::Fence {
                 user: rival.user,
                 fence: *fence,
                 expected: *expected,
             },
-            At::ClaimingUnread(reservation) => Step::Claim {
+            Phase::ClaimingUnread(reservation) => Step::Claim {
                 reservation: reservation.clone(),
                 expected: None,
             },
-            At::Claiming(reservation, expected) => Step::Claim {
+            Phase::Claiming(reservation, expected) => Step::Claim {
                 reservation: reservation.clone(),
                 expected: *expected,
             },
-            At::Committing(claim) => Step::Commit {
+            Phase::Committing(claim) => Step::Commit {
                 expected: self.base.revision(),
                 claim: claim.clone(),
             },
-            At::Releasing(claim) => Step::Release(claim.clone()),
-            At::Over(outcome) => Step::Done(*outcome),
+            Phase::Releasing(claim) => Step::Release(claim.clone()),
+            Phase::Over(outcome) => Step::Done(*outcome),
         }
     }
 
-    /// Goes on with what came of the step.
+    /// Proceeds with the result of the step.
     pub fn observe(&mut self, seen: Seen) {
-        let at = std::mem::replace(&mut self.at, At::Myself);
-        self.at = match (at, seen) {
-            (At::Myself, Seen::User(standing)) => self.begin(standing),
-            (At::Name(name), Seen::Reservation(holder)) => self.take(name, holder),
-            (At::Name(_), Seen::HeldFormerly) => At::Over(Outcome::Taken),
-            (At::Rival(rival), Seen::User(standing)) => rival.judge(&standing),
-            (At::Waiting(rival), Seen::Waited) => At::Rival(rival.patiently()),
-            (At::Fencing(rival, ..), Seen::Appended(_)) => rival.take_over(),
-            (At::Fencing(rival, ..), Seen::Refused) => self.again(At::Rival(rival)),
+        let phase = std::mem::replace(&mut self.phase, Phase::ReadingUser);
+        self.phase = match (phase, seen) {
+            (Phase::ReadingUser, Seen::User(status)) => self.start(status),
+            (Phase::ReadingReservation(name), Seen::Reservation(holder)) => {
+                self.claim_or_check_rival(name, holder)
+            }
+            (Phase::ReadingReservation(_), Seen::HeldUnderFormerName) => {
+                Phase::Over(ReservationOutcome::Taken)
+            }
+            (Phase::ReadingRival(rival), Seen::User(status)) => rival.judge(&status),
+            (Phase::Waiting(rival), Seen::Waited) => Phase::ReadingRival(rival.after_waiting()),
+            (Phase::Fencing(rival, ..), Seen::Appended(_)) => rival.take_over(),
+            (Phase::Fencing(rival, ..), Seen::Refused) => self.retry(Phase::ReadingRival(rival)),
             (
-                At::ClaimingUnread(reservation) | At::Claiming(reservation, _),
+                Phase::ClaimingUnread(reservation) | Phase::Claiming(reservation, _),
                 Seen::Appended(revision),
-            ) => At::Committing(Some(Claim {
+            ) => Phase::Committing(Some(Claim {
                 reservation,
                 revision,
             })),
-            // The name was claimed before, by somebody or by nobody any more: no rival was quicker yet.
-            (At::ClaimingUnread(name), Seen::Refused) => At::Name(name),
-            (At::Claiming(name, _), Seen::Refused) => self.again(At::Name(name)),
-            (At::Committing(claim), Seen::Appended(_)) => self.tidy_up(claim.is_some()),
-            (At::Committing(_), Seen::Unchanged)
-            | (At::Releasing(_), Seen::Appended(_) | Seen::Refused) => At::Over(Outcome::Committed),
-            (At::Over(outcome), _) => At::Over(outcome),
-            // A commit that was refused begins again, and so would anything that does not answer the step.
-            _ => self.again(At::Myself),
+            // The name was claimed before, and may be free again. This is not a conflict with a rival.
+            (Phase::ClaimingUnread(name), Seen::Refused) => Phase::ReadingReservation(name),
+            (Phase::Claiming(name, _), Seen::Refused) => {
+                self.retry(Phase::ReadingReservation(name))
+            }
+            (Phase::Committing(claim), Seen::Appended(_)) => {
+                self.release_previous_claim(claim.is_some())
+            }
+            (Phase::Committing(_), Seen::Unchanged)
+            | (Phase::Releasing(_), Seen::Appended(_) | Seen::Refused) => {
+                Phase::Over(ReservationOutcome::Committed)
+            }
+            (Phase::Over(outcome), _) => Phase::Over(outcome),
+            // A refused commit starts again. So does a result that does not belong to the step.
+            _ => self.retry(Phase::ReadingUser),
         };
     }
 
-    fn begin(&mut self, standing: Standing) -> At {
-        self.base = standing;
+    fn start(&mut self, status: UserStatus) -> Phase {
+        self.base = status;
         match (&self.goal, &self.base) {
-            (Goal::Create { name, .. }, Standing::Absent) => At::Name(name.clone()),
-            (Goal::Create { .. }, _) => At::Over(Outcome::IdUsed),
-            (Goal::Hold { name, formerly }, Standing::Alive { claim, .. })
-                if claim.reservation != *name && Some(&claim.reservation) != formerly.as_ref() =>
-            {
-                At::Name(name.clone())
+            (Goal::Create { name, .. }, UserStatus::Absent) => {
+                Phase::ReadingReservation(name.clone())
             }
-            // The name stays, or there is nobody to rename: the decider says what that means.
-            (Goal::Hold { .. } | Goal::Keep | Goal::Delete, _) => At::Committing(None),
+            (Goal::Create { .. }, _) => Phase::Over(ReservationOutcome::IdUsed),
+            (Goal::Hold { name, former_name }, UserStatus::Active { claim, .. })
+                if claim.reservation != *name
+                    && Some(&claim.reservation) != former_name.as_ref() =>
+            {
+                Phase::ReadingReservation(name.clone())
+            }
+            // The name stays, or the user is not active. The decider handles both cases.
+            (Goal::Hold { .. } | Goal::Keep | Goal::Delete, _) => Phase::Committing(None),
         }
     }
 
-    fn take(&self, name: ReservationName, holder: Holder) -> At {
+    fn claim_or_check_rival(&self, name: ReservationName, holder: Holder) -> Phase {
         match holder {
-            Holder::Nobody(expected) => At::Claiming(name, expected),
+            Holder::Nobody(expected) => Phase::Claiming(name, expected),
             Holder::Claimed(user, revision) if user == self.me => {
-                At::Claiming(name, Some(revision))
+                Phase::Claiming(name, Some(revision))
             }
-            Holder::Claimed(user, revision) => At::Rival(Rival {
+            Holder::Claimed(user, revision) => Phase::ReadingRival(Rival {
                 user,
                 claim: Claim {
                     reservation: name,
@@ -282,31 +298,31 @@ impl Reservation {
         }
     }
 
-    fn tidy_up(&self, renamed: bool) -> At {
+    fn release_previous_claim(&self, renamed: bool) -> Phase {
         match (&self.goal, &self.base) {
-            (Goal::Hold { .. }, Standing::Alive { claim, .. }) if renamed => {
-                At::Releasing(claim.clone())
+            (Goal::Hold { .. }, UserStatus::Active { claim, .. }) if renamed => {
+                Phase::Releasing(claim.clone())
             }
-            (Goal::Delete, Standing::Alive { claim, .. }) => At::Releasing(claim.clone()),
-            _ => At::Over(Outcome::Committed),
+            (Goal::Delete, UserStatus::Active { claim, .. }) => Phase::Releasing(claim.clone()),
+            _ => Phase::Over(ReservationOutcome::Committed),
         }
     }
 
-    fn again(&mut self, at: At) -> At {
+    fn retry(&mut self, phase: Phase) -> Phase {
         match self.refusals_left.checked_sub(1) {
             Some(left) => {
                 self.refusals_left = left;
-                at
+                phase
             }
-            None => At::Over(Outcome::Contended),
+            None => Phase::Over(ReservationOutcome::Contended),
         }
     }
 }
 
-impl At {
+impl Phase {
     fn creation(name: &ReservationName, read_first: bool) -> Self {
         if read_first {
-            Self::Name(name.clone())
+            Self::ReadingReservation(name.clone())
         } else {
             Self::ClaimingUnread(name.clone())
         }
@@ -314,38 +330,40 @@ impl At {
 }
 
 impl Rival {
-    fn judge(self, standing: &Standing) -> At {
-        match standing {
-            Standing::Alive { claim, .. } if claim.reservation == self.claim.reservation => {
-                At::Over(Outcome::Taken)
+    fn judge(self, status: &UserStatus) -> Phase {
+        match status {
+            UserStatus::Active { claim, .. } if claim.reservation == self.claim.reservation => {
+                Phase::Over(ReservationOutcome::Taken)
             }
-            Standing::Abandoned | Standing::Erased => self.take_over(),
-            // Stale or in flight: nobody can tell which.
-            Standing::Absent | Standing::Alive { .. } if !self.waited_for => At::Waiting(self),
-            Standing::Absent => At::Fencing(self, Fence::RegistrationAbandoned, None),
-            Standing::Alive { revision, .. } => {
-                At::Fencing(self, Fence::RenameFenced, Some(*revision))
+            UserStatus::Abandoned | UserStatus::Erased => self.take_over(),
+            // The claim may be stale, or its commit may be in flight. Nobody can tell which.
+            UserStatus::Absent | UserStatus::Active { .. } if !self.waited_for => {
+                Phase::Waiting(self)
+            }
+            UserStatus::Absent => Phase::Fencing(self, Fence::RegistrationAbandoned, None),
+            UserStatus::Active { revision, .. } => {
+                Phase::Fencing(self, Fence::RenameFenced, Some(*revision))
             }
         }
     }
 
-    fn patiently(self) -> Self {
+    fn after_waiting(self) -> Self {
         Self {
             waited_for: true,
             ..self
         }
     }
 
-    fn take_over(self) -> At {
-        At::Claiming(self.claim.reservation, Some(self.claim.revision))
+    fn take_over(self) -> Phase {
+        Phase::Claiming(self.claim.reservation, Some(self.claim.revision))
     }
 }
 
-impl Standing {
-    /// The revision of the stream's last event; none where there is no event that anything may follow.
+impl UserStatus {
+    /// The revision that a commit expects. `None` means that the stream must be absent.
     fn revision(&self) -> Option<u64> {
         match self {
-            Self::Alive { revision, .. } => Some(*revision),
+            Self::Active { revision, .. } => Some(*revision),
             Self::Absent | Self::Abandoned | Self::Erased => None,
         }
     }
@@ -355,7 +373,7 @@ impl Standing {
 mod tests {
     use super::*;
 
-    /// The steps of a command, each answered by the next of `seen`.
+    /// The steps of a command whose results are `seen`.
     fn steps(goal: Goal, seen: impl IntoIterator<Item = Seen>) -> Vec<Step> {
         let mut reservation = Reservation::new(UserId::new(1), goal, 2);
         let mut steps = vec![reservation.next()];
@@ -399,14 +417,18 @@ mod tests {
     }
 
     #[test]
-    fn an_uncontended_creation_is_two_appends_and_no_read() {
+    fn an_uncontended_creation_takes_two_appends_and_no_read() {
         let seen = [Seen::Appended(0), Seen::Appended(0)];
-        let expected = [claims(None), commits(0), Step::Done(Outcome::Committed)];
+        let expected = [
+            claims(None),
+            commits(0),
+            Step::Done(ReservationOutcome::Committed),
+        ];
         assert_eq!(steps(create(false), seen), expected);
     }
 
     #[test]
-    fn a_name_that_was_released_is_read_after_a_refusal_and_claimed_again() {
+    fn a_released_name_is_read_after_a_refusal_and_claimed_again() {
         let seen = [
             Seen::Refused,
             Seen::Reservation(Holder::Nobody(Some(4))),
@@ -418,15 +440,15 @@ mod tests {
             Step::ReadReservation(name("a")),
             claims(Some(4)),
             commits(5),
-            Step::Done(Outcome::Committed),
+            Step::Done(ReservationOutcome::Committed),
         ];
         assert_eq!(steps(create(false), seen), expected);
     }
 
     #[test]
-    fn a_name_that_is_taken_costs_a_refusal_and_two_reads() {
+    fn a_taken_name_costs_a_refusal_and_two_reads() {
         let rival = UserId::new(2);
-        let alive = Standing::Alive {
+        let alive = UserStatus::Active {
             claim: claim("a", 0),
             revision: 0,
         };
@@ -439,14 +461,14 @@ mod tests {
             claims(None),
             Step::ReadReservation(name("a")),
             Step::ReadUser(rival),
-            Step::Done(Outcome::Taken),
+            Step::Done(ReservationOutcome::Taken),
         ];
         assert_eq!(steps(create(false), seen), expected);
     }
 
     #[test]
-    fn ones_own_name_makes_no_claim_and_releases_nothing() {
-        let alive = Standing::Alive {
+    fn a_user_who_keeps_the_name_makes_no_claim_and_no_release() {
+        let alive = UserStatus::Active {
             claim: claim("a", 3),
             revision: 7,
         };
@@ -457,27 +479,27 @@ mod tests {
                 expected: Some(7),
                 claim: None,
             },
-            Step::Done(Outcome::Committed),
+            Step::Done(ReservationOutcome::Committed),
         ];
-        for (wanted, formerly) in [("a", None), ("b", Some(name("a")))] {
+        for (wanted, former_name) in [("a", None), ("b", Some(name("a")))] {
             let name = name(wanted);
-            let goal = Goal::Hold { name, formerly };
+            let goal = Goal::Hold { name, former_name };
             assert_eq!(steps(goal, seen.clone()), expected);
         }
     }
 
     #[test]
-    fn a_name_that_is_held_under_a_former_folding_is_taken() {
-        let last = steps(create(true), [Seen::HeldFormerly]).pop();
-        assert_eq!(last, Some(Step::Done(Outcome::Taken)));
+    fn a_name_that_is_held_under_a_former_reservation_is_taken() {
+        let last = steps(create(true), [Seen::HeldUnderFormerName]).pop();
+        assert_eq!(last, Some(Step::Done(ReservationOutcome::Taken)));
     }
 
     #[test]
-    fn who_is_refused_every_time_gives_up() {
+    fn a_command_that_is_refused_every_time_gives_up() {
         let refused = [Seen::Reservation(Holder::Nobody(None)), Seen::Refused];
         let refused = std::iter::repeat_n(refused, 3).flatten();
         let seen = std::iter::once(Seen::Refused).chain(refused);
         let last = steps(create(false), seen).pop();
-        assert_eq!(last, Some(Step::Done(Outcome::Contended)));
+        assert_eq!(last, Some(Step::Done(ReservationOutcome::Contended)));
     }
 }

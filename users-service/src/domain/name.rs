@@ -1,31 +1,31 @@
-//! Names of people, and the rules for those that a command asks for: never empty or invisible, never long, never with
-//! control characters, outer white space, or characters that Unicode does not have.
+//! Names of people, and the rules for names in commands: a name is visible, not too long, and has no control characters,
+//! no outer white space, and no characters that Unicode has not assigned.
 //!
-//! Invariant: rules hold for commands only. What is stored is read as it is, since rules may have been others then.
+//! Invariant: the rules apply to commands only. A stored name is read as it is, because the rules may have been different
+//! when it was stored.
 
-use super::unicode;
-use crate::privacy::Personal;
+use super::{Personal, unicode};
 use std::fmt;
 
 /// The longest name, in characters (Unicode scalar values).
 pub const MAX_NAME_CHARS: usize = 100;
 
-/// Which of a user's names.
+/// One of the names of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NameField {
-    /// The name that no two users share.
+    /// The unique name.
     Username,
-    /// The first name.
+    /// The given name.
     GivenName,
-    /// The last name.
+    /// The family name.
     FamilyName,
 }
 
 impl NameField {
-    /// All names that a user has.
+    /// All names of a user.
     pub const ALL: [Self; 3] = [Self::Username, Self::GivenName, Self::FamilyName];
 
-    /// The field's name in commands, events and answers.
+    /// The name of the field in commands, events and answers.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -42,36 +42,36 @@ impl fmt::Display for NameField {
     }
 }
 
-/// What is wrong with a name.
+/// The rule that a name breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NameProblem {
-    /// Nothing, or nothing that can be seen.
+    /// The name is empty or invisible.
     #[error("must not be empty or invisible")]
     Empty,
-    /// More than [`MAX_NAME_CHARS`].
+    /// The name has more than [`MAX_NAME_CHARS`] characters.
     #[error("must not be longer than {MAX_NAME_CHARS} characters")]
     TooLong,
-    /// Line breaks, tabs and the like.
+    /// The name has line breaks, tabs or the like.
     #[error("must not contain control characters")]
     ControlCharacter,
-    /// A gap before the first character or after the last one, which nobody sees.
+    /// The name begins or ends with white space, which nobody sees.
     #[error("must not begin or end with white space")]
     OuterWhiteSpace,
-    /// A gap anywhere in a username.
+    /// The username has white space.
     #[error("must not contain white space")]
     WhiteSpace,
-    /// Characters that are none yet: nobody knows what they look like, or how they fold.
+    /// The name has unassigned characters. Nobody knows yet what they look like or how they fold.
     #[error("must not contain characters that Unicode 18 does not have")]
     Unassigned,
 }
 
-/// A name that cannot be one. Does not repeat the value: it is personal.
+/// An invalid name. The error does not repeat the value, because it is personal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{field} {problem}")]
 pub struct InvalidName {
-    /// Which name.
+    /// The invalid field.
     pub field: NameField,
-    /// What is wrong with it.
+    /// The rule that it breaks.
     pub problem: NameProblem,
 }
 
@@ -107,21 +107,21 @@ macro_rules! name {
         pub struct $name(Personal<String>);
 
         impl $name {
-            /// Takes a name over, if a command may ask for it.
+            /// Parses a name from a command.
             ///
             /// # Errors
-            /// When the text is no name: see [`NameProblem`].
+            /// If the text breaks a rule: see [`NameProblem`].
             pub fn parse(text: impl Into<String>) -> Result<Self, InvalidName> {
                 parse(NameField::$name, text.into()).map(Self)
             }
 
-            /// A name that is stored: it is what it is, whatever the rules for new ones say by now.
+            /// Wraps a stored name. The rules for new names do not apply.
             #[must_use]
             pub fn as_stored(text: String) -> Self {
                 Self(Personal::new(text))
             }
 
-            /// The name as it was given.
+            /// The name as the user wrote it.
             #[must_use]
             pub fn personal(&self) -> &Personal<String> {
                 &self.0
@@ -131,10 +131,10 @@ macro_rules! name {
 }
 
 name! {
-    /// The first name, as the user writes it.
+    /// The given name as the user writes it.
     GivenName
 }
 name! {
-    /// The last name, as the user writes it.
+    /// The family name as the user writes it.
     FamilyName
 }

@@ -1,8 +1,7 @@
 use super::{
-    Changes, Claim, FamilyName, GivenName, InvalidName, NameField, NameProblem, Profile,
+    Changes, Claim, FamilyName, GivenName, InvalidName, NameField, NameProblem, Personal, Profile,
     ReservationName, User, UserCommand, UserError, UserEvent, UserId, Username, unicode,
 };
-use crate::privacy::Personal;
 use crate::privacy::cipher::Hexadecimal;
 use event_sourcing::testing::{Given, given as given_events};
 use sha2::{Digest as _, Sha256};
@@ -75,14 +74,14 @@ fn a_user_is_created_once() {
 }
 
 #[test]
-fn nobody_is_created_under_an_abandoned_id() {
+fn no_user_is_created_under_an_abandoned_id() {
     given([UserEvent::RegistrationAbandoned])
         .when(create("ada"))
         .then_refused(UserError::Abandoned);
 }
 
 #[test]
-fn nobody_can_be_patched_or_deleted_who_was_never_created() {
+fn a_user_who_was_never_created_cannot_be_patched_or_deleted() {
     for events in [vec![], vec![UserEvent::RegistrationAbandoned]] {
         given(events.clone())
             .when(patch(given_name("Augusta"), None))
@@ -115,7 +114,7 @@ fn a_patch_after_a_rename_repeats_the_claim_of_the_rename() {
 }
 
 #[test]
-fn a_patch_holds_only_what_differs() {
+fn a_patch_event_has_only_the_fields_that_differ() {
     let mut changes = given_name("Ada");
     changes.username = Some(Username::parse("ADA").unwrap());
     given([created("ada")])
@@ -124,7 +123,7 @@ fn a_patch_holds_only_what_differs() {
 }
 
 #[test]
-fn a_patch_that_changes_nothing_is_already_so() {
+fn a_patch_that_changes_nothing_makes_no_event() {
     given([created("ada")])
         .when(patch(username("ada"), None))
         .then_nothing();
@@ -134,7 +133,7 @@ fn a_patch_that_changes_nothing_is_already_so() {
 }
 
 #[test]
-fn a_fence_changes_nothing_about_the_user() {
+fn a_fence_does_not_change_the_user() {
     given([created("ada"), UserEvent::RenameFenced])
         .when(patch(given_name("Augusta"), None))
         .then([patched(given_name("Augusta"), claim("ada", 0))]);
@@ -161,7 +160,7 @@ fn an_erased_user_stays_erased() {
 }
 
 #[test]
-fn names_are_neither_empty_nor_long_nor_broken() {
+fn a_name_is_not_empty_or_too_long_and_has_no_control_characters() {
     let problem = |text: &str| Username::parse(text).unwrap_err().problem;
     assert_eq!(problem(""), NameProblem::Empty);
     assert_eq!(problem("  "), NameProblem::Empty);
@@ -179,7 +178,7 @@ fn names_are_neither_empty_nor_long_nor_broken() {
     );
 }
 
-/// What is wrong with the text as each of a user's names.
+/// The problem of the text as username, given name and family name.
 fn problems(text: &str) -> [Option<NameProblem>; 3] {
     let username = Username::parse(text).err();
     let given_name = GivenName::parse(text).err();
@@ -188,7 +187,7 @@ fn problems(text: &str) -> [Option<NameProblem>; 3] {
 }
 
 #[test]
-fn a_name_that_nobody_can_see_is_empty() {
+fn an_invisible_name_is_refused_as_empty() {
     for invisible in [
         "\u{200B}",
         "\u{200B}\u{FEFF}",
@@ -237,7 +236,7 @@ fn no_name_begins_or_ends_with_white_space_and_no_username_has_any() {
 }
 
 #[test]
-fn no_name_has_characters_that_unicode_does_not_have() {
+fn no_name_has_unassigned_characters() {
     for text in ["a\u{378}", "\u{FDD0}b", "\u{10FFFF}"] {
         assert_eq!(
             problems(text),
@@ -248,7 +247,7 @@ fn no_name_has_characters_that_unicode_does_not_have() {
 }
 
 #[test]
-fn every_username_folds_to_something_that_can_be_seen() {
+fn every_username_folds_to_visible_characters() {
     let one = |c: char| Username::parse(c).ok();
     for username in ('\0'..=char::MAX).filter_map(one) {
         let folded = username.folded();
@@ -259,17 +258,17 @@ fn every_username_folds_to_something_that_can_be_seen() {
 }
 
 #[test]
-fn letters_of_the_newest_unicode_have_two_cases() {
+fn new_pairs_of_letters_fold_to_the_same_letter() {
     let folded = |text: &str| Username::parse(text).unwrap().folded();
     assert_eq!(folded("\u{16EA0}"), folded("\u{16EBB}"));
     assert_eq!(folded("\u{A7DD}"), folded("\u{277}"));
 }
 
-/// Reservations are named by what names fold to. The digest is that of the folding of the first versions of this service
-/// (`caseless` 0.2.2, of Unicode 16, and `unicode-normalization` 0.1.26, of Unicode 18): all characters, a line each.
-/// Where today's differs from it, [`Username::former_foldings`] has both.
+/// The name of a reservation is derived from the folding of the username. The digest covers all characters, one per line,
+/// as the first versions of this service folded them (with `caseless` 0.2.2, Unicode 16, and `unicode-normalization` 0.1.26,
+/// Unicode 18). Where today's folding differs, [`Username::former_foldings`] has the former one.
 #[test]
-fn no_name_folds_to_anything_else_than_it_did_but_for_48_capital_letters() {
+fn every_folding_is_as_before_except_for_48_capital_letters() {
     let all: String = ('\0'..=char::MAX).flat_map(|c| [c, '\n']).collect();
     let (before, today) = (unicode::folded_before_17(&all), unicode::folded(&all));
     let digest = Sha256::digest(&before);
@@ -286,7 +285,7 @@ fn no_name_folds_to_anything_else_than_it_did_but_for_48_capital_letters() {
 }
 
 #[test]
-fn a_name_with_letters_that_were_given_another_case_is_looked_for_in_all_likely_spellings() {
+fn a_name_with_letters_that_have_a_new_case_is_looked_up_under_all_likely_spellings() {
     let former = |text: &str| {
         let former = Username::as_stored(text.to_owned()).former_foldings();
         former
@@ -307,7 +306,7 @@ fn a_name_with_letters_that_were_given_another_case_is_looked_for_in_all_likely_
 }
 
 #[test]
-fn what_is_stored_is_taken_as_it_is() {
+fn a_stored_name_is_not_checked() {
     for text in ["", " zed ", "\u{200B}", "a\u{7}b", "\u{378}"] {
         assert_eq!(
             Username::as_stored(text.to_owned()).personal().reveal(),
@@ -325,7 +324,7 @@ fn what_is_stored_is_taken_as_it_is() {
 }
 
 #[test]
-fn spellings_of_one_username_fold_to_one() {
+fn all_spellings_of_a_username_have_the_same_folding() {
     let folded = |text: &str| Username::parse(text).unwrap().folded();
     for (one, other) in [
         ("ada", "ADA"),
@@ -342,7 +341,7 @@ fn spellings_of_one_username_fold_to_one() {
 }
 
 #[test]
-fn an_id_has_one_spelling() {
+fn an_id_has_exactly_one_spelling() {
     assert_eq!("42".parse(), Ok(UserId::new(42)));
     for text in ["", "-1", "+42", "042", "42 ", "abc", "18446744073709551616"] {
         assert!(text.parse::<UserId>().is_err(), "{text}");

@@ -1,8 +1,8 @@
-//! What Unicode says of characters, all of it from one version: which can be seen, and which texts are the same but for
-//! their spelling.
+//! Properties of characters, all from one version of Unicode: which characters are visible, and which texts are different
+//! spellings of the same text.
 //!
-//! Invariant: the folding of a text never changes, since reservations are named by it. Another version of Unicode may
-//! fold more letters, as version 17 did after names had been reserved: [`folded_before_17`] is for those.
+//! Invariant: the folding of a text never changes, because the names of reservations are derived from it. A new version of
+//! Unicode may fold more letters. Version 17 did so after names had been reserved; [`folded_before_17`] finds those.
 
 use icu_casemap::CaseMapper;
 use icu_normalizer::{ComposingNormalizer, DecomposingNormalizer};
@@ -11,7 +11,7 @@ use icu_properties::props::{
 };
 use icu_properties::{CodePointMapData, CodePointSetData};
 
-/// Categories whose characters are drawn by themselves. Marks are not: they need a letter to stand on.
+/// Categories whose characters are visible by themselves. Marks are not among them, because they need a base letter.
 const DRAWN: Group = Group::Letter
     .union(Group::Number)
     .union(Group::Punctuation)
@@ -32,33 +32,33 @@ pub(super) fn is_assigned(c: char) -> bool {
     category(c) != GeneralCategory::Unassigned
 }
 
-/// Whether the character breaks lines or steers a device.
+/// Whether the character breaks lines or controls a device.
 pub(super) fn is_control(c: char) -> bool {
     CONTROL.contains(category(c))
 }
 
-/// Whether the character shows as a gap: white space, and four characters that Unicode counts as symbols or letters.
+/// Whether the character looks like a gap: white space, and four characters that Unicode classifies as symbols or letters.
 pub(super) fn is_blank(c: char) -> bool {
     let drawn_as_nothing = matches!(c, '\u{2800}' | '\u{13441}' | '\u{13442}' | '\u{1D159}');
     drawn_as_nothing || CodePointSetData::new::<WhiteSpace>().contains(c)
 }
 
-/// Whether the character takes no place at all, so that two texts that differ in it alone look the same.
+/// Whether the character has no width. Two texts that differ only in such characters look the same.
 pub(super) fn is_ignorable(c: char) -> bool {
     CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
 }
 
-/// Whether a text of this character alone shows something.
+/// Whether the character is visible by itself.
 pub(super) fn is_visible(c: char) -> bool {
     DRAWN.contains(category(c)) && !is_blank(c) && !is_ignorable(c)
 }
 
-/// What all spellings of one text have in common: `NFKC_Casefold` (Unicode, section 3.13).
+/// The folding that all spellings of a text share: `NFKC_Casefold` (Unicode, section 3.13).
 pub(super) fn folded(text: &str) -> String {
     fold(text, |_| true)
 }
 
-/// What [`folded`] was before Unicode 17, when the letters of [`is_capital_since_17`] had no small ones.
+/// The folding before Unicode 17, when the letters of [`is_capital_since_17`] had no small letters.
 pub(super) fn folded_before_17(text: &str) -> String {
     fold(text, |c| !is_capital_since_17(c))
 }
@@ -84,7 +84,8 @@ fn fold(text: &str, has_small_letter: impl Fn(char) -> bool) -> String {
     composed.chars().filter(kept).collect()
 }
 
-/// The capital letters whose small ones came with Unicode 17 or 18: nothing else folds as it did not before.
+/// Whether this is a capital letter whose small letter was added by Unicode 17 or 18. Only these letters fold differently
+/// than before.
 pub(super) fn is_capital_since_17(c: char) -> bool {
     matches!(c,
         '\u{A7CE}' | '\u{A7D2}' | '\u{A7D4}' | '\u{A7DD}' | '\u{A7E2}' | '\u{AB6C}'..='\u{AB6D}'
@@ -93,7 +94,7 @@ pub(super) fn is_capital_since_17(c: char) -> bool {
         | '\u{1DF78}' | '\u{1DF7A}' | '\u{1DF7C}' | '\u{1DF7E}')
 }
 
-/// The letter of [`is_capital_since_17`] that belongs to a small one, otherwise the character itself.
+/// The capital letter of [`is_capital_since_17`] for its small letter. Other characters are returned unchanged.
 pub(super) fn capital_since_17(c: char) -> char {
     let capital = CaseMapper::new().simple_uppercase(c);
     if is_capital_since_17(capital) {

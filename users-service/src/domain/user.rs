@@ -1,77 +1,32 @@
-//! The decider of one user: life stages, rules, and how events change the stage.
+//! The decider of a user: its states, its rules, and the state after each event.
 
-use super::{Claim, FamilyName, GivenName, UserCommand, UserError, UserEvent, Username};
+use super::{Changes, Claim, Profile, UserCommand, UserError, UserEvent};
 use event_sourcing::Decider;
 
-/// Decides what happens to one user.
+/// The decider of a user.
 #[derive(Debug)]
 pub struct User;
 
-/// The stage of life that a user's events have led to.
+/// The state of a user after its events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UserState {
     /// No event yet.
     Absent,
-    /// Given up before anybody was made under the id.
+    /// The id was abandoned before a user was created.
     Abandoned,
-    /// Alive.
+    /// The user exists.
     Active(ActiveUser),
-    /// Deleted, for ever.
+    /// The user was deleted permanently.
     Erased,
 }
 
-/// A user who is alive.
+/// An existing user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActiveUser {
-    /// Who the user is.
+    /// The user's names.
     pub profile: Profile,
-    /// The claim under which the username is held.
+    /// The claim that holds the username.
     pub claim: Claim,
-}
-
-/// Who a user is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Profile {
-    /// The name that no two users share.
-    pub username: Username,
-    /// The first name.
-    pub given_name: GivenName,
-    /// The last name.
-    pub family_name: FamilyName,
-}
-
-/// The fields of a [`Profile`] that change; the others stay.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Changes {
-    /// The new username.
-    pub username: Option<Username>,
-    /// The new first name.
-    pub given_name: Option<GivenName>,
-    /// The new last name.
-    pub family_name: Option<FamilyName>,
-}
-
-impl Profile {
-    /// The profile with the changes merged in.
-    #[must_use]
-    pub fn merge(self, changes: Changes) -> Self {
-        Self {
-            username: changes.username.unwrap_or(self.username),
-            given_name: changes.given_name.unwrap_or(self.given_name),
-            family_name: changes.family_name.unwrap_or(self.family_name),
-        }
-    }
-}
-
-impl Changes {
-    /// Only what would be different afterwards.
-    fn from(self, profile: &Profile) -> Self {
-        Self {
-            username: self.username.filter(|new| *new != profile.username),
-            given_name: self.given_name.filter(|new| *new != profile.given_name),
-            family_name: self.family_name.filter(|new| *new != profile.family_name),
-        }
-    }
 }
 
 impl Decider for User {
@@ -126,7 +81,7 @@ impl Decider for User {
 }
 
 fn patch(user: &ActiveUser, changes: Changes, claim: Option<Claim>) -> Vec<UserEvent> {
-    let changes = changes.from(&user.profile);
+    let changes = changes.different_from(&user.profile);
     if changes == Changes::default() {
         return Vec::new();
     }

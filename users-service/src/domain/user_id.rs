@@ -3,11 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A 64-bit id, written as a decimal number without sign or leading zeros, so that one user has one spelling.
+/// A 64-bit id. Its text is a decimal number without sign or leading zeros, so each id has exactly one spelling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserId(u64);
 
-/// The text is not the one spelling of an id.
+/// The text is not the canonical spelling of an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a user id")]
 pub struct NotAUserId;
@@ -19,7 +19,7 @@ impl UserId {
         Self(number)
     }
 
-    /// The number; ids that were made later are higher.
+    /// The number. Later ids have higher numbers.
     #[must_use]
     pub const fn number(self) -> u64 {
         self.0

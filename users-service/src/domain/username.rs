@@ -1,49 +1,49 @@
-//! The name that no two users share, and when two spellings are one name.
+//! The unique name of a user, and the rule that decides whether two spellings are the same name.
 
 use super::name::{InvalidName, NameField, parse};
-use super::unicode;
-use crate::privacy::Personal;
+use super::{Personal, unicode};
 
 /// A username as the user writes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Username(Personal<String>);
 
 impl Username {
-    /// Takes a username over, if a command may ask for it.
+    /// Parses a username from a command.
     ///
     /// # Errors
-    /// When the text is no username: see [`NameProblem`](super::NameProblem).
+    /// If the text breaks a rule: see [`NameProblem`](super::NameProblem).
     pub fn parse(text: impl Into<String>) -> Result<Self, InvalidName> {
         parse(NameField::Username, text.into()).map(Self)
     }
 
-    /// A username that is stored: it is what it is, whatever the rules for new ones say by now.
+    /// Wraps a stored username. The rules for new usernames do not apply.
     #[must_use]
     pub fn as_stored(text: String) -> Self {
         Self(Personal::new(text))
     }
 
-    /// The name as it was given.
+    /// The name as the user wrote it.
     #[must_use]
     pub fn personal(&self) -> &Personal<String> {
         &self.0
     }
 
-    /// What all spellings of one name have in common: `NFKC_Casefold` (Unicode, section 3.13).
+    /// The folding that all spellings of a name share: `NFKC_Casefold` (Unicode, section 3.13).
     #[must_use]
     pub fn folded(&self) -> Personal<String> {
         Personal::new(unicode::folded(self.0.reveal()))
     }
 
-    /// What this very spelling folded to before Unicode 17, if that was something else.
+    /// The folding of this exact spelling before Unicode 17, if it was different.
     #[must_use]
     pub fn folded_formerly(&self) -> Option<Personal<String>> {
         let formerly = unicode::folded_before_17(self.0.reveal());
         (formerly != *self.folded().reveal()).then(|| Personal::new(formerly))
     }
 
-    /// Other foldings that this name may be reserved under since then: those of this spelling, of all capitals, and of
-    /// one capital at the beginning. Nearly every name has none, because none of its letters was given another case.
+    /// Other foldings under which this name may have been reserved before Unicode 17: the foldings of this spelling, of
+    /// the name in capitals, and of the name with one initial capital. The list is nearly always empty, because it only
+    /// concerns the few letters that got a small letter later.
     #[must_use]
     pub fn former_foldings(&self) -> Vec<Personal<String>> {
         let folded = self.folded();

@@ -1,4 +1,4 @@
-//! Ids over RabbitMQ: services meet on the bus.
+//! Ids over RabbitMQ.
 
 use super::{FetchError, IdService};
 use crate::domain::UserId;
@@ -9,18 +9,18 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// How long one request may take.
-const WITHIN: Duration = Duration::from_millis(500);
-/// The status of a refusal that names a field. The count is always in range, so the field is `after`.
+const TIMEOUT: Duration = Duration::from_millis(500);
+/// The status of a refusal of a field. The field is always `after`, because the count is always in range.
 pub(super) const INVALID: u16 = 422;
 
-/// RPC on the queue `uuids`: `{"count":N,"after":"<id>"?}` → `{"data":["…"]}` or `{"error":{…}}`.
+/// Ids by RPC on the queue `uuids`: `{"count":N,"after":"<id>"?}` → `{"data":["…"]}` or `{"error":{…}}`.
 #[derive(Debug)]
 pub struct OverBroker {
     client: RpcClient,
 }
 
 #[derive(Serialize)]
-struct Request {
+struct IdRequest {
     count: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     after: Option<String>,
@@ -40,16 +40,21 @@ struct Refusal {
 }
 
 impl OverBroker {
-    /// A way over the client's queue.
+    /// Requests ids from the client's queue.
     #[must_use]
     pub fn new(client: RpcClient) -> Self {
         Self { client }
     }
 
-    async fn ask(&self, count: usize, after: Option<UserId>) -> Result<Vec<UserId>, FetchError> {
+    async fn request(
+        &self,
+        count: usize,
+        after: Option<UserId>,
+    ) -> Result<Vec<UserId>, FetchError> {
         let after = after.map(|id| id.to_string());
-        let request = serde_json::to_vec(&Request { count, after }).context("no JSON")?;
-        let reply = self.client.call(request, WITHIN).await?;
+        let request = serde_json::to_vec(&IdRequest { count, after })
+            .context("the request does not serialize")?;
+        let reply = self.client.call(request, TIMEOUT).await?;
         match serde_json::from_slice(&reply).context("malformed reply")? {
             Reply::Data(ids) => Ok(parse(&ids)?),
             Reply::Error(Refusal { status, .. }) if status == INVALID => {
@@ -75,11 +80,11 @@ impl IdService for OverBroker {
         count: usize,
         after: Option<UserId>,
     ) -> BoxFuture<'_, Result<Vec<UserId>, FetchError>> {
-        self.ask(count, after).boxed()
+        self.request(count, after).boxed()
     }
 }
 
 pub(super) fn parse(ids: &[String]) -> anyhow::Result<Vec<UserId>> {
-    let parse = |id: &String| id.parse().context("not an id");
+    let parse = |id: &String| id.parse().context("the reply has a malformed id");
     ids.iter().map(parse).collect()
 }

@@ -1,4 +1,4 @@
-//! Ids over HTTP, for as long as the broker is away.
+//! Ids over HTTP, used while the broker is unavailable.
 
 use super::over_broker::{INVALID, parse};
 use super::{FetchError, IdService};
@@ -8,9 +8,9 @@ use serde::Deserialize;
 use std::time::Duration;
 
 /// How long one request may take.
-const WITHIN: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// `GET {url}/?count=N&after=<id>` → `{"data":["…"]}`.
+/// Ids by `GET {url}/?count=N&after=<id>` → `{"data":["…"]}`.
 #[derive(Debug)]
 pub struct OverHttp {
     client: reqwest::Client,
@@ -23,18 +23,22 @@ struct Ids {
 }
 
 impl OverHttp {
-    /// A way to the service at `url` (`http://127.0.0.1:6000`).
+    /// Requests ids from the service at `url` (`http://127.0.0.1:6000`).
     ///
     /// # Errors
-    /// When no HTTP client can be made, or the URL is none.
+    /// If the HTTP client cannot be created, or the URL is invalid.
     pub fn new(url: &str) -> anyhow::Result<Self> {
-        let client = reqwest::Client::builder().timeout(WITHIN).build()?;
+        let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
         let url = url.trim_end_matches('/').to_owned();
         client.get(&url).build()?;
         Ok(Self { client, url })
     }
 
-    async fn ask(&self, count: usize, after: Option<UserId>) -> Result<Vec<UserId>, FetchError> {
+    async fn request(
+        &self,
+        count: usize,
+        after: Option<UserId>,
+    ) -> Result<Vec<UserId>, FetchError> {
         let after = after.map(|id| format!("&after={id}")).unwrap_or_default();
         let url = format!("{}/?count={count}{after}", self.url);
         let answer = self.client.get(url).send().await?;
@@ -62,6 +66,6 @@ impl IdService for OverHttp {
         count: usize,
         after: Option<UserId>,
     ) -> BoxFuture<'_, Result<Vec<UserId>, FetchError>> {
-        self.ask(count, after).boxed()
+        self.request(count, after).boxed()
     }
 }

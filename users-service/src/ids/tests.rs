@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-/// One request: how many, and above which.
+/// The count and the `after` of a request.
 type Request = (usize, Option<UserId>);
 
-/// Counts up from `next`, writes down what it was asked for, and answers only while it is let.
+/// Counts up from `next` and records the requests. It answers one request for each permit of the gate.
 #[derive(Clone)]
 struct Counter {
     next: Arc<AtomicU64>,
-    asked: Arc<Mutex<Vec<Request>>>,
+    requests: Arc<Mutex<Vec<Request>>>,
     gate: Arc<Semaphore>,
 }
 
@@ -21,7 +21,7 @@ impl Counter {
     fn closed() -> Self {
         Self {
             next: Arc::new(AtomicU64::new(1)),
-            asked: Arc::default(),
+            requests: Arc::default(),
             gate: Arc::new(Semaphore::new(0)),
         }
     }
@@ -32,8 +32,8 @@ impl Counter {
         counter
     }
 
-    fn asked(&self) -> Vec<Request> {
-        self.asked.lock().unwrap().clone()
+    fn requests(&self) -> Vec<Request> {
+        self.requests.lock().unwrap().clone()
     }
 }
 
@@ -44,7 +44,7 @@ impl IdService for Counter {
         after: Option<UserId>,
     ) -> BoxFuture<'_, Result<Vec<UserId>, FetchError>> {
         async move {
-            self.asked.lock().unwrap().push((count, after));
+            self.requests.lock().unwrap().push((count, after));
             self.gate.acquire().await.unwrap().forget();
             let first = self.next.fetch_add(count as u64, Ordering::SeqCst);
             Ok((first..first + count as u64).map(UserId::new).collect())
@@ -53,11 +53,11 @@ impl IdService for Counter {
     }
 }
 
-struct Away;
+struct Failing;
 
-impl IdService for Away {
+impl IdService for Failing {
     fn fetch(&self, _: usize, _: Option<UserId>) -> BoxFuture<'_, Result<Vec<UserId>, FetchError>> {
-        async { Err(anyhow!("away").into()) }.boxed()
+        async { Err(anyhow!("unavailable").into()) }.boxed()
     }
 }
 
@@ -73,19 +73,19 @@ async fn ids_increase_and_each_is_handed_out_once() {
 }
 
 #[tokio::test]
-async fn those_who_wait_are_served_by_one_request() {
+async fn all_waiting_callers_are_served_by_one_request() {
     let counter = Counter::closed();
     let source = IdSource::new(vec![Box::new(counter.clone())]);
     let mut waiting = JoinSet::new();
-    let ask = |waiting: &mut JoinSet<_>| {
+    let request = |waiting: &mut JoinSet<_>| {
         let source = source.clone();
         waiting.spawn(async move { source.next().await });
     };
-    ask(&mut waiting);
-    while counter.asked().is_empty() {
+    request(&mut waiting);
+    while counter.requests().is_empty() {
         tokio::task::yield_now().await;
     }
-    (0..99).for_each(|_| ask(&mut waiting));
+    (0..99).for_each(|_| request(&mut waiting));
     while source.waiting.capacity() > WAITING - 99 {
         tokio::task::yield_now().await;
     }
@@ -100,7 +100,7 @@ async fn those_who_wait_are_served_by_one_request() {
     ids.dedup();
     assert_eq!(ids.len(), 100);
     let counts: Vec<usize> = counter
-        .asked()
+        .requests()
         .into_iter()
         .map(|(count, _)| count)
         .collect();
@@ -108,7 +108,7 @@ async fn those_who_wait_are_served_by_one_request() {
 }
 
 #[tokio::test]
-async fn each_request_asks_above_the_last_id() {
+async fn each_request_fetches_ids_above_the_last_one() {
     let counter = Counter::open();
     let source = IdSource::new(vec![Box::new(counter.clone())]);
     for _ in 0..=SPARE + 1 {
@@ -116,41 +116,41 @@ async fn each_request_asks_above_the_last_id() {
     }
     let last = UserId::new(1 + SPARE as u64);
     assert_eq!(
-        counter.asked(),
+        counter.requests(),
         [(1 + SPARE, None), (1 + SPARE, Some(last))]
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn ids_older_than_a_second_are_thrown_away() {
+async fn spare_ids_older_than_a_second_are_discarded() {
     let counter = Counter::open();
     let source = IdSource::new(vec![Box::new(counter.clone())]);
     assert_eq!(source.next().await, Ok(UserId::new(1)));
     tokio::time::advance(FRESH + Duration::from_millis(1)).await;
     assert_eq!(source.next().await, Ok(UserId::new(2 + SPARE as u64)));
-    assert_eq!(counter.asked().len(), 2);
+    assert_eq!(counter.requests().len(), 2);
 }
 
 #[tokio::test]
-async fn the_next_service_is_asked_while_the_first_is_away() {
-    let source = IdSource::new(vec![Box::new(Away), Box::new(Counter::open())]);
+async fn the_next_service_is_used_while_the_first_fails() {
+    let source = IdSource::new(vec![Box::new(Failing), Box::new(Counter::open())]);
     assert_eq!(source.next().await, Ok(UserId::new(1)));
 }
 
 #[tokio::test]
-async fn nobody_waits_in_vain_when_all_are_away() {
-    let source = IdSource::new(vec![Box::new(Away)]);
+async fn a_caller_fails_at_once_when_all_services_fail() {
+    let source = IdSource::new(vec![Box::new(Failing)]);
     assert_eq!(source.next().await, Err(NoIds));
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_for_ever() {
+async fn no_caller_waits_for_ever() {
     let source = IdSource::new(vec![Box::new(Counter::closed())]);
     assert_eq!(source.next().await, Err(NoIds));
 }
 
 #[tokio::test]
-async fn those_who_wait_are_bounded() {
+async fn the_number_of_waiting_callers_is_bounded() {
     let counter = Counter::closed();
     let source = IdSource::new(vec![Box::new(counter.clone())]);
     let mut waiting: Vec<_> = (0..=WAITING).map(|_| Box::pin(source.next())).collect();
@@ -178,17 +178,17 @@ impl IdService for Slow {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ids_that_took_long_to_come_serve_those_who_waited_for_them() {
+async fn ids_of_a_slow_answer_are_handed_to_the_callers_that_waited_for_it() {
     let source = IdSource::new(vec![Box::new(Slow)]);
     assert_eq!(source.next().await, Ok(UserId::new(1)));
 }
 
-/// While it hangs it answers nobody; then it counts up from a million. It counts who touches it; a probe asks for one id.
+/// Hangs until `answers` is set, and then counts up from a million. It counts requests and probes; a probe fetches one id.
 #[derive(Clone, Default)]
 struct Hanging {
     answers: Arc<AtomicBool>,
-    touched: Arc<AtomicUsize>,
-    probed: Arc<AtomicUsize>,
+    requests: Arc<AtomicUsize>,
+    probes: Arc<AtomicUsize>,
 }
 
 const MILLION: u64 = 1_000_000;
@@ -201,9 +201,9 @@ impl IdService for Hanging {
     ) -> BoxFuture<'_, Result<Vec<UserId>, FetchError>> {
         async move {
             let counter = if count == 1 {
-                &self.probed
+                &self.probes
             } else {
-                &self.touched
+                &self.requests
             };
             counter.fetch_add(1, Ordering::SeqCst);
             if self.answers.load(Ordering::SeqCst) {
@@ -217,22 +217,22 @@ impl IdService for Hanging {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_the_request_in_flight_waits_for_a_way_that_hangs() {
+async fn only_the_request_in_flight_waits_for_a_route_that_hangs() {
     let hanging = Hanging::default();
     let other = Counter::open();
     let source = IdSource::new(vec![Box::new(hanging.clone()), Box::new(other.clone())]);
     for _ in 0..1_000 {
         assert!(source.next().await.unwrap() < UserId::new(MILLION));
-        // Each asks anew, as the stock is too old by then.
+        // The stock gets too old, so each call makes a request.
         tokio::time::advance(FRESH + Duration::from_millis(1)).await;
     }
-    assert_eq!(other.asked().len(), 1_000);
-    assert_eq!(hanging.touched.load(Ordering::SeqCst), 1);
-    assert!(hanging.probed.load(Ordering::SeqCst) > 1);
+    assert_eq!(other.requests().len(), 1_000);
+    assert_eq!(hanging.requests.load(Ordering::SeqCst), 1);
+    assert!(hanging.probes.load(Ordering::SeqCst) > 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_way_that_hung_is_taken_again_after_a_probe_was_answered() {
+async fn a_route_is_open_again_after_a_probe_was_answered() {
     let hanging = Hanging::default();
     let source = IdSource::new(vec![Box::new(hanging.clone()), Box::new(Counter::open())]);
     assert_eq!(source.next().await, Ok(UserId::new(1)));
@@ -244,31 +244,31 @@ async fn a_way_that_hung_is_taken_again_after_a_probe_was_answered() {
     };
     let within_the_longest_pause = tokio::time::timeout(Duration::from_secs(4), back);
     within_the_longest_pause.await.unwrap();
-    assert_eq!(hanging.touched.load(Ordering::SeqCst), 2);
+    assert_eq!(hanging.requests.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_while_every_way_is_known_to_hang() {
+async fn callers_fail_at_once_while_all_routes_are_closed() {
     let hanging = Hanging::default();
     let source = IdSource::new(vec![Box::new(hanging.clone())]);
     for _ in 0..1_000 {
         assert_eq!(source.next().await, Err(NoIds));
     }
-    assert_eq!(hanging.touched.load(Ordering::SeqCst), 1);
+    assert_eq!(hanging.requests.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
-async fn a_way_that_fails_at_once_is_tried_by_each() {
+async fn a_route_that_fails_at_once_is_not_closed() {
     let counter = Counter::open();
-    let source = IdSource::new(vec![Box::new(Away), Box::new(counter.clone())]);
+    let source = IdSource::new(vec![Box::new(Failing), Box::new(counter.clone())]);
     for _ in 0..=SPARE + 1 {
         source.next().await.unwrap();
     }
-    assert_eq!(counter.asked().len(), 2);
+    assert_eq!(counter.requests().len(), 2);
 }
 
-/// Its clock was wrong for a moment: the first ids are an hour ahead. Then it refuses what is above its count by more
-/// than a hundred, as the service does with two seconds.
+/// A service whose clock was wrong for a moment: its first ids are far ahead. Later it refuses an `after` that is more than
+/// a hundred above its count, as the real service does with two seconds.
 #[derive(Clone, Default)]
 struct WrongForAMoment {
     was_wrong: Arc<AtomicBool>,
@@ -298,7 +298,7 @@ impl IdService for WrongForAMoment {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_id_an_hour_ahead_breaks_the_order_once_and_stops_nobody() {
+async fn an_id_far_ahead_breaks_the_order_once_and_no_creation_fails() {
     let source = IdSource::new(vec![Box::new(WrongForAMoment::default())]);
     let mut ids = Vec::new();
     for _ in 0..100 {

@@ -1,5 +1,4 @@
-//! The queues of the read model `directory`, generation 1: what is declared for them, and where what cannot be decoded
-//! goes.
+//! The topology of the read model `directory`, generation 1: its exchange, its queues and their dead-letter queues.
 
 use super::message::{EXCHANGE, PARTITION_KEY};
 use messaging::{
@@ -9,17 +8,18 @@ use messaging::{
 use std::time::Duration;
 use uuid::Uuid;
 
-/// How many queues share the users. Fixed for a generation: another number would change the order of events per user.
+/// The number of queues. It is fixed for a generation, because another number would move users to other queues and so break
+/// the order of their events.
 pub const PARTITIONS: usize = 4;
 
-/// How long a part of the topology that was deleted may be missing.
+/// How often the topology is declared again. A deleted part is missing for at most this long.
 const DECLARE_EVERY: Duration = Duration::from_secs(2);
 
 const GENERATION: &str = "users.directory.g1";
-/// The header that says why a message is in the dead queue.
+/// The header with the reason why a message was dead-lettered.
 const REASON: &str = "reason";
 
-/// The exchange that all publish to, for those who only publish.
+/// The topology of a publisher: only the exchange that all messages are published to.
 #[must_use]
 pub fn published() -> Topology {
     Topology {
@@ -31,19 +31,19 @@ pub fn published() -> Topology {
     }
 }
 
-/// The queue of one partition.
+/// The name of a partition's queue.
 #[must_use]
 pub fn queue(partition: usize) -> String {
     format!("{GENERATION}.{partition}")
 }
 
-/// Where messages of a queue go that cannot be decoded.
+/// The name of a queue's dead-letter queue.
 #[must_use]
-pub fn dead_queue(queue: &str) -> String {
+pub fn dead_letter_queue(queue: &str) -> String {
     format!("{queue}.dead")
 }
 
-/// All that the read model needs: its exchange hashes by user, so that one user's messages stay in one queue, in order.
+/// The topology of the read model. Its exchange hashes by user, so that one user's messages stay in one queue, in order.
 #[must_use]
 pub fn topology() -> Topology {
     let mut topology = published();
@@ -55,7 +55,7 @@ pub fn topology() -> Topology {
     });
     for name in (0..PARTITIONS).map(queue) {
         topology.queues.push(Queue {
-            name: dead_queue(&name),
+            name: dead_letter_queue(&name),
             kind: QueueKind::Log,
         });
         topology.queues.push(Queue {
@@ -68,7 +68,7 @@ pub fn topology() -> Topology {
             routing_key: "1".to_owned(),
         });
     }
-    // Last, so that nothing is routed by half of the queues.
+    // This binding comes last, so that no message is routed before all queues are bound.
     topology.bindings.push(Binding {
         source: EXCHANGE.to_owned(),
         destination: Destination::Exchange(GENERATION.to_owned()),
@@ -77,27 +77,30 @@ pub fn topology() -> Topology {
     topology
 }
 
-/// Declares all of it again and again, for ever, because an operator may delete any part at any time, and calls `lost` when
-/// something was missing: messages may be lost with it.
+/// Declares the topology again and again, for ever, because an operator may delete any part at any time. Calls `lost` if a
+/// part was missing, because messages may be lost too.
 pub async fn keep_declared(broker: &Broker, lost: impl Fn()) {
     loop {
         tokio::time::sleep(DECLARE_EVERY).await;
         match broker.declare(&topology()).await {
-            Ok(anew) if anew.is_empty() => {}
-            Ok(anew) => {
-                tracing::warn!(?anew, "declared again what was deleted");
+            Ok(missing) if missing.is_empty() => {}
+            Ok(missing) => {
+                tracing::warn!(
+                    ?missing,
+                    "deleted parts of the topology were declared again"
+                );
                 lost();
             }
-            Err(error) => tracing::debug!(%error, "the topology cannot be declared"),
+            Err(error) => tracing::debug!(%error, "the topology could not be declared"),
         }
     }
 }
 
-/// Puts a message into the dead queue of its queue and returns when it is safe there.
+/// Puts a message into the dead-letter queue of its queue, and returns when the broker has confirmed it.
 ///
 /// # Errors
-/// As [`Publisher::publish`].
-pub async fn bury(
+/// As for [`Publisher::publish`].
+pub async fn dead_letter(
     publisher: &Publisher,
     queue: &str,
     delivery: &Delivery,
@@ -105,7 +108,7 @@ pub async fn bury(
 ) -> Result<(), PublishError> {
     let message = Message {
         exchange: String::new(),
-        routing_key: dead_queue(queue),
+        routing_key: dead_letter_queue(queue),
         id: Uuid::new_v4().to_string(),
         content_type: "application/octet-stream",
         headers: vec![(REASON.to_owned(), reason.to_owned())],

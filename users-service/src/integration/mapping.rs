@@ -1,7 +1,7 @@
-//! From the stored event to the integration event, in one match.
+//! The mapping from stored events to integration events, in one match.
 //!
-//! Invariant: an event whose key is destroyed is mapped all the same, without names; any other missing key, unknown
-//! type or damaged value is an error, and nothing is skipped.
+//! Invariant: an event whose key is destroyed is mapped without names. A missing key, an unknown type or a damaged value is
+//! an error. No event is skipped.
 
 use super::message::{Change, ClearNames, Identity, IntegrationEvent, Names};
 use crate::domain::{NameField, UserId};
@@ -11,35 +11,35 @@ use crate::stored_event::{StoredEvent, USER_CREATED, Undecodable, user_of_stream
 use event_streams::RecordedEvent;
 use std::collections::HashMap;
 
-/// The event by which a store says that a stream is tombstoned.
+/// The type of the event with which a store marks a tombstoned stream.
 pub const STREAM_DELETED: &str = "$streamDeleted";
 
-/// Why a stored event cannot be mapped. Repeats nothing of its content.
+/// The reason why a stored event cannot be mapped. It does not repeat the content.
 #[derive(Debug, thiserror::Error)]
 pub enum Unmappable {
-    /// Its type is unknown, or its content is malformed.
+    /// The type is unknown, or the content is malformed.
     #[error(transparent)]
     Undecodable(#[from] Undecodable),
     /// A sealed name is damaged.
     #[error("a sealed name of this event is damaged")]
     Damaged(#[from] DoesNotOpen),
-    /// The key is neither there nor destroyed. This is no erasure.
+    /// The key is neither in the key store nor destroyed. This is not an erasure.
     #[error("key {0} is lost")]
     KeyLost(KeyId),
 }
 
 impl Unmappable {
-    /// Whether the event itself is to blame, so that trying again cannot help.
+    /// Whether the event itself is the cause, so that a retry cannot help.
     #[must_use]
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Undecodable(_) | Self::Damaged(_))
     }
 }
 
-/// Whose event it is.
+/// The user of the event.
 ///
 /// # Errors
-/// When the stream is no user's.
+/// If the stream is not a user's.
 pub fn owner(event: &RecordedEvent) -> Result<UserId, Unmappable> {
     let user = user_of_stream(&event.stream);
     user.ok_or_else(|| Undecodable::Malformed(event.event_type.clone()).into())
@@ -48,7 +48,7 @@ pub fn owner(event: &RecordedEvent) -> Result<UserId, Unmappable> {
 /// Maps events of users' streams, in their order. All their keys are looked up at once.
 ///
 /// # Errors
-/// When the key store fails.
+/// If the key store fails.
 pub async fn to_messages(
     events: &[&RecordedEvent],
     keys: &SubjectKeys,
@@ -98,11 +98,11 @@ fn to_message(
     })
 }
 
-/// The names of an event in clear, to seal them for where they go, and their key; none if the event has none, or their
-/// key is destroyed.
+/// Opens the names of an event, to seal them for another place, and returns them with their key. `None` if the event has no
+/// names, or their key is destroyed.
 ///
 /// # Errors
-/// [`Unmappable`], also when a user is created without all names.
+/// [`Unmappable`], also if a creation lacks a name.
 pub(crate) fn open<'a>(
     event: &StoredEvent,
     keys: &'a HashMap<KeyId, Lookup>,

@@ -1,21 +1,20 @@
-//! The published schema: CloudEvents 1.0 in the AMQP binding, JSON data, personal values sealed for this place.
+//! The published schema: CloudEvents 1.0 in the AMQP binding, with JSON data. Personal values are sealed for their message.
 //!
-//! Invariant: headers and routing keys hold ids, numbers, types and times, never a personal value.
+//! Invariant: headers and routing keys contain ids, numbers, types and times, and never a personal value.
 
-mod time;
+mod timestamp;
 
-use crate::domain::{NameField, UserId};
-use crate::privacy::Personal;
+use crate::domain::{NameField, Personal, UserId};
 use crate::privacy::cipher::{DoesNotOpen, KeyId, Place, Sealed, SubjectKey};
 use messaging::{Delivery, Message};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use time::rfc3339;
+use timestamp::rfc3339;
 use uuid::Uuid;
 
-/// The topic exchange that all messages go to; their routing key is their type.
+/// The topic exchange of all messages. The routing key is the type of the message.
 pub const EXCHANGE: &str = "users";
-/// The header that says which messages belong together: the user's id.
+/// The header with the user's id. Messages with the same value stay in order.
 pub const PARTITION_KEY: &str = "cloudEvents:partitionkey";
 
 const SOURCE: &str = "users-service";
@@ -24,69 +23,69 @@ const PATCHED: &str = "user.patched.v1";
 const DELETED: &str = "user.deleted.v1";
 const FENCED: &str = "user.fenced.v1";
 
-/// Names in clear, on their way from one place to another.
+/// Opened names, which are about to be sealed for another place.
 pub type ClearNames = BTreeMap<NameField, Personal<String>>;
 
-/// One event of one user, as other programs see it.
+/// One event of one user as other programs see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IntegrationEvent {
     /// The id of the stored event.
     pub id: Uuid,
-    /// Whose event it is.
+    /// The user.
     pub user: UserId,
-    /// Its number among the user's events, from 0, without gaps.
+    /// The event's number among the user's events, from 0, without gaps.
     pub revision: u64,
-    /// When it was stored, in milliseconds since the Unix epoch.
+    /// The time of storing, in milliseconds since the Unix epoch.
     pub created: u64,
-    /// What happened.
+    /// The change.
     pub change: Change,
 }
 
-/// Which event a message tells of.
+/// The identity of the event in a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
     /// The id of the stored event.
     pub id: Uuid,
-    /// Whose event it is.
+    /// The user.
     pub user: UserId,
-    /// Its number among the user's events.
+    /// The event's number among the user's events.
     pub revision: u64,
 }
 
-/// What happened to the user.
+/// The change of the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// The user exists, with all three names.
+    /// The user was created, with all three names.
     Created(Names),
-    /// Some names are different.
+    /// Some names changed.
     Patched(Names),
-    /// The user is gone for ever.
+    /// The user was deleted permanently.
     Deleted,
-    /// Nothing that a user sees; it is published so that revisions have no gaps.
+    /// A fence. It changes nothing that a user sees, and is published so that revisions have no gaps.
     Fenced,
 }
 
-/// Names that travel with an event.
+/// The names in a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Names {
-    /// Sealed under the user's key, each for the user, the event's type and its field.
+    /// The names are sealed under the user's key, each for this event and its field.
     Sealed {
         /// The user's key.
         key: KeyId,
         /// The sealed names.
         fields: BTreeMap<NameField, Sealed>,
     },
-    /// The key is destroyed: there are none any more.
+    /// The key is destroyed, so the names are erased.
     Erased,
 }
 
-/// The message is not one of this schema. Says what is wrong, and repeats nothing of the content.
+/// The message does not follow the schema. The error names the problem, and does not repeat the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct NotAMessage(&'static str);
 
 #[derive(Serialize, Deserialize)]
-struct Data {
+struct MessageBody {
     id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
@@ -97,7 +96,7 @@ struct Data {
 }
 
 impl Names {
-    /// Seals names under the user's key for the one message of this event.
+    /// Seals names under the user's key for the message of this event.
     fn seal(
         event: Identity,
         event_type: &'static str,
@@ -114,19 +113,19 @@ impl Names {
 }
 
 impl Change {
-    /// [`Change::Created`], with names sealed for this place.
+    /// [`Change::Created`], with names sealed for the message.
     #[must_use]
     pub fn created(event: Identity, key: &SubjectKey, names: &ClearNames) -> Self {
         Self::Created(Names::seal(event, CREATED, key, names))
     }
 
-    /// [`Change::Patched`], with names sealed for this place.
+    /// [`Change::Patched`], with names sealed for the message.
     #[must_use]
     pub fn patched(event: Identity, key: &SubjectKey, names: &ClearNames) -> Self {
         Self::Patched(Names::seal(event, PATCHED, key, names))
     }
 
-    /// The key that the names are sealed under, if there are any.
+    /// The key of the sealed names. `None` if there are none.
     #[must_use]
     pub fn key(&self) -> Option<KeyId> {
         match self {
@@ -158,7 +157,7 @@ impl Change {
 }
 
 impl IntegrationEvent {
-    /// Whether the user is gone with it.
+    /// Whether this event deletes the user.
     #[must_use]
     pub fn is_deletion(&self) -> bool {
         self.change == Change::Deleted
@@ -172,10 +171,11 @@ impl IntegrationEvent {
         }
     }
 
-    /// The names in clear, for example to seal them for another place; empty if there are none.
+    /// Opens the names, for example to seal them for another place. The result is empty if there are none.
     ///
     /// # Errors
-    /// When one does not open with the key: it is another key's, another event's, or damaged, or names were left out.
+    /// If a name does not open: it was sealed under another key or for another event, it is damaged, or a name was removed from
+    /// the message.
     pub fn open(&self, key: &SubjectKey) -> Result<ClearNames, DoesNotOpen> {
         let Some(Names::Sealed { fields, .. }) = self.change.names() else {
             return Ok(BTreeMap::new());
@@ -211,12 +211,12 @@ impl IntegrationEvent {
             id: self.id.to_string(),
             content_type: "application/json",
             headers: headers.to_vec(),
-            body: self.data(),
+            body: self.body(),
         }
     }
 
-    fn data(&self) -> Vec<u8> {
-        let mut data = Data {
+    fn body(&self) -> Vec<u8> {
+        let mut body = MessageBody {
             id: self.user.to_string(),
             key: None,
             sealed: BTreeMap::new(),
@@ -224,53 +224,54 @@ impl IntegrationEvent {
         };
         match self.change.names() {
             Some(Names::Sealed { key, fields }) => {
-                data.key = Some(key.to_string());
+                body.key = Some(key.to_string());
                 let name = |(field, sealed): (&NameField, &Sealed)| {
                     (field.as_str().to_owned(), sealed.clone())
                 };
-                data.sealed = fields.iter().map(name).collect();
+                body.sealed = fields.iter().map(name).collect();
             }
-            Some(Names::Erased) => data.erased = true,
+            Some(Names::Erased) => body.erased = true,
             None => {}
         }
-        serde_json::to_vec(&data).expect("maps with text keys and text values can be written")
+        serde_json::to_vec(&body).expect("a map with text keys and text values always serializes")
     }
 
-    /// Reads a message that arrived.
+    /// Decodes a received message.
     ///
     /// # Errors
-    /// [`NotAMessage`] when it is not one of this schema.
+    /// [`NotAMessage`] if it does not follow the schema.
     pub fn decode(delivery: &Delivery) -> Result<Self, NotAMessage> {
-        let header = |name: &'static str| delivery.header(name).ok_or(NotAMessage(name));
-        let event_type = header("cloudEvents:type")?;
-        let sequence = header("cloudEvents:sequence")?.parse::<i64>();
-        let partition_key = header(PARTITION_KEY)?;
+        let header = |name: &str, missing| delivery.header(name).ok_or(NotAMessage(missing));
+        let event_type = header("cloudEvents:type", "the type header is missing")?;
+        let sequence = header("cloudEvents:sequence", "the sequence header is missing")?;
+        let sequence = sequence.parse::<i64>();
+        let partition_key = header(PARTITION_KEY, "the partition key header is missing")?;
         let id = delivery.id().and_then(|id| Uuid::parse_str(id).ok());
-        let data: Data = serde_json::from_slice(&delivery.body)
-            .map_err(|_| NotAMessage("the body is not as it should be"))?;
-        let user: UserId = data
+        let body: MessageBody = serde_json::from_slice(&delivery.body)
+            .map_err(|_| NotAMessage("the body is malformed"))?;
+        let user: UserId = body
             .id
             .parse()
-            .map_err(|_| NotAMessage("no user id in the body"))?;
+            .map_err(|_| NotAMessage("the body has no valid user id"))?;
         let subject = delivery.header("cloudEvents:subject");
-        if subject.is_some_and(|subject| subject != data.id) {
-            return Err(NotAMessage("subject and user id do not go together"));
+        if subject.is_some_and(|subject| subject != body.id) {
+            return Err(NotAMessage("the subject is not the user id"));
         }
-        if partition_key != data.id || i64::try_from(user.number()).is_err() {
-            return Err(NotAMessage("partition key and user id do not go together"));
+        if partition_key != body.id || i64::try_from(user.number()).is_err() {
+            return Err(NotAMessage("the partition key is not the user id"));
         }
         let sequence = sequence.ok().and_then(|number| u64::try_from(number).ok());
         Ok(Self {
-            id: id.ok_or(NotAMessage("the message id is no UUID"))?,
+            id: id.ok_or(NotAMessage("the message id is not a UUID"))?,
             user,
-            revision: sequence.ok_or(NotAMessage("the sequence is no number"))?,
+            revision: sequence.ok_or(NotAMessage("the sequence is not a number"))?,
             created: 0,
-            change: data.change(event_type)?,
+            change: body.change(event_type)?,
         })
     }
 }
 
-impl Data {
+impl MessageBody {
     fn change(self, event_type: &str) -> Result<Change, NotAMessage> {
         match event_type {
             CREATED => {
@@ -301,14 +302,15 @@ impl Data {
         };
         let fields: Result<_, _> = self.sealed.into_iter().map(field).collect();
         Ok(Names::Sealed {
-            key: key.ok_or(NotAMessage("no key id in the body"))?,
+            key: key.ok_or(NotAMessage("the body has no valid key id"))?,
             fields: fields?,
         })
     }
 }
 
-/// The exchange, the event and which of its names there are. So names open neither in a message about another user, nor
-/// under another revision or event id, nor when some were left out: a message whose names open is the publisher's own.
+/// The container for sealing: the exchange, the event, and the fields that are present. So names do not open in a message
+/// about another user, with another revision or event id, or with some names removed. A message whose names open was made by
+/// the publisher.
 fn container<'a>(event: Identity, fields: impl Iterator<Item = &'a NameField>) -> String {
     let Identity { id, user, revision } = event;
     let fields: Vec<_> = fields.map(|field| field.as_str()).collect();

@@ -1,9 +1,9 @@
-//! Sealing of personal values: AES-256-GCM under the subject's key, bound to the place where the sealed value lies.
+//! Sealing of personal values: AES-256-GCM under the subject's key, bound to the place of the sealed value.
 //!
-//! Invariants: what was sealed for one place, event type and field opens nowhere else, so a copy for another place is
-//! sealed again; key material is wiped when its last holder lets go.
+//! Invariants: a value that was sealed for one stream, event type and field opens nowhere else, so a copy for another place
+//! is sealed again. Key material is wiped from memory when its last owner drops it.
 
-use super::Personal;
+use crate::domain::Personal;
 use aes_gcm::aead::{Aead as _, Generate as _, Payload};
 use aes_gcm::{Aes256Gcm, KeyInit as _, Nonce};
 use base64::Engine as _;
@@ -16,13 +16,13 @@ use zeroize::{Zeroize as _, ZeroizeOnDrop, Zeroizing};
 
 const NONCE_LENGTH: usize = 12;
 
-/// A subject's key.
+/// The key of one subject (user).
 #[derive(Clone, ZeroizeOnDrop)]
 pub struct SubjectKey([u8; 32]);
 
-/// Names a key, in clear: the key's fingerprint (SHA-256, first 16 bytes), written as 32 hexadecimal digits.
+/// The id of a key: the first 16 bytes of its SHA-256, written as 32 hexadecimal digits. It is not secret.
 ///
-/// A key cannot come back under another id, so to refuse an id for ever is to refuse its key.
+/// A key cannot get another id, so refusing an id for ever also refuses its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId([u8; 16]);
 
@@ -30,12 +30,12 @@ pub struct KeyId([u8; 16]);
 #[derive(Clone, ZeroizeOnDrop)]
 pub struct MasterKey([u8; 32]);
 
-/// Where a sealed value lies: it opens nowhere else.
+/// The place of a sealed value. The value opens only there.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
-    /// The stream, or the exchange.
+    /// The stream or the exchange.
     pub container: &'a str,
-    /// The name and version of the event, as it is stored or sent.
+    /// The name and version of the event as it is stored or sent.
     pub event_type: &'a str,
     /// The field of the event.
     pub field: &'a str,
@@ -46,12 +46,13 @@ pub struct Place<'a> {
 #[serde(transparent)]
 pub struct Sealed(String);
 
-/// The value does not open: another key, another place, or damaged. Says nothing of the value.
+/// The value was sealed under another key or for another place, or it is damaged. The error does not repeat the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the sealed value does not open with this key at this place")]
 pub struct DoesNotOpen;
 
-/// The text is not a key or a key id in hexadecimal digits. Does not repeat the text: it may be a secret.
+/// The text does not have the expected number of hexadecimal digits. The error does not repeat the text, because it may be
+/// a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected} hexadecimal digits")]
 pub struct NotHexadecimal {
@@ -59,7 +60,7 @@ pub struct NotHexadecimal {
 }
 
 impl SubjectKey {
-    /// A new key, from the operating system's randomness.
+    /// A new key from the operating system's random number generator.
     #[must_use]
     pub fn generate() -> Self {
         Self(<[u8; 32]>::generate())
@@ -70,7 +71,7 @@ impl SubjectKey {
         Self(bytes)
     }
 
-    /// The key's name.
+    /// The id of the key.
     #[must_use]
     pub fn id(&self) -> KeyId {
         let digest = Sha256::digest(self.0);
@@ -89,7 +90,7 @@ impl SubjectKey {
     /// Opens a value that was sealed for this place.
     ///
     /// # Errors
-    /// When it was sealed under another key or for another place, or is damaged.
+    /// If it was sealed under another key or for another place, or is damaged.
     pub fn open(&self, place: Place<'_>, sealed: &Sealed) -> Result<Personal<String>, DoesNotOpen> {
         let bytes = STANDARD.decode(&sealed.0).map_err(|_| DoesNotOpen)?;
         let plain = decrypt(&self.0, &place.under(self.id()), &bytes)?;
@@ -162,7 +163,7 @@ fn wrapping(id: KeyId) -> Vec<u8> {
     associated_data(id, &["subject key"])
 }
 
-/// Each part with its length before it, so that no two lists of parts give the same bytes.
+/// The key id and the parts, each part preceded by its length, so that no two lists of parts give the same bytes.
 fn associated_data(key: KeyId, parts: &[&str]) -> Vec<u8> {
     let mut data = key.0.to_vec();
     for part in parts {
@@ -176,7 +177,7 @@ fn encrypt(key: &[u8; 32], aad: &[u8], msg: &[u8]) -> Vec<u8> {
     let nonce = <[u8; NONCE_LENGTH]>::generate();
     let ciphertext = Aes256Gcm::new(key.into())
         .encrypt(&Nonce::from(nonce), Payload { msg, aad })
-        .expect("only messages of more than 64 GiB are refused");
+        .expect("AES-GCM refuses only messages of more than 64 GiB");
     [nonce.as_slice(), &ciphertext].concat()
 }
 
@@ -189,7 +190,7 @@ fn decrypt(key: &[u8; 32], aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, DoesNot
         .map_err(|_| DoesNotOpen)
 }
 
-/// Writes two hexadecimal digits for each byte.
+/// Displays two hexadecimal digits for each byte.
 pub(crate) struct Hexadecimal<'a>(pub(crate) &'a [u8]);
 
 impl fmt::Display for Hexadecimal<'_> {
@@ -198,7 +199,7 @@ impl fmt::Display for Hexadecimal<'_> {
     }
 }
 
-/// Reads exactly `2 * N` hexadecimal digits.
+/// Parses exactly `2 * N` hexadecimal digits.
 pub(super) fn from_hex<const N: usize>(text: &str) -> Result<[u8; N], NotHexadecimal> {
     let invalid = NotHexadecimal { expected: 2 * N };
     if text.len() != 2 * N || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -231,13 +232,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sealed_opens_at_its_place() {
+    fn a_sealed_value_opens_at_its_place() {
         let key = SubjectKey::generate();
         assert_eq!(key.open(PLACE, &key.seal(PLACE, &ada())), Ok(ada()));
     }
 
     #[test]
-    fn what_was_sealed_opens_nowhere_else() {
+    fn a_sealed_value_opens_nowhere_else() {
         let key = SubjectKey::generate();
         let sealed = key.seal(PLACE, &ada());
         let others = [
@@ -264,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_that_run_together_are_different_places() {
+    fn places_whose_parts_concatenate_to_the_same_text_are_different() {
         let place = |container, event_type| Place {
             container,
             event_type,
@@ -276,13 +277,13 @@ mod tests {
     }
 
     #[test]
-    fn one_value_is_never_sealed_to_the_same_bytes_twice() {
+    fn sealing_a_value_twice_gives_different_bytes() {
         let key = SubjectKey::generate();
         assert_ne!(key.seal(PLACE, &ada()), key.seal(PLACE, &ada()));
     }
 
     #[test]
-    fn damage_is_noticed() {
+    fn a_damaged_value_does_not_open() {
         let key = SubjectKey::generate();
         for text in ["", "AAAA", "not base64!", &"A".repeat(64)] {
             assert_eq!(key.open(PLACE, &Sealed(text.to_owned())), Err(DoesNotOpen));
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrapped_key_comes_back_under_its_own_id_only() {
+    fn a_wrapped_key_unwraps_only_with_its_id_and_master_key() {
         let master: MasterKey = "0f".repeat(32).parse().unwrap();
         let (key, other) = (SubjectKey::generate(), SubjectKey::generate());
         let wrapped = master.wrap(&key);
@@ -301,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_has_a_text_form() {
+    fn the_text_of_a_key_id_can_be_parsed() {
         let id = SubjectKey::generate().id();
         assert_eq!(id.to_string().parse(), Ok(id));
         for text in ["", "00", &"0".repeat(33), &"g".repeat(32), &"é".repeat(16)] {
@@ -310,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_no_key() {
+    fn debug_output_shows_no_key() {
         let master: MasterKey = "ab".repeat(32).parse().unwrap();
         assert_eq!(format!("{master:?}"), "MasterKey(…)");
         let key = SubjectKey([7; 32]);

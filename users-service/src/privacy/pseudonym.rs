@@ -1,36 +1,37 @@
-//! The name of a username's reservation: a keyed hash, so that no stream name holds personal data.
+//! The name of a username's reservation: a keyed hash, so that no stream name contains personal data.
 
-use super::Personal;
 use super::cipher::{Hexadecimal, NotHexadecimal, from_hex};
-use crate::domain::{ReservationName, Username};
+use crate::domain::{Personal, ReservationName, Username};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use std::fmt;
 use std::str::FromStr;
 use zeroize::ZeroizeOnDrop;
 
-/// What the name of every reservation begins with.
+/// The prefix of every reservation's name.
 pub const RESERVATION_PREFIX: &str = "username-";
 
-/// The secret without which nobody can tell which reservation a username has. Written as 64 hexadecimal digits.
+/// The secret for the names of reservations, written as 64 hexadecimal digits. Without it nobody can find out the
+/// reservation of a username.
 #[derive(Clone, ZeroizeOnDrop)]
 pub struct UsernameSecret([u8; 32]);
 
 impl UsernameSecret {
-    /// The reservation that all spellings of the username share: `username-` and an HMAC-SHA256 in 64 hexadecimal digits.
+    /// The reservation that all spellings of the username share: `username-`, followed by an HMAC-SHA256 in 64 hexadecimal
+    /// digits.
     #[must_use]
     pub fn reservation(&self, username: &Username) -> ReservationName {
         self.of_folded(&username.folded())
     }
 
-    /// The reservation that this spelling had before Unicode 17, if it was another one.
+    /// The reservation that this spelling had before Unicode 17, if it was different.
     #[must_use]
     pub fn former_reservation(&self, username: &Username) -> Option<ReservationName> {
         let folded = username.folded_formerly()?;
         Some(self.of_folded(&folded))
     }
 
-    /// Other reservations that may hold the username since then: see [`Username::former_foldings`].
+    /// Other reservations that may hold the username since before Unicode 17: see [`Username::former_foldings`].
     #[must_use]
     pub fn former_reservations(&self, username: &Username) -> Vec<ReservationName> {
         let folded = username.former_foldings();
@@ -44,7 +45,7 @@ impl UsernameSecret {
 
     fn mac(&self, text: &str) -> [u8; 32] {
         let mac = Hmac::<Sha256>::new_from_slice(&self.0);
-        let mac = mac.expect("HMAC takes keys of any length");
+        let mac = mac.expect("HMAC accepts keys of any length");
         mac.chain_update(text.as_bytes())
             .finalize()
             .into_bytes()
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_is_frozen() {
+    fn the_name_of_a_reservation_never_changes() {
         // printf ada | openssl dgst -sha256 -mac HMAC -macopt hexkey:0101…01
         assert_eq!(
             reservation("01", "ada"),

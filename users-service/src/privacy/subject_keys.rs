@@ -1,12 +1,13 @@
-//! The keys of users, in a store that can forget: one SQLite file, shared by the roles of one machine.
+//! The store of users' keys, which can destroy keys: one SQLite file, shared by the roles on one machine.
 //!
 //! Invariants:
-//! - A key is handed out to one user, and only after the batch that it was made in is durable.
-//! - A destroyed key is refused for ever: its id is its fingerprint, and stays on a list.
-//! - Only what is on that list is destroyed; a key that is not there at all is missing, which is an error elsewhere.
-//! - When [`SubjectKeys::destroy`] returns, the key is in neither the file nor its log, and that is durable.
-//! - Keys lie wrapped by the master key, and none is kept in memory after it was used.
-//! - A key that comes back unused is handed out again.
+//! - Each key is handed out to one user, and only after its batch is durable.
+//! - A destroyed key is refused for ever, because its id (a fingerprint of the key) stays on a list.
+//! - Only the keys on that list count as destroyed. A key that is not in the store at all is missing, and callers treat that
+//!   as an error.
+//! - When [`SubjectKeys::destroy`] returns, the key is in neither the file nor its write-ahead log, and that is durable.
+//! - Stored keys are wrapped by the master key. No key is kept in memory after its use.
+//! - An unused key that is handed back is handed out again.
 
 mod destroyer;
 
@@ -20,9 +21,9 @@ use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
 
-/// How many keys are made in one durable write.
+/// How many keys are generated in one durable write.
 const BATCH: usize = 256;
-/// The next batch is made when fewer than this many keys wait.
+/// The next batch is generated when fewer keys than this are ready.
 const LOW: usize = BATCH / 2;
 
 const SCHEMA: &str = "
@@ -37,51 +38,51 @@ pub struct SubjectKeys(Arc<Inner>);
 struct Inner {
     pool: SqlitePool,
     master: MasterKey,
-    /// Keys made ahead, once somebody has asked for one: most roles never do.
+    /// Keys generated ahead. This starts with the first request for a key, because most roles never need one.
     ready: Mutex<Option<mpsc::Receiver<SubjectKey>>>,
-    /// Keys that were handed out and not used: at most as many as were out at one moment.
+    /// Keys that were handed back unused. There are never more of them than there were keys in use at one time.
     handed_back: StdMutex<Vec<SubjectKey>>,
     destroyer: Destroyer,
-    /// A key that was asked for and is neither there nor destroyed.
+    /// A key that was looked up and is neither in the store nor destroyed.
     lost: StdMutex<Option<KeyId>>,
 }
 
-/// What the store knows of a key.
+/// The result of looking up a key.
 #[derive(Debug, Clone)]
 pub enum Lookup {
-    /// Here it is.
+    /// The key.
     Found(SubjectKey),
-    /// It was destroyed: what it sealed is erased.
+    /// The key was destroyed, so everything that it sealed is erased.
     Destroyed,
-    /// The store never had it, or lost it. This is not an erasure.
+    /// The store never had the key, or lost it. This is not an erasure.
     Missing,
 }
 
-/// Why the store did not do as told.
+/// A failure of the key store.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
     /// The database failed.
     #[error("the key store failed")]
     Database(#[from] sqlx::Error),
-    /// A key does not unwrap: another master key, or damage.
+    /// A key does not unwrap, because the master key is wrong or the stored key is damaged.
     #[error("key {0} does not unwrap with this master key")]
     DoesNotUnwrap(KeyId),
-    /// The database was busy or failed, as the log says. Destroying the key again tries again.
+    /// The database was busy or failed; the service's log has the reason. The caller can destroy the key again.
     #[error("key {0} is not destroyed yet")]
     NotDestroyed(KeyId),
-    /// A key that somebody needs is neither there nor destroyed.
+    /// A needed key is neither in the store nor destroyed.
     #[error("key {0} is lost")]
     Lost(KeyId),
-    /// No key could be made ahead.
+    /// No key was generated in time.
     #[error("no key is ready")]
     NoneReady,
 }
 
 impl SubjectKeys {
-    /// Opens the store, made anew if the file is missing.
+    /// Opens the store. A missing file is created.
     ///
     /// # Errors
-    /// When the file cannot be opened, or holds keys that the master key does not unwrap.
+    /// If the file cannot be opened, or has keys that the master key does not unwrap.
     pub async fn open(path: &Path, master: MasterKey) -> Result<Self, KeysError> {
         let options = database::options(path);
         let pool = SqlitePoolOptions::new()
@@ -89,7 +90,7 @@ impl SubjectKeys {
             .connect_with(options)
             .await?;
         sqlx::raw_sql(SCHEMA).execute(&pool).await?;
-        prove(&pool, &master).await?;
+        check_master_key(&pool, &master).await?;
         Ok(Self(Arc::new(Inner {
             destroyer: Destroyer::start(pool.clone()),
             pool,
@@ -100,17 +101,17 @@ impl SubjectKeys {
         })))
     }
 
-    /// A key that nothing was ever sealed under, for one user. Costs no durable write while batches keep up.
+    /// An unused key for one user. It costs no durable write if a batch is ready.
     ///
     /// # Errors
-    /// [`KeysError::NoneReady`] when the store has been failing for some seconds.
+    /// [`KeysError::NoneReady`] if no key is ready within some seconds.
     pub async fn fresh(&self) -> Result<SubjectKey, KeysError> {
         if let Some(key) = self.handed_back().pop() {
             return Ok(key);
         }
         let next = async {
             let mut ready = self.0.ready.lock().await;
-            let ready = ready.get_or_insert_with(|| self.begin_to_make_ahead());
+            let ready = ready.get_or_insert_with(|| self.start_generating());
             ready.recv().await
         };
         match tokio::time::timeout(Duration::from_secs(5), next).await {
@@ -119,7 +120,7 @@ impl SubjectKeys {
         }
     }
 
-    /// Takes back a key under which nothing is sealed that is stored anywhere. It is handed out again.
+    /// Takes back an unused key, to hand it out again. Nothing that is stored may be sealed under it.
     pub fn hand_back(&self, key: SubjectKey) {
         self.handed_back().push(key);
     }
@@ -129,26 +130,26 @@ impl SubjectKeys {
         keys.unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin_to_make_ahead(&self) -> mpsc::Receiver<SubjectKey> {
-        let (made, ready) = mpsc::channel(LOW);
+    fn start_generating(&self) -> mpsc::Receiver<SubjectKey> {
+        let (generated, ready) = mpsc::channel(LOW);
         let (pool, master) = (self.0.pool.clone(), self.0.master.clone());
-        tokio::spawn(make_ahead(pool, master, made));
+        tokio::spawn(generate_ahead(pool, master, generated));
         ready
     }
 
-    /// What the store knows of the key now: nothing is remembered between calls.
+    /// Looks up a key in the database. Nothing is cached between calls.
     ///
     /// # Errors
-    /// When the database fails, or the key does not unwrap.
+    /// If the database fails, or the key does not unwrap.
     pub async fn find(&self, id: KeyId) -> Result<Lookup, KeysError> {
         let found = self.find_many(&[id]).await?.remove(&id);
         Ok(found.unwrap_or(Lookup::Missing))
     }
 
-    /// [`find`](Self::find) for many keys at once; the answer has each of them.
+    /// Looks up many keys at once. The result has an entry for each of them.
     ///
     /// # Errors
-    /// When the database fails, or a key does not unwrap.
+    /// If the database fails, or a key does not unwrap.
     pub async fn find_many(&self, ids: &[KeyId]) -> Result<HashMap<KeyId, Lookup>, KeysError> {
         let found = self.look_up(ids).await?;
         let missing =
@@ -159,8 +160,8 @@ impl SubjectKeys {
         Ok(found)
     }
 
-    /// [`find_many`](Self::find_many) for ids that come from outside: one that the store never had says nothing of the
-    /// store, so a missing key is not remembered as lost.
+    /// Looks up many keys whose ids come from outside. A missing key is not reported as lost, because the store may never
+    /// have had it.
     pub(crate) async fn look_up(&self, ids: &[KeyId]) -> Result<HashMap<KeyId, Lookup>, KeysError> {
         tracing::debug!(keys = ids.len(), "looking up keys");
         let wanted: Vec<String> = ids.iter().map(ToString::to_string).collect();
@@ -188,18 +189,18 @@ impl SubjectKeys {
         Ok((id, lookup))
     }
 
-    /// Destroys the key for ever, and returns when that is durable and no file holds it any more. Idempotent.
+    /// Destroys the key permanently. Returns when that is durable and no file contains the key any more. Idempotent.
     ///
     /// # Errors
-    /// [`KeysError::NotDestroyed`]; the caller tries again until it succeeds.
+    /// [`KeysError::NotDestroyed`]. The caller retries until it succeeds.
     pub async fn destroy(&self, id: KeyId) -> Result<(), KeysError> {
         self.0.destroyer.destroy(id).await
     }
 
-    /// One cheap look at the file, for readiness.
+    /// A cheap query for the readiness check.
     ///
     /// # Errors
-    /// When the database fails, or [`KeysError::Lost`] for as long as a key that was asked for is missing.
+    /// If the database fails. [`KeysError::Lost`] as long as a key that was looked up is missing.
     pub async fn check(&self) -> Result<(), KeysError> {
         let lost = *self.lost();
         let ids = [lost.unwrap_or(KeyId::from_bytes([0; 16]))];
@@ -219,8 +220,8 @@ impl SubjectKeys {
     }
 }
 
-/// Refuses a master key that is not the one of the keys in the file, before one more is made under it.
-async fn prove(pool: &SqlitePool, master: &MasterKey) -> Result<(), KeysError> {
+/// Refuses a master key that does not unwrap the stored keys, before another key is wrapped with it.
+async fn check_master_key(pool: &SqlitePool, master: &MasterKey) -> Result<(), KeysError> {
     let any: Option<(Vec<u8>, Vec<u8>)> = sqlx::query_as("SELECT id, wrapped FROM keys LIMIT 1")
         .fetch_optional(pool)
         .await?;
@@ -240,22 +241,22 @@ fn key_id(bytes: &[u8]) -> Result<KeyId, sqlx::Error> {
     id.map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
-/// Makes batch after batch, each one durable before its first key goes out, until the store is dropped.
-async fn make_ahead(pool: SqlitePool, master: MasterKey, made: mpsc::Sender<SubjectKey>) {
+/// Generates batches of keys until the store is dropped. Each batch is durable before its first key is handed out.
+async fn generate_ahead(pool: SqlitePool, master: MasterKey, generated: mpsc::Sender<SubjectKey>) {
     loop {
-        match make_batch(&pool, &master).await {
+        match generate_batch(&pool, &master).await {
             Ok(keys) => {
                 for key in keys {
-                    if made.send(key).await.is_err() {
+                    if generated.send(key).await.is_err() {
                         return;
                     }
                 }
             }
             Err(error) => {
-                tracing::warn!(error = %error, "no keys were made ahead");
+                tracing::warn!(error = %error, "no keys were generated; this is retried");
                 let pause = Duration::from_millis(rand::random_range(250..=1000));
                 tokio::select! {
-                    () = made.closed() => return,
+                    () = generated.closed() => return,
                     () = tokio::time::sleep(pause) => {}
                 }
             }
@@ -263,7 +264,10 @@ async fn make_ahead(pool: SqlitePool, master: MasterKey, made: mpsc::Sender<Subj
     }
 }
 
-async fn make_batch(pool: &SqlitePool, master: &MasterKey) -> Result<Vec<SubjectKey>, sqlx::Error> {
+async fn generate_batch(
+    pool: &SqlitePool,
+    master: &MasterKey,
+) -> Result<Vec<SubjectKey>, sqlx::Error> {
     let keys: Vec<SubjectKey> = std::iter::repeat_with(SubjectKey::generate)
         .take(BATCH)
         .collect();

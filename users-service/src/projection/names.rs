@@ -1,10 +1,9 @@
 //! Opens the names of messages and stored events, and seals them for the read model.
 
 use super::directory::{DirectoryEvent, Effect};
-use crate::domain::{NameField, UserId};
+use crate::domain::{NameField, Personal, UserId};
 use crate::integration::mapping::{self, Unmappable};
 use crate::integration::message::{Change, IntegrationEvent, Names};
-use crate::privacy::Personal;
 use crate::privacy::cipher::{DoesNotOpen, KeyId, SubjectKey};
 use crate::privacy::subject_keys::Lookup;
 use crate::read_model::{self, SealedProfile};

@@ -1,7 +1,6 @@
-//! `GET /?limit=&cursor=`: the users in the order of their ids.
+//! The route `GET /?limit=&cursor=`, which lists the users in the order of their ids.
 
-use crate::domain::{NameField, UserId};
-use crate::privacy::Personal;
+use crate::domain::{NameField, Personal, UserId};
 use crate::privacy::subject_keys::SubjectKeys;
 use crate::read_model::{ListedUser, PageError, ReadModel, UserPage};
 use crate::user_body::UserBody;
@@ -10,16 +9,17 @@ use actix_web::{HttpResponse, Resource};
 use serde::{Deserialize, Serialize};
 use web::{Problem, Query};
 
+/// The seconds after which a client should retry.
 const RETRY_AFTER: u64 = 1;
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1_000;
 
-/// What the list is answered from.
+/// The read model and the keys that the list needs.
 #[derive(Debug, Clone)]
 pub struct Directory {
-    /// The rows.
+    /// The read model.
     pub read_model: ReadModel,
-    /// The keys, looked at in each request.
+    /// The subject keys. They are looked up for each request.
     pub keys: SubjectKeys,
 }
 
@@ -35,7 +35,7 @@ struct Body<'a> {
     next: Option<String>,
 }
 
-/// Adds `GET` to the resource of all users (`/`). Wants `Data<Directory>`.
+/// Adds `GET` to the resource of all users (`/`). Requires `Data<Directory>`.
 pub fn list_at(users: Resource) -> Resource {
     users.route(get().to(list))
 }
@@ -66,7 +66,9 @@ impl Parameters {
 
     fn cursor(&self) -> Result<Option<UserId>, Problem> {
         let cursor = self.cursor.as_deref().map(str::parse).transpose();
-        cursor.map_err(|_| Problem::invalid("cursor", "`cursor` must be one that a list gave"))
+        cursor.map_err(|_| {
+            Problem::invalid("cursor", "`cursor` must be the `next` of a previous page")
+        })
     }
 }
 
@@ -89,5 +91,5 @@ fn shown(user: &ListedUser) -> UserBody<'_> {
 
 fn problem(error: &PageError) -> Problem {
     tracing::error!(%error, "the list cannot be read");
-    Problem::unavailable("the list is not available now", RETRY_AFTER)
+    Problem::unavailable("the list is temporarily unavailable", RETRY_AFTER)
 }

@@ -1,13 +1,13 @@
-//! The commands by which an operator looks after parked streams.
+//! The operator's commands for parked streams.
 
 use crate::config::{ParkedCommand, ServersConfig};
 use crate::integration::publisher::operator::{self, Decision, Waiting};
 use event_streams::EventStreams;
 
-/// Carries out a command, and prints what it found.
+/// Runs a command and prints its result.
 ///
 /// # Errors
-/// When the configuration is wrong, the store is away, or the stream is not parked.
+/// If the configuration is wrong, the store is unavailable, or the stream is not parked.
 pub async fn parked(command: &ParkedCommand) -> anyhow::Result<()> {
     match command {
         ParkedCommand::List { servers } => print(&operator::list(&store(servers)?).await?),
@@ -33,10 +33,10 @@ fn store(servers: &ServersConfig) -> anyhow::Result<EventStreams> {
     Ok(EventStreams::connect(&servers.eventstore_url)?)
 }
 
-#[expect(clippy::print_stdout, reason = "this is what the command is for")]
+#[expect(clippy::print_stdout, reason = "the command prints its result")]
 fn print(list: &[Waiting]) {
     for Waiting { parked, event_type } in list {
-        let event_type = event_type.as_deref().unwrap_or("(gone)");
+        let event_type = event_type.as_deref().unwrap_or("(deleted)");
         println!("{} {} {event_type}", parked.stream, parked.revision);
     }
 }

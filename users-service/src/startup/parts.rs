@@ -1,10 +1,11 @@
-//! What roles are made of, each part made from the configuration in one way.
+//! The parts of the roles, built from the configuration.
 
 use crate::command::handler::CommandHandler;
 use crate::config::Config;
+use crate::eraser::Eraser;
+use crate::erasure::Erasure;
 use crate::ids::{IdSource, OverBroker, OverHttp};
 use crate::integration::publisher::{EventPublisher, Pace};
-use crate::privacy::erasure::{Eraser, Erasure};
 use crate::privacy::subject_keys::SubjectKeys;
 use crate::projection::projector::Projector;
 use crate::projection::repair::Repair;
@@ -18,15 +19,15 @@ use std::fmt::Display;
 use std::time::Duration;
 use web::{Importance, Readiness};
 
-/// The queue on which ids are asked for.
+/// The queue for requests of ids.
 const IDS: &str = "uuids";
 /// How often the read model is compared with the log.
 const CHECK_EVERY: Duration = Duration::from_secs(10);
 
-/// How often a file is tried to be opened, which takes about a second.
+/// How often opening a file is attempted. All attempts together take about a second.
 const OPENING_ATTEMPTS: u32 = 7;
 
-/// What all roles share.
+/// The parts that all roles share.
 pub(super) struct Parts {
     pub(super) store: EventStreams,
     pub(super) broker: Broker,
@@ -39,7 +40,8 @@ impl Parts {
         let broker = Broker::connect(&config.servers.amqp_url, env!("CARGO_PKG_NAME"))?;
         let keys = config.data.folder()?.join("keys.db");
         let master = config.data.master_key()?;
-        let keys = patiently(async || SubjectKeys::open(&keys, master.clone()).await).await?;
+        let keys =
+            open_with_retries(async || SubjectKeys::open(&keys, master.clone()).await).await?;
         Ok(Self {
             store,
             broker,
@@ -86,12 +88,12 @@ impl Parts {
 
 async fn read_model(config: &Config) -> anyhow::Result<ReadModel> {
     let file = config.data.folder()?.join("directory.db");
-    Ok(patiently(async || ReadModel::open(&file).await).await?)
+    Ok(open_with_retries(async || ReadModel::open(&file).await).await?)
 }
 
-/// Opens a file that other roles, started at the same time, may be making too: SQLite refuses all but one of them at once,
-/// whatever its timeout.
-async fn patiently<T, E>(open: impl AsyncFn() -> Result<T, E>) -> Result<T, E> {
+/// Opens a database file, with retries. Roles that start at the same time may all create the file. Then SQLite refuses all
+/// but one of them at once, whatever the timeout.
+async fn open_with_retries<T, E>(open: impl AsyncFn() -> Result<T, E>) -> Result<T, E> {
     let mut backoff = Backoff::default();
     for _ in 1..OPENING_ATTEMPTS {
         match open().await {
@@ -102,12 +104,12 @@ async fn patiently<T, E>(open: impl AsyncFn() -> Result<T, E>) -> Result<T, E> {
     open().await
 }
 
-/// Adds a dependency that is asked anew each time.
+/// Adds a readiness check of a dependency, which runs at each request.
 pub(super) fn check<T, F, E>(
     readiness: Readiness,
     (name, importance): (&'static str, Importance),
     part: &T,
-    ask: impl Fn(T) -> F + Send + Sync + 'static,
+    query: impl Fn(T) -> F + Send + Sync + 'static,
 ) -> Readiness
 where
     T: Clone + Send + Sync + 'static,
@@ -116,7 +118,7 @@ where
 {
     let part = part.clone();
     readiness.with(importance, name, move || {
-        let answer = ask(part.clone());
+        let answer = query(part.clone());
         async move { answer.await.map_err(|error| error.to_string()) }
     })
 }

@@ -1,4 +1,4 @@
-//! Roles that run in the background: each is run again when it fails, and readiness says why it does not work.
+//! Supervision of background roles. A role that fails is run again, and readiness shows why it does not work.
 
 use jittered_backoff::Backoff;
 use std::sync::Arc;
@@ -9,16 +9,16 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use web::{Importance, Readiness};
 
-/// After how long without a failure the next one is waited for as little as the first.
+/// After a run of this length, the pause before the next run is as short as after the first failure.
 const STEADY: Duration = Duration::from_secs(30);
 
-/// What a role says of itself: why it does not work, if it does not.
-pub(super) type State = watch::Sender<Result<(), String>>;
+/// The health of a role: `Ok`, or the reason why it does not work.
+pub(super) type Health = watch::Sender<Result<(), String>>;
 
-/// Runs roles.
+/// Supervises roles.
 pub(super) struct Supervisor {
     readiness: Readiness,
-    /// Of the roles it runs.
+    /// The importance of the supervised roles.
     importance: Importance,
     shutdown: CancellationToken,
     roles: JoinSet<()>,
@@ -38,33 +38,37 @@ impl Supervisor {
         }
     }
 
-    /// Runs a role again and again until shutdown. It tells its state itself when it works; that it failed is told for it.
+    /// Runs a role again and again until shutdown. The role reports when it works, and the supervisor reports when it failed.
     pub(super) fn run<R, F>(&mut self, name: &'static str, role: R)
     where
-        R: Fn(Arc<State>, CancellationToken) -> F + Send + Sync + 'static,
+        R: Fn(Arc<Health>, CancellationToken) -> F + Send + Sync + 'static,
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
-        let (state, told) = watch::channel(Err("starting".to_owned()));
-        self.tell(self.importance, name, told);
-        let supervised = supervise(name, role, Arc::new(state), self.shutdown.clone());
+        let (sender, health) = watch::channel(Err("starting".to_owned()));
+        self.add(self.importance, name, health);
+        let supervised = supervise(name, role, Arc::new(sender), self.shutdown.clone());
         self.roles.spawn(supervised);
     }
 
-    /// Has readiness tell a state that a role keeps beside its own: with an error in it the process is degraded, never more.
-    pub(super) fn report(&mut self, name: &'static str, told: watch::Receiver<Result<(), String>>) {
-        self.tell(Importance::Useful, name, told);
+    /// Adds a second health of a role to readiness. If it is an error, the process is degraded but stays ready.
+    pub(super) fn report(
+        &mut self,
+        name: &'static str,
+        health: watch::Receiver<Result<(), String>>,
+    ) {
+        self.add(Importance::Useful, name, health);
     }
 
-    fn tell(
+    fn add(
         &mut self,
         importance: Importance,
         name: &'static str,
-        told: watch::Receiver<Result<(), String>>,
+        health: watch::Receiver<Result<(), String>>,
     ) {
         let readiness = std::mem::take(&mut self.readiness);
         self.readiness = readiness.with(importance, name, move || {
-            let told = told.borrow().clone();
-            async move { told }
+            let health = health.borrow().clone();
+            async move { health }
         });
     }
 
@@ -73,28 +77,32 @@ impl Supervisor {
     }
 }
 
-async fn supervise<R, F>(name: &str, role: R, state: Arc<State>, shutdown: CancellationToken)
+async fn supervise<R, F>(name: &str, role: R, health: Arc<Health>, shutdown: CancellationToken)
 where
-    R: Fn(Arc<State>, CancellationToken) -> F + Send + Sync + 'static,
+    R: Fn(Arc<Health>, CancellationToken) -> F + Send + Sync + 'static,
     F: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
     let mut backoff = Backoff::default();
     while !shutdown.is_cancelled() {
         let started = Instant::now();
-        // A task of its own, so that a role that panics fails alone.
-        let ended = tokio::spawn(role(Arc::clone(&state), shutdown.clone())).await;
+        // The role runs in a task of its own, so that a panic affects only this role.
+        let ended = tokio::spawn(role(Arc::clone(&health), shutdown.clone())).await;
         if shutdown.is_cancelled() {
             return;
         }
-        let why = match ended {
-            Ok(Ok(())) => "it ended".to_owned(),
+        let reason = match ended {
+            Ok(Ok(())) => "the role ended".to_owned(),
             Ok(Err(error)) => format!("{error:#}"),
             Err(error) => error.to_string(),
         };
-        if state.borrow().as_ref().err() != Some(&why) {
-            tracing::warn!(role = name, error = why, "a role failed and is run again");
+        if health.borrow().as_ref().err() != Some(&reason) {
+            tracing::warn!(
+                role = name,
+                error = reason,
+                "a role failed and is run again"
+            );
         }
-        let _ = state.send_replace(Err(why));
+        let _ = health.send_replace(Err(reason));
         if started.elapsed() > STEADY {
             backoff.reset();
         }
@@ -109,29 +117,30 @@ mod tests {
 
     async fn supervised_until_it_works(role: fn(u32) -> anyhow::Result<()>) {
         let shutdown = CancellationToken::new();
-        let (state, mut told) = watch::channel(Err("starting".to_owned()));
+        let (sender, mut health) = watch::channel(Err("starting".to_owned()));
         let runs = Arc::new(AtomicU32::new(0));
-        let role = move |state: Arc<State>, shutdown: CancellationToken| {
+        let role = move |health: Arc<Health>, shutdown: CancellationToken| {
             let run = runs.fetch_add(1, Ordering::SeqCst);
             async move {
                 role(run)?;
-                let _ = state.send_replace(Ok(()));
+                let _ = health.send_replace(Ok(()));
                 shutdown.cancelled().await;
                 Ok(())
             }
         };
-        let supervising = supervise("test", role, Arc::new(state), shutdown.clone());
+        let supervising = supervise("test", role, Arc::new(sender), shutdown.clone());
         let supervising = tokio::spawn(supervising);
-        told.wait_for(|state| state.as_ref().is_err_and(|why| why != "starting"))
+        health
+            .wait_for(|health| health.as_ref().is_err_and(|reason| reason != "starting"))
             .await
             .unwrap();
-        told.wait_for(Result::is_ok).await.unwrap();
+        health.wait_for(Result::is_ok).await.unwrap();
         shutdown.cancel();
         supervising.await.unwrap();
     }
 
     #[tokio::test]
-    async fn a_role_that_fails_says_so_and_is_run_again() {
+    async fn a_role_that_fails_shows_the_reason_and_is_run_again() {
         supervised_until_it_works(|run| {
             anyhow::ensure!(run > 1, "not yet");
             Ok(())

@@ -1,23 +1,23 @@
-//! The part of an event that is sealed, and what goes with it in clear.
+//! The sealed names of an event, and the clear values that belong to them.
 
-use super::user::user_stream;
+use super::stream_names::user_stream;
 use super::{Undecodable, json};
 use crate::domain::{
-    Changes, Claim, FamilyName, GivenName, NameField, Profile, ReservationName, UserId, Username,
+    Changes, Claim, FamilyName, GivenName, NameField, Personal, Profile, ReservationName, UserId,
+    Username,
 };
-use crate::privacy::Personal;
 use crate::privacy::cipher::{DoesNotOpen, KeyId, Place, Sealed, SubjectKey};
 use event_streams::{NewEvent, RecordedEvent};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
-/// Names, each sealed under the user's key, and what goes with them in clear.
+/// Names, each sealed under the user's key, and the clear values that belong to them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedNames {
     /// The user's key.
     pub key: KeyId,
-    /// The claim under which the username is held.
+    /// The claim that holds the username.
     pub claim: Claim,
     stream: String,
     event_type: &'static str,
@@ -25,7 +25,7 @@ pub struct SealedNames {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Data {
+struct SealedData {
     id: String,
     key: String,
     sealed: BTreeMap<String, Sealed>,
@@ -37,13 +37,13 @@ struct Metadata {
     claim_revision: u64,
 }
 
-/// Why a stored event did not become an event of the domain. Does not repeat values.
+/// The reason why a stored event cannot be opened. It does not repeat values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unopened {
-    /// Another key, another place, or damaged.
+    /// The value was sealed under another key or for another place, or it is damaged.
     #[error(transparent)]
     DoesNotOpen(#[from] DoesNotOpen),
-    /// A user cannot be made without this name.
+    /// A creation lacks this name.
     #[error("{0} is missing")]
     Missing(NameField),
 }
@@ -54,7 +54,7 @@ impl SealedNames {
         event_type: &'static str,
     ) -> Result<Self, Undecodable> {
         let malformed = || Undecodable::Malformed(event_type.to_owned());
-        let data: Data = serde_json::from_slice(&event.data).map_err(|_| malformed())?;
+        let data: SealedData = serde_json::from_slice(&event.data).map_err(|_| malformed())?;
         let clear: Metadata = serde_json::from_slice(&event.metadata).map_err(|_| malformed())?;
         let fields = data.sealed.into_iter().map(|(name, sealed)| {
             let field = NameField::ALL
@@ -105,7 +105,7 @@ impl SealedNames {
 
     pub(super) fn encode(self, id: Uuid, user: UserId) -> NewEvent {
         let named = |(field, sealed): (NameField, Sealed)| (field.as_str().to_owned(), sealed);
-        let data = Data {
+        let data = SealedData {
             id: user.to_string(),
             key: self.key.to_string(),
             sealed: self.fields.into_iter().map(named).collect(),
@@ -122,10 +122,10 @@ impl SealedNames {
         }
     }
 
-    /// The names that are there, in clear, for example to seal them for another place.
+    /// Opens the names, for example to seal them for another place.
     ///
     /// # Errors
-    /// When one does not open with the key.
+    /// If a name does not open with the key.
     pub fn open(
         &self,
         key: &SubjectKey,
@@ -137,7 +137,7 @@ impl SealedNames {
         self.fields.iter().map(open).collect()
     }
 
-    /// The names as they are stored, whatever the rules for new ones say by now.
+    /// Opens the names as they are stored. The rules for new names do not apply.
     pub(super) fn changes(&self, key: &SubjectKey) -> Result<Changes, DoesNotOpen> {
         let mut names = self.open(key)?;
         let mut take = |field| names.remove(&field).map(Personal::into_revealed);

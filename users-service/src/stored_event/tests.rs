@@ -23,7 +23,7 @@ fn recorded(stream: &str, event: NewEvent) -> RecordedEvent {
     }
 }
 
-/// The frozen example of the name and version: `{"stream", "type", "data", "metadata"?}`.
+/// The frozen example of this event type: `{"stream", "type", "data", "metadata"?}`.
 fn example(event_type: &str) -> RecordedEvent {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/events");
     let text = std::fs::read_to_string(format!("{folder}/{event_type}.json")).unwrap();
@@ -90,7 +90,7 @@ fn every_user_event() -> [UserEvent; 5] {
     ]
 }
 
-/// The JSON with every sealed value blanked: sealing never gives the same bytes twice.
+/// The JSON with every sealed value blanked out, because sealing never produces the same bytes twice.
 fn shape(bytes: &[u8]) -> Value {
     let mut value: Value = serde_json::from_slice(bytes).unwrap_or_default();
     if let Some(sealed) = value.get_mut("sealed").and_then(Value::as_object_mut) {
@@ -100,7 +100,7 @@ fn shape(bytes: &[u8]) -> Value {
 }
 
 #[test]
-fn every_frozen_user_event_is_read_and_written_as_ever() {
+fn every_user_event_is_read_and_written_as_in_its_frozen_example() {
     for event in every_user_event() {
         let new = StoredEvent::encode(Uuid::nil(), ada(), &event, &key());
         let example = example(&new.event_type);
@@ -112,7 +112,7 @@ fn every_frozen_user_event_is_read_and_written_as_ever() {
 }
 
 #[test]
-fn every_frozen_reservation_event_is_read_and_written_as_ever() {
+fn every_reservation_event_is_read_and_written_as_in_its_frozen_example() {
     for event in [ReservationEvent::Claimed(ada()), ReservationEvent::Released] {
         let new = event.encode(Uuid::nil());
         let example = example(&new.event_type);
@@ -122,7 +122,7 @@ fn every_frozen_reservation_event_is_read_and_written_as_ever() {
 }
 
 #[test]
-fn a_stored_name_is_read_although_no_command_may_ask_for_it() {
+fn a_stored_name_is_read_even_if_a_command_may_not_have_it() {
     for name in ["", "zed ", "\u{200B}", "a\u{7}b", "\u{378}"] {
         let event = UserEvent::Created {
             profile: Profile {
@@ -139,14 +139,14 @@ fn a_stored_name_is_read_although_no_command_may_ask_for_it() {
 }
 
 #[test]
-fn what_was_sealed_for_one_stream_opens_in_no_other() {
+fn names_sealed_for_one_stream_do_not_open_in_another() {
     let event = StoredEvent::encode(Uuid::nil(), ada(), &created(), &key());
     let copied = StoredEvent::decode(&recorded("users-2", event)).unwrap();
     assert!(copied.open(&key()).is_err());
 }
 
 #[test]
-fn no_personal_value_is_in_clear() {
+fn no_personal_value_is_stored_in_clear() {
     for event in every_user_event() {
         let new = StoredEvent::encode(Uuid::nil(), ada(), &event, &key());
         let text = format!("{:?} {:?}", new.data, new.metadata).to_lowercase();
@@ -157,7 +157,7 @@ fn no_personal_value_is_in_clear() {
 }
 
 #[test]
-fn a_fence_is_the_event_that_the_domain_knows() {
+fn a_fence_is_decoded_as_the_event_of_the_domain() {
     let read = |fence: Fence| {
         let event = recorded("users-1", fence.encode(Uuid::nil(), ada()));
         StoredEvent::decode(&event)
@@ -170,7 +170,7 @@ fn a_fence_is_the_event_that_the_domain_knows() {
 }
 
 #[test]
-fn what_is_unknown_or_malformed_is_an_error_and_says_no_values() {
+fn an_unknown_or_malformed_event_is_an_error_that_repeats_no_value() {
     let mut event = example("UserCreated.v1");
     for data in [
         "",
@@ -189,7 +189,7 @@ fn what_is_unknown_or_malformed_is_an_error_and_says_no_values() {
 }
 
 #[test]
-fn a_user_without_a_name_is_not_opened() {
+fn a_creation_without_a_username_does_not_open() {
     let mut event = example("UserCreated.v1");
     let mut data: Value = serde_json::from_slice(&event.data).unwrap();
     data["sealed"].as_object_mut().unwrap().remove("username");
@@ -198,7 +198,7 @@ fn a_user_without_a_name_is_not_opened() {
 }
 
 #[test]
-fn a_stream_tells_whose_it_is() {
+fn the_user_of_a_stream_is_known_by_its_name() {
     assert_eq!(user_of_stream(&user_stream(ada())), Some(ada()));
     for stream in [
         "users",

@@ -1,4 +1,4 @@
-//! A virtual host of a real broker for each test, and the roles that use it.
+//! A virtual host of a real broker for each test, and roles that use it.
 
 use crate::support::{App, until};
 use event_streams::{Position, RecordedEvent};
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use users_service::domain::NameField;
-use users_service::integration::consumer::{PARTITIONS, dead_queue, queue};
+use users_service::integration::consumer::{PARTITIONS, dead_letter_queue, queue};
 use users_service::integration::mapping::to_messages;
 use users_service::integration::message::IntegrationEvent;
 use users_service::integration::publisher::{EventPublisher, Pace, published_up_to};
@@ -20,7 +20,7 @@ use users_service::projection::repair::Repair;
 use users_service::projection::view::View;
 use users_service::read_model::ReadModel;
 
-/// Fast enough for tests; a standby still waits for several checkpoints.
+/// A fast pace for tests. A standby still waits for several checkpoints.
 pub(crate) const PACE: Pace = Pace {
     checkpoint: Duration::from_millis(20),
     takeover: Duration::from_millis(400),
@@ -33,10 +33,10 @@ pub(crate) struct Bus {
     vhost: String,
 }
 
-/// A role that runs in the background, as its supervisor would run it.
+/// A role that runs in the background, as under the supervisor.
 pub(crate) struct Role {
     pub(crate) state: watch::Receiver<Result<(), String>>,
-    /// What a publisher has parked.
+    /// The streams that a publisher has parked.
     parked: watch::Receiver<Result<(), String>>,
     task: JoinHandle<()>,
     shutdown: Option<DropGuard>,
@@ -66,35 +66,38 @@ impl Role {
         }
     }
 
-    /// Ends it as a kill would, in the middle of whatever it does.
+    /// Stops the role at once, as a kill would.
     pub(crate) async fn kill(mut self) {
         self.task.abort();
         let _ = (&mut self.task).await;
         self.shutdown.take();
     }
 
-    /// Ends it as a signal would.
+    /// Stops the role cleanly, as a signal would.
     pub(crate) async fn stop(mut self) {
         self.shutdown.take();
         self.task.await.unwrap();
     }
 
+    /// Waits until the role is healthy.
     pub(crate) async fn ready(&self) {
-        self.told("to be ready", Result::is_ok).await;
+        self.until_health("the role is healthy", Result::is_ok)
+            .await;
     }
 
-    pub(crate) async fn trouble(&self, text: &str) {
-        self.told(text, |state| {
+    /// Waits until the role is unhealthy, with this text in the reason.
+    pub(crate) async fn unhealthy(&self, text: &str) {
+        self.until_health(text, |state| {
             state.as_ref().is_err_and(|why| why.contains(text))
         })
         .await;
     }
 
-    async fn told(&self, what: &str, holds: impl Fn(&Result<(), String>) -> bool) {
+    async fn until_health(&self, what: &str, holds: impl Fn(&Result<(), String>) -> bool) {
         until(what, async || holds(&self.state.borrow()).then_some(())).await;
     }
 
-    /// It works, and says that this is parked.
+    /// Waits until the role is healthy and reports parked streams, with this text.
     pub(crate) async fn parks(&self, text: &str) {
         self.ready().await;
         let named = |parked: &Result<(), String>| {
@@ -103,6 +106,7 @@ impl Role {
         until(text, async || named(&self.parked.borrow()).then_some(())).await;
     }
 
+    /// Waits until the role is healthy and no stream is parked.
     pub(crate) async fn parks_nothing(&self) {
         self.ready().await;
         until("nothing is parked", async || {
@@ -148,18 +152,18 @@ impl Bus {
         })
     }
 
-    /// A call of the management API on something of this virtual host.
+    /// Calls the management API on an object of this virtual host.
     pub(crate) async fn manage(&self, method: &str, kind: &str, rest: &str, body: &Value) -> Value {
         let path = format!("{kind}/{}/{rest}", self.vhost);
         self.node.management(method, &path, body).await.unwrap()
     }
 
-    /// A queue that gets all that is published, as another team would have one.
+    /// A queue that gets all published messages, like the queue of another team.
     pub(crate) async fn probe(&self) -> Consumer {
         self.probe_of("probe", "#").await
     }
 
-    /// Such a queue for some types only.
+    /// A queue that gets only some types of messages.
     pub(crate) async fn probe_of(&self, name: &str, types: &str) -> Consumer {
         let topology = Topology {
             queues: vec![messaging::Queue {
@@ -182,7 +186,7 @@ impl Bus {
         Sender::new(self.broker.clone(), Topology::default())
     }
 
-    /// Publishes some of the log's events, as a publisher would, in the given order.
+    /// Publishes events of the user in the given order, as the publisher would.
     pub(crate) async fn publish(&self, app: &App, user: &Value, revisions: &[usize]) {
         let events = app
             .events(&format!("users-{}", crate::support::id(user)))
@@ -194,14 +198,14 @@ impl Bus {
         }
     }
 
-    /// What lies in the dead queues: the reasons.
-    pub(crate) async fn dead(&self) -> Vec<String> {
+    /// The reasons of all messages in the dead-letter queues.
+    pub(crate) async fn dead_letters(&self) -> Vec<String> {
         let mut reasons = Vec::new();
         let get = json!({"count": 100, "ackmode": "ack_requeue_true", "encoding": "auto"});
         for partition in 0..PARTITIONS {
-            let name = dead_queue(&queue(partition));
+            let name = dead_letter_queue(&queue(partition));
             let path = format!("queues/{}/{name}/get", self.vhost);
-            // A queue that was deleted holds nothing.
+            // A deleted queue has no messages.
             let dead = self.node.management("POST", &path, &get).await;
             let dead = dead.unwrap_or_default();
             let reason = |message: &Value| message["properties"]["headers"]["reason"].to_string();
@@ -246,7 +250,7 @@ pub(crate) async fn until_listed(app: &App, read_model: &ReadModel, expected: &[
     .await;
 }
 
-/// The next messages of a queue, acknowledged.
+/// Receives and acknowledges the next messages of a queue.
 pub(crate) async fn receive(consumer: &mut Consumer, count: usize) -> Vec<Delivery> {
     let mut received = Vec::new();
     let receiving = async {
@@ -258,11 +262,11 @@ pub(crate) async fn receive(consumer: &mut Consumer, count: usize) -> Vec<Delive
         }
     };
     let received_all = tokio::time::timeout(Duration::from_mins(1), receiving).await;
-    received_all.unwrap_or_else(|_| panic!("{count} messages never came"));
+    received_all.unwrap_or_else(|_| panic!("{count} messages did not arrive"));
     received
 }
 
-/// Waits until the publisher's checkpoint is past the log's end as it is now.
+/// Waits until the publisher's checkpoint has reached the current end of the log.
 pub(crate) async fn until_published(app: &App) {
     let end = app.log().await.last().unwrap().position;
     until("everything is published", async || {
@@ -272,11 +276,12 @@ pub(crate) async fn until_published(app: &App) {
     .await;
 }
 
+/// The position of the publisher's checkpoint.
 pub(crate) async fn published(app: &App) -> Option<Position> {
     published_up_to(&app.store).await.unwrap()
 }
 
-/// A message with the headers of one, and this body.
+/// A message with any headers and any body.
 pub(crate) fn forged(
     exchange: &str,
     routing_key: &str,

@@ -1,4 +1,4 @@
-//! What callers of the command API can rely on.
+//! The guarantees of the command API to its clients.
 
 use crate::support::{App, Counter, id, profile, spawn_app, user};
 use event_streams::{EventStreams, Expected};
@@ -11,10 +11,10 @@ use users_service::ids::{FetchError, IdService, IdSource};
 use users_service::stored_event::{Fence, user_stream};
 use uuid::Uuid;
 
-/// How many keys are made at a time.
+/// How many keys are generated in one batch.
 const KEYS_OF_A_BATCH: i64 = 256;
 
-/// Ids that are given up before they are handed out: every creation under them is refused when it is committed.
+/// Abandons each id before it is handed out, so the commit of every creation is refused.
 struct Fenced {
     store: EventStreams,
     ids: Counter,
@@ -41,7 +41,7 @@ impl IdService for Fenced {
 }
 
 #[tokio::test]
-async fn a_user_lives_and_is_forgotten() {
+async fn a_user_is_created_read_patched_and_deleted() {
     let app = spawn_app().await;
     let answer = app.create(&user("ada")).await;
     assert_eq!(answer.status(), StatusCode::CREATED);
@@ -70,7 +70,7 @@ async fn an_uncontended_creation_costs_two_appends_and_no_read() {
     app.created("ada").await;
     let calls = app.store_calls().await;
     let created = app.created("eve").await;
-    // Appends share one session, which was opened before.
+    // Appends share one session, which is already open.
     assert_eq!(app.store_calls().await - calls, 0);
     let log = app.log().await.split_off(2);
     let names: Vec<_> = log.iter().map(|event| event.event_type.as_str()).collect();
@@ -79,7 +79,7 @@ async fn an_uncontended_creation_costs_two_appends_and_no_read() {
 }
 
 #[tokio::test]
-async fn those_who_ask_for_taken_names_cost_those_with_new_names_nothing() {
+async fn requests_for_taken_names_cost_requests_for_new_names_nothing() {
     let app = spawn_app().await;
     app.created("ada").await;
     let calls = app.store_calls().await;
@@ -96,7 +96,7 @@ async fn those_who_ask_for_taken_names_cost_those_with_new_names_nothing() {
 }
 
 #[tokio::test]
-async fn a_username_is_given_once_to_sixty_four_who_ask_at_once() {
+async fn one_of_sixty_four_concurrent_requests_gets_a_username() {
     let app = spawn_app().await;
     let body = user("ada");
     let answers = join_all((0..64).map(|_| app.create(&body))).await;
@@ -118,14 +118,14 @@ async fn other_spellings_are_the_same_name() {
         let answer = app.create(&user(spelling)).await;
         assert_eq!(answer.status(), StatusCode::CONFLICT, "{spelling}");
     }
-    // A pair of letters that Unicode 17 brought.
+    // A capital and its small letter, which Unicode 17 added.
     app.created("\u{16EA0}").await;
     let answer = app.create(&user("\u{16EBB}")).await;
     assert_eq!(answer.status(), StatusCode::CONFLICT);
 }
 
 #[tokio::test]
-async fn a_patched_name_is_reserved_and_the_old_one_is_free_at_once() {
+async fn after_a_rename_the_new_name_is_reserved_and_the_old_one_is_free() {
     let app = spawn_app().await;
     let ada = app.created("ada").await;
     let rename = json!({"username": "lady"});
@@ -139,7 +139,7 @@ async fn a_patched_name_is_reserved_and_the_old_one_is_free_at_once() {
 }
 
 #[tokio::test]
-async fn ones_own_name_may_be_patched_and_costs_no_claim() {
+async fn a_patch_with_the_users_own_name_makes_no_claim() {
     let app = spawn_app().await;
     let ada = app.created("ada").await;
     for own in ["ada", "ADA"] {
@@ -158,7 +158,7 @@ async fn ones_own_name_may_be_patched_and_costs_no_claim() {
 }
 
 #[tokio::test]
-async fn a_deleted_users_name_is_free_at_once() {
+async fn the_name_of_a_deleted_user_is_free_at_once() {
     let app = spawn_app().await;
     for _ in 0..3 {
         let ada = app.created("ada").await;
@@ -167,7 +167,7 @@ async fn a_deleted_users_name_is_free_at_once() {
 }
 
 #[tokio::test]
-async fn two_patches_at_once_both_land() {
+async fn two_concurrent_patches_both_take_effect() {
     let app = spawn_app().await;
     let ada = app.created("ada").await;
     for round in 0..10 {
@@ -184,7 +184,7 @@ async fn two_patches_at_once_both_land() {
 }
 
 #[tokio::test]
-async fn many_renames_at_once_end_with_one_holder_of_each_name() {
+async fn after_many_concurrent_renames_each_name_has_one_holder() {
     let app = spawn_app().await;
     let names = ["a", "b", "c"];
     let users = join_all(names.map(|name| app.created(name))).await;
@@ -223,7 +223,7 @@ async fn a_refused_creation_costs_no_key() {
 }
 
 #[tokio::test]
-async fn a_creation_that_is_refused_at_its_end_leaves_its_key_to_the_next() {
+async fn a_creation_whose_commit_is_refused_leaves_its_key_to_the_next() {
     let app = spawn_app().await;
     let fenced = Fenced {
         store: app.store.clone(),
@@ -282,7 +282,7 @@ async fn bad_input_changes_nothing_and_names_the_field() {
 }
 
 #[tokio::test]
-async fn what_was_read_may_be_changed_and_sent_back() {
+async fn the_answer_of_a_get_can_be_changed_and_sent_back() {
     let app = spawn_app().await;
     let ada = app.created("ada").await;
     let mut read: Value = app.get(&ada).await.json().await.unwrap();
@@ -293,17 +293,17 @@ async fn what_was_read_may_be_changed_and_sent_back() {
 }
 
 #[tokio::test]
-async fn a_member_that_means_nothing_is_refused_and_named() {
+async fn an_unknown_member_is_refused_and_named() {
     let app = spawn_app().await;
     let ada = app.created("ada").await;
     let of_ada = format!("/{}", id(&ada));
     let mut with_id = user("eve");
     with_id["id"] = ada["id"].clone();
-    let mut misspelt = user("eve");
-    misspelt["givenname"] = json!("X");
+    let mut misspelled = user("eve");
+    misspelled["givenname"] = json!("X");
     for (method, path, body, field) in [
         (Method::POST, "/", with_id, "id"),
-        (Method::POST, "/", misspelt, "givenname"),
+        (Method::POST, "/", misspelled, "givenname"),
         (
             Method::PATCH,
             &of_ada,
@@ -324,7 +324,7 @@ async fn a_member_that_means_nothing_is_refused_and_named() {
 }
 
 #[tokio::test]
-async fn an_id_that_is_none_is_not_found() {
+async fn a_malformed_or_unknown_id_is_not_found() {
     let app = spawn_app().await;
     for id in ["abc", "-1", "01", "99999999999999999999", "12345"] {
         let user = json!({"id": id});
@@ -334,7 +334,7 @@ async fn an_id_that_is_none_is_not_found() {
 }
 
 #[tokio::test]
-async fn while_the_store_is_away_the_answer_is_to_try_again() {
+async fn while_the_store_is_unavailable_clients_are_told_to_retry() {
     let mut app = spawn_app().await;
     let ada = app.created("ada").await;
     app.stop_store().await;

@@ -1,4 +1,4 @@
-//! Erasure goes on from wherever it stopped.
+//! An interrupted erasure is resumed, wherever it stopped.
 
 use crate::bus::{Bus, PACE, read_model, until_listed, view};
 use crate::support::{App, id, spawn_app, until, user};
@@ -7,15 +7,15 @@ use event_streams::{Expected, NewEvent, Position, ReadError};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::time::Duration;
-use users_service::command::history::History;
+use users_service::command::user_history::UserHistory;
 use users_service::domain::UserId;
 use users_service::privacy::cipher::KeyId;
 use users_service::privacy::subject_keys::Lookup;
 use users_service::stored_event::tombstone;
 use uuid::Uuid;
 
-/// The first append of a DELETE, and nothing after it.
-async fn cut_delete(app: &App, user: &Value) -> Position {
+/// Performs only the first append of a DELETE.
+async fn interrupted_delete(app: &App, user: &Value) -> Position {
     let id: UserId = id(user).parse().unwrap();
     let deleted = vec![tombstone(Uuid::new_v4(), id)];
     let stream = format!("users-{id}");
@@ -24,10 +24,11 @@ async fn cut_delete(app: &App, user: &Value) -> Position {
 }
 
 async fn key(app: &App, user: &Value) -> KeyId {
-    let history = History::read(&app.store, id(user).parse().unwrap()).await;
+    let history = UserHistory::read(&app.store, id(user).parse().unwrap()).await;
     history.unwrap().key().unwrap()
 }
 
+/// Writes a publisher's checkpoint with this position.
 async fn publish_up_to(app: &App, position: Position) {
     let Position { commit, prepare } = position;
     let data = json!({"commit": commit, "prepare": prepare, "holder": Uuid::new_v4()});
@@ -59,16 +60,19 @@ async fn tombstones(app: &App) -> Vec<Value> {
 }
 
 async fn until_checkpoint(app: &App, position: Position) {
-    until("the eraser's checkpoint is there", || async {
-        let last = app.store.read_last("eraser-users").await.unwrap()?;
-        let data: Value = serde_json::from_slice(&last.data).unwrap();
-        (data["commit"].as_u64() >= Some(position.commit)).then_some(())
-    })
+    until(
+        "the eraser's checkpoint has reached the position",
+        || async {
+            let last = app.store.read_last("eraser-users").await.unwrap()?;
+            let data: Value = serde_json::from_slice(&last.data).unwrap();
+            (data["commit"].as_u64() >= Some(position.commit)).then_some(())
+        },
+    )
     .await;
 }
 
 #[tokio::test]
-async fn a_deletion_is_answered_when_the_tombstone_is_there_and_the_key_is_destroyed() {
+async fn a_deletion_is_answered_when_the_tombstone_is_stored_and_the_key_is_destroyed() {
     let app = spawn_app().await;
     let ada = app.created("ada").await;
     let key = key(&app, &ada).await;
@@ -78,22 +82,22 @@ async fn a_deletion_is_answered_when_the_tombstone_is_there_and_the_key_is_destr
 }
 
 #[tokio::test]
-async fn a_second_request_finishes_a_deletion_that_was_cut() {
+async fn a_second_request_finishes_an_interrupted_deletion() {
     let app = spawn_app().await;
     let ada = app.created("ada").await;
     let key = key(&app, &ada).await;
-    cut_delete(&app, &ada).await;
+    interrupted_delete(&app, &ada).await;
     assert_eq!(app.delete(&ada).await, StatusCode::NOT_FOUND);
     assert!(is_destroyed(&app, key).await);
     assert_eq!(tombstones(&app).await, [json!({"id": id(&ada)})]);
 }
 
 #[tokio::test]
-async fn a_deletion_that_was_cut_is_finished_without_a_second_request() {
+async fn an_interrupted_deletion_is_finished_without_a_second_request() {
     let app = spawn_app().await;
     let (ada, eve) = (app.created("ada").await, app.created("eve").await);
     let (key, kept) = (key(&app, &ada).await, key(&app, &eve).await);
-    let position = cut_delete(&app, &ada).await;
+    let position = interrupted_delete(&app, &ada).await;
     publish_up_to(&app, position).await;
     let _eraser = app.eraser();
     until("the stream is tombstoned", || async {
@@ -113,8 +117,8 @@ async fn a_stream_is_kept_until_the_publisher_is_past_its_last_event() {
     let app = spawn_app().await;
     let (ada, eve) = (app.created("ada").await, app.created("eve").await);
     let key = key(&app, &eve).await;
-    let first = cut_delete(&app, &ada).await;
-    let second = cut_delete(&app, &eve).await;
+    let first = interrupted_delete(&app, &ada).await;
+    let second = interrupted_delete(&app, &eve).await;
     publish_up_to(&app, first).await;
     let _eraser = app.eraser();
     until("the second key is destroyed", || async {
@@ -132,16 +136,16 @@ async fn a_stream_is_kept_until_the_publisher_is_past_its_last_event() {
 }
 
 #[tokio::test]
-async fn an_eraser_goes_on_where_another_stopped() {
+async fn an_eraser_continues_where_another_one_stopped() {
     let app = spawn_app().await;
     let ada = app.created("ada").await;
-    let first = cut_delete(&app, &ada).await;
+    let first = interrupted_delete(&app, &ada).await;
     publish_up_to(&app, first).await;
     let eraser = app.eraser();
     until_checkpoint(&app, first).await;
     drop(eraser);
     let eve = app.created("eve").await;
-    let second = cut_delete(&app, &eve).await;
+    let second = interrupted_delete(&app, &eve).await;
     publish_up_to(&app, second).await;
     let (_one, _other) = (app.eraser(), app.eraser());
     until_checkpoint(&app, second).await;
@@ -166,7 +170,7 @@ async fn a_tombstoned_user_is_not_found() {
     assert_eq!(app.create(&user("ada")).await.status(), StatusCode::CREATED);
 }
 
-/// The key is in no file any more, and on no list: a loss, not an erasure.
+/// Removes the key from the store, but does not put it on the list of destroyed keys. So the key is lost, not erased.
 async fn lose(app: &App, key: KeyId) {
     let path = app.folder.path().join("keys.db");
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
@@ -179,7 +183,7 @@ async fn lose(app: &App, key: KeyId) {
 }
 
 #[tokio::test]
-async fn a_lost_key_is_no_erasure() {
+async fn a_lost_key_is_not_an_erasure() {
     let app = spawn_app().await;
     let ada = app.created("ada").await;
     lose(&app, key(&app, &ada).await).await;
@@ -215,7 +219,7 @@ async fn a_user_whose_key_is_lost_can_be_deleted() {
 }
 
 #[tokio::test]
-async fn to_delete_a_user_whose_key_is_lost_heals_publisher_projector_and_eraser() {
+async fn deleting_a_user_whose_key_is_lost_heals_publisher_projector_and_eraser() {
     let (app, bus) = (spawn_app().await, Bus::new().await);
     let (ada, eve) = (app.created("ada").await, app.created("eve").await);
     lose(&app, key(&app, &ada).await).await;
@@ -240,7 +244,7 @@ async fn to_delete_a_user_whose_key_is_lost_heals_publisher_projector_and_eraser
 }
 
 #[tokio::test]
-async fn a_user_in_whose_stream_somebody_else_wrote_can_be_deleted() {
+async fn a_user_whose_stream_has_foreign_events_can_be_deleted() {
     let app = spawn_app().await;
     let ada = app.created("ada").await;
     let key = key(&app, &ada).await;
@@ -281,7 +285,7 @@ async fn a_user_in_whose_stream_somebody_else_wrote_can_be_deleted() {
 async fn a_user_whose_names_do_not_open_can_be_deleted() {
     let app = spawn_app().await;
     let ada = app.created("ada").await;
-    // What was sealed for one user's stream does not open in another's.
+    // Names that were sealed for one user's stream do not open in another stream.
     let event = app.events(&format!("users-{}", id(&ada))).await.remove(0);
     let damaged = NewEvent {
         id: Uuid::new_v4(),
@@ -300,9 +304,9 @@ async fn a_user_whose_names_do_not_open_can_be_deleted() {
     assert_eq!(app.delete(&damaged).await, StatusCode::NOT_FOUND);
 }
 
-/// Otherwise each start of an eraser would look through the whole log.
+/// Otherwise each start of an eraser would read the whole log.
 #[tokio::test]
-async fn an_erasers_checkpoint_moves_although_nobody_is_deleted() {
+async fn an_erasers_checkpoint_moves_although_no_user_is_deleted() {
     let app = spawn_app().await;
     app.created("ada").await;
     let other = || NewEvent {
@@ -328,20 +332,20 @@ async fn an_erasers_checkpoint_moves_although_nobody_is_deleted() {
 }
 
 #[tokio::test]
-async fn an_erasers_checkpoint_beyond_the_end_of_the_log_is_put_right() {
+async fn an_erasers_checkpoint_beyond_the_end_of_the_log_is_corrected() {
     let app = spawn_app().await;
     let nowhere = json!({"commit": u64::MAX, "prepare": u64::MAX}).to_string();
     app.append("eraser-users", "EraserCheckpoint.v1", &nowhere)
         .await;
     let ada = app.created("ada").await;
-    let position = cut_delete(&app, &ada).await;
+    let position = interrupted_delete(&app, &ada).await;
     publish_up_to(&app, position).await;
     let _eraser = app.eraser();
     until("the stream is tombstoned", || async {
         is_tombstoned(&app, &ada).await.then_some(())
     })
     .await;
-    until("the checkpoint is one of this log", || async {
+    until("the checkpoint is corrected", || async {
         let last = app.store.read_last("eraser-users").await.unwrap()?;
         let data: Value = serde_json::from_slice(&last.data).unwrap();
         (data["commit"].as_u64() == Some(position.commit)).then_some(())
@@ -350,7 +354,7 @@ async fn an_erasers_checkpoint_beyond_the_end_of_the_log_is_put_right() {
 }
 
 #[tokio::test]
-async fn no_stream_is_deleted_because_of_a_publishers_mark_beyond_the_end_of_the_log() {
+async fn no_stream_is_deleted_because_of_a_publishers_checkpoint_beyond_the_end_of_the_log() {
     let app = spawn_app().await;
     let (ada, eve) = (app.created("ada").await, app.created("eve").await);
     let key = key(&app, &eve).await;
@@ -359,8 +363,8 @@ async fn no_stream_is_deleted_because_of_a_publishers_mark_beyond_the_end_of_the
         prepare: u64::MAX,
     };
     publish_up_to(&app, nowhere).await;
-    cut_delete(&app, &ada).await;
-    cut_delete(&app, &eve).await;
+    interrupted_delete(&app, &ada).await;
+    interrupted_delete(&app, &eve).await;
     let _eraser = app.eraser();
     until("the second key is destroyed", || async {
         is_destroyed(&app, key).await.then_some(())
@@ -373,11 +377,11 @@ async fn no_stream_is_deleted_because_of_a_publishers_mark_beyond_the_end_of_the
 async fn the_stream_of_a_parked_user_is_kept() {
     let app = spawn_app().await;
     let (ada, eve) = (app.created("ada").await, app.created("eve").await);
-    cut_delete(&app, &ada).await;
-    let Position { commit, prepare } = cut_delete(&app, &eve).await;
+    interrupted_delete(&app, &ada).await;
+    let Position { commit, prepare } = interrupted_delete(&app, &eve).await;
     let parked = json!([{"stream": format!("users-{}", id(&ada)), "revision": 1}]);
-    let mark = json!({"commit": commit, "prepare": prepare, "parked": parked}).to_string();
-    app.append("publisher-users", "PublisherCheckpoint.v1", &mark)
+    let checkpoint = json!({"commit": commit, "prepare": prepare, "parked": parked}).to_string();
+    app.append("publisher-users", "PublisherCheckpoint.v1", &checkpoint)
         .await;
     let _eraser = app.eraser();
     until("the other stream is tombstoned", || async {

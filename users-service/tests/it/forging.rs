@@ -1,4 +1,4 @@
-//! What a stranger on the bus can do to the read model: put messages into the dead queue.
+//! Forged messages on the bus do not change the read model. They only go to the dead-letter queue.
 
 use crate::bus::{
     Bus, PACE, forged, listed, read_model, repair, to_message, until_listed, until_published, view,
@@ -11,10 +11,10 @@ use std::time::Duration;
 use users_service::integration::consumer::{queue, topology};
 use users_service::read_model::ERASED;
 
-/// So long that no test sees a second look at the log.
+/// So long that no test sees a second comparison with the log.
 const NEVER: Duration = Duration::from_hours(10);
 
-/// A message as the publisher would make one, but for what the stranger likes.
+/// A forged message in the form of a genuine one.
 fn message(event_type: &str, user: &Value, sequence: u64, body: &Value) -> Message {
     let sequence = sequence.to_string();
     let headers = [
@@ -35,23 +35,23 @@ fn replace(message: &mut Message, header: &str, value: &str) {
     value.clone_into(&mut found.unwrap().1);
 }
 
-/// The message of an event that the log has.
+/// The genuine message of an event in the log.
 async fn genuine(app: &App, user: &Value, revision: usize) -> Message {
     let events = app.events(&format!("users-{}", id(user))).await;
     to_message(app, &events[revision]).await.encode()
 }
 
-async fn until_dead(bus: &Bus, count: usize) -> Vec<String> {
-    let dead = until(&format!("{count} messages are dead"), async || {
-        Some(bus.dead().await).filter(|dead| dead.len() >= count)
+async fn until_dead_lettered(bus: &Bus, count: usize) -> Vec<String> {
+    let dead = until(&format!("{count} messages are dead-lettered"), async || {
+        Some(bus.dead_letters().await).filter(|dead| dead.len() >= count)
     })
     .await;
     assert_eq!(dead.len(), count, "{dead:?}");
     dead
 }
 
-/// What a stranger makes up about a living user of whom the log has one event. `erased` was deleted.
-async fn made_up(app: &App, ada: &Value, eda: &Value) -> Vec<Message> {
+/// Forged messages about `ada`, an active user with one event in the log. `eda` was deleted.
+async fn forgeries(app: &App, ada: &Value, eda: &Value) -> Vec<Message> {
     let key = |message: &Message| {
         let body: Value = serde_json::from_slice(&message.body).unwrap();
         body["key"].as_str().unwrap().to_owned()
@@ -90,7 +90,7 @@ async fn made_up(app: &App, ada: &Value, eda: &Value) -> Vec<Message> {
 }
 
 #[tokio::test]
-async fn what_a_stranger_makes_up_goes_to_the_dead_queue_and_changes_nothing() {
+async fn a_forged_message_is_dead_lettered_and_changes_nothing() {
     let (app, bus) = tokio::join!(spawn_app(), Bus::new());
     let (read_model, view) = (read_model(&app).await, view(&app).await);
     let _publisher = bus.publisher(&app, PACE);
@@ -99,12 +99,12 @@ async fn what_a_stranger_makes_up_goes_to_the_dead_queue_and_changes_nothing() {
     let (ada, eda) = (app.created("ada").await, app.created("eda").await);
     app.delete(&eda).await;
     until_listed(&app, &read_model, &[(id(&ada), "ada")]).await;
-    let stranger = bus.sender();
-    let forgeries = made_up(&app, &ada, &eda).await;
+    let forger = bus.sender();
+    let forgeries = forgeries(&app, &ada, &eda).await;
     for (count, forgery) in forgeries.into_iter().enumerate() {
         let what = format!("{:?} {:?}", forgery.headers, forgery.id);
-        stranger.publish(forgery).await.unwrap();
-        until_dead(&bus, count + 1).await;
+        forger.publish(forgery).await.unwrap();
+        until_dead_lettered(&bus, count + 1).await;
         let listed = listed(&app, &read_model).await;
         assert_eq!(listed, [(id(&ada).to_owned(), "ada".to_owned())], "{what}");
         let standing = view.standing(id(&ada).parse().unwrap()).await.unwrap();
@@ -118,7 +118,7 @@ async fn what_a_stranger_makes_up_goes_to_the_dead_queue_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_message_that_was_changed_on_its_way_does_what_the_log_says() {
+async fn an_altered_message_is_replaced_by_the_event_in_the_log() {
     let (app, bus) = tokio::join!(spawn_app(), Bus::new());
     let (read_model, view) = (read_model(&app).await, view(&app).await);
     bus.broker.declare(&topology()).await.unwrap();
@@ -126,28 +126,25 @@ async fn a_message_that_was_changed_on_its_way_does_what_the_log_says() {
     let ada = app.created("ada").await;
     let both = json!({"username": "augusta", "given_name": "Augusta"});
     app.patch(&ada, &both).await;
-    let stranger = bus.sender();
+    let forger = bus.sender();
     let mut without_a_name = genuine(&app, &ada, 1).await;
     let mut body: Value = serde_json::from_slice(&without_a_name.body).unwrap();
     body["sealed"].as_object_mut().unwrap().remove("username");
     without_a_name.body = body.to_string().into_bytes();
-    stranger
-        .publish(genuine(&app, &ada, 0).await)
-        .await
-        .unwrap();
-    stranger.publish(without_a_name).await.unwrap();
+    forger.publish(genuine(&app, &ada, 0).await).await.unwrap();
+    forger.publish(without_a_name).await.unwrap();
     until_listed(&app, &read_model, &[(id(&ada), "augusta")]).await;
     app.patch(&ada, &json!({"username": "lovelace"})).await;
     let mut retyped = genuine(&app, &ada, 2).await;
     replace(&mut retyped, "cloudEvents:type", "user.deleted.v1");
     retyped.body = json!({"id": id(&ada)}).to_string().into_bytes();
-    stranger.publish(retyped).await.unwrap();
+    forger.publish(retyped).await.unwrap();
     until_listed(&app, &read_model, &[(id(&ada), "lovelace")]).await;
-    assert_eq!(bus.dead().await, Vec::<String>::new());
+    assert_eq!(bus.dead_letters().await, Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn an_old_message_under_a_later_revision_brings_no_old_name_back() {
+async fn an_old_message_with_a_later_revision_does_not_restore_an_old_name() {
     let (app, bus) = tokio::join!(spawn_app(), Bus::new());
     let (read_model, view) = (read_model(&app).await, view(&app).await);
     bus.broker.declare(&topology()).await.unwrap();
@@ -163,7 +160,7 @@ async fn an_old_message_under_a_later_revision_brings_no_old_name_back() {
     old.id = uuid::Uuid::new_v4().to_string();
     for (count, message) in [old, same_id].into_iter().enumerate() {
         bus.sender().publish(message).await.unwrap();
-        until_dead(&bus, count + 1).await;
+        until_dead_lettered(&bus, count + 1).await;
         until_listed(&app, &read_model, &[(id(&ada), "lovelace")]).await;
     }
     app.patch(&ada, &json!({"username": "byron"})).await;
@@ -171,8 +168,8 @@ async fn an_old_message_under_a_later_revision_brings_no_old_name_back() {
     until_listed(&app, &read_model, &[(id(&ada), "byron")]).await;
 }
 
-/// A view as the version before left it, which believed every message: ada is erased, eda has a fence in place of a
-/// patch. Both are alive in the log.
+/// A view of an earlier version, which believed every message. In the view ada is erased, and eda has a fence instead of a
+/// patch. In the log both are active.
 async fn damaged(app: &App) -> [Value; 2] {
     let (ada, eda) = (app.created("ada").await, app.created("eda").await);
     app.patch(&eda, &json!({"username": "edith"})).await;
@@ -211,7 +208,7 @@ async fn damaged(app: &App) -> [Value; 2] {
 }
 
 #[tokio::test]
-async fn a_view_that_forged_messages_damaged_is_mended_by_the_comparison() {
+async fn a_view_damaged_by_forged_messages_is_repaired_by_the_comparison() {
     let (app, bus) = tokio::join!(spawn_app(), Bus::new());
     let [ada, eda] = damaged(&app).await;
     let (read_model, view) = (read_model(&app).await, view(&app).await);
@@ -223,7 +220,7 @@ async fn a_view_that_forged_messages_damaged_is_mended_by_the_comparison() {
 }
 
 #[tokio::test]
-async fn a_view_that_forged_messages_damaged_is_mended_by_a_replay() {
+async fn a_view_damaged_by_forged_messages_is_repaired_by_a_replay() {
     let app = spawn_app().await;
     let [ada, eda] = damaged(&app).await;
     let (read_model, view) = (read_model(&app).await, view(&app).await);
@@ -237,9 +234,9 @@ async fn a_view_that_forged_messages_damaged_is_mended_by_a_replay() {
     until_listed(&app, &read_model, &[(id(&ada), "ada"), (id(&eda), "edith")]).await;
 }
 
-/// The view cannot be written while the batch is worked off for the first time.
+/// The view is locked when the batch is processed for the first time.
 #[tokio::test]
-async fn garbage_in_a_batch_that_is_tried_again_goes_to_the_dead_queue_once() {
+async fn garbage_in_a_retried_batch_is_dead_lettered_once() {
     let (app, bus) = tokio::join!(spawn_app(), Bus::new());
     let (read_model, view) = (read_model(&app).await, view(&app).await);
     bus.broker.declare(&topology()).await.unwrap();
@@ -257,22 +254,25 @@ async fn garbage_in_a_batch_that_is_tried_again_goes_to_the_dead_queue_once() {
     let other = SqlitePool::connect(&file).await.unwrap();
     let writing = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
     let projector = bus.projector(&app, &view, NEVER);
-    projector.trouble("locked").await;
+    projector.unhealthy("locked").await;
     writing.rollback().await.unwrap();
     until_listed(&app, &read_model, &[(id(&ada), "ada")]).await;
     projector.ready().await;
-    let dead = until("the last of the batch is dead", async || {
-        let dead = bus.dead().await;
-        let last = dead.iter().any(|reason| reason.contains("no such event"));
-        last.then_some(dead)
-    })
+    let dead = until(
+        "the last message of the batch is dead-lettered",
+        async || {
+            let dead = bus.dead_letters().await;
+            let last = dead.iter().any(|reason| reason.contains("no such event"));
+            last.then_some(dead)
+        },
+    )
     .await;
     assert_eq!(dead.len(), 2, "{dead:?}");
 }
 
-/// A message that a process did not survive three times holds its user, but only if the log has its event.
+/// A message that killed the process three times holds its user, but only if its event is in the log.
 #[tokio::test]
-async fn a_stranger_cannot_have_a_user_held() {
+async fn a_forged_message_that_kills_the_process_does_not_hold_a_user() {
     let (app, bus) = tokio::join!(spawn_app(), Bus::new());
     let view = view(&app).await;
     bus.broker.declare(&topology()).await.unwrap();
@@ -287,13 +287,13 @@ async fn a_stranger_cannot_have_a_user_held() {
         view.count_attempt((user, 5)).await.unwrap();
     }
     let _projector = bus.projector(&app, &view, NEVER);
-    until_dead(&bus, 1).await;
+    until_dead_lettered(&bus, 1).await;
     assert!(!view.standing(user).await.unwrap().held);
 }
 
-/// Whoever writes to the store may use any name for a stream.
+/// Other writers to the store may use any name for a stream.
 #[tokio::test]
-async fn a_stream_that_is_no_users_stops_no_comparison() {
+async fn a_stream_without_a_valid_user_id_does_not_stop_the_comparison() {
     let app = spawn_app().await;
     let (read_model, view) = (read_model(&app).await, view(&app).await);
     for stream in [
@@ -325,12 +325,12 @@ async fn a_stream_that_is_no_users_stops_no_comparison() {
 }
 
 #[tokio::test]
-async fn a_message_of_a_lost_key_holds_up_nobody_else() {
+async fn a_message_with_a_lost_key_does_not_delay_other_users() {
     let (app, bus) = tokio::join!(spawn_app(), Bus::new());
     let (read_model, view) = (read_model(&app).await, view(&app).await);
     bus.broker.declare(&topology()).await.unwrap();
     let (ada, eda) = (app.created("ada").await, app.created("eda").await);
-    let straight = |mut message: Message| {
+    let to_one_queue = |mut message: Message| {
         message.exchange = String::new();
         message.routing_key = queue(0);
         message
@@ -343,14 +343,14 @@ async fn a_message_of_a_lost_key_holds_up_nobody_else() {
     let delete = "DELETE FROM keys WHERE hex(id) = upper(?)";
     let deleted = sqlx::query(delete).bind(key["key"].as_str());
     assert_eq!(deleted.execute(&keys).await.unwrap().rows_affected(), 1);
-    let [lost, other] = messages.map(straight);
+    let [lost, other] = messages.map(to_one_queue);
     let _projector = bus.projector(&app, &view, NEVER);
     bus.sender().publish(lost).await.unwrap();
-    until("readiness says that a key is lost", async || {
+    until("readiness reports a lost key", async || {
         app.keys.check().await.is_err().then_some(())
     })
     .await;
     bus.sender().publish(other).await.unwrap();
     until_listed(&app, &read_model, &[(id(&eda), "eda")]).await;
-    assert_eq!(bus.dead().await, Vec::<String>::new());
+    assert_eq!(bus.dead_letters().await, Vec::<String>::new());
 }

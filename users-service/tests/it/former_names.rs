@@ -1,5 +1,5 @@
-//! Users whose names no command may ask for any more. They were made by the version before the rules for names, in a data
-//! folder of its own: events as exported, keys, and the secrets (of this folder alone).
+//! Users with names that today's rules refuse. A version without these rules created them. The fixtures are its exported
+//! events, its keys, and its secrets, which are used nowhere else.
 
 use crate::listing::{get, project};
 use crate::support::{App, SECRET, id, spawn_app_in, user};
@@ -20,7 +20,7 @@ const USERS: [[&str; 3]; 9] = [
     ["\u{16EBB}", "Small", "Letter"],
     ["\u{16EA1}\u{16EA2}", "Capital", "Letters"],
     ["\u{378}", "Unassigned", "\u{E000}"],
-    // Made as ada.
+    // Created as ada, and renamed.
     ["Lady\u{A0}Ada", "\u{200B}\u{200B}", "Lovelace"],
 ];
 
@@ -29,8 +29,8 @@ fn fixture(file: &str) -> std::path::PathBuf {
     folder.join(file)
 }
 
-/// An app with what the version before had written.
-async fn app_of_before() -> App {
+/// An app with the data of the earlier version.
+async fn app_with_former_data() -> App {
     let folder = TempDir::new().unwrap();
     std::fs::copy(fixture("keys.db"), folder.path().join("keys.db")).unwrap();
     let secret = std::fs::read_to_string(fixture("username-secret")).unwrap();
@@ -59,7 +59,7 @@ async fn append(app: &App, event: &Value) {
     app.store.append(stream, expected, vec![new]).await.unwrap();
 }
 
-/// The users as they must be shown.
+/// The users as answers must show them.
 async fn users(app: &App) -> Vec<Value> {
     let mut ids: Vec<String> = Vec::new();
     for event in app.log().await {
@@ -77,8 +77,8 @@ async fn claims(app: &App) -> usize {
 }
 
 #[actix_web::test]
-async fn users_with_names_that_are_refused_now_are_read_and_listed_as_they_are() {
-    let app = app_of_before().await;
+async fn users_with_names_that_are_refused_now_are_read_and_listed_unchanged() {
+    let app = app_with_former_data().await;
     let users = users(&app).await;
     assert_eq!(users.len(), USERS.len());
     for user in &users {
@@ -93,8 +93,8 @@ async fn users_with_names_that_are_refused_now_are_read_and_listed_as_they_are()
 }
 
 #[tokio::test]
-async fn no_name_that_was_reserved_is_free_and_none_moves() {
-    let app = app_of_before().await;
+async fn every_name_that_was_reserved_stays_reserved() {
+    let app = app_with_former_data().await;
     let users = users(&app).await;
     let claimed = claims(&app).await;
     for [name, ..] in USERS {
@@ -106,12 +106,12 @@ async fn no_name_that_was_reserved_is_free_and_none_moves() {
             answer.status()
         );
     }
-    // Letters whose capitals are taken: they were other names before.
+    // The capitals of these letters are taken. In the earlier version these were different names.
     for name in ["\u{16EBC}\u{16EBD}", "\u{16EA1}\u{16EBD}", "ZED"] {
         let answer = app.create(&user(name)).await;
         assert_eq!(answer.status(), StatusCode::CONFLICT, "{name:?}");
     }
-    // A user's own name, sent back with another field, stays where it is reserved.
+    // A patch with the user's own name keeps the reservation.
     for user in &users[4..7] {
         let patch = json!({"username": user["username"], "given_name": "Changed"});
         assert_eq!(app.patch(user, &patch).await, StatusCode::NO_CONTENT);
@@ -125,7 +125,7 @@ async fn no_name_that_was_reserved_is_free_and_none_moves() {
 
 #[tokio::test]
 async fn users_with_names_that_are_refused_now_are_renamed_and_deleted() {
-    let app = app_of_before().await;
+    let app = app_with_former_data().await;
     let users = users(&app).await;
     for (number, user) in users.iter().enumerate() {
         let of_user = format!("users-{}", id(user));
@@ -146,8 +146,8 @@ async fn users_with_names_that_are_refused_now_are_renamed_and_deleted() {
 }
 
 #[tokio::test]
-async fn two_users_of_before_whose_names_are_one_now_both_hold_it() {
-    let app = app_of_before().await;
+async fn two_users_whose_names_became_the_same_both_keep_it() {
+    let app = app_with_former_data().await;
     let users = users(&app).await;
     let (capital, small) = (&users[4], &users[5]);
     let rename = json!({"username": small["username"]});

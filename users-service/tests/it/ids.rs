@@ -1,4 +1,4 @@
-//! Ids over the broker, and over HTTP while the broker is away.
+//! Ids over the broker, and over HTTP while the broker is unavailable.
 
 use crate::support::{profile, spawn_app};
 use actix_web::{HttpResponse, web as actix};
@@ -14,32 +14,32 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use users_service::domain::UserId;
 use users_service::ids::{FetchError, IdService, IdSource, OverBroker, OverHttp};
 
-/// What was asked, in the order of asking.
-type Asked = Arc<Mutex<Vec<Value>>>;
+/// The received requests, in their order.
+type Requests = Arc<Mutex<Vec<Value>>>;
 
-async fn over_broker(reply: Value) -> (OverBroker, Asked, DropGuard) {
+async fn over_broker(reply: Value) -> (OverBroker, Requests, DropGuard) {
     over_broker_at(&PrivateBroker::shared().await.vhost().await, reply)
 }
 
-fn over_broker_at(url: &str, reply: Value) -> (OverBroker, Asked, DropGuard) {
+fn over_broker_at(url: &str, reply: Value) -> (OverBroker, Requests, DropGuard) {
     let broker = Broker::connect(url, "ids").unwrap();
     let shutdown = CancellationToken::new();
-    let asked = Asked::default();
-    let heard = Arc::clone(&asked);
+    let requests = Requests::default();
+    let received = Arc::clone(&requests);
     let answer = move |request: Vec<u8>| {
         let request = serde_json::from_slice(&request).unwrap();
-        heard.lock().unwrap().push(request);
+        received.lock().unwrap().push(request);
         let reply = reply.to_string().into_bytes();
         async move { reply }
     };
     tokio::spawn(serve_rpc(broker.clone(), "uuids", answer, shutdown.clone()));
     let service = OverBroker::new(RpcClient::new(broker, "uuids"));
-    (service, asked, shutdown.drop_guard())
+    (service, requests, shutdown.drop_guard())
 }
 
 type Query = actix::Query<std::collections::HashMap<String, String>>;
 
-/// The service over HTTP, which gives ids above `after` and counts who asks.
+/// An HTTP service that returns ids above `after` and counts the requests.
 fn over_http() -> (OverHttp, Arc<AtomicUsize>, DropGuard) {
     over_http_that(|query| {
         assert_eq!(query.get("count").map(String::as_str), Some("9"));
@@ -58,8 +58,8 @@ fn over_http_that(
     let url = format!("http://{}/", server.address());
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();
-    let asked = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&asked);
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&requests);
     let routes = move |config: &mut actix::ServiceConfig| {
         let (counted, answer) = (Arc::clone(&counted), answer.clone());
         let answer = move |query: Query| {
@@ -73,10 +73,14 @@ fn over_http_that(
         let serving = server.run(web::Readiness::new(), routes, stop);
         actix_web::rt::System::new().block_on(serving)
     });
-    (OverHttp::new(&url).unwrap(), asked, shutdown.drop_guard())
+    (
+        OverHttp::new(&url).unwrap(),
+        requests,
+        shutdown.drop_guard(),
+    )
 }
 
-/// The service answers as soon as somebody serves its queue.
+/// Fetches ids as soon as the queue of the service is served.
 async fn fetched(service: &OverBroker, count: usize, after: Option<UserId>) -> Vec<UserId> {
     crate::support::until("ids come over the broker", || async {
         service.fetch(count, after).await.ok()
@@ -86,39 +90,39 @@ async fn fetched(service: &OverBroker, count: usize, after: Option<UserId>) -> V
 
 #[tokio::test]
 async fn ids_come_over_the_broker() {
-    let (service, asked, _serving) = over_broker(json!({"data": ["7", "8"]})).await;
+    let (service, requests, _serving) = over_broker(json!({"data": ["7", "8"]})).await;
     let ids = [7, 8].map(UserId::new);
     assert_eq!(fetched(&service, 2, None).await, ids);
     assert_eq!(fetched(&service, 3, Some(UserId::new(6))).await, ids);
-    let asked = asked.lock().unwrap();
-    assert_eq!(asked.first(), Some(&json!({"count": 2})));
-    assert_eq!(asked.last(), Some(&json!({"count": 3, "after": "6"})));
+    let requests = requests.lock().unwrap();
+    assert_eq!(requests.first(), Some(&json!({"count": 2})));
+    assert_eq!(requests.last(), Some(&json!({"count": 3, "after": "6"})));
 }
 
 #[tokio::test]
-async fn ids_come_over_http_while_the_broker_is_away() {
+async fn ids_come_over_http_while_the_broker_is_unavailable() {
     let broker = Broker::connect("amqp://guest:guest@127.0.0.1:1/%2f", "ids").unwrap();
-    let away = OverBroker::new(RpcClient::new(broker, "uuids"));
+    let unavailable = OverBroker::new(RpcClient::new(broker, "uuids"));
     let (over_http, _, _serving) = over_http();
-    let source = IdSource::new(vec![Box::new(away), Box::new(over_http)]);
+    let source = IdSource::new(vec![Box::new(unavailable), Box::new(over_http)]);
     for id in 1..20 {
         assert_eq!(source.next().await, Ok(UserId::new(id)));
     }
 }
 
 #[tokio::test]
-async fn a_refusal_over_the_broker_is_no_id() {
+async fn a_refusal_over_the_broker_is_an_error() {
     let refusal = json!({"error": {"status": 503, "message": "not now", "retry_after": 1}});
-    let (service, asked, _serving) = over_broker(refusal).await;
-    crate::support::until("it was asked", || async {
+    let (service, requests, _serving) = over_broker(refusal).await;
+    crate::support::until("the service got a request", || async {
         assert!(service.fetch(1, None).await.is_err());
-        (!asked.lock().unwrap().is_empty()).then_some(())
+        (!requests.lock().unwrap().is_empty()).then_some(())
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_refusal_of_the_last_id_says_so_either_way() {
+async fn a_refusal_of_the_last_id_is_recognised_on_both_routes() {
     let refusal = json!({"error": {"status": 422, "field": "after", "message": "too far"}});
     let (over_broker, _, _serving) = over_broker(refusal).await;
     let last = Some(UserId::new(6));
@@ -132,10 +136,10 @@ async fn a_refusal_of_the_last_id_says_so_either_way() {
     assert!(matches!(refused, FetchError::AfterTooFar), "{refused:?}");
 }
 
-/// Counts the requests for ids that go this way. A probe, which asks for a single id, is none.
-struct Touched(OverBroker, Arc<AtomicUsize>);
+/// Counts the requests on this route. A probe fetches a single id, and is not counted.
+struct Counted(OverBroker, Arc<AtomicUsize>);
 
-impl IdService for Touched {
+impl IdService for Counted {
     fn fetch(
         &self,
         count: usize,
@@ -160,11 +164,11 @@ async fn while_the_broker_hangs_only_the_creation_in_flight_waits_for_it() {
     })
     .await;
     let reply = json!({"data": ["7", "8"]});
-    let (over_broker, asked, _serving) = over_broker_at(&node.amqp_url(), reply);
+    let (over_broker, received, _serving) = over_broker_at(&node.amqp_url(), reply);
     fetched(&over_broker, 2, None).await;
     let (over_http, _, _serving) = over_http();
-    let touched = Arc::new(AtomicUsize::new(0));
-    let counted = Touched(over_broker, Arc::clone(&touched));
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counted = Counted(over_broker, Arc::clone(&requests));
     let source = IdSource::new(vec![Box::new(counted), Box::new(over_http)]);
     let app = spawn_app().await;
     let handler = app.handler_with(source.clone());
@@ -174,14 +178,14 @@ async fn while_the_broker_hangs_only_the_creation_in_flight_waits_for_it() {
         let created = handler.create(profile(&format!("ada{number}"))).await;
         created.unwrap();
     }
-    let touched = touched.load(Ordering::SeqCst);
+    let requests = requests.load(Ordering::SeqCst);
     signal(&pid, "-CONT");
-    assert!(touched <= 1, "only the one in flight: {touched}");
+    assert!(requests <= 1, "{requests} requests waited for the broker");
 
     crate::support::until("requests go over the broker again", || async {
         let _ = source.next().await;
-        let asked = asked.lock().unwrap();
-        let last = asked.last()?;
+        let received = received.lock().unwrap();
+        let last = received.last()?;
         (last["count"] != 1).then_some(())
     })
     .await;

@@ -1,3 +1,5 @@
+//! The list: its pages, its parameters, and erased users.
+
 use crate::bus::{read_model, repair, view};
 use crate::support::{App, id, spawn_app};
 use actix_web::http::StatusCode;
@@ -43,7 +45,7 @@ async fn users_are_listed_in_the_order_of_their_ids() {
 }
 
 #[actix_web::test]
-async fn pages_follow_each_other_by_cursor() {
+async fn the_cursor_of_a_page_leads_to_the_next_page() {
     let app = spawn_app().await;
     let mut users = Vec::new();
     for name in ["a", "b", "c", "d", "e"] {
@@ -67,7 +69,7 @@ async fn pages_follow_each_other_by_cursor() {
 }
 
 #[actix_web::test]
-async fn a_full_last_page_has_no_next() {
+async fn a_full_last_page_has_no_cursor() {
     let app = spawn_app().await;
     let (ada, eda) = (app.created("ada").await, app.created("eda").await);
     project(&app, &[&ada, &eda]).await;
@@ -76,7 +78,7 @@ async fn a_full_last_page_has_no_next() {
 }
 
 #[actix_web::test]
-async fn a_user_whose_key_is_destroyed_is_left_out_at_once() {
+async fn a_user_whose_key_is_destroyed_is_omitted_at_once() {
     let app = spawn_app().await;
     let users = [
         app.created("ada").await,
@@ -105,7 +107,7 @@ async fn a_lost_key_is_an_error_and_not_an_erasure() {
 }
 
 #[actix_web::test]
-async fn bad_parameters_are_refused_by_name() {
+async fn invalid_parameters_are_refused_and_named() {
     let app = spawn_app().await;
     for (path, field) in [
         ("/?limit=0", "limit"),
@@ -123,7 +125,7 @@ async fn bad_parameters_are_refused_by_name() {
 }
 
 #[actix_web::test]
-async fn a_cursor_beyond_everything_is_an_empty_page() {
+async fn a_cursor_beyond_all_ids_gives_an_empty_page() {
     let app = spawn_app().await;
     let (_, body) = get(&app, &format!("/?cursor={}", u64::MAX)).await;
     assert_eq!(body, json!({"data": [], "next": null}));

@@ -1,9 +1,6 @@
-//! The service against a real event store in the same process, and a real broker where one is needed.
+//! Tests of the service with a real event store in the same process, and with a real broker if needed.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test stops where something is not as it says"
-)]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod architecture;
 mod bus;

@@ -1,4 +1,4 @@
-//! An event that cannot be sent stops its own stream and nobody else.
+//! An event that cannot be published parks its own stream, and no other.
 
 use crate::bus::{Bus, PACE, Role, published, until_published};
 use crate::publishing::{app_and_bus, sequences, types};
@@ -13,7 +13,7 @@ use users_service::integration::publisher::operator::{self, Decision};
 
 const UNKNOWN: &str = "UserPromoted.v9";
 
-/// Checkpoints that an operator can come between, although every call takes long on a busy machine.
+/// A slow pace, so that an operator's command fits between two checkpoints even on a busy machine.
 const CALM: Pace = Pace {
     checkpoint: Duration::from_millis(500),
     ..PACE
@@ -34,7 +34,7 @@ fn stream(user: &Value) -> String {
     format!("users-{}", id(user))
 }
 
-/// The streams that the checkpoint names as parked, each with its first revision that was not sent.
+/// The parked streams in the checkpoint, each with its first unpublished revision.
 async fn parked(app: &App) -> Vec<(String, u64)> {
     let last = app.store.read_last("publisher-users").await.unwrap();
     let data = last.map_or(Value::Null, |last| {
@@ -66,7 +66,7 @@ async fn keys(app: &App) -> SqlitePool {
 }
 
 #[tokio::test]
-async fn an_event_that_cannot_be_mapped_parks_its_stream_and_nobody_else() {
+async fn an_event_that_cannot_be_mapped_parks_only_its_stream() {
     let (app, _bus, mut probe, publisher) = publishing().await;
     let ada = app.created("ada").await;
     assert_eq!(types(&mut probe, 1).await, ["user.created.v1"]);
@@ -79,7 +79,7 @@ async fn an_event_that_cannot_be_mapped_parks_its_stream_and_nobody_else() {
     assert_eq!(
         sequences(&mut probe, 1).await,
         [format!("{}.0", id(&eda))],
-        "the others are sent"
+        "events of other streams are sent"
     );
     until_published(&app).await;
     let expected = [
@@ -95,7 +95,7 @@ async fn an_event_that_cannot_be_mapped_parks_its_stream_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn what_was_parked_is_still_parked_after_a_restart() {
+async fn a_parked_stream_is_still_parked_after_a_restart() {
     let (app, bus, mut probe, publisher) = publishing().await;
     let ada = app.created("ada").await;
     app.append(&stream(&ada), UNKNOWN, "{}").await;
@@ -141,7 +141,7 @@ async fn a_lost_key_parks_its_user_until_it_is_found_again() {
 }
 
 #[tokio::test]
-async fn a_deletion_is_sent_at_once_and_ends_the_parking() {
+async fn a_deletion_is_published_at_once_and_ends_the_parking() {
     let (app, _bus, mut probe, publisher) = publishing().await;
     app.append("users-77", "RegistrationAbandoned.v1", "{}")
         .await;
@@ -155,7 +155,7 @@ async fn a_deletion_is_sent_at_once_and_ends_the_parking() {
 }
 
 #[tokio::test]
-async fn a_parked_stream_that_is_deleted_is_parked_no_more() {
+async fn a_deleted_stream_is_no_longer_parked() {
     let (app, _bus, _probe, publisher) = publishing().await;
     for foreign in ["users-a", "users-b"] {
         app.append(foreign, UNKNOWN, "{}").await;
@@ -170,7 +170,7 @@ async fn a_parked_stream_that_is_deleted_is_parked_no_more() {
 }
 
 #[tokio::test]
-async fn with_a_full_list_the_mark_stands_until_there_is_room() {
+async fn while_the_list_of_parked_streams_is_full_the_checkpoint_waits() {
     let (app, _bus, mut probe, publisher) = publishing().await;
     publisher.ready().await;
     for number in 0..1_001 {
@@ -182,7 +182,7 @@ async fn with_a_full_list_the_mark_stands_until_there_is_room() {
     let sent = [format!("{}.0", id(&ada))];
     assert_eq!(sequences(&mut probe, 1).await, sent);
     publisher
-        .trouble("the list of parked streams is full")
+        .unhealthy("the list of parked streams is full")
         .await;
     until("the list is full", async || {
         (parked(&app).await.len() == 1_000).then_some(())
@@ -195,18 +195,18 @@ async fn with_a_full_list_the_mark_stands_until_there_is_room() {
     assert_eq!(parked(&app).await.len(), 1_000);
 }
 
-/// A queue for creations only: changes are returned, while creations show that something is taken.
+/// The only queue takes creations, so patches are returned to the publisher.
 #[tokio::test]
-async fn a_user_whose_message_no_queue_takes_is_parked_while_others_are_sent() {
+async fn a_user_whose_message_no_queue_takes_is_parked_while_others_are_published() {
     let (app, bus) = app_and_bus().await;
     let mut creations = bus.probe_of("creations", "user.created.v1").await;
     let publisher = bus.publisher(&app, PACE);
     let ada = app.created("ada").await;
     app.patch(&ada, &json!({"given_name": "Augusta"})).await;
-    publisher.trouble("no queue takes the message").await;
+    publisher.unhealthy("no queue takes the message").await;
     app.patch(&ada, &json!({"given_name": "Ada"})).await;
     until("ada is parked", async || {
-        // Others are published meanwhile.
+        // Other users are published meanwhile.
         let name = format!("eda{}", uuid::Uuid::new_v4().simple());
         app.created(&name[..20]).await;
         (parked(&app).await == [(stream(&ada), 1)]).then_some(())
@@ -223,7 +223,7 @@ async fn a_user_whose_message_no_queue_takes_is_parked_while_others_are_sent() {
 }
 
 #[tokio::test]
-async fn a_skipped_event_is_written_down_and_the_rest_is_sent() {
+async fn a_skipped_event_is_recorded_and_the_rest_is_published() {
     let (app, _bus, mut probe, publisher) = publishing_at(CALM).await;
     for event_type in [UNKNOWN, "RenameFenced.v1", "UserPromoted.v10"] {
         app.append("users-77", event_type, "{}").await;
@@ -257,7 +257,7 @@ async fn a_skipped_event_is_written_down_and_the_rest_is_sent() {
 }
 
 #[tokio::test]
-async fn an_operator_has_what_is_parked_tried_again_at_once() {
+async fn an_operator_can_retry_parked_streams_at_once() {
     let (app, bus) = app_and_bus().await;
     let mut probe = bus.probe().await;
     let ada = app.created("ada").await;

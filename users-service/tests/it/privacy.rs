@@ -1,4 +1,4 @@
-//! Nothing personal is in clear on disk. The search is shown to find what is there.
+//! No personal value is stored in clear. A control proves that the search would find one.
 
 use crate::support::{App, spawn_app};
 use event_streams::{Expected, NewEvent};
@@ -7,7 +7,7 @@ use serde_json::json;
 use std::path::Path;
 use uuid::Uuid;
 
-/// Values that occur nowhere else.
+/// Unique values, which occur nowhere else.
 fn canaries() -> [String; 4] {
     ["username", "given", "family", "renamed"]
         .map(|name| format!("canary-{name}-{}", Uuid::new_v4().simple()))
@@ -37,7 +37,7 @@ async fn written(app: &App, canaries: &[String; 4]) {
 }
 
 #[tokio::test]
-async fn no_personal_value_is_in_a_file_of_store_or_keys() {
+async fn no_file_of_the_stores_has_a_personal_value_in_clear() {
     let app = spawn_app().await;
     let canaries = canaries();
     written(&app, &canaries).await;
@@ -47,7 +47,7 @@ async fn no_personal_value_is_in_a_file_of_store_or_keys() {
 }
 
 #[tokio::test]
-async fn the_search_finds_what_is_in_clear() {
+async fn the_search_finds_a_value_that_is_stored_in_clear() {
     let app = spawn_app().await;
     let [canary, ..] = canaries();
     let event = NewEvent {
@@ -64,7 +64,7 @@ async fn the_search_finds_what_is_in_clear() {
 }
 
 #[tokio::test]
-async fn debug_texts_of_the_service_show_nothing() {
+async fn debug_output_shows_no_personal_value_and_no_secret() {
     let app = spawn_app().await;
     let canaries = canaries();
     written(&app, &canaries).await;

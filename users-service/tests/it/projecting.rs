@@ -10,7 +10,7 @@ use sqlx::SqlitePool;
 use std::path::Path;
 use std::time::Duration;
 use users_service::domain::UserId;
-use users_service::integration::consumer::{PARTITIONS, dead_queue, queue, topology};
+use users_service::integration::consumer::{PARTITIONS, dead_letter_queue, queue, topology};
 use users_service::projection::directory::{DirectoryEvent, Effect};
 use users_service::read_model::{ERASED, ReadModel};
 
@@ -52,7 +52,7 @@ async fn what_happens_to_users_shows_in_the_list() {
     app.delete(&ada).await;
     until_listed(&app, &read_model, &[(id(&eda), "eda")]).await;
     projector.ready().await;
-    assert_eq!(bus.dead().await, Vec::<String>::new());
+    assert_eq!(bus.dead_letters().await, Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -111,7 +111,7 @@ async fn an_event_that_the_log_does_not_have_goes_to_the_dead_queue() {
     let ghost = forged("users", "user.fenced.v1", &headers, body.as_bytes());
     bus.sender().publish(ghost).await.unwrap();
     until("the ghost is buried", async || {
-        (bus.dead().await == ["\"the log has no such event\""]).then_some(())
+        (bus.dead_letters().await == ["\"the log has no such event\""]).then_some(())
     })
     .await;
     until_listed(&app, &read_model, &[(id(&ada), "ada")]).await;
@@ -193,7 +193,7 @@ async fn garbage_goes_to_the_dead_queue_with_a_reason_and_stops_nobody() {
     let ada = app.created("ada").await;
     until_listed(&app, &read_model, &[(id(&ada), "ada")]).await;
     let reasons = until("all garbage is buried", async || {
-        Some(bus.dead().await).filter(|dead| dead.len() == 6)
+        Some(bus.dead_letters().await).filter(|dead| dead.len() == 6)
     })
     .await;
     assert!(reasons.iter().all(|reason| reason.len() > 4), "{reasons:?}");
@@ -208,13 +208,13 @@ async fn a_dead_queue_that_was_deleted_is_back_for_the_next_garbage() {
     let projector = bus.projector(&app, &view, NEVER);
     projector.ready().await;
     for partition in 0..PARTITIONS {
-        let dead = dead_queue(&queue(partition));
+        let dead = dead_letter_queue(&queue(partition));
         bus.manage("DELETE", "queues", &dead, &Value::Null).await;
         let garbage = forged("", &queue(partition), &[], b"garbage");
         bus.sender().publish(garbage).await.unwrap();
     }
     until("all garbage is dead-lettered", async || {
-        (bus.dead().await.len() == PARTITIONS).then_some(())
+        (bus.dead_letters().await.len() == PARTITIONS).then_some(())
     })
     .await;
     let ada = app.created("ada").await;
@@ -523,7 +523,7 @@ async fn a_message_with_the_names_of_another_user_goes_to_the_dead_queue() {
     moved.user = number(&eda);
     bus.sender().publish(moved.encode()).await.unwrap();
     until("the copy is buried", async || {
-        (bus.dead().await.len() == 1).then_some(())
+        (bus.dead_letters().await.len() == 1).then_some(())
     })
     .await;
     bus.publish(&app, &ada, &[0, 1]).await;
@@ -548,7 +548,7 @@ async fn a_message_with_a_key_that_never_was_is_not_taken_for_a_lost_key() {
     let ghost = forged("users", "user.created.v1", &headers, body.as_bytes());
     bus.sender().publish(ghost).await.unwrap();
     until("the ghost is buried", async || {
-        (bus.dead().await.len() == 1).then_some(())
+        (bus.dead_letters().await.len() == 1).then_some(())
     })
     .await;
     app.keys.check().await.unwrap();

@@ -73,7 +73,7 @@ async fn what_no_queue_takes_is_kept_until_one_does() {
     publisher.ready().await;
     let before = published(&app).await;
     let ada = app.created("ada").await;
-    publisher.trouble("no queue takes the message").await;
+    publisher.unhealthy("no queue takes the message").await;
     let created = app.events(&format!("users-{}", id(&ada))).await[0].position;
     assert!(
         published(&app).await < Some(created),
@@ -251,7 +251,7 @@ async fn a_user_is_published_in_order_also_after_a_failure() {
     for number in 0..20 {
         users.push(app.created(&format!("ada{number}")).await);
     }
-    publisher.trouble("no queue takes the message").await;
+    publisher.unhealthy("no queue takes the message").await;
     let mut probe = bus.probe().await;
     for user in &users {
         app.patch(user, &json!({"given_name": "Augusta"})).await;
@@ -295,7 +295,7 @@ async fn a_user_is_published_in_order_also_when_the_broker_is_killed() {
     tokio::join!(killing, patch_all("Augusta"));
     // Of the first round all may have been confirmed before the broker was gone.
     patch_all("Byron").await;
-    publisher.trouble("not available").await;
+    publisher.unhealthy("unavailable").await;
     let restarting = async { node.restart().await.unwrap() };
     tokio::join!(restarting, patch_all("Ada"));
     until_all_are_kept(&mut probe, &users, &[0, 1, 2, 3]).await;

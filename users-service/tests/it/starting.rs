@@ -1,4 +1,4 @@
-//! A process starts without its servers, says what is missing, and refuses wrong secrets without showing them.
+//! A process starts without its servers and reports the missing ones. It refuses invalid secrets without showing them.
 
 use crate::support::until;
 use clap::Parser;
@@ -20,7 +20,7 @@ struct Arguments {
     config: Config,
 }
 
-/// A configuration whose servers are all away: nobody listens on port 1.
+/// A configuration with unavailable servers: nothing listens on port 1.
 fn config(folder: &Path, secret: &str) -> Config {
     let file = folder.join("secret");
     std::fs::write(&file, secret).unwrap();
@@ -42,8 +42,8 @@ fn config(folder: &Path, secret: &str) -> Config {
     Arguments::parse_from(std::iter::once("users-service").chain(arguments)).config
 }
 
-/// Starts the role with all servers away, and checks what it says of itself then.
-async fn starts(role: Role, (code, status): (StatusCode, &str), missing: &[&str]) {
+/// Starts the role while all servers are unavailable, and checks its readiness.
+async fn assert_starts(role: Role, (code, status): (StatusCode, &str), missing: &[&str]) {
     let folder = TempDir::new().unwrap();
     let config = config(folder.path(), &format!("{}\n", "0e".repeat(32)));
     let application = Application::build(role, &config).await.unwrap();
@@ -58,13 +58,13 @@ async fn starts(role: Role, (code, status): (StatusCode, &str), missing: &[&str]
         let answer = reqwest::get(format!("{url}/_readyz")).await.ok()?;
         Some((answer.status(), answer.json::<Value>().await.ok()?))
     };
-    let (answered, told) = until("it listens", readiness).await;
-    assert_eq!((answered, &told["status"]), (code, &Value::from(status)));
+    let (answered, body) = until("the process listens", readiness).await;
+    assert_eq!((answered, &body["status"]), (code, &Value::from(status)));
     for dependency in missing {
-        let state = told["dependencies"][dependency].as_str().unwrap();
-        assert!(state.starts_with("down: "), "{told}");
+        let state = body["dependencies"][dependency].as_str().unwrap();
+        assert!(state.starts_with("down: "), "{body}");
     }
-    assert_eq!(told["dependencies"]["subject keys"], "up");
+    assert_eq!(body["dependencies"]["subject keys"], "up");
     let health = reqwest::get(format!("{url}/_healthz")).await.unwrap();
     assert_eq!(health.status(), StatusCode::OK);
     let mode = std::fs::metadata(&config.data.folder)
@@ -72,35 +72,35 @@ async fn starts(role: Role, (code, status): (StatusCode, &str), missing: &[&str]
         .permissions();
     assert_eq!(mode.mode() & 0o777, 0o700);
     shutdown.cancel();
-    // The roles were started on this test's runtime, so it must not be blocked while they stop.
+    // The roles run on this test's runtime, so it must not be blocked while they stop.
     let stopped = tokio::task::spawn_blocking(|| running.join().unwrap());
     stopped.await.unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn commands_miss_store_and_ids() {
-    starts(Role::CommandApi, NOT_READY, &["event store", "ids"]).await;
+async fn a_command_api_reports_that_store_and_ids_are_missing() {
+    assert_starts(Role::CommandApi, NOT_READY, &["event store", "ids"]).await;
 }
 
 #[tokio::test]
-async fn an_eraser_misses_the_store() {
-    starts(Role::Eraser, NOT_READY, &["event store", "eraser"]).await;
+async fn an_eraser_reports_that_the_store_is_missing() {
+    assert_starts(Role::Eraser, NOT_READY, &["event store", "eraser"]).await;
 }
 
 #[tokio::test]
-async fn the_list_misses_nothing() {
-    starts(Role::QueryApi, (StatusCode::OK, "ready"), &[]).await;
+async fn the_list_is_ready_without_servers() {
+    assert_starts(Role::QueryApi, (StatusCode::OK, "ready"), &[]).await;
 }
 
 #[tokio::test]
-async fn a_projector_misses_the_broker_and_its_loops() {
+async fn a_projector_reports_that_broker_and_store_are_missing() {
     let missing = ["broker", "event store", "projector", "completeness"];
-    starts(Role::Projector, NOT_READY, &missing).await;
+    assert_starts(Role::Projector, NOT_READY, &missing).await;
 }
 
 #[tokio::test]
-async fn all_roles_in_one_process_miss_everything() {
-    starts(
+async fn a_process_with_all_roles_reports_all_missing_servers() {
+    assert_starts(
         Role::Serve,
         NOT_READY,
         &["event store", "broker", "ids", "eraser", "publisher"],
@@ -109,19 +109,19 @@ async fn all_roles_in_one_process_miss_everything() {
 }
 
 #[tokio::test]
-async fn a_wrong_secret_is_refused_and_not_shown() {
+async fn an_invalid_secret_is_refused_and_not_shown() {
     let folder = TempDir::new().unwrap();
     for wrong in ["", "0123abc", &"zz".repeat(32)] {
         let config = config(folder.path(), wrong);
         let refused = Application::build(Role::Serve, &config).await;
         let error = format!("{:?}", refused.err().unwrap());
-        assert!(error.contains("holds no secret"), "{error}");
+        assert!(error.contains("has no valid secret"), "{error}");
         assert!(wrong.is_empty() || !error.contains(wrong), "{error}");
     }
 }
 
 #[tokio::test]
-async fn roles_that_start_at_once_share_new_files() {
+async fn roles_that_start_at_the_same_time_share_new_files() {
     for _ in 0..2 {
         let folder = TempDir::new().unwrap();
         let config = config(folder.path(), &"0e".repeat(32));

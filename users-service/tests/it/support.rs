@@ -1,4 +1,4 @@
-//! A command API of its own for each test: own store, own keys, own port.
+//! A command API for each test, with its own store, keys and port.
 
 use event_streams::{Direction, EventStreams, Expected, NewEvent, RecordedEvent};
 use eventstore_lite::{Config, Server as Store};
@@ -14,17 +14,18 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use users_service::command::api;
 use users_service::command::handler::CommandHandler;
 use users_service::domain::{FamilyName, GivenName, Profile, UserId, Username};
+use users_service::eraser::Eraser;
+use users_service::erasure::Erasure;
 use users_service::ids::{FetchError, IdService, IdSource};
-use users_service::privacy::erasure::{Eraser, Erasure};
 use users_service::privacy::subject_keys::SubjectKeys;
 
-/// How long a condition may take to come true; only a failing test waits that long.
+/// The time limit of a condition. Only a failing test waits this long.
 const DEADLINE: Duration = Duration::from_mins(1);
 
-/// The secret of usernames is this, repeated.
+/// One byte of the username secret, in hexadecimal digits.
 pub(crate) const SECRET: &str = "0d";
 
-/// Ids from a counter: the real service has tests of its own.
+/// Ids from a counter. The real service has its own tests.
 #[derive(Default)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -45,7 +46,7 @@ impl IdService for Counter {
     }
 }
 
-/// A running command API, with what is behind it.
+/// A running command API and its stores.
 pub(crate) struct App {
     pub(crate) store: EventStreams,
     pub(crate) keys: SubjectKeys,
@@ -54,8 +55,8 @@ pub(crate) struct App {
     server: Option<Store>,
     url: String,
     client: reqwest::Client,
-    /// How often the store was asked for its figures.
-    asked: AtomicU64,
+    /// How often [`store_calls`](Self::store_calls) was called.
+    counted: AtomicU64,
     _stops_when_dropped: DropGuard,
 }
 
@@ -63,7 +64,7 @@ pub(crate) async fn spawn_app() -> App {
     spawn_app_in(TempDir::new().unwrap()).await
 }
 
-/// An app in a folder that may have keys already.
+/// An app in a folder that may already have keys.
 pub(crate) async fn spawn_app_in(folder: TempDir) -> App {
     let server = Store::start(Config::new(folder.path().join("store"))).await;
     let server = server.unwrap();
@@ -87,7 +88,7 @@ pub(crate) async fn spawn_app_in(folder: TempDir) -> App {
         server: Some(server),
         url: format!("http://{address}"),
         client: reqwest::Client::new(),
-        asked: AtomicU64::new(0),
+        counted: AtomicU64::new(0),
         _stops_when_dropped: shutdown.drop_guard(),
     }
 }
@@ -112,7 +113,7 @@ pub(crate) fn user(username: &str) -> Value {
     json!({"username": username, "given_name": "Ada", "family_name": "Lovelace"})
 }
 
-/// A user of this name, as the command side takes it.
+/// The profile of a user with this name.
 pub(crate) fn profile(username: &str) -> Profile {
     Profile {
         username: Username::parse(username).unwrap(),
@@ -125,7 +126,7 @@ pub(crate) fn id(user: &Value) -> &str {
     user["id"].as_str().unwrap()
 }
 
-/// Waits until `holds` answers, and returns that.
+/// Waits until `holds` returns a value, and returns it.
 pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
     what: &str,
     holds: impl Fn() -> F,
@@ -139,11 +140,11 @@ pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
         }
     };
     let waited = tokio::time::timeout(DEADLINE, waiting).await;
-    waited.unwrap_or_else(|_| panic!("never happened: {what}"))
+    waited.unwrap_or_else(|_| panic!("this did not happen in time: {what}"))
 }
 
 impl App {
-    /// Commands on the same store and keys, with ids from elsewhere.
+    /// A handler with the same store and keys, but with these ids.
     pub(crate) fn handler_with(&self, ids: IdSource) -> CommandHandler {
         let (store, keys) = (self.store.clone(), self.keys.clone());
         CommandHandler::new(store, keys, SECRET.repeat(32).parse().unwrap(), ids)
@@ -192,7 +193,7 @@ impl App {
         all.await.unwrap()
     }
 
-    /// What somebody else appends.
+    /// Appends an event, as another writer would.
     pub(crate) async fn append(&self, stream: &str, event_type: &'static str, data: &str) {
         let event = NewEvent {
             id: uuid::Uuid::new_v4(),
@@ -204,7 +205,7 @@ impl App {
         appended.await.unwrap();
     }
 
-    /// Every event of the service, in the order of writing.
+    /// Every event of the service, in the order of the log.
     pub(crate) async fn log(&self) -> Vec<RecordedEvent> {
         let prefixes = ["users", "username-"];
         let page = self.store.read_all(&prefixes, None, 10_000).await.unwrap();
@@ -212,7 +213,7 @@ impl App {
         page.events
     }
 
-    /// How many keys lie in `keys.db`, used or not.
+    /// The number of keys in `keys.db`, used or not.
     pub(crate) async fn rows_of_keys(&self) -> i64 {
         let path = self.folder.path().join("keys.db");
         let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
@@ -222,15 +223,15 @@ impl App {
         count
     }
 
-    /// How many calls the store has taken, but for those that ask this.
+    /// The number of calls that the store has received, without the calls of this function.
     pub(crate) async fn store_calls(&self) -> u64 {
         let address = self.server.as_ref().unwrap().address();
         let page = self.client.get(format!("http://{address}/metrics"));
         let page = page.send().await.unwrap().text().await.unwrap();
         let name = "eventstore_incoming_grpc_calls{kind=\"total\"} ";
         let line = page.lines().find_map(|line| line.strip_prefix(name));
-        let asked = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
-        line.unwrap().parse::<u64>().unwrap() - asked
+        let counted = self.counted.fetch_add(1, Ordering::SeqCst) + 1;
+        line.unwrap().parse::<u64>().unwrap() - counted
     }
 
     pub(crate) fn erasure(&self) -> Erasure {
@@ -247,7 +248,7 @@ impl App {
         shutdown.drop_guard()
     }
 
-    /// The store goes away, and does not come back.
+    /// Stops the store for good.
     pub(crate) async fn stop_store(&mut self) {
         self.server.take().unwrap().shutdown().await;
     }

@@ -1,16 +1,16 @@
-//! Whatever part of the topology an operator deletes at run time is back within seconds, and nothing is lost.
+//! A part of the topology that an operator deletes at run time is declared again within seconds, and nothing is lost.
 
 use crate::bus::{Bus, PACE, Role, forged, listed, read_model, view};
 use crate::support::{App, id, spawn_app, until};
 use messaging::Consumer;
 use serde_json::Value;
 use std::time::Duration;
-use users_service::integration::consumer::{PARTITIONS, dead_queue, queue};
+use users_service::integration::consumer::{PARTITIONS, dead_letter_queue, queue};
 use users_service::read_model::ReadModel;
 
 const CHECK_EVERY: Duration = Duration::from_millis(500);
 
-/// Everything runs, and somebody else's queue takes all that is published, so that nothing is returned.
+/// A running service. Another team's queue takes all published messages, so that no message is returned.
 struct Running {
     app: App,
     bus: Bus,
@@ -39,14 +39,14 @@ async fn running() -> Running {
 }
 
 impl Running {
-    /// Creates users, one at a time, until `holds` and at least one of each partition; all of them must be listed.
-    async fn all_are_listed(&self) {
+    /// Creates enough users for all partitions, and waits until all of them are listed.
+    async fn new_users_are_listed(&self) {
         let mut ids = Vec::new();
         for number in 0..20 {
             let user = self.app.created(&format!("ada{number}")).await;
             ids.push(id(&user).to_owned());
         }
-        until("all are listed", async || {
+        until("all new users are listed", async || {
             let listed = listed(&self.app, &self.read_model).await;
             let all = ids.iter().all(|id| listed.iter().any(|(one, _)| one == id));
             all.then_some(())
@@ -56,9 +56,9 @@ impl Running {
         self.projector.ready().await;
     }
 
-    async fn until_dead(&self, count: usize) {
-        until("garbage is in the dead queue", async || {
-            (self.bus.dead().await.len() == count).then_some(())
+    async fn until_dead_lettered(&self, count: usize) {
+        until("garbage is dead-lettered", async || {
+            (self.bus.dead_letters().await.len() == count).then_some(())
         })
         .await;
     }
@@ -74,12 +74,12 @@ impl Running {
         bindings
     }
 
-    /// Deletes a part, and sees that it is back with its bindings, and everybody is listed.
-    async fn deleting(&self, kind: &str, rest: &str) {
+    /// Deletes a part of the topology. Checks that new users are listed, and that the part and its bindings are back.
+    async fn survives_deleting(&self, kind: &str, rest: &str) {
         let before = self.bindings().await;
         assert_eq!(before.len(), PARTITIONS + 1);
         self.bus.manage("DELETE", kind, rest, &Value::Null).await;
-        self.all_are_listed().await;
+        self.new_users_are_listed().await;
         until(&format!("all bindings are back after {rest}"), async || {
             (self.bindings().await == before).then_some(())
         })
@@ -88,45 +88,51 @@ impl Running {
 }
 
 #[tokio::test]
-async fn the_exchange_that_is_deleted_is_back_with_its_bindings() {
-    running().await.deleting("exchanges", "users").await;
+async fn a_deleted_exchange_is_declared_again_with_its_bindings() {
+    running()
+        .await
+        .survives_deleting("exchanges", "users")
+        .await;
 }
 
 #[tokio::test]
-async fn the_hash_exchange_that_is_deleted_is_back_with_its_bindings() {
+async fn a_deleted_hash_exchange_is_declared_again_with_its_bindings() {
     let hash = "users.directory.g1";
-    running().await.deleting("exchanges", hash).await;
+    running().await.survives_deleting("exchanges", hash).await;
 }
 
 #[tokio::test]
-async fn a_queue_that_is_deleted_is_back_with_its_binding() {
-    running().await.deleting("queues", &queue(1)).await;
+async fn a_deleted_queue_is_declared_again_with_its_binding() {
+    running().await.survives_deleting("queues", &queue(1)).await;
 }
 
 #[tokio::test]
-async fn a_binding_that_is_deleted_is_back_although_another_queue_takes_everything() {
+async fn a_deleted_binding_is_declared_again_although_another_queue_takes_all_messages() {
     let binding = "e/users/e/users.directory.g1/%23";
-    running().await.deleting("bindings", binding).await;
+    running().await.survives_deleting("bindings", binding).await;
 }
 
 #[tokio::test]
-async fn a_binding_of_one_queue_that_is_deleted_is_back() {
+async fn a_deleted_binding_of_one_queue_is_declared_again() {
     let binding = format!("e/users.directory.g1/q/{}/1", queue(2));
-    running().await.deleting("bindings", &binding).await;
+    running()
+        .await
+        .survives_deleting("bindings", &binding)
+        .await;
 }
 
 #[tokio::test]
-async fn a_dead_queue_that_is_deleted_is_back_for_the_next_message_and_holds_up_nobody() {
+async fn a_deleted_dead_letter_queue_is_declared_again_for_the_next_message() {
     let running = running().await;
     let garbage = || forged("", &queue(0), &[], b"garbage");
     running.bus.sender().publish(garbage()).await.unwrap();
-    running.until_dead(1).await;
-    let dead = dead_queue(&queue(0));
+    running.until_dead_lettered(1).await;
+    let dead = dead_letter_queue(&queue(0));
     running
         .bus
         .manage("DELETE", "queues", &dead, &Value::Null)
         .await;
     running.bus.sender().publish(garbage()).await.unwrap();
-    running.all_are_listed().await;
-    running.until_dead(1).await;
+    running.new_users_are_listed().await;
+    running.until_dead_lettered(1).await;
 }

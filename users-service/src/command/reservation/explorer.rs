@@ -1,11 +1,12 @@
-//! All interleavings of rivals over a model of the store, driven by the code itself.
+//! A model checker for the reservation protocol. It runs the real step function through all interleavings of rivals over a
+//! model of the store.
 //!
-//! The model's appends are idempotent as the server's are. A stop at any step needs no action of its own: in every
-//! state that can be reached it is checked that no name has two live users, and that a newcomer who runs alone from there
-//! gets every name that nobody lives under, and no other. So that this can be trusted, variations of the protocol that
-//! look harmless are explored too, and must be found out.
+//! The model's appends are idempotent, like the server's. In every reachable state the explorer checks that no name has two
+//! active users, and that a newcomer who runs alone from there gets every free name and no taken one. So it also covers a
+//! process that stops at any step. To prove that the explorer finds flaws, it also explores variations of the protocol that
+//! look harmless but are wrong.
 
-use super::{Goal, Holder, Outcome, Reservation, Seen, Standing, Step};
+use super::{Goal, Holder, Reservation, ReservationOutcome, Seen, Step, UserStatus};
 use crate::domain::{Claim, ReservationName, UserId};
 use crate::stored_event::Fence;
 use std::collections::{BTreeMap, HashSet};
@@ -13,14 +14,15 @@ use std::hash::{BuildHasher as _, Hash, RandomState};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum UserEvent {
-    /// Created, or patched.
-    Lives(Claim),
+    /// Created or patched.
+    Active(Claim),
     Deleted,
     Abandoned,
     Fenced,
 }
 
-/// The id of a domain event is that of its command; every other event's is drawn at random, so equal to no other.
+/// The id of an event. A domain event has the number of its command. All other events have random ids, which are never equal;
+/// they are `None` here.
 type EventId = Option<u32>;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -55,27 +57,27 @@ struct Store {
 }
 
 impl Store {
-    fn standing(&self, user: UserId) -> Standing {
+    fn status(&self, user: UserId) -> UserStatus {
         let Some(stream) = self.users.get(&user) else {
-            return Standing::Absent;
+            return UserStatus::Absent;
         };
-        let mut standing = Standing::Absent;
+        let mut status = UserStatus::Absent;
         for (index, (_, event)) in stream.0.iter().enumerate() {
             let now = index as u64;
-            standing = match (standing, event) {
-                (_, UserEvent::Lives(claim)) => Standing::Alive {
+            status = match (status, event) {
+                (_, UserEvent::Active(claim)) => UserStatus::Active {
                     claim: claim.clone(),
                     revision: now,
                 },
-                (_, UserEvent::Deleted) => Standing::Erased,
-                (Standing::Alive { claim, .. }, UserEvent::Fenced) => Standing::Alive {
+                (_, UserEvent::Deleted) => UserStatus::Erased,
+                (UserStatus::Active { claim, .. }, UserEvent::Fenced) => UserStatus::Active {
                     claim,
                     revision: now,
                 },
-                (_, UserEvent::Abandoned | UserEvent::Fenced) => Standing::Abandoned,
+                (_, UserEvent::Abandoned | UserEvent::Fenced) => UserStatus::Abandoned,
             };
         }
-        standing
+        status
     }
 
     fn holder(&self, name: &ReservationName) -> Holder {
@@ -92,48 +94,48 @@ impl Store {
         stream.append(expected, None, by)
     }
 
-    fn lives_under(&self, user: UserId) -> Option<ReservationName> {
-        match self.standing(user) {
-            Standing::Alive { claim, .. } => Some(claim.reservation),
-            Standing::Absent | Standing::Abandoned | Standing::Erased => None,
+    fn name_of(&self, user: UserId) -> Option<ReservationName> {
+        match self.status(user) {
+            UserStatus::Active { claim, .. } => Some(claim.reservation),
+            UserStatus::Absent | UserStatus::Abandoned | UserStatus::Erased => None,
         }
     }
 
-    /// The names that somebody lives under; none if one of them has two.
+    /// The names of all active users. `None` if two of them have the same name.
     fn taken(&self) -> Option<HashSet<ReservationName>> {
         let mut taken = HashSet::new();
-        let mut live = self.users.keys().filter_map(|user| self.lives_under(*user));
-        live.all(|name| taken.insert(name)).then_some(taken)
+        let mut names = self.users.keys().filter_map(|user| self.name_of(*user));
+        names.all(|name| taken.insert(name)).then_some(taken)
     }
 }
 
-/// What is explored: the protocol as it is built, or one that looks harmless.
+/// The protocol that is explored: the real one, or a variation that looks harmless.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Variation {
-    AsBuilt,
-    /// A release looks at what is there and at its owner, and releases that.
-    ReleasesWhatItFinds,
-    /// What the commit expects is read after the claim.
-    ReadsItselfAfterTheClaim,
-    /// Its own earlier claim is claim enough.
-    TrustsItsEarlierClaim,
-    /// A refused commit gives its claim back.
-    GivesBackWhatWasRefused,
+    Real,
+    /// A release reads the current claim, and releases it if its owner does not use the name.
+    ReleasesTheCurrentClaim,
+    /// The revision that the commit expects is read after the claim.
+    ReadsTheUserAfterTheClaim,
+    /// A user's earlier claim is used instead of a new one.
+    ReusesAnEarlierClaim,
+    /// The claim of a refused commit is released.
+    ReleasesTheClaimOfARefusedCommit,
     /// A rival's claim is taken over without a fence.
-    TakesOverUnfenced,
+    TakesOverWithoutAFence,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Actor {
     me: UserId,
-    /// The command's number and goal; those of one user run one after the other in one actor.
+    /// The number and the goal of each command. The commands of one actor run one after the other.
     commands: Vec<(u32, Goal)>,
     reservation: Option<Reservation>,
-    /// What it read itself last: what the decider is given.
-    standing: Standing,
-    /// What a variation found on its way.
-    detour: Option<u64>,
-    given_back: Option<Claim>,
+    /// The user's status at the last read. The decider uses it.
+    status: UserStatus,
+    /// The revision that the extra read of a variation found.
+    extra_read: Option<u64>,
+    to_release: Option<Claim>,
 }
 
 impl Actor {
@@ -143,9 +145,9 @@ impl Actor {
             me,
             commands: commands.iter().rev().cloned().collect(),
             reservation: None,
-            standing: Standing::Absent,
-            detour: None,
-            given_back: None,
+            status: UserStatus::Absent,
+            extra_read: None,
+            to_release: None,
         };
         actor.start();
         actor
@@ -154,7 +156,7 @@ impl Actor {
     fn start(&mut self) {
         let command = self.commands.last();
         self.reservation = command.map(|(_, goal)| Reservation::new(self.me, goal.clone(), 2));
-        self.standing = Standing::Absent;
+        self.status = UserStatus::Absent;
     }
 
     fn finish(&mut self) {
@@ -162,12 +164,12 @@ impl Actor {
         self.start();
     }
 
-    /// One read or append. False when there is nothing left to do.
+    /// Performs one read or append. Returns false if nothing is left to do.
     fn step(&mut self, store: &mut Store, variation: Variation) -> bool {
         let Some(reservation) = &self.reservation else {
             return false;
         };
-        if let Some(claim) = self.given_back.take() {
+        if let Some(claim) = self.to_release.take() {
             store.claim(&claim.reservation, Some(claim.revision), None);
             return true;
         }
@@ -184,7 +186,7 @@ impl Actor {
         };
         reservation.observe(seen);
         if reservation.next() == Step::Wait {
-            // To wait touches nothing, so it needs no interleaving.
+            // A wait does not touch the store, so it needs no interleaving.
             reservation.observe(Seen::Waited);
         }
         true
@@ -193,11 +195,11 @@ impl Actor {
     fn execute(&mut self, step: Step, store: &mut Store, variation: Variation) -> Option<Seen> {
         Some(match step {
             Step::ReadUser(user) => {
-                let standing = store.standing(user);
+                let status = store.status(user);
                 if user == self.me {
-                    self.standing = standing.clone();
+                    self.status = status.clone();
                 }
-                Seen::User(standing)
+                Seen::User(status)
             }
             Step::ReadReservation(name) => Seen::Reservation(store.holder(&name)),
             Step::Claim {
@@ -206,7 +208,7 @@ impl Actor {
             } => {
                 let found = store.holder(&reservation);
                 match (variation, expected) {
-                    (Variation::TrustsItsEarlierClaim, Some(revision))
+                    (Variation::ReusesAnEarlierClaim, Some(revision))
                         if found == Holder::Claimed(self.me, revision) =>
                     {
                         Seen::Appended(revision)
@@ -214,7 +216,9 @@ impl Actor {
                     _ => store.claim(&reservation, expected, Some(self.me)),
                 }
             }
-            Step::Fence { .. } if variation == Variation::TakesOverUnfenced => Seen::Appended(0),
+            Step::Fence { .. } if variation == Variation::TakesOverWithoutAFence => {
+                Seen::Appended(0)
+            }
             Step::Fence {
                 user,
                 fence,
@@ -235,7 +239,7 @@ impl Actor {
             }
             Step::Release(claim) => return self.release(store, variation, &claim),
             Step::Wait => Seen::Waited,
-            Step::Done(_) => unreachable!("finished before"),
+            Step::Done(_) => unreachable!("a finished command has no step"),
         })
     }
 
@@ -245,22 +249,22 @@ impl Actor {
         variation: Variation,
         (mut expected, claim): (Option<u64>, Option<Claim>),
     ) -> Option<Seen> {
-        if variation == Variation::ReadsItselfAfterTheClaim && claim.is_some() {
-            let Some(found) = self.detour.take() else {
+        if variation == Variation::ReadsTheUserAfterTheClaim && claim.is_some() {
+            let Some(found) = self.extra_read.take() else {
                 let stream = store.users.get(&self.me).and_then(Stream::last_revision);
-                self.detour = Some(stream.map_or(0, |revision| revision + 1));
+                self.extra_read = Some(stream.map_or(0, |revision| revision + 1));
                 return None;
             };
             expected = found.checked_sub(1);
         }
         let (id, goal) = self.commands.last().unwrap();
-        let held = match &self.standing {
-            Standing::Alive { claim, .. } => Some(claim.clone()),
-            Standing::Absent | Standing::Abandoned | Standing::Erased => None,
+        let held = match &self.status {
+            UserStatus::Active { claim, .. } => Some(claim.clone()),
+            UserStatus::Absent | UserStatus::Abandoned | UserStatus::Erased => None,
         };
         let event = match (goal, claim.clone().or(held)) {
             (Goal::Create { .. } | Goal::Hold { .. } | Goal::Keep, Some(claim)) => {
-                UserEvent::Lives(claim)
+                UserEvent::Active(claim)
             }
             (Goal::Delete, Some(_)) => UserEvent::Deleted,
             (_, None) => {
@@ -270,25 +274,25 @@ impl Actor {
         };
         let stream = store.users.entry(self.me).or_default();
         let seen = stream.append(expected, Some(*id), event);
-        if variation == Variation::GivesBackWhatWasRefused && seen == Seen::Refused {
-            self.given_back = claim;
+        if variation == Variation::ReleasesTheClaimOfARefusedCommit && seen == Seen::Refused {
+            self.to_release = claim;
         }
         Some(seen)
     }
 
     fn release(&mut self, store: &mut Store, variation: Variation, claim: &Claim) -> Option<Seen> {
         let name = &claim.reservation;
-        if variation != Variation::ReleasesWhatItFinds {
+        if variation != Variation::ReleasesTheCurrentClaim {
             return Some(store.claim(name, Some(claim.revision), None));
         }
-        if let Some(revision) = self.detour.take() {
+        if let Some(revision) = self.extra_read.take() {
             return Some(store.claim(name, Some(revision), None));
         }
         match store.holder(name) {
             Holder::Claimed(user, revision)
-                if user == self.me && store.lives_under(user).as_ref() != Some(name) =>
+                if user == self.me && store.name_of(user).as_ref() != Some(name) =>
             {
-                self.detour = Some(revision);
+                self.extra_read = Some(revision);
                 None
             }
             Holder::Nobody(_) | Holder::Claimed(..) => Some(Seen::Refused),
@@ -303,10 +307,10 @@ struct World {
 }
 
 impl World {
-    /// Users who live under names already, and commands on their way.
-    fn new(live: &[(u64, &str)], actors: &[Actor]) -> Self {
+    /// A world with active users and running commands.
+    fn new(active: &[(u64, &str)], actors: &[Actor]) -> Self {
         let mut store = Store::default();
-        for (user, username) in live {
+        for (user, username) in active {
             let me = UserId::new(*user);
             let claim = Claim {
                 reservation: name(username),
@@ -314,7 +318,7 @@ impl World {
             };
             store.claim(&claim.reservation, None, Some(me));
             let stream = store.users.entry(me).or_default();
-            stream.append(None, None, UserEvent::Lives(claim));
+            stream.append(None, None, UserEvent::Active(claim));
         }
         Self {
             store,
@@ -344,19 +348,19 @@ fn create_after_reading(username: &str) -> Goal {
 fn hold(username: &str) -> Goal {
     Goal::Hold {
         name: name(username),
-        formerly: None,
+        former_name: None,
     }
 }
 
-/// What is wrong in a state, if anything.
+/// A flaw of a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flaw {
-    TwoLiveUsersUnderOneName,
-    AFreeNameCannotBeHad,
-    ATakenNameCanBeHad,
+    TwoActiveUsersWithOneName,
+    AFreeNameIsRefused,
+    ATakenNameIsGiven,
 }
 
-/// Visits every state that any interleaving leads to, until one has a flaw; returns how many there are.
+/// Visits every reachable state until one has a flaw. Returns the number of states.
 fn explore(world: &World, variation: Variation) -> Result<usize, (Flaw, World)> {
     let hasher = RandomState::new();
     let mut seen = HashSet::from([hasher.hash_one(world)]);
@@ -381,24 +385,27 @@ fn explore(world: &World, variation: Variation) -> Result<usize, (Flaw, World)> 
 
 fn flaw(store: &Store, variation: Variation) -> Option<Flaw> {
     let Some(taken) = store.taken() else {
-        return Some(Flaw::TwoLiveUsersUnderOneName);
+        return Some(Flaw::TwoActiveUsersWithOneName);
     };
     store.reservations.keys().find_map(|name| {
         match (
             newcomer(store.clone(), name, variation),
             taken.contains(name),
         ) {
-            (Outcome::Committed, false) | (Outcome::Taken, true) => None,
-            (Outcome::Committed, true) => Some(Flaw::ATakenNameCanBeHad),
-            (Outcome::Taken | Outcome::IdUsed | Outcome::Contended, _) => {
-                Some(Flaw::AFreeNameCannotBeHad)
-            }
+            (ReservationOutcome::Committed, false) | (ReservationOutcome::Taken, true) => None,
+            (ReservationOutcome::Committed, true) => Some(Flaw::ATakenNameIsGiven),
+            (
+                ReservationOutcome::Taken
+                | ReservationOutcome::IdUsed
+                | ReservationOutcome::Contended,
+                _,
+            ) => Some(Flaw::AFreeNameIsRefused),
         }
     })
 }
 
-/// Somebody new asks for the name while nobody else moves.
-fn newcomer(mut store: Store, name: &ReservationName, variation: Variation) -> Outcome {
+/// The outcome of a creation by a new user while no other actor moves.
+fn newcomer(mut store: Store, name: &ReservationName, variation: Variation) -> ReservationOutcome {
     let mut actor = Actor::new(99, &[(99, create(name.as_str()))]);
     loop {
         if let Some(Step::Done(outcome)) = actor.reservation.as_ref().map(Reservation::next) {
@@ -408,21 +415,21 @@ fn newcomer(mut store: Store, name: &ReservationName, variation: Variation) -> O
     }
 }
 
-fn safe(world: &World) {
-    match explore(world, Variation::AsBuilt) {
+fn assert_safe(world: &World) {
+    match explore(world, Variation::Real) {
         Ok(states) => assert!(
             states > 100,
-            "only {states} states: the scenario is no race"
+            "the scenario has only {states} states, so it is not a race"
         ),
         Err((flaw, world)) => panic!("{flaw:?} in {world:#?}"),
     }
 }
 
-fn found_out(world: &World, variation: Variation) {
+fn assert_finds_the_flaw(world: &World, variation: Variation) {
     match explore(world, variation) {
-        Err((Flaw::TwoLiveUsersUnderOneName | Flaw::ATakenNameCanBeHad, _)) => {}
+        Err((Flaw::TwoActiveUsersWithOneName | Flaw::ATakenNameIsGiven, _)) => {}
         other => panic!(
-            "{variation:?} was taken for safe: {:?}",
+            "the flaw of {variation:?} was not found: {:?}",
             other.map_err(|found| found.0)
         ),
     }
@@ -433,7 +440,7 @@ fn three_creates() -> World {
     World::new(&[], &rivals)
 }
 
-fn three_creates_of_which_one_reads_first() -> World {
+fn three_creates_one_of_which_reads_first() -> World {
     let goals = [create("a"), create_after_reading("a"), create("a")];
     let rivals = [1, 2, 3]
         .into_iter()
@@ -442,7 +449,7 @@ fn three_creates_of_which_one_reads_first() -> World {
     World::new(&[], &rivals.collect::<Vec<_>>())
 }
 
-fn a_create_its_own_retry_and_a_rival() -> World {
+fn a_create_with_its_own_retry_and_a_rival() -> World {
     let create = [(1, create("a"))];
     World::new(&[], &[1, 1, 2].map(|user| Actor::new(user, &create)))
 }
@@ -526,73 +533,76 @@ fn a_rename_and_another_change_with_a_rival() -> World {
 
 #[test]
 fn three_creates_of_one_name_are_safe() {
-    safe(&three_creates());
-    safe(&three_creates_of_which_one_reads_first());
+    assert_safe(&three_creates());
+    assert_safe(&three_creates_one_of_which_reads_first());
 }
 
 #[test]
 fn a_create_and_its_own_retry_are_safe() {
-    safe(&a_create_its_own_retry_and_a_rival());
+    assert_safe(&a_create_with_its_own_retry_and_a_rival());
 }
 
 #[test]
 fn a_rename_is_safe_among_rivals_for_both_names() {
-    safe(&a_rename_with_rivals());
+    assert_safe(&a_rename_with_rivals());
 }
 
 #[test]
 fn a_swap_of_names_is_safe() {
-    safe(&a_swap_with_a_rival());
+    assert_safe(&a_swap_with_a_rival());
 }
 
 #[test]
 fn a_rename_away_and_back_is_safe() {
-    safe(&away_and_back_with_rivals());
-    safe(&away_and_back_at_once_with_a_rival());
+    assert_safe(&away_and_back_with_rivals());
+    assert_safe(&away_and_back_at_once_with_a_rival());
 }
 
 #[test]
 fn two_renames_of_one_user_are_safe() {
-    safe(&two_renames_of_one_user(["b", "c"]));
-    safe(&two_renames_of_one_user(["b", "b"]));
+    assert_safe(&two_renames_of_one_user(["b", "c"]));
+    assert_safe(&two_renames_of_one_user(["b", "b"]));
 }
 
 #[test]
 fn a_rename_and_a_deletion_are_safe() {
-    safe(&a_rename_and_a_deletion_with_a_rival("a"));
-    safe(&a_rename_and_a_deletion_with_a_rival("b"));
+    assert_safe(&a_rename_and_a_deletion_with_a_rival("a"));
+    assert_safe(&a_rename_and_a_deletion_with_a_rival("b"));
 }
 
 #[test]
 fn a_rename_and_another_change_are_safe() {
-    safe(&a_rename_and_another_change_with_a_rival());
+    assert_safe(&a_rename_and_another_change_with_a_rival());
 }
 
 #[test]
-fn releasing_what_is_found_is_found_out() {
+fn releasing_the_current_claim_is_found_to_be_unsafe() {
     let world = away_and_back_at_once_with_a_rival();
-    found_out(&world, Variation::ReleasesWhatItFinds);
+    assert_finds_the_flaw(&world, Variation::ReleasesTheCurrentClaim);
 }
 
 #[test]
-fn reading_itself_after_the_claim_is_found_out() {
-    found_out(&three_creates(), Variation::ReadsItselfAfterTheClaim);
-    found_out(&a_rename_with_rivals(), Variation::ReadsItselfAfterTheClaim);
+fn reading_the_user_after_the_claim_is_found_to_be_unsafe() {
+    assert_finds_the_flaw(&three_creates(), Variation::ReadsTheUserAfterTheClaim);
+    assert_finds_the_flaw(
+        &a_rename_with_rivals(),
+        Variation::ReadsTheUserAfterTheClaim,
+    );
 }
 
 #[test]
-fn trusting_an_earlier_claim_is_found_out() {
-    found_out(&a_rename_with_rivals(), Variation::TrustsItsEarlierClaim);
+fn reusing_an_earlier_claim_is_found_to_be_unsafe() {
+    assert_finds_the_flaw(&a_rename_with_rivals(), Variation::ReusesAnEarlierClaim);
 }
 
 #[test]
-fn giving_back_what_was_refused_is_found_out() {
+fn releasing_the_claim_of_a_refused_commit_is_found_to_be_unsafe() {
     let world = two_renames_of_one_user(["b", "b"]);
-    found_out(&world, Variation::GivesBackWhatWasRefused);
+    assert_finds_the_flaw(&world, Variation::ReleasesTheClaimOfARefusedCommit);
 }
 
 #[test]
-fn taking_over_unfenced_is_found_out() {
-    found_out(&three_creates(), Variation::TakesOverUnfenced);
-    found_out(&a_rename_with_rivals(), Variation::TakesOverUnfenced);
+fn taking_over_without_a_fence_is_found_to_be_unsafe() {
+    assert_finds_the_flaw(&three_creates(), Variation::TakesOverWithoutAFence);
+    assert_finds_the_flaw(&a_rename_with_rivals(), Variation::TakesOverWithoutAFence);
 }

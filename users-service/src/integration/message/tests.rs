@@ -50,7 +50,7 @@ fn a_message_is_a_cloud_event() {
 }
 
 #[test]
-fn no_name_travels_in_clear() {
+fn no_message_has_a_name_in_clear() {
     let key = SubjectKey::generate();
     for change in [
         Change::created(EVENT, &key, &names()),
@@ -63,7 +63,7 @@ fn no_name_travels_in_clear() {
 }
 
 #[test]
-fn sealed_names_open_with_the_key_at_this_place_only() {
+fn sealed_names_open_only_with_their_key_and_in_their_message() {
     let key = SubjectKey::generate();
     let created = event(Change::created(EVENT, &key, &names()));
     assert_eq!(created.open(&key), Ok(names()));
@@ -83,21 +83,21 @@ fn sealed_names_open_with_the_key_at_this_place_only() {
     };
     assert_eq!(renamed.open(&key), Err(DoesNotOpen), "another event");
     let Change::Created(sealed) = created.change else {
-        panic!("it was made as such")
+        panic!("it was created as this change")
     };
     let retyped = event(Change::Patched(sealed));
     assert_eq!(retyped.open(&key), Err(DoesNotOpen), "another type");
 }
 
 #[test]
-fn what_is_left_of_the_names_does_not_open() {
+fn names_do_not_open_after_one_was_removed() {
     let key = SubjectKey::generate();
     let Change::Patched(Names::Sealed {
         key: id,
         mut fields,
     }) = Change::patched(EVENT, &key, &names())
     else {
-        panic!("it was made as such")
+        panic!("it was created as this change")
     };
     fields.remove(&NameField::Username);
     let rest = event(Change::Patched(Names::Sealed { key: id, fields }));
@@ -105,7 +105,7 @@ fn what_is_left_of_the_names_does_not_open() {
 }
 
 #[test]
-fn an_erased_event_says_so_and_holds_no_name() {
+fn the_message_of_an_erased_event_is_marked_and_has_no_name() {
     let message = event(Change::Created(Names::Erased)).encode();
     assert_eq!(
         message.body,

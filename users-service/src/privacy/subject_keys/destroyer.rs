@@ -1,19 +1,20 @@
-//! The one task of a process that destroys keys: all that wait are destroyed in one write, so that many deletions at once
-//! contend neither for the database nor for its log.
+//! The task that destroys keys. It destroys all waiting keys in one write, so that concurrent deletions do not contend for
+//! the database or its write-ahead log.
 //!
-//! Invariant: whoever is answered, the key is on the list of destroyed ones and in neither the file nor its log.
+//! Invariant: before a request is answered, its key is on the list of destroyed keys, and in neither the file nor its
+//! write-ahead log.
 
 use super::{KeyId, KeysError};
 use sqlx::sqlite::SqlitePool;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-/// How many are destroyed in one write. At most as many wait.
+/// The most keys that are destroyed in one write, and the most requests that wait.
 const BATCH: usize = 256;
-/// How often a busy database is tried again before those who wait are told.
+/// How often a write is attempted before the waiting requests fail.
 const ATTEMPTS: u32 = 3;
 
-/// Hands keys to the task.
+/// The sender of requests to the task.
 #[derive(Debug)]
 pub(super) struct Destroyer(mpsc::Sender<Request>);
 
@@ -27,12 +28,12 @@ struct Request {
 enum Failure {
     #[error(transparent)]
     Database(#[from] sqlx::Error),
-    #[error("readers kept the log from being emptied")]
+    #[error("readers kept the write-ahead log from being emptied")]
     Busy,
 }
 
 impl Destroyer {
-    /// Starts the task; it ends with this value.
+    /// Starts the task. It ends when this value is dropped.
     pub(super) fn start(pool: SqlitePool) -> Self {
         let (requests, waiting) = mpsc::channel(BATCH);
         tokio::spawn(run(pool, waiting));
@@ -56,7 +57,7 @@ async fn run(pool: SqlitePool, mut waiting: mpsc::Receiver<Request>) {
         match destroy_all(&pool, &batch).await {
             Ok(()) => {
                 for request in batch.drain(..) {
-                    // Whoever went away has the key destroyed all the same.
+                    // The key is destroyed even if the requester has gone away.
                     let _ = request.destroyed.send(());
                 }
             }
@@ -72,7 +73,9 @@ async fn destroy_all(pool: &SqlitePool, batch: &[Request]) -> Result<(), Failure
     let mut attempt = 1;
     loop {
         match try_destroy_all(pool, batch).await {
-            Err(error) if attempt < ATTEMPTS => tracing::debug!(%error, "trying again"),
+            Err(error) if attempt < ATTEMPTS => {
+                tracing::debug!(%error, "keys were not destroyed; this is retried");
+            }
             outcome => return outcome,
         }
         attempt += 1;
@@ -98,7 +101,7 @@ async fn try_destroy_all(pool: &SqlitePool, batch: &[Request]) -> Result<(), Fai
     empty_log(pool).await
 }
 
-/// Empties the write-ahead log, where older versions of pages lie.
+/// Empties the write-ahead log, which contains older versions of pages.
 async fn empty_log(pool: &SqlitePool) -> Result<(), Failure> {
     let (busy, _, _): (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)")
         .fetch_one(pool)

@@ -11,8 +11,8 @@ async fn open(folder: &TempDir) -> SubjectKeys {
     SubjectKeys::open(&path, master("0a")).await.unwrap()
 }
 
-/// Whether any file of the folder holds the bytes.
-fn lies_in(folder: &TempDir, needle: &[u8]) -> bool {
+/// Whether any file of the folder contains the bytes.
+fn is_in_a_file(folder: &TempDir, needle: &[u8]) -> bool {
     let holds = |path: &Path| {
         let bytes = std::fs::read(path).unwrap();
         bytes.windows(needle.len()).any(|window| window == needle)
@@ -31,7 +31,7 @@ async fn wrapped(keys: &SubjectKeys, id: KeyId) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_key_is_handed_out_once_even_to_two_processes() {
+async fn no_key_is_handed_out_twice_by_two_processes() {
     let folder = TempDir::new().unwrap();
     let (one, other) = (open(&folder).await, open(&folder).await);
     let mut ids = HashSet::new();
@@ -48,7 +48,7 @@ async fn rows(keys: &SubjectKeys) -> i64 {
 }
 
 #[tokio::test]
-async fn a_key_that_comes_back_unused_is_the_next_and_costs_no_other() {
+async fn a_key_that_is_handed_back_is_handed_out_next() {
     let folder = TempDir::new().unwrap();
     let keys = open(&folder).await;
     let first = keys.fresh().await.unwrap();
@@ -63,7 +63,7 @@ async fn a_key_that_comes_back_unused_is_the_next_and_costs_no_other() {
 }
 
 #[tokio::test]
-async fn a_key_that_was_handed_out_is_found_by_every_process() {
+async fn a_key_that_was_handed_out_is_found_by_another_process() {
     let folder = TempDir::new().unwrap();
     let (one, other) = (open(&folder).await, open(&folder).await);
     let key = one.fresh().await.unwrap();
@@ -88,7 +88,7 @@ async fn a_destroyed_key_is_not_a_missing_one() {
 }
 
 #[tokio::test]
-async fn destroying_twice_or_before_is_the_same() {
+async fn a_key_can_be_destroyed_twice_and_before_the_store_has_it() {
     let folder = TempDir::new().unwrap();
     let keys = open(&folder).await;
     let stranger = SubjectKey::generate().id();
@@ -102,7 +102,7 @@ async fn destroying_twice_or_before_is_the_same() {
 }
 
 #[tokio::test]
-async fn a_destroyed_key_is_refused_although_a_backup_brought_it_back() {
+async fn a_destroyed_key_is_refused_even_if_a_backup_brings_it_back() {
     let folder = TempDir::new().unwrap();
     let keys = open(&folder).await;
     let id = keys.fresh().await.unwrap().id();
@@ -127,16 +127,16 @@ async fn a_destroyed_key_is_in_no_file() {
         wrapped(&keys, kept.id()).await,
     );
     assert!(
-        lies_in(&folder, &gone),
-        "the control: the search finds it while it is there"
+        is_in_a_file(&folder, &gone),
+        "the control failed: the search did not find a stored key"
     );
     keys.destroy(destroyed.id()).await.unwrap();
-    assert!(!lies_in(&folder, &gone));
-    assert!(lies_in(&folder, &stays));
+    assert!(!is_in_a_file(&folder, &gone));
+    assert!(is_in_a_file(&folder, &stays));
 }
 
 #[tokio::test]
-async fn forgetting_waits_for_a_reader_who_holds_the_log() {
+async fn destroying_waits_for_a_reader_of_the_write_ahead_log() {
     let folder = TempDir::new().unwrap();
     let (keys, reader) = (open(&folder).await, open(&folder).await);
     let id = keys.fresh().await.unwrap().id();
@@ -157,11 +157,11 @@ async fn forgetting_waits_for_a_reader_who_holds_the_log() {
     assert!(!destroying.is_finished());
     reading.rollback().await.unwrap();
     destroying.await.unwrap().unwrap();
-    assert!(!lies_in(&folder, &gone));
+    assert!(!is_in_a_file(&folder, &gone));
 }
 
 #[tokio::test]
-async fn many_are_destroyed_at_once() {
+async fn many_keys_are_destroyed_concurrently() {
     let folder = TempDir::new().unwrap();
     let keys = open(&folder).await;
     let mut destroying = tokio::task::JoinSet::new();
@@ -176,7 +176,7 @@ async fn many_are_destroyed_at_once() {
 }
 
 #[tokio::test]
-async fn another_master_key_is_refused_at_the_start() {
+async fn a_wrong_master_key_is_refused_at_the_start() {
     let folder = TempDir::new().unwrap();
     open(&folder).await.fresh().await.unwrap();
     let path = folder.path().join("keys.db");
@@ -185,7 +185,7 @@ async fn another_master_key_is_refused_at_the_start() {
 }
 
 #[tokio::test]
-async fn a_lost_key_is_not_ready_until_it_is_back_or_destroyed() {
+async fn the_store_is_not_ready_while_a_key_is_lost() {
     let folder = TempDir::new().unwrap();
     let keys = open(&folder).await;
     keys.check().await.unwrap();

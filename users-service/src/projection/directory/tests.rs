@@ -1,6 +1,5 @@
 use super::*;
-use crate::domain::NameField;
-use crate::privacy::Personal;
+use crate::domain::{NameField, Personal};
 use crate::privacy::cipher::{Place, Sealed, SubjectKey};
 use std::collections::BTreeMap;
 

@@ -2,7 +2,7 @@
 
 use super::Run;
 use crate::domain::UserId;
-use crate::integration::consumer::{bury, topology};
+use crate::integration::consumer::{dead_letter, topology};
 use crate::integration::message::IntegrationEvent;
 use crate::projection::names::Doubt;
 use crate::projection::repair::Verified;
@@ -207,8 +207,9 @@ impl Run<'_> {
     ) -> anyhow::Result<()> {
         let queue = batch.queue;
         tracing::warn!(queue, reason, "a message goes to the dead-letter queue");
-        let buried = bury(&self.dead_letters, queue, &batch.deliveries[place], reason).await;
-        if let Err(error) = buried {
+        let dead_lettered =
+            dead_letter(&self.dead_letters, queue, &batch.deliveries[place], reason).await;
+        if let Err(error) = dead_lettered {
             self.broker.declare(&topology()).await?;
             return Err(error.into());
         }

@@ -1,4 +1,4 @@
-//! The events of one user's stream, and the tombstones that outlive users.
+//! The events of a user's stream, and the tombstones that outlive users.
 
 use super::sealed_names::{SealedNames, Unopened};
 use super::{Undecodable, json};
@@ -13,36 +13,19 @@ use uuid::Uuid;
 pub const USER_CREATED: &str = "UserCreated.v1";
 /// Stored name of [`UserEvent::Patched`].
 pub const USER_PATCHED: &str = "UserPatched.v1";
-/// Stored name of [`UserEvent::Deleted`], and of the tombstone in [`TOMBSTONES`].
+/// Stored name of [`UserEvent::Deleted`], and of the tombstone in [`TOMBSTONES`](super::TOMBSTONES).
 pub const USER_DELETED: &str = "UserDeleted.v1";
 /// Stored name of [`UserEvent::RegistrationAbandoned`].
 pub const REGISTRATION_ABANDONED: &str = "RegistrationAbandoned.v1";
 /// Stored name of [`UserEvent::RenameFenced`].
 pub const RENAME_FENCED: &str = "RenameFenced.v1";
 
-/// The stream that outlives users: ids of those who were deleted, and nothing else.
-pub const TOMBSTONES: &str = "users";
-/// What the name of every user's stream begins with.
-pub const USER_STREAM_PREFIX: &str = "users-";
-
-/// The stream with all that happened to the user: `users-<id>`.
-#[must_use]
-pub fn user_stream(id: UserId) -> String {
-    format!("{USER_STREAM_PREFIX}{id}")
-}
-
-/// Whose stream it is; none if it is no user's.
-#[must_use]
-pub fn user_of_stream(stream: &str) -> Option<UserId> {
-    stream.strip_prefix(USER_STREAM_PREFIX)?.parse().ok()
-}
-
-/// An event of a user's stream as it is stored: personal values still sealed.
+/// An event of a user's stream as it is stored, with sealed personal values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoredEvent {
-    /// [`UserEvent::Created`]; all three names are there.
+    /// [`UserEvent::Created`], with all three names.
     Created(SealedNames),
-    /// [`UserEvent::Patched`]; the names that changed are there.
+    /// [`UserEvent::Patched`], with the names that changed.
     Patched(SealedNames),
     /// [`UserEvent::Deleted`]
     Deleted,
@@ -52,7 +35,7 @@ pub enum StoredEvent {
     RenameFenced,
 }
 
-/// What a rival may append to a user's stream.
+/// An event that a rival may append to a user's stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fence {
     /// [`UserEvent::RegistrationAbandoned`]
@@ -62,10 +45,10 @@ pub enum Fence {
 }
 
 impl StoredEvent {
-    /// Reads an event of a user's stream, of whatever version it was stored as.
+    /// Decodes an event of a user's stream. Every stored version is accepted.
     ///
     /// # Errors
-    /// When its type is unknown or its content is not as it should be.
+    /// If its type is unknown or its content is malformed.
     pub fn decode(event: &RecordedEvent) -> Result<Self, Undecodable> {
         match event.event_type.as_str() {
             USER_CREATED => SealedNames::decode(event, USER_CREATED).map(Self::Created),
@@ -86,10 +69,10 @@ impl StoredEvent {
         }
     }
 
-    /// The event in the domain's terms.
+    /// Opens the event: the result is the domain's event.
     ///
     /// # Errors
-    /// When a value does not open with the key, or a name is missing.
+    /// If a value does not open with the key, or a name is missing.
     pub fn open(&self, key: &SubjectKey) -> Result<UserEvent, Unopened> {
         Ok(match self {
             Self::Created(names) => UserEvent::Created {
@@ -106,7 +89,7 @@ impl StoredEvent {
         })
     }
 
-    /// Makes the event ready for the user's stream; personal values are sealed for their place in it.
+    /// Encodes the event for the user's stream, and seals personal values for their place in it.
     #[must_use]
     pub fn encode(id: Uuid, user: UserId, event: &UserEvent, key: &SubjectKey) -> NewEvent {
         match event {
@@ -127,7 +110,7 @@ impl StoredEvent {
 }
 
 impl Fence {
-    /// Makes the fence ready for the user's stream.
+    /// Encodes the fence for the user's stream.
     #[must_use]
     pub fn encode(self, id: Uuid, user: UserId) -> NewEvent {
         match self {
@@ -137,7 +120,7 @@ impl Fence {
     }
 }
 
-/// `UserDeleted.v1` with the id alone, for the user's stream and for [`TOMBSTONES`].
+/// `UserDeleted.v1` with only the id, for the user's stream and for [`TOMBSTONES`](super::TOMBSTONES).
 #[must_use]
 pub fn tombstone(id: Uuid, user: UserId) -> NewEvent {
     bare(id, user, USER_DELETED)

@@ -1,62 +1,62 @@
-//! What a user's stream says: read whole, first without any key, then opened.
+//! The history of a user: all events of the user's stream. It is read without a key, and opened later.
 //!
-//! Invariant: nothing is remembered between calls, and a key is looked up after the stream was read, so whoever is
-//! answered from here is answered from what was durable when the request came.
+//! Invariant: nothing is cached between calls, and a key is looked up after the stream was read. So an answer shows at least
+//! everything that was durable when the request arrived.
 
-use super::reservation::Standing;
+use super::reservation::UserStatus;
 use crate::domain::{Claim, User, UserEvent, UserId, UserState};
 use crate::privacy::cipher::{KeyId, SubjectKey};
 use crate::privacy::subject_keys::{KeysError, Lookup, SubjectKeys};
 use crate::stored_event::{SealedNames, StoredEvent, Undecodable, Unopened, user_stream};
 use event_streams::{Direction, EventStreams, ReadError, RecordedEvent, Unavailable};
 
-/// How many events are asked for at once.
+/// How many events one read returns.
 const PAGE: usize = 500;
 
-/// All events of one user's stream, still sealed.
+/// All events of one user's stream, with sealed personal values.
 #[derive(Debug, Clone, Default)]
-pub struct History {
+pub struct UserHistory {
     events: Vec<StoredEvent>,
-    /// The first event that is no event of a user, as far as this program knows.
+    /// The error of the first event that this program cannot decode.
     foreign: Option<Undecodable>,
     revision: Option<u64>,
     tombstoned: bool,
 }
 
-/// Whether a user lives.
+/// Whether a user is active.
 #[derive(Debug, Clone)]
-pub enum Life {
-    /// Under this key.
-    Alive(SubjectKey),
-    /// Not yet, or no more.
-    Over(UserState),
+pub enum Activity {
+    /// The user is active and has this key.
+    Active(SubjectKey),
+    /// The user is not active, and has this state.
+    Inactive(UserState),
 }
 
-/// Why a history could not be read or unsealed. Holds no personal data.
+/// A history cannot be read or opened. Contains no personal data.
 #[derive(Debug, thiserror::Error)]
 pub enum HistoryError {
-    /// The event store is away.
+    /// The event store is unavailable.
     #[error(transparent)]
     Store(#[from] Unavailable),
     /// An event is unknown or malformed.
     #[error(transparent)]
     Undecodable(#[from] Undecodable),
-    /// A value does not open, or is none.
+    /// A value does not open, or is missing.
     #[error(transparent)]
     Unopened(#[from] Unopened),
     /// The key store failed.
     #[error(transparent)]
     Keys(#[from] KeysError),
-    /// The key is neither there nor destroyed. This is no erasure.
+    /// The key is neither in the key store nor destroyed. This is not an erasure.
     #[error("key {0} is lost")]
     KeyLost(KeyId),
 }
 
-impl History {
+impl UserHistory {
     /// Reads the user's stream to its end.
     ///
     /// # Errors
-    /// When the store is away, or an event cannot be understood.
+    /// If the store is unavailable, or an event cannot be decoded.
     pub async fn read(store: &EventStreams, user: UserId) -> Result<Self, HistoryError> {
         let history = Self::read_to_erase(store, user).await?;
         match history.foreign {
@@ -65,11 +65,11 @@ impl History {
         }
     }
 
-    /// [`read`](Self::read) for who erases the user: what somebody else wrote to the stream does not prevent that, as long
-    /// as the user's key is known.
+    /// Reads the user's stream in order to erase the user. Events that cannot be decoded do not prevent an erasure, as long as
+    /// another event names the user's key.
     ///
     /// # Errors
-    /// When the store is away, or no event that can be understood names a key.
+    /// If the store is unavailable, or an event cannot be decoded and no other event names a key.
     pub async fn read_to_erase(store: &EventStreams, user: UserId) -> Result<Self, HistoryError> {
         let stream = user_stream(user);
         let mut history = Self::default();
@@ -80,7 +80,7 @@ impl History {
                 Ok(events) => {
                     history.extend(&events);
                     if events.len() < PAGE {
-                        return history.with_key();
+                        return history.require_key();
                     }
                 }
                 Err(ReadError::StreamDeleted) => return Ok(Self::tombstoned()),
@@ -108,43 +108,44 @@ impl History {
         }
     }
 
-    fn with_key(self) -> Result<Self, HistoryError> {
+    /// Fails if the history has an event that cannot be decoded, and no key.
+    fn require_key(self) -> Result<Self, HistoryError> {
         match (&self.foreign, self.key()) {
             (Some(foreign), None) => Err(foreign.clone().into()),
             (Some(_) | None, _) => Ok(self),
         }
     }
 
-    /// What the stream says without any key.
+    /// The user's status, which is known without any key.
     #[must_use]
-    pub fn standing(&self) -> Standing {
+    pub fn status(&self) -> UserStatus {
         if self.tombstoned {
-            return Standing::Erased;
+            return UserStatus::Erased;
         }
         match (self.claim(), self.revision) {
-            _ if self.events.contains(&StoredEvent::Deleted) => Standing::Erased,
-            (Some(claim), Some(revision)) => Standing::Alive {
+            _ if self.events.contains(&StoredEvent::Deleted) => UserStatus::Erased,
+            (Some(claim), Some(revision)) => UserStatus::Active {
                 claim: claim.clone(),
                 revision,
             },
-            _ if self.events.is_empty() => Standing::Absent,
-            _ => Standing::Abandoned,
+            _ if self.events.is_empty() => UserStatus::Absent,
+            _ => UserStatus::Abandoned,
         }
     }
 
-    /// The key that the user's data is sealed under; none if there never was any data, or the stream is tombstoned.
+    /// The key of the user. `None` if there never was personal data, or the stream is tombstoned.
     #[must_use]
     pub fn key(&self) -> Option<KeyId> {
         self.sealed().next().map(|names| names.key)
     }
 
-    /// The claim that was committed last.
+    /// The last committed claim.
     #[must_use]
     pub fn claim(&self) -> Option<&Claim> {
         self.sealed().next_back().map(|names| &names.claim)
     }
 
-    /// The revision of the last event; none if there is none, or the stream is tombstoned.
+    /// The revision of the last event. `None` if there is no event, or the stream is tombstoned.
     #[must_use]
     pub fn revision(&self) -> Option<u64> {
         self.revision
@@ -154,28 +155,28 @@ impl History {
         self.events.iter().filter_map(StoredEvent::sealed)
     }
 
-    /// Whether the user lives, as the stream and the key store say now; no sealed value is opened for it.
+    /// Whether the user is active, according to the stream and the key store. No sealed value is opened.
     ///
     /// # Errors
-    /// When the key store fails or lost the key.
-    pub async fn life(&self, keys: &SubjectKeys) -> Result<Life, HistoryError> {
-        let over = match (self.standing(), self.key()) {
-            (Standing::Absent, _) => UserState::Absent,
-            (Standing::Erased, _) => UserState::Erased,
-            (Standing::Abandoned, _) | (Standing::Alive { .. }, None) => UserState::Abandoned,
-            (Standing::Alive { .. }, Some(id)) => match keys.find(id).await? {
+    /// If the key store fails or has lost the key.
+    pub async fn activity(&self, keys: &SubjectKeys) -> Result<Activity, HistoryError> {
+        let state = match (self.status(), self.key()) {
+            (UserStatus::Absent, _) => UserState::Absent,
+            (UserStatus::Erased, _) => UserState::Erased,
+            (UserStatus::Abandoned, _) | (UserStatus::Active { .. }, None) => UserState::Abandoned,
+            (UserStatus::Active { .. }, Some(id)) => match keys.find(id).await? {
                 Lookup::Destroyed => UserState::Erased,
                 Lookup::Missing => return Err(HistoryError::KeyLost(id)),
-                Lookup::Found(key) => return Ok(Life::Alive(key)),
+                Lookup::Found(key) => return Ok(Activity::Active(key)),
             },
         };
-        Ok(Life::Over(over))
+        Ok(Activity::Inactive(state))
     }
 
-    /// The user, opened with this key.
+    /// The state of the user, opened with this key.
     ///
     /// # Errors
-    /// When a value does not open.
+    /// If a value does not open.
     pub fn open(&self, key: &SubjectKey) -> Result<UserState, HistoryError> {
         let open = |event: &StoredEvent| event.open(key);
         let events: Vec<UserEvent> = self.events.iter().map(open).collect::<Result<_, _>>()?;

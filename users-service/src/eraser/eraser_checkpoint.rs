@@ -1,4 +1,4 @@
-//! How far the eraser has come: the last event of a stream of its own.
+//! The eraser's checkpoint: the last event of a stream of its own.
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -8,28 +8,28 @@ use uuid::Uuid;
 
 const ERASER: &str = "eraser-users";
 const ERASER_CHECKPOINT: &str = "EraserCheckpoint.v1";
-/// Only the last one counts.
+/// The store keeps only the last checkpoint.
 const KEPT: u64 = 1;
 
-/// The position up to which everything is done.
+/// All erasures up to this position are finished.
 #[derive(Serialize, Deserialize)]
-struct Data {
+struct StoredPosition {
     commit: u64,
     prepare: u64,
 }
 
-/// The last checkpoint, as it was read or written.
+/// The last checkpoint that was read or written.
 #[derive(Debug)]
-pub(super) struct Checkpoint {
+pub(super) struct EraserCheckpoint {
     revision: Option<u64>,
     position: Option<Position>,
 }
 
-/// A position that does not lie before the checkpoint's own event lay beyond the log's end when it was written (an earlier
-/// version stored what a server sends for no position) and counts as none: all erasures are looked at again, because
-/// nothing says how far it was, and each step may be repeated.
+/// The position of a stored checkpoint. A position at or after the checkpoint's own event was beyond the end of the log when
+/// it was written (an earlier version stored the value that a server sends for "no position"). Such a position is ignored:
+/// the eraser starts from the beginning, which is safe because every step can be repeated.
 fn position(event: &RecordedEvent) -> anyhow::Result<Option<Position>> {
-    let data: Data = serde_json::from_slice(&event.data)
+    let data: StoredPosition = serde_json::from_slice(&event.data)
         .with_context(|| format!("malformed {}", event.event_type))?;
     let position = Position {
         commit: data.commit,
@@ -37,14 +37,14 @@ fn position(event: &RecordedEvent) -> anyhow::Result<Option<Position>> {
     };
     if position >= event.position {
         tracing::error!(
-            "the checkpoint lies beyond the end of the log: erasing from the beginning"
+            "the checkpoint is beyond the end of the log; all erasures are checked from the beginning"
         );
         return Ok(None);
     }
     Ok(Some(position))
 }
 
-impl Checkpoint {
+impl EraserCheckpoint {
     pub(super) async fn read(store: &EventStreams) -> anyhow::Result<Self> {
         let last = store.read_last(ERASER).await?;
         if last.is_none() {
@@ -60,14 +60,14 @@ impl Checkpoint {
         self.position
     }
 
-    /// Moves the checkpoint. Another eraser may have: all that erasers do may be done twice, so there is no quarrel, and
-    /// a checkpoint that went back would only have some of it done again.
+    /// Moves the checkpoint. Several erasers may do so, because every step can be repeated. If a checkpoint goes back, some
+    /// steps are repeated.
     pub(super) async fn save(
         &mut self,
         store: &EventStreams,
         position: Position,
     ) -> anyhow::Result<()> {
-        let data = Data {
+        let data = StoredPosition {
             commit: position.commit,
             prepare: position.prepare,
         };

@@ -1,7 +1,7 @@
-//! One way to the service that makes ids, and whether it is known to hang.
+//! One route to the id service, which is closed while it hangs.
 //!
-//! Invariant: after a request over it was not answered in time, no other is made until a probe in the background got
-//! ids. So only the request in flight waits when the broker, or the service, stops answering.
+//! Invariant: after a request has timed out, no other request takes this route until a probe in the background gets ids.
+//! So when the broker or the service stops answering, only the request in flight waits.
 
 use super::{FetchError, IdService};
 use crate::domain::UserId;
@@ -9,13 +9,13 @@ use jittered_backoff::Backoff;
 use std::sync::Arc;
 use tokio_util::task::AbortOnDropHandle;
 
-pub(super) struct Way {
+pub(super) struct Route {
     service: Arc<dyn IdService>,
-    /// It ends when the way is open again.
+    /// The probe ends when the route is open again.
     probe: Option<AbortOnDropHandle<()>>,
 }
 
-impl Way {
+impl Route {
     pub(super) fn new(service: Box<dyn IdService>) -> Self {
         Self {
             service: service.into(),
@@ -23,22 +23,24 @@ impl Way {
         }
     }
 
-    /// Asks for `count` ids above `after`; without `after` where it leads the service's clock too far. Then the last id
-    /// came from a clock that was wrong, and the order breaks once.
+    /// Fetches `count` ids above `after`. If `after` is too far ahead of the service's clock, a wrong clock made the last id.
+    /// Then it fetches ids without `after`, and the order of ids breaks once.
     pub(super) async fn fetch(
         &mut self,
         count: usize,
         after: Option<UserId>,
     ) -> Result<Vec<UserId>, FetchError> {
-        let answer = self.ask(count, after).await;
+        let answer = self.request(count, after).await;
         if let Err(FetchError::AfterTooFar) = answer {
-            tracing::warn!("the last id is ahead of the clock: the order of ids breaks here");
-            return self.ask(count, None).await;
+            tracing::warn!(
+                "the last id is too far ahead of the clock; the order of ids breaks here"
+            );
+            return self.request(count, None).await;
         }
         answer
     }
 
-    async fn ask(
+    async fn request(
         &mut self,
         count: usize,
         after: Option<UserId>,
@@ -63,14 +65,14 @@ impl Way {
     }
 }
 
-/// Returns when the service gave an id, which nobody gets.
+/// Requests an id again and again, and returns when the service answers. The id is not used.
 async fn probe(service: Arc<dyn IdService>) {
-    tracing::warn!("a way to ids does not answer and is closed");
+    tracing::warn!("a route to the id service does not answer and is closed");
     let mut backoff = Backoff::default();
     loop {
         backoff.pause().await;
         if service.fetch(1, None).await.is_ok() {
-            tracing::info!("a way to ids answers and is open again");
+            tracing::info!("a route to the id service answers and is open again");
             return;
         }
     }

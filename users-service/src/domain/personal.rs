@@ -1,25 +1,26 @@
-//! A value about a person, which nothing prints or serializes by accident.
+//! A wrapper for personal values, which prevents printing or serializing them by accident.
 
 use std::fmt;
 
-/// Has no `Serialize` and no `Display`, and its `Debug` shows nothing: who needs the value says [`reveal`](Self::reveal).
+/// A personal value. It has no `Serialize` and no `Display`, and its `Debug` does not show the value. Code that needs the
+/// value calls [`reveal`](Self::reveal).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Personal<T>(T);
 
 impl<T> Personal<T> {
-    /// Wraps a value, as early as it is known to be personal.
+    /// Wraps a value. Call this as soon as the value is known to be personal.
     #[must_use]
     pub fn new(value: T) -> Self {
         Self(value)
     }
 
-    /// The value itself.
+    /// The wrapped value.
     #[must_use]
     pub fn reveal(&self) -> &T {
         &self.0
     }
 
-    /// The value itself, for a place that takes it over.
+    /// The wrapped value, moved out.
     #[must_use]
     pub fn into_revealed(self) -> T {
         self.0

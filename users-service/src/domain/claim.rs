@@ -1,20 +1,21 @@
-//! How a user refers to the reservation of the username.
+//! A user's reference to the reservation of the username.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// The name of a reservation: one per username (as [`Username::folded`](super::Username::folded) sees it), and no personal data.
+/// The name of a reservation. It contains no personal data. All usernames with the same
+/// [folding](super::Username::folded) share one reservation.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReservationName(Arc<str>);
 
 impl ReservationName {
-    /// Takes a name that was made from a username before.
+    /// Wraps a name that was derived from a username earlier.
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self(name.into())
     }
 
-    /// The name, as it is stored.
+    /// The name as it is stored.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -27,11 +28,11 @@ impl fmt::Display for ReservationName {
     }
 }
 
-/// One claim to a username: the reservation, and the revision of the claim in it.
+/// One claim to a username: the reservation, and the revision of the claim in its stream.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Claim {
-    /// Which reservation.
+    /// The claimed reservation.
     pub reservation: ReservationName,
-    /// The revision of the claim in the reservation, from 0.
+    /// The revision of the claim in the reservation's stream, counted from 0.
     pub revision: u64,
 }

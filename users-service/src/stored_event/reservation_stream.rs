@@ -1,4 +1,5 @@
-//! The events of a username's reservation. All in clear: a keyed hash names the stream, and ids are no names.
+//! The events of a username's reservation. Nothing is sealed, because nothing is personal: the stream is named by a keyed
+//! hash, and the events contain only ids.
 
 use super::{Undecodable, json};
 use crate::domain::UserId;
@@ -12,12 +13,12 @@ pub const USERNAME_CLAIMED: &str = "UsernameClaimed.v1";
 /// Stored name of [`ReservationEvent::Released`].
 pub const USERNAME_RELEASED: &str = "UsernameReleased.v1";
 
-/// What happens to a reservation.
+/// An event of a reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ReservationEvent {
-    /// This user is about to live under the username, or does.
+    /// This user has the username, or is about to get it.
     Claimed(UserId),
-    /// Nobody does.
+    /// Nobody has the username.
     Released,
 }
 
@@ -27,10 +28,10 @@ struct Claimed {
 }
 
 impl ReservationEvent {
-    /// Reads an event of a reservation, of whatever version it was stored as.
+    /// Decodes an event of a reservation. Every stored version is accepted.
     ///
     /// # Errors
-    /// When its type is unknown or its content is not as it should be.
+    /// If its type is unknown or its content is malformed.
     pub fn decode(event: &RecordedEvent) -> Result<Self, Undecodable> {
         match event.event_type.as_str() {
             USERNAME_CLAIMED => {
@@ -44,7 +45,7 @@ impl ReservationEvent {
         }
     }
 
-    /// Makes the event ready for its reservation.
+    /// Encodes the event for the reservation's stream.
     #[must_use]
     pub fn encode(self, id: Uuid) -> NewEvent {
         let (event_type, data) = match self {

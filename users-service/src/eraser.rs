@@ -1,14 +1,18 @@
-//! The role that finishes every erasure: it follows `UserDeleted`, so that no deletion needs a second request.
+//! The role that finishes every erasure. It follows `UserDeleted` in the log, so no deletion needs a second request.
 //!
-//! Invariants: the checkpoint never passes an erasure that is not finished; a user's stream is tombstoned only when the
-//! key is destroyed and the publisher has sent the stream's last event; what waits is bounded, and the log waits then too.
+//! Invariants:
+//! - The checkpoint never passes an unfinished erasure.
+//! - A user's stream is tombstoned only when the key is destroyed and the publisher has sent the stream's last event.
+//! - The number of unfinished erasures is bounded. At the bound, the eraser stops reading the log.
 
-use super::checkpoint::Checkpoint;
-use super::{Erasure, ErasureError};
-use crate::command::history::{History, HistoryError};
+mod eraser_checkpoint;
+
+use crate::command::user_history::{HistoryError, UserHistory};
 use crate::domain::UserId;
+use crate::erasure::{Erasure, ErasureError};
 use crate::integration::publisher::{Published, published};
 use crate::stored_event::{USER_DELETED, user_of_stream, user_stream};
+use eraser_checkpoint::EraserCheckpoint;
 use event_streams::{Delivery, EventStreams, Position, Subscription, Unavailable};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,22 +20,22 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-/// How many erasures may be unfinished at once.
+/// The most erasures that are unfinished at one time.
 const UNFINISHED: usize = 1_024;
-/// After how many deliveries without an erasure the checkpoint is moved all the same. The server leaves out all other
-/// events, and tells after every few hundred of them how far it has looked.
+/// After this many deliveries without an erasure, the checkpoint moves. The server omits all other events, and sends its
+/// position after every few hundred of them.
 const QUIET: u32 = 4;
-/// How often unfinished erasures are looked at, in milliseconds.
-const LOOK: std::ops::Range<u64> = 200..300;
+/// The pause between two attempts to finish erasures, in milliseconds.
+const RETRY: std::ops::Range<u64> = 200..300;
 
-/// Finishes erasures.
+/// The eraser.
 #[derive(Debug)]
 pub struct Eraser {
     store: EventStreams,
     erasure: Erasure,
 }
 
-/// A deletion that was read, and how far it has come.
+/// An unfinished erasure.
 #[derive(Debug)]
 struct Unfinished {
     user: UserId,
@@ -42,7 +46,7 @@ struct Unfinished {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Deleted,
-    /// Key destroyed, name released; the stream's last event has the revision.
+    /// The key is destroyed and the name is released. The stream's last event has this revision.
     Erased(u64),
     Finished,
 }
@@ -55,43 +59,44 @@ enum EraserError {
     Erasure(#[from] ErasureError),
 }
 
-/// What was read of the log and is not finished.
-struct Progress {
+/// Erasures that were read from the log and are not finished, and how far the log is finished.
+struct Backlog {
     unfinished: VecDeque<Unfinished>,
-    checkpoint: Checkpoint,
-    /// Everything up to here is finished.
+    checkpoint: EraserCheckpoint,
+    /// All erasures up to this position are finished.
     finished: Option<Position>,
+    /// Deliveries without an erasure since the last checkpoint.
     quiet: u32,
-    /// Why the log does not come, if it does not.
+    /// The reason why the subscription is interrupted, if it is.
     interrupted: Option<Unavailable>,
 }
 
 impl Eraser {
-    /// An eraser of what these stores hold.
+    /// An eraser that follows this store.
     #[must_use]
     pub fn new(store: EventStreams, erasure: Erasure) -> Self {
         Self { store, erasure }
     }
 
-    /// Runs until `shutdown`, and tells by `state` why erasures wait, if any does.
+    /// Runs until `shutdown`. Reports to `state` why erasures are delayed.
     ///
     /// # Errors
-    /// When its checkpoint cannot be read; whoever runs it runs it again.
+    /// If the checkpoint cannot be read. The caller runs the eraser again.
     pub async fn run(
         &self,
         state: &watch::Sender<Result<(), String>>,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<()> {
-        // Every step may be repeated, so it may be broken off anywhere.
+        // Every step can be repeated, so this can be cancelled at any point.
         let followed = shutdown.run_until_cancelled(self.follow(state)).await;
         followed.unwrap_or(Ok(()))
     }
 
     async fn follow(&self, state: &watch::Sender<Result<(), String>>) -> anyhow::Result<()> {
-        let checkpoint = Checkpoint::read(&self.store).await?;
+        let checkpoint = EraserCheckpoint::read(&self.store).await?;
         let finished = checkpoint.position();
         let mut log = self.store.subscribe_all_of_types(&[USER_DELETED], finished);
-        let mut progress = Progress {
+        let mut backlog = Backlog {
             unfinished: VecDeque::new(),
             checkpoint,
             finished,
@@ -99,36 +104,36 @@ impl Eraser {
             interrupted: None,
         };
         let _ = state.send_replace(Ok(()));
-        let mut look = interval(Duration::from_millis(rand::random_range(LOOK)));
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut retry = interval(Duration::from_millis(rand::random_range(RETRY)));
+        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                delivery = next(&mut log, &progress) => {
-                    if progress.take(delivery) {
-                        told(state, self.go_on(&mut progress).await);
+                delivery = next(&mut log, &backlog) => {
+                    if backlog.receive(delivery) {
+                        report(state, self.proceed(&mut backlog).await);
                     }
                 }
-                _ = look.tick() => told(state, self.go_on(&mut progress).await),
+                _ = retry.tick() => report(state, self.proceed(&mut backlog).await),
             }
         }
     }
 
-    /// Takes every unfinished erasure as far as it goes now, and moves the checkpoint.
-    async fn go_on(&self, progress: &mut Progress) -> anyhow::Result<()> {
+    /// Takes every unfinished erasure as far as possible, and moves the checkpoint.
+    async fn proceed(&self, backlog: &mut Backlog) -> anyhow::Result<()> {
         let mut outcome = Ok(());
-        if !progress.unfinished.is_empty() {
-            // Keys are destroyed whether or not this is known; only the last step needs it.
+        if !backlog.unfinished.is_empty() {
+            // Only the last step of an erasure needs this, so a failure does not delay the destruction of keys.
             let published = published(&self.store).await;
-            for unfinished in &mut progress.unfinished {
+            for unfinished in &mut backlog.unfinished {
                 if let Err(error) = self.finish(unfinished, published.as_ref().ok()).await {
                     outcome = Err(error.into());
                 }
             }
             outcome = outcome.and(published.map(drop));
         }
-        progress.forget_finished();
-        progress.save(&self.store).await?;
-        if let Some(reason) = &progress.interrupted {
+        backlog.remove_finished();
+        backlog.save(&self.store).await?;
+        if let Some(reason) = &backlog.interrupted {
             outcome = Err(reason.clone().into());
         }
         outcome
@@ -146,7 +151,7 @@ impl Eraser {
             && let Some(published) = published
             && published.has(&user_stream(erasure.user), erasure.deleted_at)
         {
-            // Somebody else may have written to the stream since it was read: then it is read again.
+            // If this fails, another writer may have appended to the stream since it was read, so it is read again.
             erasure.stage = Stage::Deleted;
             self.erasure.hard_delete(erasure.user, last).await?;
             erasure.stage = Stage::Finished;
@@ -155,9 +160,9 @@ impl Eraser {
     }
 
     async fn erase(&self, user: UserId) -> Result<Stage, EraserError> {
-        let history = History::read_to_erase(&self.store, user).await?;
+        let history = UserHistory::read_to_erase(&self.store, user).await?;
         let Some(last) = history.revision() else {
-            // Tombstoned: whoever did that had finished all that comes before.
+            // The stream is already tombstoned, so all earlier steps were finished before.
             return Ok(Stage::Finished);
         };
         if let Some(key) = history.key() {
@@ -170,29 +175,29 @@ impl Eraser {
     }
 }
 
-fn told(state: &watch::Sender<Result<(), String>>, worked: anyhow::Result<()>) {
-    if let Err(error) = &worked {
-        tracing::warn!(error = format!("{error:#}"), "erasures wait");
+fn report(state: &watch::Sender<Result<(), String>>, outcome: anyhow::Result<()>) {
+    let outcome = outcome.map_err(|error| format!("{error:#}"));
+    if let Err(error) = &outcome {
+        tracing::warn!(error, "erasures are delayed");
     }
-    let worked = worked.map_err(|error| format!("{error:#}"));
     state.send_if_modified(|state| {
-        let changed = *state != worked;
-        *state = worked;
+        let changed = *state != outcome;
+        *state = outcome;
         changed
     });
 }
 
-/// The next delivery; none for as long as too much is unfinished.
-async fn next(log: &mut Subscription, progress: &Progress) -> Delivery {
-    if progress.unfinished.len() >= UNFINISHED {
+/// The next delivery. Waits for ever while too many erasures are unfinished.
+async fn next(log: &mut Subscription, backlog: &Backlog) -> Delivery {
+    if backlog.unfinished.len() >= UNFINISHED {
         std::future::pending::<()>().await;
     }
     log.next().await
 }
 
-impl Progress {
-    /// Notes what was delivered; whether there is something to do now.
-    fn take(&mut self, delivery: Delivery) -> bool {
+impl Backlog {
+    /// Records a delivery. Returns whether there is something to do now.
+    fn receive(&mut self, delivery: Delivery) -> bool {
         self.interrupted = None;
         let (position, deleted) = match delivery {
             Delivery::Event(event) => {
@@ -222,7 +227,7 @@ impl Progress {
         deleted.is_some()
     }
 
-    fn forget_finished(&mut self) {
+    fn remove_finished(&mut self) {
         let finished = |erasure: &mut Unfinished| erasure.stage == Stage::Finished;
         while let Some(erasure) = self.unfinished.pop_front_if(finished) {
             self.finished = Some(erasure.deleted_at);

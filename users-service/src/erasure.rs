@@ -1,22 +1,18 @@
-//! How a user is forgotten, step by step; every step may be repeated, and whoever finds it half done goes on.
+//! The steps of an erasure. Every step can be repeated, so an interrupted erasure is simply resumed.
 //!
-//! Order: `UserDeleted` in the user's stream, tombstone in stream `users`, key destroyed, name released, and, once the
-//! publisher is past it, the user's stream tombstoned. ([`Erasure::erase`] is where a journal belongs, before its first
-//! write; the eraser's last step is where recipients are waited for.)
+//! The order: append `UserDeleted` to the user's stream, append a tombstone to the stream `users`, destroy the key, release
+//! the name, and, when the publisher is past the stream's last event, tombstone the user's stream. (A journal belongs in
+//! [`Erasure::erase`], before its first write. Waiting for recipients belongs in the eraser's last step.)
 
-mod checkpoint;
-mod eraser;
-
-pub use eraser::Eraser;
-
-use super::cipher::KeyId;
-use super::subject_keys::{KeysError, SubjectKeys};
 use crate::domain::{Claim, UserId};
+use crate::privacy::cipher::KeyId;
+use crate::privacy::subject_keys::{KeysError, SubjectKeys};
 use crate::stored_event::{ReservationEvent, TOMBSTONES, tombstone, user_stream};
 use event_streams::{AppendError, EventStreams, Expected};
 use uuid::Uuid;
 
-/// What the ids of tombstones are derived under. A tombstone fences nobody, so to repeat it is the same write.
+/// The namespace of the ids of tombstones. A tombstone's id is derived from the user, so the store recognises a repeated
+/// append. This is safe because a tombstone is not a fence.
 const TOMBSTONE_IDS: Uuid = Uuid::from_u128(0x6f0e_9a4c_6d3b_4b57_9b1e_7a50_2c1d_8e33);
 
 /// The steps of an erasure that follow `UserDeleted`.
@@ -26,31 +22,31 @@ pub struct Erasure {
     keys: SubjectKeys,
 }
 
-/// Why a step was not done; the whole erasure may be tried again.
+/// A step failed. The whole erasure can be retried.
 #[derive(Debug, thiserror::Error)]
 pub enum ErasureError {
-    /// The event store did not take it.
+    /// The event store failed.
     #[error(transparent)]
     Store(#[from] AppendError),
-    /// The key store did not forget.
+    /// The key store failed.
     #[error(transparent)]
     Keys(#[from] KeysError),
 }
 
 impl Erasure {
-    /// Erases with these stores.
+    /// Uses these stores.
     #[must_use]
     pub fn new(store: EventStreams, keys: SubjectKeys) -> Self {
         Self { store, keys }
     }
 
-    /// Writes the tombstone that outlives the user, then destroys the key. Both are durable when this returns.
+    /// Appends the tombstone that outlives the user, then destroys the key. Both are durable when this returns.
     ///
     /// # Errors
-    /// When either cannot be done now.
+    /// If a store fails.
     pub async fn erase(&self, user: UserId, key: KeyId) -> Result<(), ErasureError> {
         let id = Uuid::new_v5(&TOMBSTONE_IDS, &user.number().to_be_bytes());
-        // The one shared stream: its readers do not mind a repeated tombstone.
+        // All users share this stream, so no revision is expected. Its readers accept a repeated tombstone.
         let tombstone = vec![tombstone(id, user)];
         self.store
             .append(TOMBSTONES, Expected::Any, tombstone)
@@ -58,10 +54,10 @@ impl Erasure {
         Ok(self.keys.destroy(key).await?)
     }
 
-    /// Releases a reservation, unless anybody claimed it after this very claim.
+    /// Releases a reservation, unless it has changed since this claim.
     ///
     /// # Errors
-    /// When the store is away. That somebody was quicker is none.
+    /// If the store is unavailable. A conflict is not an error.
     pub async fn release(&self, claim: &Claim) -> Result<(), ErasureError> {
         let released = vec![ReservationEvent::Released.encode(Uuid::new_v4())];
         let expected = Expected::Revision(claim.revision);
@@ -75,8 +71,8 @@ impl Erasure {
     /// Tombstones the user's stream, so that a scavenge removes all its data.
     ///
     /// # Errors
-    /// When the store is away. That it is tombstoned already is none.
-    async fn hard_delete(&self, user: UserId, last: u64) -> Result<(), ErasureError> {
+    /// If the store is unavailable. An existing tombstone is not an error.
+    pub(crate) async fn hard_delete(&self, user: UserId, last: u64) -> Result<(), ErasureError> {
         let stream = user_stream(user);
         match self
             .store
