@@ -79,6 +79,22 @@ async fn an_uncontended_creation_costs_two_appends_and_no_read() {
 }
 
 #[tokio::test]
+async fn reads_and_changes_of_a_user_cost_one_read_of_the_store() {
+    let app = spawn_app().await;
+    let ada = app.created("ada").await;
+    let (calls, events) = (app.store_calls().await, app.log().await.len());
+    assert_eq!(app.get(&ada).await.status(), StatusCode::OK);
+    // The log was read once by this test.
+    let get = app.store_calls().await - calls - 1;
+    assert_eq!((get, app.log().await.len() - events), (1, 0));
+    let calls = app.store_calls().await;
+    let patch = json!({"given_name": "Augusta"});
+    assert_eq!(app.patch(&ada, &patch).await, StatusCode::NO_CONTENT);
+    let patched = app.store_calls().await - calls;
+    assert_eq!((patched, app.log().await.len() - events), (1, 1));
+}
+
+#[tokio::test]
 async fn requests_for_taken_names_cost_requests_for_new_names_nothing() {
     let app = spawn_app().await;
     app.created("ada").await;
