@@ -76,7 +76,7 @@ check("the content of events is shown and not run", async (page) => {
   assert.equal(await page.locator("main img").count(), 0);
   await open(page, "#/stream/bytes-1");
   await rows(page).first().locator("td").first().click();
-  await page.getByText("2 bytes that are no text").waitFor();
+  await page.getByText("2 bytes that are not text").waitFor();
 });
 
 check("a link is shown with its target", async (page) => {
