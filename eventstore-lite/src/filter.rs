@@ -1,6 +1,8 @@
 //! Filters of the log. Pure.
 
 use fancy_regex::{Regex, RegexBuilder};
+use regex_syntax::hir::Look;
+use regex_syntax::hir::literal::{Extractor, Literal, Seq};
 
 const LONGEST_PATTERN: usize = 4096;
 const MOST_PREFIXES: usize = 1024;
@@ -63,7 +65,7 @@ impl Filter {
             .build();
         Ok(Self {
             subject,
-            prefixes: vec![literal_prefix(regex)],
+            prefixes: literal_prefixes(regex),
             regex: Some(Box::new(built.map_err(|_| InvalidFilter::Regex)?)),
         })
     }
@@ -110,28 +112,19 @@ pub(crate) fn belongs_to_group_of_all(stream: &str) -> bool {
     is_state_of_group_of_all(stream.strip_prefix("$$").unwrap_or(stream))
 }
 
-/// A literal text with which every match begins. It may be shorter than possible.
-fn literal_prefix(regex: &str) -> String {
-    let mut prefix = String::new();
-    let Some(rest) = regex.strip_prefix('^').filter(|rest| !rest.contains('|')) else {
-        return prefix;
-    };
-    let mut characters = rest.chars().peekable();
-    while let Some(character) = characters.next() {
-        let literal = match character {
-            '\\' => characters
-                .next()
-                .filter(|next| "$.-_()[]{}*+?^/".contains(*next)),
-            _ => Some(character).filter(|character| !".[](){}*+?^$".contains(*character)),
-        };
-        // A repeated character may be missing.
-        let may_be_missing = matches!(characters.peek(), Some('*' | '?' | '{'));
-        let Some(literal) = literal.filter(|_| !may_be_missing) else {
-            break;
-        };
-        prefix.push(literal);
-    }
-    prefix
+/// Literal texts such that every match begins with one of them. An empty text if the expression does not say.
+fn literal_prefixes(regex: &str) -> Vec<String> {
+    // Look-around and backreferences, which only `fancy_regex` knows, are an error here.
+    let parsed = regex_syntax::parse(regex).ok();
+    let at_start =
+        parsed.filter(|parsed| parsed.properties().look_set_prefix().contains(Look::Start));
+    let literals = at_start.map(|parsed| Extractor::new().extract(&parsed));
+    let literals = literals.as_ref().and_then(Seq::literals);
+    let texts = literals.and_then(|literals| {
+        let text = |literal: &Literal| String::from_utf8(literal.as_bytes().to_vec()).ok();
+        literals.iter().map(text).collect::<Option<Vec<_>>>()
+    });
+    texts.unwrap_or_else(|| vec![String::new()])
 }
 
 #[cfg(test)]
@@ -170,30 +163,29 @@ mod tests {
     }
 
     #[test]
-    fn every_match_begins_with_the_literal_prefix_of_the_expression() {
-        for (regex, prefix) in [
-            (r"^cat-.*$", "cat-"),
-            (r"^\$ce-é", "$ce-é"),
-            (r"^ab+c", "ab"),
-            (r"^ab?c", "a"),
-            (r"^ab{0,1}", "a"),
-            (r"^ab*?c", "a"),
-            (r"^a(?i)b", "a"),
-            (r"^(?i)ab", ""),
-            (r"^a\wb", "a"),
-            (r"^[ab]", ""),
-            (r"^ab|c", ""),
-            (r"ab", ""),
-            (r"^^a", ""),
-            (r"^", ""),
+    fn every_match_begins_with_a_literal_prefix_of_the_expression() {
+        for (regex, prefixes) in [
+            (r"^cat-.*$", &["cat-"][..]),
+            (r"^\$ce-é", &["$ce-é"]),
+            (r"^(cat|dog)-", &["cat-", "dog-"]),
+            (r"^ab+c", &["ab"]),
+            (r"^ab?c", &["abc", "ac"]),
+            (r"^ab{0,1}", &["ab", "a"]),
+            (r"^a(?i)b", &["aB", "ab"]),
+            (r"^a\wb", &["a"]),
+            (r"^[ab]", &["a", "b"]),
+            (r"^ab|c", &[""]),
+            (r"ab", &[""]),
+            (r"^(?!\$)ab", &[""]),
+            (r"^", &[""]),
         ] {
-            assert_eq!(types(regex).prefixes, [prefix], "{regex}");
+            assert_eq!(types(regex).prefixes, prefixes, "{regex}");
         }
     }
 
     proptest::proptest! {
         #[test]
-        fn the_literal_prefix_does_not_change_what_an_expression_matches(
+        fn literal_prefixes_do_not_change_what_an_expression_matches(
             regex in r"\^?([ab$]|\\\$|\.|a\*|b\?|b\+|a\{0,1\}|\(a\)|\[ab\]|\|){0,5}",
             text in "[ab$]{0,4}",
         ) {

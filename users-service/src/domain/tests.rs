@@ -2,7 +2,6 @@ use super::{
     Changes, Claim, FamilyName, GivenName, InvalidName, NameField, NameProblem, Personal, Profile,
     ReservationName, User, UserCommand, UserError, UserEvent, UserId, Username, unicode,
 };
-use crate::privacy::cipher::Hexadecimal;
 use event_sourcing::testing::{Given, given as given_events};
 use sha2::{Digest as _, Sha256};
 
@@ -273,7 +272,7 @@ fn every_folding_is_as_before_except_for_48_capital_letters() {
     let (before, today) = (unicode::folded_before_17(&all), unicode::folded(&all));
     let digest = Sha256::digest(&before);
     let frozen = "f98866ce012bacc4d73403a03425c87f65f84371106f6407fe4d887f60859ec7";
-    assert_eq!(Hexadecimal(&digest).to_string(), frozen);
+    assert_eq!(hex::encode(digest), frozen);
     let differs = |(before, today): &(&str, &str)| before != today;
     let moved: Vec<_> = before.lines().zip(today.lines()).filter(differs).collect();
     assert_eq!(moved.len(), 48);

@@ -113,7 +113,7 @@ impl KeyId {
 
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Hexadecimal(&self.0).fmt(f)
+        f.write_str(&hex::encode(self.0))
     }
 }
 
@@ -190,30 +190,13 @@ fn decrypt(key: &[u8; 32], aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, DoesNot
         .map_err(|_| DoesNotOpen)
 }
 
-/// Displays two hexadecimal digits for each byte.
-pub(crate) struct Hexadecimal<'a>(pub(crate) &'a [u8]);
-
-impl fmt::Display for Hexadecimal<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-/// Parses exactly `2 * N` hexadecimal digits.
+/// Reads exactly `2 * N` hexadecimal digits.
 pub(super) fn from_hex<const N: usize>(text: &str) -> Result<[u8; N], NotHexadecimal> {
-    let invalid = NotHexadecimal { expected: 2 * N };
-    if text.len() != 2 * N || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(invalid);
-    }
     let mut bytes = [0; N];
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        let digits = &text[2 * index..2 * index + 2];
-        let Ok(value) = u8::from_str_radix(digits, 16) else {
-            bytes.zeroize();
-            return Err(invalid);
-        };
-        *byte = value;
-    }
+    hex::decode_to_slice(text, &mut bytes).map_err(|_| {
+        bytes.zeroize();
+        NotHexadecimal { expected: 2 * N }
+    })?;
     Ok(bytes)
 }
 

@@ -1,6 +1,6 @@
 //! The name of a username's reservation: a keyed hash, so that no stream name contains personal data.
 
-use super::cipher::{Hexadecimal, NotHexadecimal, from_hex};
+use super::cipher::{NotHexadecimal, from_hex};
 use crate::domain::{Personal, ReservationName, Username};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
@@ -40,7 +40,7 @@ impl UsernameSecret {
 
     fn of_folded(&self, folded: &Personal<String>) -> ReservationName {
         let mac = self.mac(folded.reveal());
-        ReservationName::new(&format!("{RESERVATION_PREFIX}{}", Hexadecimal(&mac)))
+        ReservationName::new(&format!("{RESERVATION_PREFIX}{}", hex::encode(mac)))
     }
 
     fn mac(&self, text: &str) -> [u8; 32] {

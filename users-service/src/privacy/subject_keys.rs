@@ -11,7 +11,7 @@
 
 mod destroyer;
 
-use super::cipher::{Hexadecimal, KeyId, MasterKey, SubjectKey};
+use super::cipher::{KeyId, MasterKey, SubjectKey};
 use crate::database::{self, CONNECTIONS};
 use destroyer::Destroyer;
 use sqlx::sqlite::{SqlitePool, SqlitePoolOptions};
@@ -271,12 +271,7 @@ async fn generate_batch(
     let keys: Vec<SubjectKey> = std::iter::repeat_with(SubjectKey::generate)
         .take(BATCH)
         .collect();
-    let row = |key: &SubjectKey| {
-        [
-            key.id().to_string(),
-            Hexadecimal(&master.wrap(key)).to_string(),
-        ]
-    };
+    let row = |key: &SubjectKey| [key.id().to_string(), hex::encode(master.wrap(key))];
     let rows: Vec<_> = keys.iter().map(row).collect();
     sqlx::query(
         "INSERT INTO keys (id, wrapped)
