@@ -53,21 +53,31 @@ pub async fn to_messages(
     events: &[&RecordedEvent],
     keys: &SubjectKeys,
 ) -> Result<Vec<Result<IntegrationEvent, Unmappable>>, KeysError> {
-    let stored: Vec<_> = events
-        .iter()
-        .map(|event| StoredEvent::decode(event))
-        .collect();
-    let sealed = stored.iter().flatten().filter_map(StoredEvent::sealed);
-    let ids: Vec<KeyId> = sealed.map(|names| names.key).collect();
-    let keys = if ids.is_empty() {
-        HashMap::new()
-    } else {
-        keys.find_many(&ids).await?
-    };
+    let (stored, keys) = decode(events.iter().copied(), keys).await?;
     let mapped = events.iter().zip(stored);
     Ok(mapped
         .map(|(event, stored)| to_message(event, &stored?, &keys))
         .collect())
+}
+
+/// Decodes events in their order, and looks up all their keys at once.
+///
+/// # Errors
+/// If the key store fails.
+pub(crate) async fn decode<'a>(
+    events: impl Iterator<Item = &'a RecordedEvent>,
+    keys: &SubjectKeys,
+) -> Result<
+    (
+        Vec<Result<StoredEvent, Undecodable>>,
+        HashMap<KeyId, Lookup>,
+    ),
+    KeysError,
+> {
+    let stored: Vec<_> = events.map(StoredEvent::decode).collect();
+    let sealed = stored.iter().flatten().filter_map(StoredEvent::sealed);
+    let ids: Vec<KeyId> = sealed.map(|names| names.key).collect();
+    Ok((stored, keys.find_many(&ids).await?))
 }
 
 fn to_message(

@@ -163,6 +163,9 @@ impl SubjectKeys {
     /// Looks up many keys whose ids come from outside. A missing key is not reported as lost, because the store may never
     /// have had it.
     pub(crate) async fn look_up(&self, ids: &[KeyId]) -> Result<HashMap<KeyId, Lookup>, KeysError> {
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
         tracing::debug!(keys = ids.len(), "looking up keys");
         let wanted: Vec<String> = ids.iter().map(ToString::to_string).collect();
         let wanted = serde_json::Value::from(wanted).to_string();

@@ -15,11 +15,11 @@ use super::directory::{DirectoryEvent, Effect};
 use super::names;
 use super::view::{Standing, View};
 use crate::domain::UserId;
-use crate::integration::mapping::Unmappable;
+use crate::integration::mapping::{self, Unmappable};
 use crate::privacy::cipher::KeyId;
 use crate::privacy::subject_keys::{KeysError, SubjectKeys};
 use crate::read_model::ERASED;
-use crate::stored_event::{StoredEvent, user_stream};
+use crate::stored_event::user_stream;
 use event_streams::{Direction, EventStreams, ReadError, RecordedEvent, Unavailable};
 use std::collections::BTreeSet;
 use uuid::Uuid;
@@ -89,16 +89,8 @@ impl Repair {
         &self,
         recorded: &[(UserId, &RecordedEvent)],
     ) -> Result<Vec<Result<DirectoryEvent, Refused>>, KeysError> {
-        if recorded.is_empty() {
-            return Ok(Vec::new());
-        }
-        let stored: Vec<_> = recorded
-            .iter()
-            .map(|(_, event)| StoredEvent::decode(event))
-            .collect();
-        let sealed = stored.iter().flatten().filter_map(StoredEvent::sealed);
-        let ids: Vec<KeyId> = sealed.map(|names| names.key).collect();
-        let keys = self.keys.find_many(&ids).await?;
+        let events = recorded.iter().map(|(_, event)| *event);
+        let (stored, keys) = mapping::decode(events, &self.keys).await?;
         let mut revised = Vec::with_capacity(recorded.len());
         for ((user, recorded), stored) in recorded.iter().zip(stored) {
             let stored = stored.map_err(Unmappable::from);

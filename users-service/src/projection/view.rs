@@ -202,7 +202,7 @@ async fn begin(read_model: &ReadModel) -> Result<Transaction<'static, Sqlite>, s
     read_model.pool().begin_with("BEGIN IMMEDIATE").await
 }
 
-/// Writes what has changed, with a number of statements that does not depend on the number of users.
+/// Writes what has changed: all rows with at most three statements, and each new or lifted hold with its own.
 async fn commit(
     mut transaction: Transaction<'static, Sqlite>,
     known: &BTreeMap<UserId, Known>,

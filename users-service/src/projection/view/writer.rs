@@ -3,7 +3,7 @@
 //!
 //! Invariant: a batch is answered after the commit of the transaction that it was applied in.
 
-use super::{Known, Outcome, begin, commit, rows};
+use super::{Outcome, begin, commit, rows};
 use crate::domain::UserId;
 use crate::projection::directory::DirectoryEvent;
 use crate::read_model::ReadModel;
@@ -66,10 +66,7 @@ async fn apply(
     let users: BTreeSet<UserId> = events.clone().map(|event| event.user).collect();
     let mut transaction = begin(read_model).await?;
     let mut known = rows::load(&mut transaction, &users).await?;
-    let take = |event: &DirectoryEvent| -> Outcome {
-        let known: &mut Known = known.entry(event.user).or_default();
-        known.take(event)
-    };
+    let take = |event: &DirectoryEvent| known.entry(event.user).or_default().take(event);
     let outcomes: Vec<_> = events.map(take).collect();
     commit(transaction, &known).await?;
     tracing::debug!(events = outcomes.len(), "applied events");
