@@ -1,7 +1,8 @@
 //! Ids for new users, fetched from the id service.
 //!
 //! Invariants:
-//! - One request is in flight. It fetches one id for each waiting caller, plus a few spare ones.
+//! - One request is in flight. It fetches one id for each waiting caller, plus spare ones: as many as keep busy callers
+//!   supplied for about a tenth of a second.
 //! - Ids only increase, except when the service finds the last id too far ahead of its clock.
 //! - No spare id is handed out that is older than a second, so ids follow the order of creation.
 //! - The number of waiting callers and their waiting time are bounded.
@@ -26,8 +27,12 @@ use tokio::time::Instant;
 
 /// The most callers that wait for an id.
 const WAITING: usize = 4_096;
-/// How many ids a request fetches in addition to those for the waiting callers.
-const SPARE: usize = 8;
+/// How many ids a request fetches at least in addition to those for the waiting callers.
+const FEWEST_SPARE: usize = 8;
+/// How many ids a request fetches at most in addition to those for the waiting callers.
+const MOST_SPARE: usize = 1_024;
+/// If the spare ids lasted for less time than this, the next request fetches twice as many. Otherwise it fetches half as many.
+const LASTING: Duration = Duration::from_millis(100);
 /// The most ids that one request fetches.
 const MOST: usize = 10_000;
 /// How long an id may stay in stock.
@@ -81,7 +86,8 @@ impl IdSource {
         let stock = Stock {
             routes: services.into_iter().map(Route::new).collect(),
             ids: VecDeque::new(),
-            fetched: Instant::now(),
+            spare: FEWEST_SPARE,
+            fetched: None,
             last: None,
         };
         tokio::spawn(stock.serve(requests));
@@ -109,7 +115,10 @@ impl fmt::Debug for IdSource {
 struct Stock {
     routes: Vec<Route>,
     ids: VecDeque<UserId>,
-    fetched: Instant,
+    /// How many spare ids the last request fetched.
+    spare: usize,
+    /// The time of the last successful request.
+    fetched: Option<Instant>,
     last: Option<UserId>,
 }
 
@@ -117,15 +126,16 @@ impl Stock {
     /// Serves requests until the last [`IdSource`] is dropped.
     async fn serve(mut self, mut requests: mpsc::Receiver<oneshot::Sender<UserId>>) {
         let mut batch = Vec::new();
-        while requests.recv_many(&mut batch, MOST - SPARE).await > 0 {
-            if self.fetched.elapsed() > FRESH {
+        while requests.recv_many(&mut batch, MOST - MOST_SPARE).await > 0 {
+            if self.fetched.is_none_or(|at| at.elapsed() > FRESH) {
                 self.ids.clear();
             }
             let unserved = self.hand_out(std::mem::take(&mut batch));
             if unserved.is_empty() {
                 continue;
             }
-            self.fetch(unserved.len() + SPARE).await;
+            self.adapt();
+            self.fetch(unserved.len() + self.spare).await;
             // These ids are newer than the requests that waited for them, so their age does not matter. A request that
             // gets no id now fails, because its sender is dropped.
             self.hand_out(unserved);
@@ -146,6 +156,19 @@ impl Stock {
         Vec::new()
     }
 
+    /// Adapts the number of spare ids to the time for which the last ones sufficed.
+    fn adapt(&mut self) {
+        let Some(fetched) = self.fetched else {
+            return;
+        };
+        self.spare = if fetched.elapsed() < LASTING {
+            self.spare * 2
+        } else {
+            self.spare / 2
+        };
+        self.spare = self.spare.clamp(FEWEST_SPARE, MOST_SPARE);
+    }
+
     async fn fetch(&mut self, count: usize) {
         let requested = Instant::now();
         for route in &mut self.routes {
@@ -153,7 +176,7 @@ impl Stock {
                 Ok(mut ids) => {
                     ids.sort_unstable();
                     self.ids = ids.into();
-                    self.fetched = requested;
+                    self.fetched = Some(requested);
                     return;
                 }
                 Err(error) => tracing::debug!(%error, "a route returned no ids"),

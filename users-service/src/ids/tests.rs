@@ -104,20 +104,45 @@ async fn all_waiting_callers_are_served_by_one_request() {
         .into_iter()
         .map(|(count, _)| count)
         .collect();
-    assert_eq!(counts, [1 + SPARE, 99 - SPARE + SPARE]);
+    assert_eq!(
+        counts,
+        [1 + FEWEST_SPARE, 99 - FEWEST_SPARE + 2 * FEWEST_SPARE]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn busy_callers_cost_few_requests_and_quiet_ones_waste_few_ids() {
+    let counter = Counter::open();
+    let source = IdSource::new(vec![Box::new(counter.clone())]);
+    let requests = || counter.requests().len();
+    // A thousand ids in a second.
+    for _ in 0..1_000 {
+        source.next().await.unwrap();
+        tokio::time::advance(Duration::from_millis(1)).await;
+    }
+    let busy = requests();
+    assert!(busy <= 20, "{busy} requests");
+    // An id every two seconds.
+    for _ in 0..20 {
+        tokio::time::advance(FRESH * 2).await;
+        source.next().await.unwrap();
+    }
+    assert_eq!(requests(), busy + 20);
+    let (count, _) = counter.requests()[requests() - 1];
+    assert_eq!(count, 1 + FEWEST_SPARE);
 }
 
 #[tokio::test]
 async fn each_request_fetches_ids_above_the_last_one() {
     let counter = Counter::open();
     let source = IdSource::new(vec![Box::new(counter.clone())]);
-    for _ in 0..=SPARE + 1 {
+    for _ in 0..=FEWEST_SPARE + 1 {
         source.next().await.unwrap();
     }
-    let last = UserId::new(1 + SPARE as u64);
+    let last = UserId::new(1 + FEWEST_SPARE as u64);
     assert_eq!(
         counter.requests(),
-        [(1 + SPARE, None), (1 + SPARE, Some(last))]
+        [(1 + FEWEST_SPARE, None), (1 + 2 * FEWEST_SPARE, Some(last))]
     );
 }
 
@@ -127,7 +152,10 @@ async fn spare_ids_older_than_a_second_are_discarded() {
     let source = IdSource::new(vec![Box::new(counter.clone())]);
     assert_eq!(source.next().await, Ok(UserId::new(1)));
     tokio::time::advance(FRESH + Duration::from_millis(1)).await;
-    assert_eq!(source.next().await, Ok(UserId::new(2 + SPARE as u64)));
+    assert_eq!(
+        source.next().await,
+        Ok(UserId::new(2 + FEWEST_SPARE as u64))
+    );
     assert_eq!(counter.requests().len(), 2);
 }
 
@@ -261,7 +289,7 @@ async fn callers_fail_at_once_while_all_routes_are_closed() {
 async fn a_route_that_fails_at_once_is_not_closed() {
     let counter = Counter::open();
     let source = IdSource::new(vec![Box::new(Failing), Box::new(counter.clone())]);
-    for _ in 0..=SPARE + 1 {
+    for _ in 0..=FEWEST_SPARE + 1 {
         source.next().await.unwrap();
     }
     assert_eq!(counter.requests().len(), 2);
