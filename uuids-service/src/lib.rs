@@ -9,6 +9,7 @@ pub mod config;
 mod domain;
 mod ids;
 mod lease_keeper;
+mod media_type;
 mod request;
 mod rpc;
 pub mod startup;

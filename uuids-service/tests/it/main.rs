@@ -5,6 +5,7 @@
 mod after;
 mod bad_input;
 mod clocks;
+mod forms;
 mod issuing;
 mod outages;
 mod rivals;

@@ -9,7 +9,7 @@ use proptest::{
 use super::{After, Step, process::Process, run, steps};
 use crate::domain::{
     id::Id,
-    issuer::{Issued, Issuer, Refusal},
+    issuer::{AFTER_MS, Issued, Issuer, Refusal},
 };
 
 /// A planted error.
@@ -28,6 +28,8 @@ pub(super) enum Fault {
     MovesTheSharedSequence,
     /// An `after` that is too far ahead is answered anyway.
     AnswersTooFarAhead,
+    /// An `after` that is too far ahead is refused, although the process issued this id.
+    RefusesItsOwnIds,
     /// Ids are issued too far ahead of the clock.
     OutrunsTheClock,
     /// After a long step back the process keeps its number and waits.
@@ -64,6 +66,9 @@ pub(super) fn answer(
         }
         (Fault::AnswersTooFarAhead, Err(too_far), _) => {
             issuer.issue(now_ms, count, None).or(Err(too_far))
+        }
+        (Fault::RefusesItsOwnIds, _, Some(after_ms)) if after_ms > latest_ms + AFTER_MS => {
+            Err(Refusal::AfterTooFar)
         }
         (Fault::OutrunsTheClock, Err(Refusal::AheadOfTheClock { by_ms }), None) => {
             issuer.issue(now_ms + by_ms, count, None)
@@ -126,6 +131,12 @@ fn a_shared_sequence_that_others_move_is_found_out() {
 fn an_answer_too_far_ahead_is_found_out() {
     let what = found(Fault::AnswersTooFarAhead);
     assert!(what.contains("Ok(Issued"), "{what}");
+}
+
+#[test]
+fn a_process_that_refuses_its_own_ids_is_found_out() {
+    let what = found(Fault::RefusesItsOwnIds);
+    assert!(what.contains("Err(AfterTooFar)"), "{what}");
 }
 
 #[test]
