@@ -107,6 +107,11 @@ impl Issuer {
         }
     }
 
+    /// Gives up the window. Later windows go on above the last id.
+    pub(crate) fn revoke(&mut self) {
+        self.lease = None;
+    }
+
     /// What the process needs from the log at this time. No request for ids changes the answer.
     pub(crate) fn need(&self, now_ms: u64) -> Need {
         let Some(Lease { window, .. }) = self.lease else {

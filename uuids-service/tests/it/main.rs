@@ -8,6 +8,7 @@ mod clocks;
 mod forms;
 mod issuing;
 mod outages;
+mod restores;
 mod rivals;
 mod rpc;
 mod support;

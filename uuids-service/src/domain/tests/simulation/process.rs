@@ -8,7 +8,9 @@ use super::{After, id_at};
 use crate::domain::{
     id::{Id, Tick},
     issuer::{AFTER_MS, Issued, Issuer, LEAD_MS, Refusal},
-    window::{GrantWindow, Holder, Purpose, Tenure, Window, WindowGranted, WorkerNumber},
+    window::{
+        GrantWindow, Holder, NumberCommand, Purpose, Tenure, Window, WindowGranted, WorkerNumber,
+    },
 };
 use event_sourcing::Decider as _;
 
@@ -70,11 +72,11 @@ impl Process {
         let (None, Some(known)) = (self.in_flight, self.known) else {
             return;
         };
-        let command = GrantWindow {
+        let command = NumberCommand::Grant(GrantWindow {
             holder: self.holder,
             now_ms: self.clock_ms,
             purpose: known.purpose,
-        };
+        });
         let events = WorkerNumber::decide(&known.tenure, command).unwrap_or_default();
         self.in_flight = events.first().map(|event| InFlight {
             event_id: Uuid::new_v4(),
