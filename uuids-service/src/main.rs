@@ -28,9 +28,8 @@ async fn main() -> anyhow::Result<()> {
     match command {
         Command::Serve(config) => {
             let shutdown = web::on_signal()?;
-            Application::build(&config, Arc::new(SystemClock))?
-                .run(shutdown)
-                .await
+            let application = Application::build(&config, Arc::new(SystemClock))?;
+            Box::pin(application.run(shutdown)).await
         }
         Command::Restored(config) => {
             restored::run(&config, &SystemClock).await?;

@@ -77,13 +77,13 @@ impl Restoration {
     }
 }
 
-fn until_ms(data: &Path) -> u64 {
+pub(crate) fn until_ms(data: &Path) -> u64 {
     let record = std::fs::read(data.join("last-window.json")).unwrap();
     let record: Value = serde_json::from_slice(&record).unwrap();
     record["until_ms"].as_u64().unwrap()
 }
 
-async fn set_floor(
+pub(crate) async fn set_floor(
     store: &Store,
     data: &Path,
     floor_ms: u64,
@@ -345,7 +345,7 @@ async fn a_renewal_is_not_used_if_the_log_before_it_is_another_one() {
     let lacks = "down: the event store lacks a window";
     app.dependency("event store", lacks).await;
     assert_eq!(app.get("/").await.status(), StatusCode::SERVICE_UNAVAILABLE);
-    tokio::time::timeout(Duration::from_secs(60), app.stop())
+    tokio::time::timeout(Duration::from_mins(1), app.stop())
         .await
         .unwrap();
 }

@@ -42,6 +42,11 @@ impl ManualClock {
     pub(crate) fn set(&self, now_ms: u64) {
         self.0.store(now_ms, Ordering::SeqCst);
     }
+
+    pub(crate) fn step(&self, by_ms: i64) {
+        // Adding a negative number modulo 2⁶⁴ is subtracting.
+        self.0.fetch_add(by_ms.cast_unsigned(), Ordering::SeqCst);
+    }
 }
 
 impl Clock for ManualClock {
@@ -202,6 +207,11 @@ impl TestApp {
         numbers(&response.json().await.unwrap())
     }
 
+    /// The ids of one request as plain text, or the status of the refusal.
+    pub(crate) async fn lines(&self, path: &str) -> Result<Vec<u64>, StatusCode> {
+        lines(&self.client, &format!("{}{path}", self.url)).await
+    }
+
     /// Waits until the service has a window.
     pub(crate) async fn leased(&self) {
         self.dependency("event store", "up").await;
@@ -244,8 +254,37 @@ pub(crate) fn numbers(answer: &Value) -> Vec<u64> {
         .collect()
 }
 
+/// The ids of one request as plain text, or the status of the refusal.
+pub(crate) async fn lines(client: &Client, url: &str) -> Result<Vec<u64>, StatusCode> {
+    let answer = client.get(url).header("accept", "text/plain").send().await;
+    let answer = answer.map_err(|_| StatusCode::BAD_GATEWAY)?;
+    if answer.status() != StatusCode::OK {
+        return Err(answer.status());
+    }
+    let text = answer.text().await.map_err(|_| StatusCode::BAD_GATEWAY)?;
+    Ok(text.lines().map(|id| id.parse().unwrap()).collect())
+}
+
+/// How many ids a campaign takes: the variable `IDS`, or a million.
+pub(crate) fn ids_to_take() -> u64 {
+    let ids = std::env::var("IDS");
+    ids.map_or(1_000_000, |ids| ids.parse().expect("IDS is a number"))
+}
+
 /// Polls `condition` until it returns a value; fails after a minute.
-pub(crate) async fn until<T, F>(what: &str, mut condition: impl FnMut() -> F) -> T
+pub(crate) async fn until<T, F>(what: &str, condition: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    until_within(DEADLINE, what, condition).await
+}
+
+/// Polls `condition` until it returns a value; fails after the deadline.
+pub(crate) async fn until_within<T, F>(
+    deadline: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) -> T
 where
     F: Future<Output = Option<T>>,
 {
@@ -259,8 +298,8 @@ where
             }
         }
     };
-    let found = tokio::time::timeout(DEADLINE, found).await;
-    found.unwrap_or_else(|_| panic!("waited {DEADLINE:?} in vain: {what}"))
+    let found = tokio::time::timeout(deadline, found).await;
+    found.unwrap_or_else(|_| panic!("waited {deadline:?} in vain: {what}"))
 }
 
 pub(crate) fn millisecond(id: u64) -> u64 {

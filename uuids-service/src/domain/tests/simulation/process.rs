@@ -17,6 +17,7 @@ use event_sourcing::Decider as _;
 /// More milliseconds than all ids of one simulation take.
 const CROWD_MS: u64 = 500;
 
+#[derive(Clone)]
 pub(super) struct Process {
     pub(super) holder: Holder,
     pub(super) clock_ms: u64,
@@ -46,7 +47,7 @@ pub(super) struct InFlight {
 }
 
 /// What the answers of a process must be, derived from its windows, its clock and its earlier answers.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(super) struct Expected {
     pub(super) lease: Option<(u16, Window)>,
     /// The next tick of the shared sequence.
