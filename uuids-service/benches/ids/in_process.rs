@@ -51,8 +51,8 @@ fn run(length: Duration, mut now_ms: impl FnMut() -> u64) -> Result<Answered> {
     let mut ids = 0;
     while began.elapsed() < length {
         match issuer.issue(now_ms(), COUNT, None) {
-            Ok(issued) => {
-                for id in issued.ids() {
+            Ok(answer) => {
+                for id in answer.ids() {
                     black_box(id);
                 }
                 ids += u64::from(COUNT);
