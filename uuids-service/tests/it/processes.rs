@@ -19,7 +19,8 @@ use crate::{
     rivals::occupy_all_but,
     seen::Seen,
     support::{
-        ManualClock, NOWHERE, Store, ids_to_take, lines, spawn_in, until, until_within, worker,
+        ManualClock, NOWHERE, Store, ids_to_take, lines, millisecond, spawn_in, until,
+        until_within, worker,
     },
 };
 
@@ -116,6 +117,37 @@ async fn fifty_processes_at_once_issue_no_id_twice_although_some_are_killed() {
         processes.push(Process::start(&url).await);
     }
     eprintln!("{} ids from {PROCESSES} processes", seen.count());
+}
+
+/// Runs `uuids-service restored`. Returns its exit code and what it wrote to standard error.
+async fn restored(store_url: &str, floor_ms: u64) -> (Option<i32>, String) {
+    let data = tempfile::tempdir().unwrap();
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_uuids-service"))
+        .args(["restored", "--floor", &floor_ms.to_string()])
+        .env("UUIDS_DATA", data.path())
+        .env("EVENTSTORE_URL", store_url)
+        .output();
+    let output = output.await.unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    (output.status.code(), error)
+}
+
+#[tokio::test]
+async fn the_command_sets_a_floor_or_exits_with_the_reason() {
+    let store = Store::start().await;
+    let soon_ms = SystemClock.now_ms() + 500;
+    assert_eq!(
+        restored(&store.url(), soon_ms).await,
+        (Some(0), String::new())
+    );
+    // The process waits until its clock has reached the floor.
+    let process = Process::start(&store.url()).await;
+    let ids = process.take(1).await.unwrap();
+    assert!(millisecond(ids[0]) >= soon_ms);
+
+    let (code, error) = restored(&store.url(), soon_ms + 120_000).await;
+    assert_eq!(code, Some(1));
+    assert!(error.contains("a process may be running"), "{error}");
 }
 
 /// Both processes believe at the same time that they hold the number, each for a time of its own.
