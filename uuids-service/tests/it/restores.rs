@@ -339,6 +339,8 @@ async fn a_renewal_is_not_used_if_the_log_before_it_is_another_one() {
     // In the restored log the number is at the same revision, but by another process.
     store.restore(&backup).await;
     let others = window(SOME_DAY_MS, SOME_DAY_MS + 60_000);
+    // A connection of its own, because the other one may still find the store away.
+    let streams = EventStreams::connect(&store.url()).unwrap();
     let appended = streams.append("uuids-worker-77", Expected::NoStream, vec![others]);
     assert_eq!(appended.await.unwrap().revision, 0);
     clock.set(SOME_DAY_MS + 25_000);
