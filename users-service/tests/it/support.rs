@@ -93,7 +93,8 @@ pub(crate) async fn spawn_app_in(folder: TempDir) -> App {
     }
 }
 
-fn serve(handler: CommandHandler, shutdown: CancellationToken) -> SocketAddr {
+/// Serves the routes of single users in a thread.
+pub(crate) fn serve(handler: CommandHandler, shutdown: CancellationToken) -> SocketAddr {
     let server = web::Server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let address = server.address();
     let routes = move |config: &mut actix_web::web::ServiceConfig| {

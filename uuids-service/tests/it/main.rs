@@ -4,9 +4,14 @@
 
 mod after;
 mod bad_input;
+mod campaign;
 mod clocks;
+mod forms;
 mod issuing;
 mod outages;
+mod processes;
+mod restores;
 mod rivals;
 mod rpc;
+mod seen;
 mod support;
