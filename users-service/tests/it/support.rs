@@ -3,7 +3,7 @@
 use event_streams::{Direction, EventStreams, Expected, NewEvent, RecordedEvent};
 use eventstore_lite::{Config, Server as Store};
 use futures::future::{BoxFuture, FutureExt as _};
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -150,9 +150,28 @@ impl App {
         CommandHandler::new(store, keys, SECRET.repeat(32).parse().unwrap(), ids)
     }
 
+    /// Serves the same users with these ids, until the guard is dropped. Returns the URL.
+    pub(crate) fn serve_with(&self, ids: IdSource) -> (String, DropGuard) {
+        let shutdown = CancellationToken::new();
+        let address = serve(self.handler_with(ids), shutdown.clone());
+        (format!("http://{address}"), shutdown.drop_guard())
+    }
+
     pub(crate) async fn send(&self, method: Method, path: &str, body: &Value) -> Response {
         let request = self.client.request(method, format!("{}{path}", self.url));
         request.json(body).send().await.unwrap()
+    }
+
+    pub(crate) async fn send_as(
+        &self,
+        method: Method,
+        path: &str,
+        media_type: &str,
+        body: String,
+    ) -> Response {
+        let request = self.client.request(method, format!("{}{path}", self.url));
+        let request = request.header(header::CONTENT_TYPE, media_type);
+        request.body(body).send().await.unwrap()
     }
 
     pub(crate) async fn create(&self, body: &Value) -> Response {
