@@ -3,9 +3,7 @@
 use reqwest::{Method, StatusCode};
 use web::Readiness;
 
-use crate::support::{problem, raw, spawn_app, spawn_impatient_app};
-
-const GOOD: &str = r#"{"name":"ada","note":"seven"}"#;
+use crate::support::{GOOD, problem, raw, spawn_app, spawn_impatient_app};
 
 const NO_NAMES: [&str; 0] = [];
 

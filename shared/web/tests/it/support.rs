@@ -14,6 +14,9 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use web::{Json, MergePatch, PathId, Problem, Query, Readiness, Server, problem_types};
 
+/// A body that the service accepts.
+pub(crate) const GOOD: &str = r#"{"name":"ada","note":"seven"}"#;
+
 #[derive(Debug, Deserialize)]
 struct Page {
     limit: Option<u16>,
@@ -59,6 +62,14 @@ pub(crate) fn spawn_routes(
 pub(crate) fn spawn_impatient_app() -> TestApp {
     let server = Server::bind(([127, 0, 0, 1], 0).into()).unwrap();
     let server = server.body_within(Duration::from_millis(50));
+    spawn_server(server, Readiness::new(), routes)
+}
+
+/// A service whose heads and bodies may take a minute to arrive.
+pub(crate) fn spawn_patient_app() -> TestApp {
+    let minute = Duration::from_mins(1);
+    let server = Server::bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let server = server.head_within(minute).body_within(minute);
     spawn_server(server, Readiness::new(), routes)
 }
 
