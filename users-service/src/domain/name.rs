@@ -30,7 +30,7 @@ impl NameField {
 
     /// The name of the field in commands, events and answers.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Username => "username",
             Self::GivenName => "given_name",

@@ -21,3 +21,4 @@ mod publishing;
 mod starting;
 mod support;
 mod topology;
+mod versions;

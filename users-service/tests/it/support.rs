@@ -253,6 +253,10 @@ impl App {
         line.unwrap().parse::<u64>().unwrap() - counted
     }
 
+    pub(crate) fn store_url(&self) -> String {
+        self.server.as_ref().unwrap().url()
+    }
+
     pub(crate) fn erasure(&self) -> Erasure {
         Erasure::new(self.store.clone(), self.keys.clone())
     }

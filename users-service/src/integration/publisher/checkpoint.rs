@@ -134,7 +134,13 @@ impl Checkpoint {
         self.holder.is_some_and(|holder| holder != me)
     }
 
-    /// Writes the same position again, which fences the publisher that wrote the last one.
+    /// Whether the active publisher has parked a stream because of an event type that only this process knows.
+    pub(super) fn waits_for_this_process(&self) -> bool {
+        self.parked.iter().any(ParkedStream::waits_for_this_process)
+    }
+
+    /// Writes the same position again, which fences the publisher that wrote the last one. No other standby need take over
+    /// for the sake of the event types that this process knows.
     pub(super) async fn take_over(
         mut self,
         store: &EventStreams,
@@ -149,6 +155,11 @@ impl Checkpoint {
             );
         }
         self.holder = Some(me);
+        for parked in &mut self.parked {
+            if parked.waits_for_this_process() {
+                parked.unknown = None;
+            }
+        }
         self.write(store).await?;
         Ok(self)
     }

@@ -89,6 +89,7 @@ pub async fn skip(
         let one = parked.iter_mut().find(|one| **one == skipped.parked);
         let one = one.with_context(|| format!("{stream} went on meanwhile; nothing is skipped"))?;
         one.revision += 1;
+        one.unknown = None;
         Ok(parked)
     })
     .await?;
