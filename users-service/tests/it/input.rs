@@ -195,27 +195,6 @@ async fn every_resource_answers_head_and_options() {
     }
 }
 
-/// The rows of the table of problems in docs/API.md.
-fn documented() -> Vec<String> {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/API.md");
-    let text = std::fs::read_to_string(file).unwrap();
-    let rows = text.lines().filter(|line| line.starts_with("| `urn:"));
-    rows.map(str::to_owned).collect()
-}
-
-#[test]
-fn the_api_document_lists_every_problem_type() {
-    let row = |kind: &ProblemType| {
-        let (uri, status, title) = (kind.uri, kind.status.as_u16(), kind.title);
-        format!("| `{uri}` | {status} | {title} |")
-    };
-    let all = web::problem_types::ALL.iter().chain(problem_types::ALL);
-    let mut expected: Vec<_> = all.map(|kind| (kind.status, row(kind))).collect();
-    expected.sort_by_key(|(status, _)| *status);
-    let expected: Vec<_> = expected.into_iter().map(|(_, row)| row).collect();
-    assert_eq!(documented(), expected, "expected:\n{}", expected.join("\n"));
-}
-
 #[test]
 fn every_problem_type_has_a_uri_of_its_own() {
     let all = web::problem_types::ALL.iter().chain(problem_types::ALL);

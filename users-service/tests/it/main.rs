@@ -7,6 +7,7 @@ mod bus;
 mod commands;
 mod comparing;
 mod crashing;
+mod documents;
 mod erasing;
 mod forging;
 mod former_names;

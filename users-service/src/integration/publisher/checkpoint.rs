@@ -231,3 +231,20 @@ impl Checkpoint {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Data;
+    use serde_json::Value;
+
+    #[test]
+    fn a_checkpoint_is_read_and_written_as_in_its_frozen_example() {
+        let example = include_str!("../../../tests/fixtures/events/PublisherCheckpoint.v1.json");
+        let example: Value = serde_json::from_str(example).unwrap();
+        let data: Data = serde_json::from_value(example["data"].clone()).unwrap();
+        assert_eq!(serde_json::to_value(data).unwrap(), example["data"]);
+        // Checkpoints of earlier versions have fewer members.
+        let earlier: Data = serde_json::from_str(r#"{"commit":1,"prepare":1}"#).unwrap();
+        assert_eq!((earlier.holder, earlier.parked), (None, Vec::new()));
+    }
+}
