@@ -269,6 +269,37 @@ async fn a_newer_process_serves_and_sends_what_an_older_one_beside_it_does_not_k
 }
 
 #[tokio::test]
+async fn one_takeover_for_an_unknown_type_causes_no_other() {
+    let (app, bus) = tokio::join!(spawn_app(), Bus::new());
+    let _probe = bus.probe().await;
+    // Its type is known here, but it cannot be sent, so its stream stays parked.
+    app.append("users-77", "UserCreated.v1", "{}").await;
+    let parked = json!([{"stream": "users-77", "revision": 0, "unknown": "UserCreated.v1"}]);
+    let older = json!({"commit": 0, "prepare": 0, "beginning": true, "holder": Uuid::new_v4(), "parked": parked});
+    app.append(
+        "publisher-users",
+        "PublisherCheckpoint.v1",
+        &older.to_string(),
+    )
+    .await;
+    let patient = Pace {
+        takeover: Duration::from_hours(10),
+        ..PACE
+    };
+    let newer = bus.publisher(&app, patient);
+    newer.parks("users-77 at revision 0 (UserCreated.v1").await;
+    let checkpoints = app.events("publisher-users").await;
+    for written in &checkpoints[1..] {
+        let written: Value = serde_json::from_slice(&written.data).unwrap();
+        assert_eq!(
+            written["parked"],
+            json!([{"stream": "users-77", "revision": 0}])
+        );
+    }
+    assert!(checkpoints.len() > 1);
+}
+
+#[tokio::test]
 async fn a_newer_projector_lists_a_user_whom_an_older_one_held() {
     read_more_versions(&VERSIONS);
     let (app, bus) = tokio::join!(spawn_app(), Bus::new());
