@@ -9,6 +9,7 @@
 //! Upcasting: a new version of an event is a new constant. `decode` accepts every version ever stored and returns today's
 //! form, so no other code knows the earlier versions.
 
+mod name_versions;
 mod reservation_stream;
 mod sealed_names;
 mod stream_names;
@@ -16,22 +17,28 @@ mod stream_names;
 mod tests;
 mod user_stream;
 
+pub use name_versions::{
+    NameSource, NamesMeaning, NamesVersion, USER_CREATED, USER_PATCHED, read_more_versions,
+};
 pub use reservation_stream::{ReservationEvent, USERNAME_CLAIMED, USERNAME_RELEASED};
 pub use sealed_names::{SealedNames, Unopened};
 pub use stream_names::{TOMBSTONES, USER_STREAM_PREFIX, user_of_stream, user_stream};
 pub use user_stream::{
-    Fence, REGISTRATION_ABANDONED, RENAME_FENCED, StoredEvent, USER_CREATED, USER_DELETED,
-    USER_PATCHED, tombstone,
+    Fence, REGISTRATION_ABANDONED, RENAME_FENCED, StoredEvent, USER_DELETED, is_known_user_event,
+    tombstone,
 };
 
 use bytes::Bytes;
 use serde::Serialize;
 
+/// How the text of [`Undecodable::UnknownType`] begins.
+pub const UNKNOWN_TYPE: &str = "unknown event type";
+
 /// A stored event that cannot be decoded. The error does not repeat its content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Undecodable {
     /// This program does not know the name or version. A newer program may have written it.
-    #[error("unknown event type {0}")]
+    #[error("{UNKNOWN_TYPE} {0}")]
     UnknownType(String),
     /// The name is known, but the content is malformed.
     #[error("malformed {0}")]

@@ -4,45 +4,16 @@
 
 use super::error::CommandError;
 use super::handler::CommandHandler;
-use crate::domain::{
-    Changes, FamilyName, GivenName, InvalidName, Profile, UserError, UserId, Username,
-};
-use crate::user_body::UserBody;
+use crate::domain::{Profile, UserError, UserId};
+use crate::problem_types;
+use crate::user_body::{self, UserBody};
 use actix_web::http::header::LOCATION;
 use actix_web::web::{Data, ServiceConfig};
 use actix_web::{HttpResponse, Resource, web as actix};
-use serde::{Deserialize, Deserializer};
-use web::{Json, PathId, Problem};
+use web::{Json, MergePatch, PathId, Problem};
 
 /// The seconds after which a client should retry.
 const RETRY_AFTER: u64 = 1;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NewUser {
-    username: String,
-    given_name: String,
-    family_name: String,
-}
-
-/// The body of a `PATCH`. A client may change the answer of a `GET` and send it back, so the id of the path is allowed.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Patch {
-    #[serde(default, deserialize_with = "present")]
-    id: Option<String>,
-    #[serde(default, deserialize_with = "present")]
-    username: Option<String>,
-    #[serde(default, deserialize_with = "present")]
-    given_name: Option<String>,
-    #[serde(default, deserialize_with = "present")]
-    family_name: Option<String>,
-}
-
-/// Requires a present member to be a text, so `null` is refused. A member that does not change is omitted.
-fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
-    String::deserialize(value).map(Some)
-}
 
 fn shown(id: UserId, profile: &Profile) -> UserBody<'_> {
     let names = [
@@ -67,11 +38,8 @@ pub fn one_user(config: &mut ServiceConfig) {
     config.service(user);
 }
 
-async fn create(
-    handler: Data<CommandHandler>,
-    Json(body): Json<NewUser>,
-) -> Result<HttpResponse, Problem> {
-    let profile = body.parse().map_err(invalid)?;
+async fn create(handler: Data<CommandHandler>, Json(body): Json) -> Result<HttpResponse, Problem> {
+    let profile = user_body::new_user(body)?;
     let id = handler.create(profile.clone()).await.map_err(problem)?;
     Ok(HttpResponse::Created()
         .insert_header((LOCATION, format!("/{id}")))
@@ -87,11 +55,10 @@ async fn get(handler: Data<CommandHandler>, PathId(id): PathId) -> Result<HttpRe
 async fn patch(
     handler: Data<CommandHandler>,
     PathId(id): PathId,
-    Json(body): Json<Patch>,
+    MergePatch(body): MergePatch,
 ) -> Result<HttpResponse, Problem> {
     let id = UserId::new(id);
-    body.check_id(id)?;
-    let changes = body.parse().map_err(invalid)?;
+    let changes = user_body::changes(body, id)?;
     handler.patch(id, changes).await.map_err(problem)?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -104,50 +71,17 @@ async fn delete(
     Ok(HttpResponse::NoContent().finish())
 }
 
-impl NewUser {
-    fn parse(self) -> Result<Profile, InvalidName> {
-        Ok(Profile {
-            username: Username::parse(self.username)?,
-            given_name: GivenName::parse(self.given_name)?,
-            family_name: FamilyName::parse(self.family_name)?,
-        })
-    }
-}
-
-impl Patch {
-    fn check_id(&self, id: UserId) -> Result<(), Problem> {
-        match &self.id {
-            Some(other) if *other != id.to_string() => {
-                Err(Problem::invalid("id", "`id` must be the id in the path"))
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    fn parse(self) -> Result<Changes, InvalidName> {
-        Ok(Changes {
-            username: self.username.map(Username::parse).transpose()?,
-            given_name: self.given_name.map(GivenName::parse).transpose()?,
-            family_name: self.family_name.map(FamilyName::parse).transpose()?,
-        })
-    }
-}
-
-fn invalid(name: InvalidName) -> Problem {
-    let detail = format!("`{}` {}", name.field, name.problem);
-    Problem::invalid(name.field.as_str(), detail)
-}
-
 fn problem(error: CommandError) -> Problem {
     match error {
         CommandError::Rejected(UserError::Unknown | UserError::Erased | UserError::Abandoned) => {
             Problem::not_found()
         }
         CommandError::Rejected(UserError::UsernameTaken | UserError::Exists) => {
-            Problem::conflict("the username is taken")
+            Problem::new(problem_types::USERNAME_TAKEN, "the username is taken")
         }
         CommandError::Conflict => {
-            Problem::unavailable("too many conflicts with other requests", RETRY_AFTER)
+            let detail = "too many conflicts with other requests";
+            Problem::new(problem_types::CONTENDED, detail).retry_after(RETRY_AFTER)
         }
         CommandError::Unavailable(source) => {
             tracing::warn!(error = %source, "a command was not executed");

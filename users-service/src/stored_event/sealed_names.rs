@@ -1,5 +1,6 @@
 //! The sealed names of an event, and the clear values that belong to them.
 
+use super::name_versions::{NameSource, NamesMeaning, NamesVersion};
 use super::stream_names::user_stream;
 use super::{Undecodable, json};
 use crate::domain::{
@@ -20,8 +21,9 @@ pub struct SealedNames {
     /// The claim that holds the username.
     pub claim: Claim,
     stream: String,
-    event_type: &'static str,
-    fields: BTreeMap<NameField, Sealed>,
+    version: &'static NamesVersion,
+    /// As they are stored: a member may hold several of today's names.
+    members: BTreeMap<String, Sealed>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -51,17 +53,15 @@ pub enum Unopened {
 impl SealedNames {
     pub(super) fn decode(
         event: &RecordedEvent,
-        event_type: &'static str,
+        version: &'static NamesVersion,
     ) -> Result<Self, Undecodable> {
-        let malformed = || Undecodable::Malformed(event_type.to_owned());
+        let malformed = || Undecodable::Malformed(version.stored.to_owned());
         let data: SealedData = serde_json::from_slice(&event.data).map_err(|_| malformed())?;
         let clear: Metadata = serde_json::from_slice(&event.metadata).map_err(|_| malformed())?;
-        let fields = data.sealed.into_iter().map(|(name, sealed)| {
-            let field = NameField::ALL
-                .into_iter()
-                .find(|field| field.as_str() == name);
-            field.map(|field| (field, sealed)).ok_or_else(malformed)
-        });
+        let is_known = |member: &String| version.names.iter().any(|name| name.member == member);
+        if !data.sealed.keys().all(is_known) {
+            return Err(malformed());
+        }
         Ok(Self {
             key: data.key.parse().map_err(|_| malformed())?,
             claim: Claim {
@@ -69,13 +69,13 @@ impl SealedNames {
                 revision: clear.claim_revision,
             },
             stream: event.stream.clone(),
-            event_type,
-            fields: fields.collect::<Result<_, _>>()?,
+            version,
+            members: data.sealed,
         })
     }
 
     pub(super) fn seal(
-        (user, event_type): (UserId, &'static str),
+        (user, version): (UserId, &'static NamesVersion),
         changes: &Changes,
         claim: &Claim,
         key: &SubjectKey,
@@ -87,9 +87,11 @@ impl SealedNames {
             changes.family_name.as_ref().map(FamilyName::personal),
         ];
         let seal = |(field, name): (NameField, Option<&Personal<String>>)| {
-            Some((field, key.seal(place(&stream, event_type, field), name?)))
+            let member = field.as_str();
+            let sealed = key.seal(place(&stream, version, member), name?);
+            Some((member.to_owned(), sealed))
         };
-        let fields = NameField::ALL
+        let members = NameField::ALL
             .into_iter()
             .zip(names)
             .filter_map(seal)
@@ -98,17 +100,16 @@ impl SealedNames {
             key: key.id(),
             claim: claim.clone(),
             stream,
-            event_type,
-            fields,
+            version,
+            members,
         }
     }
 
     pub(super) fn encode(self, id: Uuid, user: UserId) -> NewEvent {
-        let named = |(field, sealed): (NameField, Sealed)| (field.as_str().to_owned(), sealed);
         let data = SealedData {
             id: user.to_string(),
             key: self.key.to_string(),
-            sealed: self.fields.into_iter().map(named).collect(),
+            sealed: self.members,
         };
         let metadata = Metadata {
             reservation: self.claim.reservation.to_string(),
@@ -116,13 +117,18 @@ impl SealedNames {
         };
         NewEvent {
             id,
-            event_type: self.event_type.into(),
+            event_type: self.version.stored.into(),
             data: json(&data),
             metadata: json(&metadata),
         }
     }
 
-    /// Opens the names, for example to seal them for another place.
+    /// What the event means today.
+    pub(super) fn meaning(&self) -> NamesMeaning {
+        self.version.meaning
+    }
+
+    /// Opens the names and upcasts them, for example to seal them for another place.
     ///
     /// # Errors
     /// If a name does not open with the key.
@@ -130,11 +136,13 @@ impl SealedNames {
         &self,
         key: &SubjectKey,
     ) -> Result<BTreeMap<NameField, Personal<String>>, DoesNotOpen> {
-        let open = |(&field, sealed)| {
-            let place = place(&self.stream, self.event_type, field);
-            Ok((field, key.open(place, sealed)?))
+        let open = |name: &NameSource| {
+            let sealed = self.members.get(name.member)?;
+            let opened = key.open(place(&self.stream, self.version, name.member), sealed);
+            let upcast = |text: Personal<String>| (name.upcast)(text.into_revealed());
+            Some(opened.map(|text| (name.field, Personal::new(upcast(text)))))
         };
-        self.fields.iter().map(open).collect()
+        self.version.names.iter().filter_map(open).collect()
     }
 
     /// Opens the names as they are stored. The rules for new names do not apply.
@@ -172,10 +180,10 @@ impl From<Profile> for Changes {
     }
 }
 
-fn place<'a>(stream: &'a str, event_type: &'a str, field: NameField) -> Place<'a> {
+fn place<'a>(stream: &'a str, version: &NamesVersion, member: &'a str) -> Place<'a> {
     Place {
         container: stream,
-        event_type,
-        field: field.as_str(),
+        event_type: version.stored,
+        field: member,
     }
 }

@@ -3,7 +3,7 @@
 use event_streams::{Direction, EventStreams, Expected, NewEvent, RecordedEvent};
 use eventstore_lite::{Config, Server as Store};
 use futures::future::{BoxFuture, FutureExt as _};
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -151,9 +151,28 @@ impl App {
         CommandHandler::new(store, keys, SECRET.repeat(32).parse().unwrap(), ids)
     }
 
+    /// Serves the same users with these ids, until the guard is dropped. Returns the URL.
+    pub(crate) fn serve_with(&self, ids: IdSource) -> (String, DropGuard) {
+        let shutdown = CancellationToken::new();
+        let address = serve(self.handler_with(ids), shutdown.clone());
+        (format!("http://{address}"), shutdown.drop_guard())
+    }
+
     pub(crate) async fn send(&self, method: Method, path: &str, body: &Value) -> Response {
         let request = self.client.request(method, format!("{}{path}", self.url));
         request.json(body).send().await.unwrap()
+    }
+
+    pub(crate) async fn send_as(
+        &self,
+        method: Method,
+        path: &str,
+        media_type: &str,
+        body: String,
+    ) -> Response {
+        let request = self.client.request(method, format!("{}{path}", self.url));
+        let request = request.header(header::CONTENT_TYPE, media_type);
+        request.body(body).send().await.unwrap()
     }
 
     pub(crate) async fn create(&self, body: &Value) -> Response {
@@ -233,6 +252,10 @@ impl App {
         let line = page.lines().find_map(|line| line.strip_prefix(name));
         let counted = self.counted.fetch_add(1, Ordering::SeqCst) + 1;
         line.unwrap().parse::<u64>().unwrap() - counted
+    }
+
+    pub(crate) fn store_url(&self) -> String {
+        self.server.as_ref().unwrap().url()
     }
 
     pub(crate) fn erasure(&self) -> Erasure {

@@ -52,7 +52,7 @@ async fn after_may_lead_the_later_of_clock_and_last_id_by_two_seconds() {
         let refused = app.get(&format!("/?after={too_far}")).await;
         assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY);
         let problem: Value = refused.json().await.unwrap();
-        assert_eq!(problem["field"], "after", "{problem}");
+        assert_eq!(problem["errors"][0]["parameter"], "after", "{problem}");
     }
     assert_eq!(millisecond(app.ids("").await[0]), SOME_DAY_MS);
 

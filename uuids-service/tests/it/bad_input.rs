@@ -43,7 +43,7 @@ async fn bad_input_is_refused_and_the_field_is_named() {
         );
         let problem: Value = response.json().await.unwrap();
         assert!(problem["message"].is_string(), "{path}");
-        assert_eq!(problem["field"].as_str(), field, "{path}");
+        assert_eq!(problem["errors"][0]["parameter"].as_str(), field, "{path}");
     }
 }
 
@@ -58,6 +58,6 @@ async fn only_get_is_allowed() {
             .await
             .unwrap();
         assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
-        assert_eq!(response.headers()["allow"], "GET, HEAD");
+        assert_eq!(response.headers()["allow"], "GET, HEAD, OPTIONS");
     }
 }
