@@ -2,13 +2,10 @@
 
 use actix_web::{
     HttpRequest,
-    http::{
-        StatusCode,
-        header::{Accept, ContentType, Header as _, Quality},
-    },
+    http::header::{Accept, ContentType, Header as _, Quality},
     mime::Mime,
 };
-use web::Problem;
+use web::{Problem, problem_types};
 
 /// A form in which ids are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +28,7 @@ impl MediaType {
             (true, false) => Ok(Self::Json),
             (true, true) => Ok(Self::Text),
             (false, _) => Err(Problem::new(
-                StatusCode::NOT_ACCEPTABLE,
+                problem_types::NOT_ACCEPTABLE,
                 "the answer can be application/json or text/plain",
             )),
         }

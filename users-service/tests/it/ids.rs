@@ -42,9 +42,9 @@ type Query = actix::Query<std::collections::HashMap<String, String>>;
 /// An HTTP service that returns ids above `after` and counts the requests.
 fn over_http() -> (OverHttp, Arc<AtomicUsize>, DropGuard) {
     over_http_that(|query| {
-        assert_eq!(query.get("count").map(String::as_str), Some("9"));
-        let after = query.get("after").map_or(0, |after| after.parse().unwrap());
-        let ids: Vec<_> = (after + 1..after + 10_u64)
+        let number = |name: &str| query.get(name).map_or(0, |number| number.parse().unwrap());
+        let after: u64 = number("after");
+        let ids: Vec<_> = (after + 1..=after + number("count"))
             .map(|id| id.to_string())
             .collect();
         HttpResponse::Ok().json(json!({ "data": ids }))
