@@ -5,8 +5,8 @@
 //! the request does not move anybody else's ids.
 //!
 //! Invariants: every id lies in a window that was granted to this process; no tick of a window is issued twice; the
-//! shared sequence is at most [`LEAD_MS`] ahead of the clock. The shared sequence descends only when a window of another
-//! number begins more than [`LEAD_MS`] below it.
+//! shared sequence is at most [`LEAD_MS`] ahead of the clock. It descends only when a window of another number begins more
+//! than [`LEAD_MS`] below it; until then no `after` is refused that is an id issued ahead.
 
 use std::{cmp::Ordering, collections::BTreeMap};
 

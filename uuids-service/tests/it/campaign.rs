@@ -12,7 +12,8 @@ use reqwest::StatusCode;
 use tempfile::TempDir;
 
 use crate::{
-    restores::{set_floor, until_ms},
+    floors::set_floor,
+    restores::until_ms,
     rivals::{occupy_all_but, window},
     seen::Seen,
     support::{
