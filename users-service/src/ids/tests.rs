@@ -186,7 +186,8 @@ impl IdService for TimesOutAfter {
 
 #[tokio::test(start_paused = true)]
 async fn every_caller_learns_within_two_seconds_that_no_ids_can_be_had() {
-    let hanging: [fn() -> Vec<Box<dyn IdService>>; 3] = [
+    type Services = Vec<Box<dyn IdService>>;
+    let hanging: [fn() -> Services; 3] = [
         // Neither the broker nor the id service answers.
         || {
             let transports = [over_broker::TIMEOUT, over_http::TIMEOUT];
