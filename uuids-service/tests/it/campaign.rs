@@ -3,7 +3,7 @@
 //!
 //! `IDS` says how many ids to take; `make test-long-ids` takes 100 million.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cell::Cell, collections::BTreeMap, sync::Arc};
 
 use event_streams::{EventStreams, Expected};
 use futures::future::join_all;
@@ -165,13 +165,16 @@ impl Campaign {
         }
     }
 
-    /// Waits until every machine issues ids. Their clocks go on meanwhile.
+    /// Waits until every machine issues ids. Their clocks go on meanwhile, faster and faster: after a step back below the floor
+    /// of a restore, no number is free before the clock has reached the floor.
     async fn all_issue_again(&mut self) {
         for machine in &self.machines {
+            let pause_ms = Cell::new(SECOND_MS);
             let ids = until("the machine issues ids", || async {
                 let ids = machine.app.lines("/?count=9").await;
                 if ids.is_err() {
-                    machine.clock.step(5 * SECOND_MS);
+                    machine.clock.step(pause_ms.get());
+                    pause_ms.set((2 * pause_ms.get()).min(HOUR_MS / 6));
                 }
                 ids.ok()
             });
