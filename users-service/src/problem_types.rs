@@ -1,4 +1,4 @@
-//! The problem types that only this service has. [`web::problem_types`] has the others.
+//! The problem types that only this service has. [`web::problem_types`](mod@web::problem_types) has the others.
 
 web::problem_types! {
     USERNAME_TAKEN = CONFLICT, "username-taken", "Another user has the username";
