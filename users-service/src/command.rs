@@ -1,9 +1,13 @@
 //! The command side: a command is decided, its events are appended to the store, and it is answered when they are durable.
 
 pub mod api;
+mod conversation;
+pub mod envelope;
 pub mod error;
 mod execution;
 pub mod handler;
 mod holders;
 pub mod reservation;
+mod stores;
+pub mod user_histories;
 pub mod user_history;

@@ -9,6 +9,7 @@
 //! Upcasting: a new version of an event is a new constant. `decode` accepts every version ever stored and returns today's
 //! form, so no other code knows the earlier versions.
 
+mod origin;
 mod reservation_stream;
 mod sealed_names;
 mod stream_names;
@@ -16,8 +17,9 @@ mod stream_names;
 mod tests;
 mod user_stream;
 
+pub use origin::{Caller, Origin};
 pub use reservation_stream::{ReservationEvent, USERNAME_CLAIMED, USERNAME_RELEASED};
-pub use sealed_names::{SealedNames, Unopened};
+pub use sealed_names::{SealedNames, SealedProfile, Unopened};
 pub use stream_names::{TOMBSTONES, USER_STREAM_PREFIX, user_of_stream, user_stream};
 pub use user_stream::{
     Fence, REGISTRATION_ABANDONED, RENAME_FENCED, StoredEvent, USER_CREATED, USER_DELETED,

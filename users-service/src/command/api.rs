@@ -2,6 +2,8 @@
 //!
 //! Invariant: personal data appears only in answers to requests for it.
 
+use super::conversation::Conversation;
+use super::envelope::{Command, Envelope};
 use super::error::CommandError;
 use super::handler::CommandHandler;
 use crate::domain::{
@@ -69,10 +71,12 @@ pub fn one_user(config: &mut ServiceConfig) {
 
 async fn create(
     handler: Data<CommandHandler>,
+    Conversation(correlation): Conversation,
     Json(body): Json<NewUser>,
 ) -> Result<HttpResponse, Problem> {
     let profile = body.parse().map_err(invalid)?;
-    let id = handler.create(profile.clone()).await.map_err(problem)?;
+    let create = Envelope::new(Command::Create(profile.clone())).in_conversation(correlation);
+    let id = handler.execute(&create).await.map_err(problem)?.user;
     Ok(HttpResponse::Created()
         .insert_header((LOCATION, format!("/{id}")))
         .json(shown(id, &profile)))
@@ -80,27 +84,31 @@ async fn create(
 
 async fn get(handler: Data<CommandHandler>, PathId(id): PathId) -> Result<HttpResponse, Problem> {
     let id = UserId::new(id);
-    let user = handler.get(id).await.map_err(problem)?;
-    Ok(HttpResponse::Ok().json(shown(id, &user.profile)))
+    let profile = handler.get(id).await.map_err(problem)?;
+    Ok(HttpResponse::Ok().json(shown(id, &profile)))
 }
 
 async fn patch(
     handler: Data<CommandHandler>,
     PathId(id): PathId,
+    Conversation(correlation): Conversation,
     Json(body): Json<Patch>,
 ) -> Result<HttpResponse, Problem> {
     let id = UserId::new(id);
     body.check_id(id)?;
     let changes = body.parse().map_err(invalid)?;
-    handler.patch(id, changes).await.map_err(problem)?;
+    let patch = Envelope::new(Command::Patch(id, changes)).in_conversation(correlation);
+    handler.execute(&patch).await.map_err(problem)?;
     Ok(HttpResponse::NoContent().finish())
 }
 
 async fn delete(
     handler: Data<CommandHandler>,
     PathId(id): PathId,
+    Conversation(correlation): Conversation,
 ) -> Result<HttpResponse, Problem> {
-    handler.delete(UserId::new(id)).await.map_err(problem)?;
+    let delete = Envelope::new(Command::Delete(UserId::new(id))).in_conversation(correlation);
+    handler.execute(&delete).await.map_err(problem)?;
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -5,16 +5,15 @@
 //! - The ids of a command's events are derived from the command's id. Claims, fences and releases have random ids.
 //! - A creation that is refused hands its key back for the next creation.
 
+use super::envelope::{Command, Envelope};
 use super::error::CommandError;
 use super::holders::{holder, is_held_by_another};
 use super::reservation::{Goal, Reservation, ReservationOutcome, Seen, Step, UserStatus};
+use super::stores::Stores;
 use super::user_history::{Activity, UserHistory};
-use crate::domain::{
-    Changes, Claim, Profile, ReservationName, User, UserCommand, UserError, UserId, UserState,
-};
-use crate::erasure::Erasure;
+use crate::domain::{Claim, ReservationName, User, UserCommand, UserError, UserId, UserState};
 use crate::privacy::cipher::SubjectKey;
-use crate::privacy::subject_keys::{Lookup, SubjectKeys};
+use crate::privacy::subject_keys::Lookup;
 use crate::stored_event::{ReservationEvent, StoredEvent, tombstone, user_stream};
 use event_sourcing::Decider as _;
 use event_streams::{AppendError, EventStreams, Expected, NewEvent};
@@ -29,29 +28,14 @@ const PATIENCE: Range<u64> = 40..60;
 /// The pause of a refused command before it retries, in milliseconds.
 const JITTER: Range<u64> = 0..10;
 
-/// The stores that commands use.
-#[derive(Debug, Clone)]
-pub(super) struct Stores {
-    pub(super) events: EventStreams,
-    pub(super) keys: SubjectKeys,
-    pub(super) erasure: Erasure,
-}
-
-/// The change that a command makes to the user.
-#[derive(Debug, Clone)]
-pub(super) enum Action {
-    Create(Profile),
-    Patch(Changes),
-    Delete,
-}
-
 /// One command, and what is known about its user.
 pub(super) struct Execution<'a> {
     stores: &'a Stores,
-    command: Uuid,
+    envelope: &'a Envelope,
     user: UserId,
-    action: Action,
     history: UserHistory,
+    /// The revision of the command's last event, once it is stored.
+    committed: Option<u64>,
     /// The reservations that the new name had before Unicode folded more letters.
     former: Vec<ReservationName>,
     /// The key of a creation, as long as certainly nothing that was sealed under it is stored.
@@ -61,13 +45,13 @@ pub(super) struct Execution<'a> {
 }
 
 impl<'a> Execution<'a> {
-    pub(super) fn new(stores: &'a Stores, user: UserId, action: Action) -> Self {
+    pub(super) fn new(stores: &'a Stores, user: UserId, envelope: &'a Envelope) -> Self {
         Self {
             stores,
-            command: Uuid::new_v4(),
+            envelope,
             user,
-            action,
             history: UserHistory::default(),
+            committed: None,
             former: Vec::new(),
             key: None,
             refused: None,
@@ -81,7 +65,7 @@ impl<'a> Execution<'a> {
     }
 
     /// Performs steps until the command is committed or refused.
-    pub(super) async fn run(mut self, goal: Goal) -> Result<ReservationOutcome, CommandError> {
+    pub(super) async fn run(&mut self, goal: Goal) -> Result<ReservationOutcome, CommandError> {
         let mut reservation = Reservation::new(self.user, goal, REFUSALS);
         loop {
             let step = reservation.next();
@@ -91,6 +75,11 @@ impl<'a> Execution<'a> {
             let seen = self.perform(step).await?;
             reservation.observe(seen);
         }
+    }
+
+    /// The revision of the last event that changed the user. `None` before a creation is committed.
+    pub(super) fn revision(&self) -> Option<u64> {
+        self.committed.or_else(|| self.history.changed())
     }
 
     /// Performs one step of the protocol.
@@ -125,10 +114,10 @@ impl<'a> Execution<'a> {
     }
 
     async fn read_user(&mut self, user: UserId) -> Result<UserStatus, CommandError> {
-        let store = &self.stores.events;
-        let history = match self.action {
-            Action::Delete => UserHistory::read_to_erase(store, user).await?,
-            Action::Create(_) | Action::Patch(_) => UserHistory::read(store, user).await?,
+        let histories = &self.stores.histories;
+        let history = match self.envelope.command {
+            Command::Delete(_) => histories.read_to_erase(user).await?,
+            Command::Create(_) | Command::Patch(..) => histories.read(user).await?,
         };
         let status = history.status();
         if user == self.user {
@@ -139,16 +128,15 @@ impl<'a> Execution<'a> {
     }
 
     async fn read_reservation(&self, name: &ReservationName) -> Result<Seen, CommandError> {
-        let store = &self.stores.events;
-        if is_held_by_another(store, self.user, &self.former).await? {
+        if is_held_by_another(self.stores, self.user, &self.former).await? {
             return Ok(Seen::HeldUnderFormerName);
         }
-        Ok(Seen::Reservation(holder(store, name).await?))
+        Ok(Seen::Reservation(holder(self.stores, name).await?))
     }
 
     /// Gets the key of a creation before the claim, so that a creation without a key leaves no claim behind.
     async fn prepare_key(&mut self) -> Result<(), CommandError> {
-        if let (Action::Create(_), None) = (&self.action, &self.key) {
+        if let (Command::Create(_), None) = (&self.envelope.command, &self.key) {
             self.key = Some(self.stores.keys.fresh().await?);
         }
         Ok(())
@@ -174,23 +162,27 @@ impl<'a> Execution<'a> {
         let key = self.key.take();
         let stream = user_stream(self.user);
         let seen = append(&self.stores.events, &stream, expected, events).await?;
-        if seen == Seen::Refused {
-            self.refused = key;
-            pause(JITTER).await;
+        match seen {
+            Seen::Refused => {
+                self.refused = key;
+                pause(JITTER).await;
+            }
+            Seen::Appended(revision) => self.committed = Some(revision),
+            _ => {}
         }
         Ok(seen)
     }
 
     async fn decide(&self, claim: Option<Claim>) -> Result<Vec<NewEvent>, CommandError> {
-        match (&self.action, claim, &self.key) {
-            (Action::Create(profile), Some(claim), Some(key)) => {
+        match (&self.envelope.command, claim, &self.key) {
+            (Command::Create(profile), Some(claim), Some(key)) => {
                 let profile = profile.clone();
                 // The commit expects the user's stream to be absent, so the state is known without a read.
                 let create = UserCommand::Create { profile, claim };
                 self.events(&UserState::Absent, create, key)
             }
-            (Action::Create(_), ..) => Err(CommandError::Conflict),
-            (Action::Patch(changes), claim, _) => {
+            (Command::Create(_), ..) => Err(CommandError::Conflict),
+            (Command::Patch(_, changes), claim, _) => {
                 let changes = changes.clone();
                 let patch = UserCommand::Patch { changes, claim };
                 match self.history.activity(&self.stores.keys).await? {
@@ -198,14 +190,17 @@ impl<'a> Execution<'a> {
                     Activity::Inactive(state) => Err(refusal(&state, patch).into()),
                 }
             }
-            (Action::Delete, ..) => self.delete().await,
+            (Command::Delete(_), ..) => self.delete().await,
         }
     }
 
     /// Decides a deletion by the user's status. It needs neither the key nor the names.
     async fn delete(&self) -> Result<Vec<NewEvent>, CommandError> {
         match self.history.status() {
-            UserStatus::Active { .. } => Ok(vec![tombstone(self.event_id(0), self.user)]),
+            UserStatus::Active { .. } => {
+                let deleted = tombstone(self.event_id(0), self.user);
+                Ok(vec![self.envelope.origin().added_to(deleted)])
+            }
             UserStatus::Absent | UserStatus::Abandoned => Err(UserError::Unknown.into()),
             UserStatus::Erased => {
                 self.complete_erasure().await?;
@@ -222,16 +217,17 @@ impl<'a> Execution<'a> {
         key: &SubjectKey,
     ) -> Result<Vec<NewEvent>, CommandError> {
         let events = User::decide(state, command)?;
+        let origin = self.envelope.origin();
         let encode = |(index, event)| {
             let id = self.event_id(index);
-            StoredEvent::encode(id, self.user, event, key)
+            origin.added_to(StoredEvent::encode(id, self.user, event, key))
         };
         Ok((0..).zip(&events).map(encode).collect())
     }
 
     /// The id of an event of this command. A repeated append has the same id.
     fn event_id(&self, index: u32) -> Uuid {
-        Uuid::new_v5(&self.command, &index.to_be_bytes())
+        Uuid::new_v5(&self.envelope.id, &index.to_be_bytes())
     }
 
     /// Completes an interrupted deletion, when the deletion is requested again. If the key is destroyed, it was complete.
@@ -248,7 +244,7 @@ impl<'a> Execution<'a> {
     }
 
     async fn release(&self, claim: &Claim) -> Result<Seen, CommandError> {
-        if let (Action::Delete, Some(key)) = (&self.action, self.history.key()) {
+        if let (Command::Delete(_), Some(key)) = (&self.envelope.command, self.history.key()) {
             self.stores.erasure.erase(self.user, key).await?;
         }
         if let Err(error) = self.stores.erasure.release(claim).await {

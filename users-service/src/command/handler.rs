@@ -7,12 +7,13 @@
 //!   have random ids.
 //! - A command depends only on the id source, the key store and the event store.
 
+use super::envelope::{Command, Committed, Envelope};
 use super::error::CommandError;
-use super::execution::{Action, Execution, Stores};
+use super::execution::Execution;
 use super::reservation::{Goal, ReservationOutcome};
-use super::user_history::{Activity, UserHistory};
-use crate::domain::{ActiveUser, Changes, Profile, UserError, UserId, UserState};
-use crate::erasure::Erasure;
+use super::stores::Stores;
+use super::user_history::Activity;
+use crate::domain::{Changes, Profile, ReservationName, UserError, UserId, UserState};
 use crate::ids::IdSource;
 use crate::privacy::pseudonym::UsernameSecret;
 use crate::privacy::subject_keys::SubjectKeys;
@@ -38,14 +39,8 @@ impl CommandHandler {
         secret: UsernameSecret,
         ids: IdSource,
     ) -> Self {
-        let erasure = Erasure::new(events.clone(), keys.clone());
-        let stores = Stores {
-            events,
-            keys,
-            erasure,
-        };
         Self {
-            stores,
+            stores: Stores::new(events, keys),
             secret,
             ids,
         }
@@ -57,11 +52,31 @@ impl CommandHandler {
         &self.ids
     }
 
-    /// Creates a user, and returns the user's id.
+    /// Executes a command. When a deletion returns, its tombstone and the destruction of the key are durable too.
     ///
     /// # Errors
-    /// [`UserError::UsernameTaken`], or a failure: see [`CommandError`].
-    pub async fn create(&self, profile: Profile) -> Result<UserId, CommandError> {
+    /// A refusal: [`UserError::UsernameTaken`], [`UserError::Unknown`], or [`UserError::Erased`], before which an interrupted
+    /// deletion is completed. Or a failure: see [`CommandError`].
+    pub async fn execute(&self, envelope: &Envelope) -> Result<Committed, CommandError> {
+        match &envelope.command {
+            Command::Create(profile) => self.create(envelope, profile).await,
+            Command::Patch(user, changes) => {
+                let (goal, former) = self.goal_of_patch(changes);
+                let execution = Execution::new(&self.stores, *user, envelope);
+                finish(*user, execution.respecting(former), goal).await
+            }
+            Command::Delete(user) => {
+                let execution = Execution::new(&self.stores, *user, envelope);
+                finish(*user, execution, Goal::Delete).await
+            }
+        }
+    }
+
+    async fn create(
+        &self,
+        envelope: &Envelope,
+        profile: &Profile,
+    ) -> Result<Committed, CommandError> {
         for _ in 0..FRESH_IDS {
             let user = self.ids.next().await?;
             let former = self.secret.former_reservations(&profile.username);
@@ -69,68 +84,65 @@ impl CommandHandler {
                 name: self.secret.reservation(&profile.username),
                 read_first: !former.is_empty(),
             };
-            let create = Action::Create(profile.clone());
-            let execution = Execution::new(&self.stores, user, create);
-            match execution.respecting(former).run(goal).await? {
-                ReservationOutcome::Committed => return Ok(user),
-                ReservationOutcome::Taken => return Err(UserError::UsernameTaken.into()),
-                ReservationOutcome::Contended => return Err(CommandError::Conflict),
-                ReservationOutcome::IdUsed => {}
+            let execution = Execution::new(&self.stores, user, envelope).respecting(former);
+            if let Some(committed) = finish_unless_used(user, execution, goal).await? {
+                return Ok(committed);
             }
         }
         Err(CommandError::Conflict)
     }
 
-    /// Changes some fields of a user.
-    ///
-    /// # Errors
-    /// [`UserError::Unknown`], [`UserError::Erased`], [`UserError::UsernameTaken`], or a failure: see [`CommandError`].
-    pub async fn patch(&self, user: UserId, changes: Changes) -> Result<(), CommandError> {
-        let (goal, former) = match &changes.username {
-            Some(username) => {
-                let name = self.secret.reservation(username);
-                let former_name = self.secret.former_reservation(username);
-                let former = self.secret.former_reservations(username);
-                (Goal::Hold { name, former_name }, former)
-            }
-            None => (Goal::Keep, Vec::new()),
+    fn goal_of_patch(&self, changes: &Changes) -> (Goal, Vec<ReservationName>) {
+        let Some(username) = &changes.username else {
+            return (Goal::Keep, Vec::new());
         };
-        let execution = Execution::new(&self.stores, user, Action::Patch(changes));
-        finished(execution.respecting(former).run(goal).await?)
+        let name = self.secret.reservation(username);
+        let former_name = self.secret.former_reservation(username);
+        let former = self.secret.former_reservations(username);
+        (Goal::Hold { name, former_name }, former)
     }
 
-    /// Deletes a user. When this returns, the deletion, its tombstone and the destruction of the key are durable.
-    ///
-    /// # Errors
-    /// [`UserError::Unknown`]; [`UserError::Erased`], after an interrupted deletion was completed; or a failure: see
-    /// [`CommandError`].
-    pub async fn delete(&self, user: UserId) -> Result<(), CommandError> {
-        let execution = Execution::new(&self.stores, user, Action::Delete);
-        finished(execution.run(Goal::Delete).await?)
-    }
-
-    /// The current state of the user.
+    /// The current names of the user.
     ///
     /// # Errors
     /// [`UserError::Unknown`], [`UserError::Erased`], or [`CommandError::Unavailable`].
-    pub async fn get(&self, user: UserId) -> Result<ActiveUser, CommandError> {
-        let history = UserHistory::read(&self.stores.events, user).await?;
+    pub async fn get(&self, user: UserId) -> Result<Profile, CommandError> {
+        let history = self.stores.histories.read(user).await?;
         let state = match history.activity(&self.stores.keys).await? {
             Activity::Active(key) => history.open(&key)?,
             Activity::Inactive(state) => state,
         };
         match state {
-            UserState::Active(user) => Ok(user),
+            UserState::Active(user) => Ok(user.profile),
             UserState::Absent | UserState::Abandoned => Err(UserError::Unknown.into()),
             UserState::Erased => Err(UserError::Erased.into()),
         }
     }
 }
 
-fn finished(outcome: ReservationOutcome) -> Result<(), CommandError> {
-    match outcome {
-        ReservationOutcome::Committed => Ok(()),
+/// Runs the command to its end.
+async fn finish(
+    user: UserId,
+    execution: Execution<'_>,
+    goal: Goal,
+) -> Result<Committed, CommandError> {
+    let finished = finish_unless_used(user, execution, goal).await?;
+    finished.ok_or(CommandError::Conflict)
+}
+
+/// Runs the command to its end. `None` if a new user's id is already used or abandoned.
+async fn finish_unless_used(
+    user: UserId,
+    mut execution: Execution<'_>,
+    goal: Goal,
+) -> Result<Option<Committed>, CommandError> {
+    match execution.run(goal).await? {
+        ReservationOutcome::Committed => {
+            let revision = execution.revision().ok_or(CommandError::Conflict)?;
+            Ok(Some(Committed { user, revision }))
+        }
         ReservationOutcome::Taken => Err(UserError::UsernameTaken.into()),
-        ReservationOutcome::IdUsed | ReservationOutcome::Contended => Err(CommandError::Conflict),
+        ReservationOutcome::Contended => Err(CommandError::Conflict),
+        ReservationOutcome::IdUsed => Ok(None),
     }
 }

@@ -24,6 +24,18 @@ pub struct SealedNames {
     fields: BTreeMap<NameField, Sealed>,
 }
 
+/// The current names of a user: the last sealed value of each. It is folded from events, and needs no key until it is opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SealedProfile(BTreeMap<NameField, PlacedName>);
+
+/// A sealed name, and the place for which it was sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct PlacedName {
+    stream: String,
+    event_type: &'static str,
+    sealed: Sealed,
+}
+
 #[derive(Serialize, Deserialize)]
 struct SealedData {
     id: String,
@@ -145,6 +157,39 @@ impl SealedNames {
             username: take(NameField::Username).map(Username::as_stored),
             given_name: take(NameField::GivenName).map(GivenName::as_stored),
             family_name: take(NameField::FamilyName).map(FamilyName::as_stored),
+        })
+    }
+}
+
+impl SealedProfile {
+    /// Replaces the names that the event has.
+    pub fn merge(&mut self, names: SealedNames) {
+        for (field, sealed) in names.fields {
+            let stream = names.stream.clone();
+            let event_type = names.event_type;
+            let name = PlacedName {
+                stream,
+                event_type,
+                sealed,
+            };
+            self.0.insert(field, name);
+        }
+    }
+
+    /// Opens the names as they are stored. The rules for new names do not apply.
+    ///
+    /// # Errors
+    /// If a name does not open with the key, or is missing.
+    pub fn open(&self, key: &SubjectKey) -> Result<Profile, Unopened> {
+        let open = |field| {
+            let name = self.0.get(&field).ok_or(Unopened::Missing(field))?;
+            let place = place(&name.stream, name.event_type, field);
+            Ok::<_, Unopened>(key.open(place, &name.sealed)?.into_revealed())
+        };
+        Ok(Profile {
+            username: Username::as_stored(open(NameField::Username)?),
+            given_name: GivenName::as_stored(open(NameField::GivenName)?),
+            family_name: FamilyName::as_stored(open(NameField::FamilyName)?),
         })
     }
 }

@@ -1,11 +1,13 @@
-use super::{Fence, ReservationEvent, StoredEvent, Undecodable, user_of_stream, user_stream};
+use super::{
+    Caller, Fence, Origin, ReservationEvent, StoredEvent, Undecodable, user_of_stream, user_stream,
+};
 use crate::domain::{
     Changes, Claim, FamilyName, GivenName, Profile, ReservationName, UserEvent, UserId, Username,
 };
 use crate::privacy::cipher::SubjectKey;
 use event_streams::{NewEvent, Position, RecordedEvent};
 use serde_json::{Value, json};
-use uuid::Uuid;
+use uuid::{Uuid, uuid};
 
 fn recorded(stream: &str, event: NewEvent) -> RecordedEvent {
     RecordedEvent {
@@ -25,8 +27,13 @@ fn recorded(stream: &str, event: NewEvent) -> RecordedEvent {
 
 /// The frozen example of this event type: `{"stream", "type", "data", "metadata"?}`.
 fn example(event_type: &str) -> RecordedEvent {
+    example_in(event_type, event_type)
+}
+
+/// The frozen example in this file.
+fn example_in(file: &str, event_type: &str) -> RecordedEvent {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/events");
-    let text = std::fs::read_to_string(format!("{folder}/{event_type}.json")).unwrap();
+    let text = std::fs::read_to_string(format!("{folder}/{file}.json")).unwrap();
     let example: Value = serde_json::from_str(&text).unwrap();
     let bytes = |member: &str| {
         example
@@ -104,6 +111,24 @@ fn every_user_event_is_read_and_written_as_in_its_frozen_example() {
     for event in every_user_event() {
         let new = StoredEvent::encode(Uuid::nil(), ada(), &event, &key());
         let example = example(&new.event_type);
+        let read = StoredEvent::decode(&example).unwrap();
+        assert_eq!(read.open(&key()), Ok(event));
+        assert_eq!(shape(&new.data), shape(&example.data));
+        assert_eq!(shape(&new.metadata), shape(&example.metadata));
+    }
+}
+
+#[test]
+fn an_event_of_a_command_is_read_and_written_with_its_origin_as_in_its_frozen_example() {
+    let origin = Origin {
+        caller: Caller::ANONYMOUS,
+        correlation: uuid!("4bf92f35-77b3-4da6-a3ce-929d0e0e4736"),
+        causation: uuid!("7d444840-9dc0-41d1-b245-5ffdce74fad2"),
+    };
+    for event in [created(), patched(), UserEvent::Deleted] {
+        let new = StoredEvent::encode(Uuid::nil(), ada(), &event, &key());
+        let new = origin.added_to(new);
+        let example = example_in(&format!("{}.with-origin", new.event_type), &new.event_type);
         let read = StoredEvent::decode(&example).unwrap();
         assert_eq!(read.open(&key()), Ok(event));
         assert_eq!(shape(&new.data), shape(&example.data));

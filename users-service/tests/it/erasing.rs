@@ -7,7 +7,7 @@ use event_streams::{Expected, NewEvent, Position, ReadError};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::time::Duration;
-use users_service::command::user_history::UserHistory;
+use users_service::command::user_histories::UserHistories;
 use users_service::domain::UserId;
 use users_service::privacy::cipher::KeyId;
 use users_service::privacy::subject_keys::Lookup;
@@ -24,7 +24,8 @@ async fn interrupted_delete(app: &App, user: &Value) -> Position {
 }
 
 async fn key(app: &App, user: &Value) -> KeyId {
-    let history = UserHistory::read(&app.store, id(user).parse().unwrap()).await;
+    let histories = UserHistories::new(app.store.clone());
+    let history = histories.read(id(user).parse().unwrap()).await;
     history.unwrap().key().unwrap()
 }
 

@@ -3,7 +3,7 @@
 use event_streams::{Direction, EventStreams, Expected, NewEvent, RecordedEvent};
 use eventstore_lite::{Config, Server as Store};
 use futures::future::{BoxFuture, FutureExt as _};
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -12,6 +12,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use users_service::command::api;
+use users_service::command::envelope::{Command, Committed, Envelope};
+use users_service::command::error::CommandError;
 use users_service::command::handler::CommandHandler;
 use users_service::domain::{FamilyName, GivenName, Profile, UserId, Username};
 use users_service::eraser::Eraser;
@@ -122,6 +124,15 @@ pub(crate) fn profile(username: &str) -> Profile {
     }
 }
 
+/// Creates a user with this name, without HTTP.
+pub(crate) async fn create(
+    handler: &CommandHandler,
+    username: &str,
+) -> Result<Committed, CommandError> {
+    let create = Envelope::new(Command::Create(profile(username)));
+    handler.execute(&create).await
+}
+
 pub(crate) fn id(user: &Value) -> &str {
     user["id"].as_str().unwrap()
 }
@@ -150,9 +161,13 @@ impl App {
         CommandHandler::new(store, keys, SECRET.repeat(32).parse().unwrap(), ids)
     }
 
+    /// A request to a path of the service, not sent yet.
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.url))
+    }
+
     pub(crate) async fn send(&self, method: Method, path: &str, body: &Value) -> Response {
-        let request = self.client.request(method, format!("{}{path}", self.url));
-        request.json(body).send().await.unwrap()
+        self.request(method, path).json(body).send().await.unwrap()
     }
 
     pub(crate) async fn create(&self, body: &Value) -> Response {
