@@ -9,6 +9,7 @@
 //! Upcasting: a new version of an event is a new constant. `decode` accepts every version ever stored and returns today's
 //! form, so no other code knows the earlier versions.
 
+mod command_stream;
 mod origin;
 mod reservation_stream;
 mod sealed_names;
@@ -17,6 +18,9 @@ mod stream_names;
 mod tests;
 mod user_stream;
 
+pub use command_stream::{
+    AcceptedCommand, COMMAND_ACCEPTED, COMMAND_DONE, COMMAND_RESUMED, CommandEvent, NoEvent,
+};
 pub use origin::{Caller, Origin};
 pub use reservation_stream::{ReservationEvent, USERNAME_CLAIMED, USERNAME_RELEASED};
 pub use sealed_names::{SealedNames, SealedProfile, Unopened};

@@ -2,9 +2,11 @@
 
 use anyhow::{Context, Result, ensure};
 use event_streams::ReadError;
+use reqwest::Method;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;
+use system_tests::client::Answer;
 use system_tests::search::{Search, canary, canary_name};
 use system_tests::system::Node;
 use system_tests::{Part, System, wait};
@@ -54,16 +56,27 @@ impl Watched {
         let users = self.system.users()?;
         let c = &self.canaries;
         let new = json!({"username": c[0], "given_name": c[1], "family_name": c[2]});
-        let id = users.create(&new).await?.expect(201)?.id()?;
+        // An idempotency key is a text of the caller, so it may be personal.
+        let keyed = |method, path: &str, name: usize| {
+            let key = c[name].replace('é', "e");
+            users.request(method, path).header("Idempotency-Key", key)
+        };
+        let create = || Answer::to(keyed(Method::POST, "/", 0).json(&new));
+        let id = create().await?.expect(201)?.id()?;
+        create().await?.expect(201)?;
         users.create(&new).await?.expect(409)?;
+        Answer::to(keyed(Method::POST, "/", 1).json(&new))
+            .await?
+            .expect(409)?;
         let changes = json!({"username": c[3], "given_name": c[4], "family_name": c[5]});
-        users.patch(&id, &changes).await?.expect(204)?;
+        let patch = keyed(Method::PATCH, &format!("/{id}"), 3).json(&changes);
+        Answer::to(patch).await?.expect(204)?;
         users.get(&id).await?.expect(200)?;
         let with_a_mistake = json!({"username": c[0], "given_name": c[1], "family_name": 1});
         users.create(&with_a_mistake).await?.expect(422)?;
         let cut = new.to_string();
         let malformed = users
-            .request(reqwest::Method::POST, "/")
+            .request(Method::POST, "/")
             .header("content-type", "application/json");
         let malformed = malformed.body(cut[..cut.len() - 3].to_owned());
         ensure!(malformed.send().await?.status() == 400);
@@ -72,7 +85,7 @@ impl Watched {
             format!("/?cursor={}", c[1]),
             format!("/?{}=1", c[2]),
         ] {
-            users.request(reqwest::Method::GET, &path).send().await?;
+            users.request(Method::GET, &path).send().await?;
         }
         Ok(id)
     }
@@ -116,6 +129,7 @@ impl Watched {
 
     async fn nowhere_in_clear(&self, id: &str) -> Result<()> {
         self.not_in(&[self.store()], &format!("users-{id}"))?;
+        self.not_in(&[self.store()], "command-")?;
         self.not_in(&[self.system.broker_folder().await?], id)?;
         self.not_in(&[self.users()], "given_name")?;
         self.not_in(&self.logs(), LOGGED)

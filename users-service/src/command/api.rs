@@ -2,22 +2,28 @@
 //!
 //! Invariant: personal data appears only in answers to requests for it.
 
-use super::conversation::Conversation;
-use super::envelope::{Command, Envelope};
+use super::envelope::{Command, Committed};
 use super::error::CommandError;
 use super::handler::CommandHandler;
+use super::request_context::RequestContext;
 use crate::domain::{
     Changes, FamilyName, GivenName, InvalidName, Profile, UserError, UserId, Username,
 };
 use crate::user_body::UserBody;
-use actix_web::http::header::LOCATION;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderName, HeaderValue, LOCATION};
 use actix_web::web::{Data, ServiceConfig};
-use actix_web::{HttpResponse, Resource, web as actix};
+use actix_web::{HttpResponse, HttpResponseBuilder, Resource, ResponseError as _, web as actix};
 use serde::{Deserialize, Deserializer};
 use web::{Json, PathId, Problem};
 
 /// The seconds after which a client should retry.
 const RETRY_AFTER: u64 = 1;
+/// Marks the answer of a command that had been executed or refused before, under the same idempotency key.
+const REPLAYED: (HeaderName, HeaderValue) = (
+    HeaderName::from_static("idempotency-replayed"),
+    HeaderValue::from_static("true"),
+);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -71,15 +77,19 @@ pub fn one_user(config: &mut ServiceConfig) {
 
 async fn create(
     handler: Data<CommandHandler>,
-    Conversation(correlation): Conversation,
+    context: RequestContext,
     Json(body): Json<NewUser>,
 ) -> Result<HttpResponse, Problem> {
     let profile = body.parse().map_err(invalid)?;
-    let create = Envelope::new(Command::Create(profile.clone())).in_conversation(correlation);
-    let id = handler.execute(&create).await.map_err(problem)?.user;
-    Ok(HttpResponse::Created()
-        .insert_header((LOCATION, format!("/{id}")))
-        .json(shown(id, &profile)))
+    let create = context.envelope(Command::Create(profile.clone()));
+    let done = match handler.execute(&create).await {
+        Ok(done) => done,
+        Err(error) => return refused(error),
+    };
+    let id = done.user;
+    let mut answer = answer(StatusCode::CREATED, &done);
+    answer.insert_header((LOCATION, format!("/{id}")));
+    Ok(answer.json(shown(id, &profile)))
 }
 
 async fn get(handler: Data<CommandHandler>, PathId(id): PathId) -> Result<HttpResponse, Problem> {
@@ -91,25 +101,49 @@ async fn get(handler: Data<CommandHandler>, PathId(id): PathId) -> Result<HttpRe
 async fn patch(
     handler: Data<CommandHandler>,
     PathId(id): PathId,
-    Conversation(correlation): Conversation,
+    context: RequestContext,
     Json(body): Json<Patch>,
 ) -> Result<HttpResponse, Problem> {
     let id = UserId::new(id);
     body.check_id(id)?;
     let changes = body.parse().map_err(invalid)?;
-    let patch = Envelope::new(Command::Patch(id, changes)).in_conversation(correlation);
-    handler.execute(&patch).await.map_err(problem)?;
-    Ok(HttpResponse::NoContent().finish())
+    let patch = context.envelope(Command::Patch(id, changes));
+    match handler.execute(&patch).await {
+        Ok(done) => Ok(answer(StatusCode::NO_CONTENT, &done).finish()),
+        Err(error) => refused(error),
+    }
 }
 
 async fn delete(
     handler: Data<CommandHandler>,
     PathId(id): PathId,
-    Conversation(correlation): Conversation,
+    context: RequestContext,
 ) -> Result<HttpResponse, Problem> {
-    let delete = Envelope::new(Command::Delete(UserId::new(id))).in_conversation(correlation);
-    handler.execute(&delete).await.map_err(problem)?;
-    Ok(HttpResponse::NoContent().finish())
+    let delete = context.envelope(Command::Delete(UserId::new(id)));
+    match handler.execute(&delete).await {
+        Ok(done) => Ok(answer(StatusCode::NO_CONTENT, &done).finish()),
+        Err(error) => refused(error),
+    }
+}
+
+/// The answer to a command that was executed, now or before.
+fn answer(status: StatusCode, done: &Committed) -> HttpResponseBuilder {
+    let mut answer = HttpResponse::build(status);
+    if done.replayed {
+        answer.insert_header(REPLAYED);
+    }
+    answer
+}
+
+/// The answer to a command that was refused. The answer to a command that was refused before says so.
+fn refused(error: CommandError) -> Result<HttpResponse, Problem> {
+    let CommandError::RefusedBefore(refusal) = error else {
+        return Err(problem(error));
+    };
+    let mut answer = problem(refusal.into()).error_response();
+    let (name, value) = REPLAYED;
+    answer.headers_mut().insert(name, value);
+    Ok(answer)
 }
 
 impl NewUser {
@@ -148,13 +182,21 @@ fn invalid(name: InvalidName) -> Problem {
 
 fn problem(error: CommandError) -> Problem {
     match error {
-        CommandError::Rejected(UserError::Unknown | UserError::Erased | UserError::Abandoned) => {
-            Problem::not_found()
-        }
-        CommandError::Rejected(UserError::UsernameTaken | UserError::Exists) => {
-            Problem::conflict("the username is taken")
-        }
-        CommandError::Conflict => {
+        CommandError::Rejected(refusal) | CommandError::RefusedBefore(refusal) => match refusal {
+            UserError::Unknown | UserError::Erased | UserError::Abandoned => Problem::not_found(),
+            UserError::UsernameTaken | UserError::Exists => {
+                Problem::conflict("the username is taken")
+            }
+        },
+        CommandError::Gone => Problem::new(
+            StatusCode::GONE,
+            "the command was executed before, and its user has been deleted since",
+        ),
+        CommandError::KeyReused => Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "the idempotency key was used for a request with another body",
+        ),
+        CommandError::Conflict | CommandError::Superseded => {
             Problem::unavailable("too many conflicts with other requests", RETRY_AFTER)
         }
         CommandError::Unavailable(source) => {

@@ -1,6 +1,7 @@
 //! The envelope in which a command travels, by HTTP or by a queue, and what comes back.
 
-use crate::domain::{Changes, Profile, UserId};
+use super::idempotency_key::IdempotencyKey;
+use crate::domain::{Changes, FamilyName, GivenName, Personal, Profile, UserId, Username};
 use crate::stored_event::{Caller, Origin};
 use uuid::Uuid;
 
@@ -24,6 +25,10 @@ pub struct Envelope {
     pub caller: Caller,
     /// The id of the conversation that the command belongs to.
     pub correlation: Uuid,
+    /// The id of the message that caused the command, if a message did.
+    pub causation: Option<Uuid>,
+    /// The key under which the command is executed once. A command without a key is executed as often as it is sent.
+    pub key: Option<IdempotencyKey>,
     /// The command.
     pub command: Command,
 }
@@ -35,6 +40,36 @@ pub struct Committed {
     pub user: UserId,
     /// The revision of the last event that changed the user. A command that changes nothing makes no event.
     pub revision: u64,
+    /// Whether the command had been executed before, under the same key.
+    pub replayed: bool,
+}
+
+impl Command {
+    /// The method and the path of the command, as HTTP has them. A key belongs to one caller, method and path.
+    pub(super) fn target(&self) -> (&'static str, String) {
+        match self {
+            Self::Create(_) => ("POST", "/".to_owned()),
+            Self::Patch(user, _) => ("PATCH", format!("/{user}")),
+            Self::Delete(user) => ("DELETE", format!("/{user}")),
+        }
+    }
+
+    /// The names in the body, in the order of [`NameField::ALL`](crate::domain::NameField::ALL). `None` if there is no body.
+    pub(super) fn names(&self) -> Option<[Option<&Personal<String>>; 3]> {
+        match self {
+            Self::Create(profile) => Some([
+                Some(profile.username.personal()),
+                Some(profile.given_name.personal()),
+                Some(profile.family_name.personal()),
+            ]),
+            Self::Patch(_, changes) => Some([
+                changes.username.as_ref().map(Username::personal),
+                changes.given_name.as_ref().map(GivenName::personal),
+                changes.family_name.as_ref().map(FamilyName::personal),
+            ]),
+            Self::Delete(_) => None,
+        }
+    }
 }
 
 impl Envelope {
@@ -45,6 +80,8 @@ impl Envelope {
             id: Uuid::new_v4(),
             caller: Caller::ANONYMOUS,
             correlation: Uuid::new_v4(),
+            causation: None,
+            key: None,
             command,
         }
     }
@@ -58,6 +95,25 @@ impl Envelope {
         }
     }
 
+    /// Sets the key under which the command is executed once.
+    #[must_use]
+    pub fn under_key(self, key: Option<IdempotencyKey>) -> Self {
+        Self { key, ..self }
+    }
+
+    /// The origin of the command itself.
+    pub(super) fn origin_of_command(&self) -> Origin {
+        Origin {
+            causation: self.causation.unwrap_or(self.correlation),
+            ..self.origin()
+        }
+    }
+
+    /// The id of an event of this command. A repeated append has the same id.
+    pub(super) fn event_id(&self, index: u32) -> Uuid {
+        event_id(self.id, index)
+    }
+
     /// The origin of the command's events.
     pub(super) fn origin(&self) -> Origin {
         Origin {
@@ -66,4 +122,9 @@ impl Envelope {
             causation: self.id,
         }
     }
+}
+
+/// The id of an event of the command with this id.
+pub(super) fn event_id(command: Uuid, index: u32) -> Uuid {
+    Uuid::new_v5(&command, &index.to_be_bytes())
 }

@@ -3,17 +3,21 @@
 //! Invariants:
 //! - A commit is decided on the user's stream as it was read before the claim.
 //! - The ids of a command's events are derived from the command's id. Claims, fences and releases have random ids.
-//! - A creation that is refused hands its key back for the next creation.
+//! - A creation that is refused hands its key back for the next creation. A creation that was sent with an idempotency key
+//!   does not, because the stream of the command names its key.
+//! - A command that was sent with an idempotency key is decided only by its owner, and only if the user's stream does not have
+//!   its event yet.
 
+use super::command_memory::CommandMemory;
 use super::envelope::{Command, Envelope};
 use super::error::CommandError;
 use super::holders::{holder, is_held_by_another};
-use super::reservation::{Goal, Reservation, ReservationOutcome, Seen, Step, UserStatus};
+use super::plan::Plan;
+use super::reservation::{Reservation, ReservationOutcome, Seen, Step, UserStatus};
 use super::stores::Stores;
 use super::user_history::{Activity, UserHistory};
 use crate::domain::{Claim, ReservationName, User, UserCommand, UserError, UserId, UserState};
 use crate::privacy::cipher::SubjectKey;
-use crate::privacy::subject_keys::Lookup;
 use crate::stored_event::{ReservationEvent, StoredEvent, tombstone, user_stream};
 use event_sourcing::Decider as _;
 use event_streams::{AppendError, EventStreams, Expected, NewEvent};
@@ -34,7 +38,9 @@ pub(super) struct Execution<'a> {
     envelope: &'a Envelope,
     user: UserId,
     history: UserHistory,
-    /// The revision of the command's last event, once it is stored.
+    /// The user's history, if it was read before the command.
+    preloaded: Option<UserHistory>,
+    /// The revision of the command's event, once it is stored.
     committed: Option<u64>,
     /// The reservations that the new name had before Unicode folded more letters.
     former: Vec<ReservationName>,
@@ -42,6 +48,27 @@ pub(super) struct Execution<'a> {
     key: Option<SubjectKey>,
     /// The key of a creation whose commit was refused, until the user's stream is read again.
     refused: Option<SubjectKey>,
+    /// The memory of a command that was sent with an idempotency key.
+    ownership: Option<Ownership<'a>>,
+}
+
+/// The ownership of a command that was sent with an idempotency key. Another process ends it by appending to the memory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ownership<'a> {
+    pub(super) memory: &'a CommandMemory,
+    /// The revision that the owner appended.
+    pub(super) head: u64,
+}
+
+/// The end of a command that was not refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ran {
+    /// The command's event is stored at this revision.
+    Committed(u64),
+    /// The user is as requested since the event with this revision.
+    Unchanged(u64),
+    /// The id of the new user is already used or abandoned. A new id is needed.
+    IdUsed,
 }
 
 impl<'a> Execution<'a> {
@@ -51,41 +78,64 @@ impl<'a> Execution<'a> {
             envelope,
             user,
             history: UserHistory::default(),
+            preloaded: None,
             committed: None,
             former: Vec::new(),
             key: None,
             refused: None,
+            ownership: None,
         }
     }
 
-    /// Refuses a name that another user holds under one of these former reservations.
-    pub(super) fn respecting(mut self, former: Vec<ReservationName>) -> Self {
-        self.former = former;
+    /// Executes a command that was sent with an idempotency key. A creation uses this key.
+    pub(super) fn owned(mut self, ownership: Ownership<'a>, key: Option<SubjectKey>) -> Self {
+        self.ownership = Some(ownership);
+        self.key = key;
+        self
+    }
+
+    /// Uses a history that was read before the command, instead of reading it first.
+    pub(super) fn after_reading(mut self, history: Option<UserHistory>) -> Self {
+        self.preloaded = history;
         self
     }
 
     /// Performs steps until the command is committed or refused.
-    pub(super) async fn run(&mut self, goal: Goal) -> Result<ReservationOutcome, CommandError> {
-        let mut reservation = Reservation::new(self.user, goal, REFUSALS);
+    pub(super) async fn run(&mut self, plan: Plan) -> Result<Ran, CommandError> {
+        self.former = plan.former;
+        let mut reservation = Reservation::new(self.user, plan.goal, REFUSALS);
         loop {
             let step = reservation.next();
             if let Step::Done(outcome) = step {
-                return Ok(outcome);
+                return self.end(outcome);
             }
             let seen = self.perform(step).await?;
             reservation.observe(seen);
         }
     }
 
-    /// The revision of the last event that changed the user. `None` before a creation is committed.
-    pub(super) fn revision(&self) -> Option<u64> {
-        self.committed.or_else(|| self.history.changed())
+    fn end(&self, outcome: ReservationOutcome) -> Result<Ran, CommandError> {
+        match (outcome, self.committed, self.history.changed()) {
+            (ReservationOutcome::Committed, Some(revision), _) => Ok(Ran::Committed(revision)),
+            (ReservationOutcome::Committed, None, Some(revision)) => Ok(Ran::Unchanged(revision)),
+            (ReservationOutcome::Taken, ..) => Err(UserError::UsernameTaken.into()),
+            (ReservationOutcome::IdUsed, ..) => Ok(Ran::IdUsed),
+            (ReservationOutcome::Committed, None, None) | (ReservationOutcome::Contended, ..) => {
+                Err(CommandError::Conflict)
+            }
+        }
+    }
+
+    /// The user's status, as it was read last.
+    pub(super) fn status(&self) -> UserStatus {
+        self.history.status()
     }
 
     /// Performs one step of the protocol.
     async fn perform(&mut self, step: Step) -> Result<Seen, CommandError> {
         Ok(match step {
-            Step::ReadUser(user) => Seen::User(self.read_user(user).await?),
+            Step::ReadUser(user) if user == self.user => self.read_own().await?,
+            Step::ReadUser(user) => Seen::User(self.stores.histories.read(user).await?.status()),
             Step::ReadReservation(name) => self.read_reservation(&name).await?,
             Step::Wait => {
                 pause(PATIENCE).await;
@@ -113,18 +163,48 @@ impl<'a> Execution<'a> {
         })
     }
 
-    async fn read_user(&mut self, user: UserId) -> Result<UserStatus, CommandError> {
-        let histories = &self.stores.histories;
-        let history = match self.envelope.command {
-            Command::Delete(_) => histories.read_to_erase(user).await?,
-            Command::Create(_) | Command::Patch(..) => histories.read(user).await?,
+    async fn read_own(&mut self) -> Result<Seen, CommandError> {
+        let preloaded = self.preloaded.take();
+        let history = match preloaded {
+            Some(history) => history,
+            None => self.read_again().await?,
         };
-        let status = history.status();
-        if user == self.user {
-            self.history = history;
-            self.recover_key(&status);
+        self.history = match self.envelope.command {
+            Command::Delete(_) => history.require_key()?,
+            Command::Create(_) | Command::Patch(..) => history.require_known_events()?,
+        };
+        let status = self.history.status();
+        match (self.history.found(), &self.envelope.command, &status) {
+            (Some(revision), Command::Delete(_), _) => {
+                self.complete_erasure().await?;
+                self.committed = Some(revision);
+                Ok(Seen::AlreadyCommitted)
+            }
+            (Some(_), _, UserStatus::Erased) | (None, Command::Create(_), UserStatus::Erased) => {
+                Err(CommandError::Gone)
+            }
+            (Some(revision), ..) => {
+                self.committed = Some(revision);
+                Ok(Seen::AlreadyCommitted)
+            }
+            (None, ..) => {
+                self.recover_key(&status);
+                Ok(Seen::User(status))
+            }
         }
-        Ok(status)
+    }
+
+    /// Reads the user's stream, and then makes sure that the command still has the same owner. In this order, because another
+    /// owner may have fenced the stream in order to decide the command differently.
+    async fn read_again(&self) -> Result<UserHistory, CommandError> {
+        let event = self.envelope.event_id(0);
+        let history = self.stores.histories.read_seeking(self.user, event).await?;
+        match &self.ownership {
+            Some(Ownership { memory, head }) if !memory.is_owned_at(*head).await? => {
+                Err(CommandError::Superseded)
+            }
+            Some(_) | None => Ok(history),
+        }
     }
 
     async fn read_reservation(&self, name: &ReservationName) -> Result<Seen, CommandError> {
@@ -162,13 +242,11 @@ impl<'a> Execution<'a> {
         let key = self.key.take();
         let stream = user_stream(self.user);
         let seen = append(&self.stores.events, &stream, expected, events).await?;
-        match seen {
-            Seen::Refused => {
-                self.refused = key;
-                pause(JITTER).await;
-            }
-            Seen::Appended(revision) => self.committed = Some(revision),
-            _ => {}
+        if let Seen::Appended(revision) = seen {
+            self.committed = Some(revision);
+        } else {
+            self.refused = key;
+            pause(JITTER).await;
         }
         Ok(seen)
     }
@@ -198,7 +276,7 @@ impl<'a> Execution<'a> {
     async fn delete(&self) -> Result<Vec<NewEvent>, CommandError> {
         match self.history.status() {
             UserStatus::Active { .. } => {
-                let deleted = tombstone(self.event_id(0), self.user);
+                let deleted = tombstone(self.envelope.event_id(0), self.user);
                 Ok(vec![self.envelope.origin().added_to(deleted)])
             }
             UserStatus::Absent | UserStatus::Abandoned => Err(UserError::Unknown.into()),
@@ -219,28 +297,14 @@ impl<'a> Execution<'a> {
         let events = User::decide(state, command)?;
         let origin = self.envelope.origin();
         let encode = |(index, event)| {
-            let id = self.event_id(index);
+            let id = self.envelope.event_id(index);
             origin.added_to(StoredEvent::encode(id, self.user, event, key))
         };
         Ok((0..).zip(&events).map(encode).collect())
     }
 
-    /// The id of an event of this command. A repeated append has the same id.
-    fn event_id(&self, index: u32) -> Uuid {
-        Uuid::new_v5(&self.envelope.id, &index.to_be_bytes())
-    }
-
-    /// Completes an interrupted deletion, when the deletion is requested again. If the key is destroyed, it was complete.
     async fn complete_erasure(&self) -> Result<(), CommandError> {
-        let Some(key) = self.history.key() else {
-            return Ok(());
-        };
-        match self.stores.keys.find(key).await? {
-            Lookup::Destroyed => Ok(()),
-            Lookup::Found(_) | Lookup::Missing => {
-                Ok(self.stores.erasure.erase(self.user, key).await?)
-            }
-        }
+        self.stores.complete_erasure(self.user, &self.history).await
     }
 
     async fn release(&self, claim: &Claim) -> Result<Seen, CommandError> {
@@ -267,7 +331,7 @@ impl<'a> Execution<'a> {
 impl Drop for Execution<'_> {
     /// Hands back an unused key, also if the client disconnects during the command.
     fn drop(&mut self) {
-        if let Some(key) = self.key.take() {
+        if let (Some(key), None) = (self.key.take(), &self.ownership) {
             self.stores.keys.hand_back(key);
         }
     }

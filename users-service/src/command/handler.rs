@@ -9,18 +9,22 @@
 
 use super::envelope::{Command, Committed, Envelope};
 use super::error::CommandError;
-use super::execution::Execution;
-use super::reservation::{Goal, ReservationOutcome};
+use super::execution::{Execution, Ran};
+use super::once::Once;
+use super::plan::Plan;
 use super::stores::Stores;
 use super::user_history::Activity;
-use crate::domain::{Changes, Profile, ReservationName, UserError, UserId, UserState};
+use crate::domain::{Profile, UserError, UserId, UserState};
 use crate::ids::IdSource;
 use crate::privacy::pseudonym::UsernameSecret;
 use crate::privacy::subject_keys::SubjectKeys;
 use event_streams::EventStreams;
+use std::time::Duration;
 
 /// The most ids that one creation tries. An id cannot be used after a rival abandoned it.
 const FRESH_IDS: u32 = 5;
+/// How long a command that was sent with an idempotency key is remembered.
+const KEPT_FOR: Duration = Duration::from_hours(30 * 24);
 
 /// Executes commands.
 #[derive(Debug, Clone)]
@@ -28,6 +32,7 @@ pub struct CommandHandler {
     stores: Stores,
     secret: UsernameSecret,
     ids: IdSource,
+    kept_for: Duration,
 }
 
 impl CommandHandler {
@@ -43,6 +48,7 @@ impl CommandHandler {
             stores: Stores::new(events, keys),
             secret,
             ids,
+            kept_for: KEPT_FOR,
         }
     }
 
@@ -52,54 +58,59 @@ impl CommandHandler {
         &self.ids
     }
 
-    /// Executes a command. When a deletion returns, its tombstone and the destruction of the key are durable too.
+    /// Remembers commands that were sent with an idempotency key for this time. The default is 30 days.
+    #[must_use]
+    pub fn remembering_for(self, kept_for: Duration) -> Self {
+        Self { kept_for, ..self }
+    }
+
+    /// Executes a command. When a deletion returns, its tombstone and the destruction of the key are durable too. A command with
+    /// an idempotency key is executed once, however often it is sent.
     ///
     /// # Errors
     /// A refusal: [`UserError::UsernameTaken`], [`UserError::Unknown`], or [`UserError::Erased`], before which an interrupted
     /// deletion is completed. Or a failure: see [`CommandError`].
     pub async fn execute(&self, envelope: &Envelope) -> Result<Committed, CommandError> {
+        if let Some(key) = &envelope.key {
+            let parts = (&self.stores, &self.secret, &self.ids);
+            let once = Once::new(parts, (envelope, key), self.kept_for);
+            return once.execute().await;
+        }
         match &envelope.command {
-            Command::Create(profile) => self.create(envelope, profile).await,
-            Command::Patch(user, changes) => {
-                let (goal, former) = self.goal_of_patch(changes);
-                let execution = Execution::new(&self.stores, *user, envelope);
-                finish(*user, execution.respecting(former), goal).await
-            }
-            Command::Delete(user) => {
-                let execution = Execution::new(&self.stores, *user, envelope);
-                finish(*user, execution, Goal::Delete).await
+            Command::Create(_) => self.create(envelope).await,
+            Command::Patch(user, _) | Command::Delete(user) => {
+                let committed = self.run(envelope, *user).await?;
+                committed.ok_or(CommandError::Conflict)
             }
         }
     }
 
-    async fn create(
-        &self,
-        envelope: &Envelope,
-        profile: &Profile,
-    ) -> Result<Committed, CommandError> {
+    async fn create(&self, envelope: &Envelope) -> Result<Committed, CommandError> {
         for _ in 0..FRESH_IDS {
             let user = self.ids.next().await?;
-            let former = self.secret.former_reservations(&profile.username);
-            let goal = Goal::Create {
-                name: self.secret.reservation(&profile.username),
-                read_first: !former.is_empty(),
-            };
-            let execution = Execution::new(&self.stores, user, envelope).respecting(former);
-            if let Some(committed) = finish_unless_used(user, execution, goal).await? {
+            if let Some(committed) = self.run(envelope, user).await? {
                 return Ok(committed);
             }
         }
         Err(CommandError::Conflict)
     }
 
-    fn goal_of_patch(&self, changes: &Changes) -> (Goal, Vec<ReservationName>) {
-        let Some(username) = &changes.username else {
-            return (Goal::Keep, Vec::new());
-        };
-        let name = self.secret.reservation(username);
-        let former_name = self.secret.former_reservation(username);
-        let former = self.secret.former_reservations(username);
-        (Goal::Hold { name, former_name }, former)
+    /// Runs the command under this id. `None` if a new user cannot have the id.
+    async fn run(
+        &self,
+        envelope: &Envelope,
+        user: UserId,
+    ) -> Result<Option<Committed>, CommandError> {
+        let plan = Plan::of(&envelope.command, &self.secret);
+        let mut execution = Execution::new(&self.stores, user, envelope);
+        Ok(match execution.run(plan).await? {
+            Ran::Committed(revision) | Ran::Unchanged(revision) => Some(Committed {
+                user,
+                revision,
+                replayed: false,
+            }),
+            Ran::IdUsed => None,
+        })
     }
 
     /// The current names of the user.
@@ -117,32 +128,5 @@ impl CommandHandler {
             UserState::Absent | UserState::Abandoned => Err(UserError::Unknown.into()),
             UserState::Erased => Err(UserError::Erased.into()),
         }
-    }
-}
-
-/// Runs the command to its end.
-async fn finish(
-    user: UserId,
-    execution: Execution<'_>,
-    goal: Goal,
-) -> Result<Committed, CommandError> {
-    let finished = finish_unless_used(user, execution, goal).await?;
-    finished.ok_or(CommandError::Conflict)
-}
-
-/// Runs the command to its end. `None` if a new user's id is already used or abandoned.
-async fn finish_unless_used(
-    user: UserId,
-    mut execution: Execution<'_>,
-    goal: Goal,
-) -> Result<Option<Committed>, CommandError> {
-    match execution.run(goal).await? {
-        ReservationOutcome::Committed => {
-            let revision = execution.revision().ok_or(CommandError::Conflict)?;
-            Ok(Some(Committed { user, revision }))
-        }
-        ReservationOutcome::Taken => Err(UserError::UsernameTaken.into()),
-        ReservationOutcome::Contended => Err(CommandError::Conflict),
-        ReservationOutcome::IdUsed => Ok(None),
     }
 }

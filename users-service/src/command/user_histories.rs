@@ -7,6 +7,7 @@ use super::user_history::{HistoryError, UserHistory};
 use crate::domain::UserId;
 use crate::stored_event::user_stream;
 use event_streams::{Direction, EventStreams, ReadError};
+use uuid::Uuid;
 
 /// How many events one read returns.
 const PAGE: usize = 500;
@@ -29,7 +30,8 @@ impl UserHistories {
     /// # Errors
     /// If the store is unavailable, or an event cannot be decoded.
     pub async fn read(&self, user: UserId) -> Result<UserHistory, HistoryError> {
-        Ok(self.read_any(user).await?.require_known_events()?)
+        let history = self.read_on(user, UserHistory::default()).await?;
+        Ok(history.require_known_events()?)
     }
 
     /// Reads the user's stream in order to erase the user. Events that cannot be decoded do not prevent an erasure, as long as
@@ -38,18 +40,33 @@ impl UserHistories {
     /// # Errors
     /// If the store is unavailable, or an event cannot be decoded and no other event names a key.
     pub async fn read_to_erase(&self, user: UserId) -> Result<UserHistory, HistoryError> {
-        Ok(self.read_any(user).await?.require_key()?)
+        let history = self.read_on(user, UserHistory::default()).await?;
+        Ok(history.require_key()?)
     }
 
-    async fn read_any(&self, user: UserId) -> Result<UserHistory, HistoryError> {
+    /// Reads the user's stream to its end, and looks for the event with this id.
+    pub(super) async fn read_seeking(
+        &self,
+        user: UserId,
+        event: Uuid,
+    ) -> Result<UserHistory, HistoryError> {
+        self.read_on(user, UserHistory::seeking(event)).await
+    }
+
+    async fn read_on(
+        &self,
+        user: UserId,
+        mut history: UserHistory,
+    ) -> Result<UserHistory, HistoryError> {
         let stream = user_stream(user);
-        let mut history = UserHistory::default();
         loop {
             let from = history.revision().map_or(0, |revision| revision + 1);
             let page = self.store.read(&stream, Direction::ForwardFrom(from), PAGE);
             match page.await {
                 Ok(events) => {
-                    events.iter().for_each(|event| history.fold(event));
+                    for event in &events {
+                        history.fold(event);
+                    }
                     if events.len() < PAGE {
                         return Ok(history);
                     }

@@ -25,6 +25,10 @@ pub struct UserHistory {
     changed: Option<u64>,
     /// The error of the first event that this program cannot decode.
     foreign: Option<Undecodable>,
+    /// An event that is looked for.
+    sought: Option<Uuid>,
+    /// The revision of the event that is looked for.
+    found: Option<u64>,
 }
 
 /// The last event of a stream.
@@ -66,6 +70,14 @@ pub enum HistoryError {
 }
 
 impl UserHistory {
+    /// A history without events, which looks for the event with this id.
+    pub(super) fn seeking(event: Uuid) -> Self {
+        Self {
+            sought: Some(event),
+            ..Self::default()
+        }
+    }
+
     /// The history of a tombstoned stream.
     pub(super) fn of_tombstoned() -> Self {
         Self {
@@ -78,6 +90,9 @@ impl UserHistory {
     pub(super) fn fold(&mut self, event: &RecordedEvent) {
         let (id, revision) = (event.id, event.revision);
         self.last = Some(LastEvent { id, revision });
+        if self.sought == Some(id) {
+            self.found = Some(revision);
+        }
         let event = match StoredEvent::decode(event) {
             Ok(event) => event,
             Err(error) => {
@@ -161,6 +176,11 @@ impl UserHistory {
     #[must_use]
     pub fn changed(&self) -> Option<u64> {
         self.changed
+    }
+
+    /// The revision of the event that was looked for, if the stream has it.
+    pub(super) fn found(&self) -> Option<u64> {
+        self.found
     }
 
     /// Whether the user is active, according to the stream and the key store. No sealed value is opened.

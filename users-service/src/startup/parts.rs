@@ -55,7 +55,8 @@ impl Parts {
         let ids = IdSource::new(vec![Box::new(over_broker), Box::new(over_http)]);
         let secret = config.data.username_secret()?;
         let (store, keys) = (self.store.clone(), self.keys.clone());
-        Ok(CommandHandler::new(store, keys, secret, ids))
+        let handler = CommandHandler::new(store, keys, secret, ids);
+        Ok(handler.remembering_for(config.commands.remembered_for()))
     }
 
     pub(super) async fn directory(&self, config: &Config) -> anyhow::Result<Directory> {

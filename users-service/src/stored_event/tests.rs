@@ -1,8 +1,10 @@
 use super::{
-    Caller, Fence, Origin, ReservationEvent, StoredEvent, Undecodable, user_of_stream, user_stream,
+    AcceptedCommand, Caller, CommandEvent, Fence, NoEvent, Origin, ReservationEvent, StoredEvent,
+    Undecodable, user_of_stream, user_stream,
 };
 use crate::domain::{
-    Changes, Claim, FamilyName, GivenName, Profile, ReservationName, UserEvent, UserId, Username,
+    Changes, Claim, FamilyName, GivenName, Profile, ReservationName, UserError, UserEvent, UserId,
+    Username,
 };
 use crate::privacy::cipher::SubjectKey;
 use event_streams::{NewEvent, Position, RecordedEvent};
@@ -143,6 +145,43 @@ fn every_reservation_event_is_read_and_written_as_in_its_frozen_example() {
         let example = example(&new.event_type);
         assert_eq!(ReservationEvent::decode(&example), Ok(event));
         assert_eq!(shape(&new.data), shape(&example.data));
+    }
+}
+
+#[test]
+fn every_event_of_a_command_stream_is_read_and_written_as_in_its_frozen_example() {
+    let accepted = AcceptedCommand {
+        command: uuid!("7d444840-9dc0-41d1-b245-5ffdce74fad2"),
+        user: ada(),
+        body: Some((key().id(), key().fingerprint("command-00", &[]))),
+        revision: Some(3),
+    };
+    for event in [
+        CommandEvent::Accepted(accepted),
+        CommandEvent::Resumed(ada()),
+        CommandEvent::Done(NoEvent::Refused(UserError::UsernameTaken)),
+    ] {
+        let new = event.encode(Uuid::nil());
+        let example = example(&new.event_type);
+        assert_eq!(CommandEvent::decode(&example), Ok(event));
+        assert_eq!(shape(&new.data), shape(&example.data));
+    }
+}
+
+#[test]
+fn every_outcome_without_an_event_is_read_as_it_was_written() {
+    let refusals = [
+        UserError::Unknown,
+        UserError::Exists,
+        UserError::Abandoned,
+        UserError::Erased,
+        UserError::UsernameTaken,
+    ];
+    let outcomes = refusals.map(NoEvent::Refused);
+    for outcome in outcomes.into_iter().chain([NoEvent::Unchanged(7)]) {
+        let event = CommandEvent::Done(outcome);
+        let stored = recorded("command-00", event.encode(Uuid::nil()));
+        assert_eq!(CommandEvent::decode(&stored), Ok(event));
     }
 }
 

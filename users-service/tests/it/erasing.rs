@@ -23,7 +23,7 @@ async fn interrupted_delete(app: &App, user: &Value) -> Position {
     appended.await.unwrap().position
 }
 
-async fn key(app: &App, user: &Value) -> KeyId {
+pub(crate) async fn key(app: &App, user: &Value) -> KeyId {
     let histories = UserHistories::new(app.store.clone());
     let history = histories.read(id(user).parse().unwrap()).await;
     history.unwrap().key().unwrap()
@@ -45,7 +45,7 @@ async fn publish_up_to(app: &App, position: Position) {
     appended.await.unwrap();
 }
 
-async fn is_destroyed(app: &App, key: KeyId) -> bool {
+pub(crate) async fn is_destroyed(app: &App, key: KeyId) -> bool {
     matches!(app.keys.find(key).await.unwrap(), Lookup::Destroyed)
 }
 

@@ -16,6 +16,7 @@ mod parking;
 mod privacy;
 mod projecting;
 mod publishing;
+mod repeating;
 mod starting;
 mod support;
 mod topology;

@@ -166,6 +166,18 @@ impl App {
         self.client.request(method, format!("{}{path}", self.url))
     }
 
+    /// The same stores behind another handler.
+    pub(crate) fn with_handler(self, other: impl FnOnce(CommandHandler) -> CommandHandler) -> Self {
+        let handler = other(self.handler);
+        let shutdown = CancellationToken::new();
+        Self {
+            url: format!("http://{}", serve(handler.clone(), shutdown.clone())),
+            handler,
+            _stops_when_dropped: shutdown.drop_guard(),
+            ..self
+        }
+    }
+
     pub(crate) async fn send(&self, method: Method, path: &str, body: &Value) -> Response {
         self.request(method, path).json(body).send().await.unwrap()
     }
@@ -223,6 +235,14 @@ impl App {
     /// Every event of the service, in the order of the log.
     pub(crate) async fn log(&self) -> Vec<RecordedEvent> {
         let prefixes = ["users", "username-"];
+        let page = self.store.read_all(&prefixes, None, 10_000).await.unwrap();
+        assert!(page.end);
+        page.events
+    }
+
+    /// Every event of the store, except those of `$` streams of the server.
+    pub(crate) async fn whole_log(&self) -> Vec<RecordedEvent> {
+        let prefixes = ["users", "username-", "command-", "$$command-", "snapshot-"];
         let page = self.store.read_all(&prefixes, None, 10_000).await.unwrap();
         assert!(page.end);
         page.events
