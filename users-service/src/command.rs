@@ -2,6 +2,7 @@
 
 pub mod api;
 mod command_memory;
+mod conditions;
 pub mod envelope;
 pub mod error;
 mod execution;
@@ -15,3 +16,4 @@ pub mod reservation;
 mod stores;
 pub mod user_histories;
 pub mod user_history;
+pub mod version;

@@ -68,6 +68,15 @@ impl Problem {
         }
     }
 
+    /// Sets the header `Retry-After` to this many seconds.
+    #[must_use]
+    pub fn retry_after(self, seconds: u64) -> Self {
+        Self {
+            retry_after: Some(seconds),
+            ..self
+        }
+    }
+
     /// 500: a fault of the service. Its cause is in the log, not in the answer.
     #[must_use]
     pub fn internal() -> Self {

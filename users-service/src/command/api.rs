@@ -2,6 +2,7 @@
 //!
 //! Invariant: personal data appears only in answers to requests for it.
 
+use super::conditions;
 use super::envelope::{Command, Committed};
 use super::error::CommandError;
 use super::handler::CommandHandler;
@@ -13,7 +14,9 @@ use crate::user_body::UserBody;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue, LOCATION};
 use actix_web::web::{Data, ServiceConfig};
-use actix_web::{HttpResponse, HttpResponseBuilder, Resource, ResponseError as _, web as actix};
+use actix_web::{
+    HttpRequest, HttpResponse, HttpResponseBuilder, Resource, ResponseError as _, web as actix,
+};
 use serde::{Deserialize, Deserializer};
 use web::{Json, PathId, Problem};
 
@@ -89,13 +92,24 @@ async fn create(
     let id = done.user;
     let mut answer = answer(StatusCode::CREATED, &done);
     answer.insert_header((LOCATION, format!("/{id}")));
+    answer.insert_header(conditions::etag(done.revision));
     Ok(answer.json(shown(id, &profile)))
 }
 
-async fn get(handler: Data<CommandHandler>, PathId(id): PathId) -> Result<HttpResponse, Problem> {
+async fn get(
+    handler: Data<CommandHandler>,
+    PathId(id): PathId,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
     let id = UserId::new(id);
-    let profile = handler.get(id).await.map_err(problem)?;
-    Ok(HttpResponse::Ok().json(shown(id, &profile)))
+    let (profile, revision) = handler.get(id).await.map_err(problem)?;
+    let etag = conditions::etag(revision);
+    if conditions::is_known(&request, revision) {
+        return Ok(HttpResponse::NotModified().insert_header(etag).finish());
+    }
+    Ok(HttpResponse::Ok()
+        .insert_header(etag)
+        .json(shown(id, &profile)))
 }
 
 async fn patch(
@@ -109,7 +123,12 @@ async fn patch(
     let changes = body.parse().map_err(invalid)?;
     let patch = context.envelope(Command::Patch(id, changes));
     match handler.execute(&patch).await {
-        Ok(done) => Ok(answer(StatusCode::NO_CONTENT, &done).finish()),
+        Ok(done) => {
+            let mut answer = answer(StatusCode::NO_CONTENT, &done);
+            Ok(answer
+                .insert_header(conditions::etag(done.revision))
+                .finish())
+        }
         Err(error) => refused(error),
     }
 }
@@ -140,7 +159,7 @@ fn refused(error: CommandError) -> Result<HttpResponse, Problem> {
     let CommandError::RefusedBefore(refusal) = error else {
         return Err(problem(error));
     };
-    let mut answer = problem(refusal.into()).error_response();
+    let mut answer = problem(*refusal).error_response();
     let (name, value) = REPLAYED;
     answer.headers_mut().insert(name, value);
     Ok(answer)
@@ -182,12 +201,17 @@ fn invalid(name: InvalidName) -> Problem {
 
 fn problem(error: CommandError) -> Problem {
     match error {
-        CommandError::Rejected(refusal) | CommandError::RefusedBefore(refusal) => match refusal {
-            UserError::Unknown | UserError::Erased | UserError::Abandoned => Problem::not_found(),
-            UserError::UsernameTaken | UserError::Exists => {
-                Problem::conflict("the username is taken")
-            }
-        },
+        CommandError::Rejected(UserError::Unknown | UserError::Erased | UserError::Abandoned) => {
+            Problem::not_found()
+        }
+        CommandError::Rejected(UserError::UsernameTaken | UserError::Exists) => {
+            Problem::conflict("the username is taken")
+        }
+        CommandError::RefusedBefore(refusal) => problem(*refusal),
+        CommandError::PreconditionFailed => Problem::new(
+            StatusCode::PRECONDITION_FAILED,
+            "the user has another version than If-Match requires",
+        ),
         CommandError::Gone => Problem::new(
             StatusCode::GONE,
             "the command was executed before, and its user has been deleted since",
@@ -197,7 +221,8 @@ fn problem(error: CommandError) -> Problem {
             "the idempotency key was used for a request with another body",
         ),
         CommandError::Conflict | CommandError::Superseded => {
-            Problem::unavailable("too many conflicts with other requests", RETRY_AFTER)
+            let detail = "too many conflicts with other requests";
+            Problem::conflict(detail).retry_after(RETRY_AFTER)
         }
         CommandError::Unavailable(source) => {
             tracing::warn!(error = %source, "a command was not executed");

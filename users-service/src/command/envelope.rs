@@ -1,6 +1,7 @@
 //! The envelope in which a command travels, by HTTP or by a queue, and what comes back.
 
 use super::idempotency_key::IdempotencyKey;
+use super::version::Precondition;
 use crate::domain::{Changes, FamilyName, GivenName, Personal, Profile, UserId, Username};
 use crate::stored_event::{Caller, Origin};
 use uuid::Uuid;
@@ -29,6 +30,8 @@ pub struct Envelope {
     pub causation: Option<Uuid>,
     /// The key under which the command is executed once. A command without a key is executed as often as it is sent.
     pub key: Option<IdempotencyKey>,
+    /// The condition that an existing user must meet.
+    pub precondition: Precondition,
     /// The command.
     pub command: Command,
 }
@@ -82,6 +85,7 @@ impl Envelope {
             correlation: Uuid::new_v4(),
             causation: None,
             key: None,
+            precondition: Precondition::None,
             command,
         }
     }
@@ -99,6 +103,15 @@ impl Envelope {
     #[must_use]
     pub fn under_key(self, key: Option<IdempotencyKey>) -> Self {
         Self { key, ..self }
+    }
+
+    /// Sets the condition that an existing user must meet.
+    #[must_use]
+    pub fn provided(self, precondition: Precondition) -> Self {
+        Self {
+            precondition,
+            ..self
+        }
     }
 
     /// The origin of the command itself.

@@ -14,9 +14,12 @@ pub enum CommandError {
     /// A rule refused the command.
     #[error(transparent)]
     Rejected(#[from] UserError),
+    /// The user does not meet the condition of the command.
+    #[error("the user has another version")]
+    PreconditionFailed,
     /// The same command was refused before, for this reason.
     #[error("the command was refused before: {0}")]
-    RefusedBefore(UserError),
+    RefusedBefore(Box<CommandError>),
     /// The command was accepted before, and its user has been erased since.
     #[error("the user of the command was erased")]
     Gone,

@@ -188,9 +188,22 @@ impl<'a> Execution<'a> {
                 Ok(Seen::AlreadyCommitted)
             }
             (None, ..) => {
+                self.check_precondition(&status)?;
                 self.recover_key(&status);
                 Ok(Seen::User(status))
             }
+        }
+    }
+
+    /// Refuses the command if the user exists in another version than the caller requires. This is checked before the claim, on
+    /// the same read on which the command is decided.
+    fn check_precondition(&self, status: &UserStatus) -> Result<(), CommandError> {
+        let precondition = &self.envelope.precondition;
+        match (status, self.history.changed()) {
+            (UserStatus::Active { .. }, Some(changed)) if !precondition.allows(changed) => {
+                Err(CommandError::PreconditionFailed)
+            }
+            _ => Ok(()),
         }
     }
 

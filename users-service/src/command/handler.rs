@@ -113,18 +113,18 @@ impl CommandHandler {
         })
     }
 
-    /// The current names of the user.
+    /// The current names of the user, and the revision of the last event that changed them.
     ///
     /// # Errors
     /// [`UserError::Unknown`], [`UserError::Erased`], or [`CommandError::Unavailable`].
-    pub async fn get(&self, user: UserId) -> Result<Profile, CommandError> {
+    pub async fn get(&self, user: UserId) -> Result<(Profile, u64), CommandError> {
         let history = self.stores.histories.read(user).await?;
         let state = match history.activity(&self.stores.keys).await? {
             Activity::Active(key) => history.open(&key)?,
             Activity::Inactive(state) => state,
         };
         match state {
-            UserState::Active(user) => Ok(user.profile),
+            UserState::Active(user) => Ok((user.profile, history.changed().unwrap_or_default())),
             UserState::Absent | UserState::Abandoned => Err(UserError::Unknown.into()),
             UserState::Erased => Err(UserError::Erased.into()),
         }

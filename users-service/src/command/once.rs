@@ -244,8 +244,9 @@ impl<'a> Once<'a> {
         };
         match known.done {
             Some(NoEvent::Unchanged(revision)) => return Ok(Some(Ok(committed(revision)))),
-            Some(NoEvent::Refused(refusal)) => {
-                return Ok(Some(Err(CommandError::RefusedBefore(refusal))));
+            Some(NoEvent::Refused(refusal)) => return Ok(Some(Err(before(refusal.into())))),
+            Some(NoEvent::PreconditionFailed) => {
+                return Ok(Some(Err(before(CommandError::PreconditionFailed))));
             }
             None => {}
         }
@@ -281,6 +282,9 @@ impl<'a> Once<'a> {
                 }
                 Err(CommandError::Rejected(refusal)) => {
                     (NoEvent::Refused(refusal), Err(refusal.into()))
+                }
+                Err(error @ CommandError::PreconditionFailed) => {
+                    (NoEvent::PreconditionFailed, Err(error))
                 }
                 Err(error) => return Err(error),
             };
@@ -351,4 +355,9 @@ impl Turn {
             replayed: false,
         }
     }
+}
+
+/// The refusal of a command that was refused before.
+fn before(refusal: CommandError) -> CommandError {
+    CommandError::RefusedBefore(Box::new(refusal))
 }

@@ -1,7 +1,9 @@
 //! What the headers of a request say about its command.
 
+use super::conditions::precondition;
 use super::envelope::{Command, Envelope};
 use super::idempotency_key::{IdempotencyKey, NotAKey};
+use super::version::Precondition;
 use actix_web::http::header::HeaderMap;
 use actix_web::{FromRequest, HttpRequest, dev::Payload};
 use std::future::{Ready, ready};
@@ -18,10 +20,12 @@ pub(super) struct RequestContext {
     /// because a free text of the caller could hold personal data and would be stored.
     correlation: Uuid,
     key: Option<IdempotencyKey>,
+    precondition: Precondition,
 }
 
 impl RequestContext {
-    fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+    fn of(request: &HttpRequest) -> Result<Self, Problem> {
+        let headers = request.headers();
         let parent = headers.get("traceparent");
         let trace = parent.and_then(|parent| trace_id(parent.to_str().ok()?));
         let key = key(headers).map_err(|error| {
@@ -30,13 +34,14 @@ impl RequestContext {
         Ok(Self {
             correlation: trace.unwrap_or_else(Uuid::new_v4),
             key,
+            precondition: precondition(request)?,
         })
     }
 
     /// The envelope of the request's command.
     pub(super) fn envelope(self, command: Command) -> Envelope {
         let envelope = Envelope::new(command).in_conversation(self.correlation);
-        envelope.under_key(self.key)
+        envelope.under_key(self.key).provided(self.precondition)
     }
 }
 
@@ -45,7 +50,7 @@ impl FromRequest for RequestContext {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(Self::of(request.headers()))
+        ready(Self::of(request))
     }
 }
 

@@ -47,6 +47,8 @@ pub enum NoEvent {
     Unchanged(u64),
     /// A rule refused the command.
     Refused(UserError),
+    /// The user did not meet the condition of the command.
+    PreconditionFailed,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -75,6 +77,8 @@ struct DoneData {
 
 /// The stored name of [`NoEvent::Unchanged`].
 const UNCHANGED: &str = "unchanged";
+/// The stored name of [`NoEvent::PreconditionFailed`].
+const PRECONDITION_FAILED: &str = "precondition-failed";
 /// Every refusal.
 const REFUSALS: [UserError; 5] = [
     UserError::Unknown,
@@ -169,6 +173,9 @@ impl NoEvent {
         if data.outcome == UNCHANGED {
             return data.revision.map(Self::Unchanged);
         }
+        if data.outcome == PRECONDITION_FAILED {
+            return Some(Self::PreconditionFailed);
+        }
         let refusal = REFUSALS
             .into_iter()
             .find(|refusal| name(*refusal) == data.outcome);
@@ -179,6 +186,7 @@ impl NoEvent {
         let (outcome, revision) = match self {
             Self::Unchanged(revision) => (UNCHANGED, Some(revision)),
             Self::Refused(refusal) => (name(refusal), None),
+            Self::PreconditionFailed => (PRECONDITION_FAILED, None),
         };
         DoneData {
             outcome: outcome.to_owned(),

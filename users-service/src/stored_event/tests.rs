@@ -178,7 +178,8 @@ fn every_outcome_without_an_event_is_read_as_it_was_written() {
         UserError::UsernameTaken,
     ];
     let outcomes = refusals.map(NoEvent::Refused);
-    for outcome in outcomes.into_iter().chain([NoEvent::Unchanged(7)]) {
+    let others = [NoEvent::Unchanged(7), NoEvent::PreconditionFailed];
+    for outcome in outcomes.into_iter().chain(others) {
         let event = CommandEvent::Done(outcome);
         let stored = recorded("command-00", event.encode(Uuid::nil()));
         assert_eq!(CommandEvent::decode(&stored), Ok(event));

@@ -15,9 +15,9 @@ use uuid::Uuid;
 const KEYS_OF_A_BATCH: i64 = 256;
 
 /// Abandons each id before it is handed out, so the commit of every creation is refused.
-struct Fenced {
-    store: EventStreams,
-    ids: Counter,
+pub(crate) struct Fenced {
+    pub(crate) store: EventStreams,
+    pub(crate) ids: Counter,
 }
 
 impl IdService for Fenced {

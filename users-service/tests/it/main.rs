@@ -6,6 +6,7 @@ mod architecture;
 mod bus;
 mod commands;
 mod comparing;
+mod conditions;
 mod crashing;
 mod erasing;
 mod forging;
