@@ -13,6 +13,7 @@ mod once;
 mod plan;
 mod request_context;
 pub mod reservation;
+mod snapshots;
 mod stores;
 pub mod user_histories;
 pub mod user_history;

@@ -166,6 +166,10 @@ pub struct CommandsConfig {
     /// For how many days a command that was sent with an idempotency key is remembered (`IDEMPOTENCY_DAYS`).
     #[arg(long, env = "IDEMPOTENCY_DAYS", default_value = "30", value_parser = clap::value_parser!(u32).range(1..))]
     pub idempotency_days: u32,
+
+    /// A user's history of so many events is read from a snapshot (`SNAPSHOT_EVERY`).
+    #[arg(long, env = "SNAPSHOT_EVERY", default_value = "100", value_parser = clap::value_parser!(u16).range(8..=4_000))]
+    pub snapshot_every: u16,
 }
 
 impl CommandsConfig {

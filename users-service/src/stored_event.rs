@@ -13,6 +13,7 @@ mod command_stream;
 mod origin;
 mod reservation_stream;
 mod sealed_names;
+mod snapshot;
 mod stream_names;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ pub use command_stream::{
 pub use origin::{Caller, Origin};
 pub use reservation_stream::{ReservationEvent, USERNAME_CLAIMED, USERNAME_RELEASED};
 pub use sealed_names::{SealedNames, SealedProfile, Unopened};
+pub use snapshot::{USER_SNAPSHOT, UserSnapshot, snapshot_stream, snapshot_streams};
 pub use stream_names::{TOMBSTONES, USER_STREAM_PREFIX, user_of_stream, user_stream};
 pub use user_stream::{
     Fence, REGISTRATION_ABANDONED, RENAME_FENCED, StoredEvent, USER_CREATED, USER_DELETED,
@@ -32,6 +34,10 @@ pub use user_stream::{
 
 use bytes::Bytes;
 use serde::Serialize;
+
+/// The epoch of the store. A store that is restored from a backup will get another one, because its revisions come again.
+/// Whatever refers to a revision and may outlive a restore names the epoch.
+pub const EPOCH: u64 = 0;
 
 /// A stored event that cannot be decoded. The error does not repeat its content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

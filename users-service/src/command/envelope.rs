@@ -1,6 +1,7 @@
 //! The envelope in which a command travels, by HTTP or by a queue, and what comes back.
 
 use super::idempotency_key::IdempotencyKey;
+use super::user_histories::Sought;
 use super::version::Precondition;
 use crate::domain::{Changes, FamilyName, GivenName, Personal, Profile, UserId, Username};
 use crate::stored_event::{Caller, Origin};
@@ -124,7 +125,19 @@ impl Envelope {
 
     /// The id of an event of this command. A repeated append has the same id.
     pub(super) fn event_id(&self, index: u32) -> Uuid {
-        event_id(self.id, index)
+        Uuid::new_v5(&self.id, &index.to_be_bytes())
+    }
+
+    /// The command's event, and where it is if the user's stream had this revision before the command.
+    pub(super) fn event_after(&self, revision: Option<u64>) -> Sought {
+        let revisions = match self.command {
+            Command::Create(_) => 0..1,
+            Command::Patch(..) | Command::Delete(_) => {
+                revision.map_or(0, |revision| revision + 1)..u64::MAX
+            }
+        };
+        let event = self.event_id(0);
+        Sought { event, revisions }
     }
 
     /// The origin of the command's events.
@@ -135,9 +148,4 @@ impl Envelope {
             causation: self.id,
         }
     }
-}
-
-/// The id of an event of the command with this id.
-pub(super) fn event_id(command: Uuid, index: u32) -> Uuid {
-    Uuid::new_v5(&command, &index.to_be_bytes())
 }

@@ -15,7 +15,7 @@ use super::holders::{holder, is_held_by_another};
 use super::plan::Plan;
 use super::reservation::{Reservation, ReservationOutcome, Seen, Step, UserStatus};
 use super::stores::Stores;
-use super::user_history::{Activity, UserHistory};
+use super::user_history::{Activity, SnapshotNeed, UserHistory};
 use crate::domain::{Claim, ReservationName, User, UserCommand, UserError, UserId, UserState};
 use crate::privacy::cipher::SubjectKey;
 use crate::stored_event::{ReservationEvent, StoredEvent, tombstone, user_stream};
@@ -48,6 +48,8 @@ pub(super) struct Execution<'a> {
     key: Option<SubjectKey>,
     /// The key of a creation whose commit was refused, until the user's stream is read again.
     refused: Option<SubjectKey>,
+    /// The key of an existing user whose names are changed.
+    subject: Option<SubjectKey>,
     /// The memory of a command that was sent with an idempotency key.
     ownership: Option<Ownership<'a>>,
 }
@@ -58,6 +60,8 @@ pub(super) struct Ownership<'a> {
     pub(super) memory: &'a CommandMemory,
     /// The revision that the owner appended.
     pub(super) head: u64,
+    /// The revision of the user's stream before the command.
+    pub(super) after: Option<u64>,
 }
 
 /// The end of a command that was not refused.
@@ -83,6 +87,7 @@ impl<'a> Execution<'a> {
             former: Vec::new(),
             key: None,
             refused: None,
+            subject: None,
             ownership: None,
         }
     }
@@ -107,6 +112,7 @@ impl<'a> Execution<'a> {
         loop {
             let step = reservation.next();
             if let Step::Done(outcome) = step {
+                self.write_snapshot();
                 return self.end(outcome);
             }
             let seen = self.perform(step).await?;
@@ -123,6 +129,17 @@ impl<'a> Execution<'a> {
             (ReservationOutcome::Committed, None, None) | (ReservationOutcome::Contended, ..) => {
                 Err(CommandError::Conflict)
             }
+        }
+    }
+
+    /// Writes a snapshot of a long history, as it was before the command.
+    fn write_snapshot(&self) {
+        if let (Some(key), Some(_)) = (&self.subject, self.committed)
+            && self.history.need() != SnapshotNeed::None
+        {
+            self.stores
+                .snapshots
+                .write_later(self.user, &self.history, key);
         }
     }
 
@@ -210,13 +227,24 @@ impl<'a> Execution<'a> {
     /// Reads the user's stream, and then makes sure that the command still has the same owner. In this order, because another
     /// owner may have fenced the stream in order to decide the command differently.
     async fn read_again(&self) -> Result<UserHistory, CommandError> {
-        let event = self.envelope.event_id(0);
-        let history = self.stores.histories.read_seeking(self.user, event).await?;
-        match &self.ownership {
-            Some(Ownership { memory, head }) if !memory.is_owned_at(*head).await? => {
-                Err(CommandError::Superseded)
-            }
-            Some(_) | None => Ok(history),
+        let histories = &self.stores.histories;
+        let Some(Ownership {
+            memory,
+            head,
+            after,
+        }) = self.ownership
+        else {
+            return Ok(match self.envelope.command {
+                Command::Delete(_) => histories.read_to_erase(self.user).await?,
+                Command::Create(_) | Command::Patch(..) => histories.read(self.user).await?,
+            });
+        };
+        let sought = self.envelope.event_after(after);
+        let history = histories.read_seeking(self.user, &sought).await?;
+        if memory.is_owned_at(head).await? {
+            Ok(history)
+        } else {
+            Err(CommandError::Superseded)
         }
     }
 
@@ -264,7 +292,7 @@ impl<'a> Execution<'a> {
         Ok(seen)
     }
 
-    async fn decide(&self, claim: Option<Claim>) -> Result<Vec<NewEvent>, CommandError> {
+    async fn decide(&mut self, claim: Option<Claim>) -> Result<Vec<NewEvent>, CommandError> {
         match (&self.envelope.command, claim, &self.key) {
             (Command::Create(profile), Some(claim), Some(key)) => {
                 let profile = profile.clone();
@@ -277,7 +305,11 @@ impl<'a> Execution<'a> {
                 let changes = changes.clone();
                 let patch = UserCommand::Patch { changes, claim };
                 match self.history.activity(&self.stores.keys).await? {
-                    Activity::Active(key) => self.events(&self.history.open(&key)?, patch, &key),
+                    Activity::Active(key) => {
+                        let events = self.events(&self.history.open(&key)?, patch, &key);
+                        self.subject = Some(key);
+                        events
+                    }
                     Activity::Inactive(state) => Err(refusal(&state, patch).into()),
                 }
             }

@@ -13,7 +13,7 @@ use super::execution::{Execution, Ran};
 use super::once::Once;
 use super::plan::Plan;
 use super::stores::Stores;
-use super::user_history::Activity;
+use super::user_history::{Activity, SnapshotNeed};
 use crate::domain::{Profile, UserError, UserId, UserState};
 use crate::ids::IdSource;
 use crate::privacy::pseudonym::UsernameSecret;
@@ -64,6 +64,14 @@ impl CommandHandler {
         Self { kept_for, ..self }
     }
 
+    /// Reads histories of so many events from snapshots. The default is
+    /// [`SNAPSHOT_EVERY`](super::user_histories::SNAPSHOT_EVERY).
+    #[must_use]
+    pub fn snapshot_every(mut self, every: usize) -> Self {
+        self.stores.histories = self.stores.histories.snapshot_every(every);
+        self
+    }
+
     /// Executes a command. When a deletion returns, its tombstone and the destruction of the key are durable too. A command with
     /// an idempotency key is executed once, however often it is sent.
     ///
@@ -74,7 +82,7 @@ impl CommandHandler {
         if let Some(key) = &envelope.key {
             let parts = (&self.stores, &self.secret, &self.ids);
             let once = Once::new(parts, (envelope, key), self.kept_for);
-            return once.execute().await;
+            return Box::pin(once.execute()).await;
         }
         match &envelope.command {
             Command::Create(_) => self.create(envelope).await,
@@ -120,7 +128,12 @@ impl CommandHandler {
     pub async fn get(&self, user: UserId) -> Result<(Profile, u64), CommandError> {
         let history = self.stores.histories.read(user).await?;
         let state = match history.activity(&self.stores.keys).await? {
-            Activity::Active(key) => history.open(&key)?,
+            Activity::Active(key) => {
+                if history.need() == SnapshotNeed::Now {
+                    self.stores.snapshots.write_later(user, &history, &key);
+                }
+                history.open(&key)?
+            }
             Activity::Inactive(state) => state,
         };
         match state {

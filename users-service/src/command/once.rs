@@ -12,7 +12,7 @@
 //! - Unavailability, conflicts and time-outs are no outcome. Nothing about them is stored.
 
 use super::command_memory::{Acceptance, CommandMemory, Remembered};
-use super::envelope::{Command, Committed, Envelope, event_id};
+use super::envelope::{Command, Committed, Envelope};
 use super::error::CommandError;
 use super::execution::{Execution, Ownership, Ran};
 use super::idempotency_key::IdempotencyKey;
@@ -57,6 +57,8 @@ struct Turn {
     user: UserId,
     key: Option<SubjectKey>,
     history: Option<UserHistory>,
+    /// The revision of the user's stream before the command.
+    after: Option<u64>,
     /// The revision of the owner's event in the memory.
     head: u64,
     /// Whether another process may have been the owner before.
@@ -124,6 +126,7 @@ impl<'a> Once<'a> {
             envelope: self.envelope.clone(),
             user,
             key,
+            after: history.as_ref().and_then(UserHistory::revision),
             history,
             head: 0,
             taken_over: false,
@@ -140,7 +143,7 @@ impl<'a> Once<'a> {
                 let print = key.fingerprint(self.memory.stream(), &names);
                 (key.id(), print)
             }),
-            revision: turn.history.as_ref().and_then(UserHistory::revision),
+            revision: turn.after,
         }
     }
 
@@ -187,15 +190,21 @@ impl<'a> Once<'a> {
 
     fn turn_of(&self, known: &Remembered, key: Option<SubjectKey>, head: u64) -> Turn {
         Turn {
-            envelope: Envelope {
-                id: known.command,
-                ..self.envelope.clone()
-            },
+            envelope: self.resumed(known),
             user: known.user,
             key,
             history: None,
+            after: known.revision,
             head,
             taken_over: true,
+        }
+    }
+
+    /// The envelope under the id of the accepted command.
+    fn resumed(&self, known: &Remembered) -> Envelope {
+        Envelope {
+            id: known.command,
+            ..self.envelope.clone()
         }
     }
 
@@ -250,12 +259,9 @@ impl<'a> Once<'a> {
             }
             None => {}
         }
-        let event = event_id(known.command, 0);
-        let history = self
-            .stores
-            .histories
-            .read_seeking(known.user, event)
-            .await?;
+        let sought = self.resumed(known).event_after(known.revision);
+        let histories = &self.stores.histories;
+        let history = histories.read_seeking(known.user, &sought).await?;
         let erased = history.status() == UserStatus::Erased;
         Ok(match (&self.envelope.command, history.found()) {
             (Command::Delete(_), found) if erased => {
@@ -305,6 +311,7 @@ impl<'a> Once<'a> {
         let ownership = Ownership {
             memory: &self.memory,
             head: turn.head,
+            after: turn.after,
         };
         let history = turn.history.take();
         let execution = Execution::new(self.stores, turn.user, &turn.envelope);

@@ -1,6 +1,7 @@
 //! The stores that commands use.
 
 use super::error::CommandError;
+use super::snapshots::Snapshots;
 use super::user_histories::UserHistories;
 use super::user_history::UserHistory;
 use crate::domain::UserId;
@@ -13,6 +14,7 @@ use event_streams::EventStreams;
 pub(super) struct Stores {
     pub(super) events: EventStreams,
     pub(super) histories: UserHistories,
+    pub(super) snapshots: Snapshots,
     pub(super) keys: SubjectKeys,
     pub(super) erasure: Erasure,
 }
@@ -21,6 +23,7 @@ impl Stores {
     pub(super) fn new(events: EventStreams, keys: SubjectKeys) -> Self {
         Self {
             histories: UserHistories::new(events.clone()),
+            snapshots: Snapshots::new(events.clone()),
             erasure: Erasure::new(events.clone(), keys.clone()),
             events,
             keys,

@@ -2,10 +2,12 @@
 //! until the names are opened.
 
 use super::reservation::UserStatus;
-use crate::domain::{ActiveUser, Claim, UserState};
+use crate::domain::{ActiveUser, Claim, UserId, UserState};
 use crate::privacy::cipher::{KeyId, SubjectKey};
 use crate::privacy::subject_keys::{KeysError, Lookup, SubjectKeys};
-use crate::stored_event::{SealedNames, SealedProfile, StoredEvent, Undecodable, Unopened};
+use crate::stored_event::{
+    SealedNames, SealedProfile, StoredEvent, Undecodable, Unopened, UserSnapshot,
+};
 use event_streams::{RecordedEvent, Unavailable};
 use uuid::Uuid;
 
@@ -29,6 +31,20 @@ pub struct UserHistory {
     sought: Option<Uuid>,
     /// The revision of the event that is looked for.
     found: Option<u64>,
+    /// The first event that was folded, or looked at.
+    seen_from: Option<u64>,
+    need: SnapshotNeed,
+}
+
+/// Whether a history needs a snapshot, so that the next read is short.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum SnapshotNeed {
+    #[default]
+    None,
+    /// The history still fits into one read, but not for long. A command that adds to it should write a snapshot.
+    Soon,
+    /// The last snapshot is old, or there is none.
+    Now,
 }
 
 /// The last event of a stream.
@@ -86,13 +102,50 @@ impl UserHistory {
         }
     }
 
+    /// Looks at an event without folding it.
+    fn look_at(&mut self, event: &RecordedEvent) {
+        self.seen_from.get_or_insert(event.revision);
+        if self.sought == Some(event.id) {
+            self.found = Some(event.revision);
+        }
+    }
+
+    /// Goes on from a snapshot with the events that follow it. Returns false if the events do not include the one that the
+    /// snapshot names: then the snapshot does not belong to this stream.
+    pub(super) fn resume(&mut self, snapshot: &UserSnapshot, events: &[RecordedEvent]) -> bool {
+        let (id, revision) = snapshot.last;
+        let last = events
+            .iter()
+            .position(|event| (event.id, event.revision) == (id, revision));
+        let Some(last) = last else {
+            return false;
+        };
+        let (before, after) = events.split_at(last + 1);
+        for event in before {
+            self.look_at(event);
+        }
+        self.known = true;
+        self.claim = Some(snapshot.names.claim.clone());
+        self.key = Some(snapshot.names.key);
+        self.profile = Some(SealedProfile::of_snapshot(snapshot.names.clone()));
+        self.last = Some(LastEvent { id, revision });
+        self.changed = Some(snapshot.changed);
+        for event in after {
+            self.fold(event);
+        }
+        true
+    }
+
+    /// Notes whether the history needs a snapshot, so that later reads are short.
+    pub(super) fn needing(self, need: SnapshotNeed) -> Self {
+        Self { need, ..self }
+    }
+
     /// Adds the next event of the stream.
     pub(super) fn fold(&mut self, event: &RecordedEvent) {
+        self.look_at(event);
         let (id, revision) = (event.id, event.revision);
         self.last = Some(LastEvent { id, revision });
-        if self.sought == Some(id) {
-            self.found = Some(revision);
-        }
         let event = match StoredEvent::decode(event) {
             Ok(event) => event,
             Err(error) => {
@@ -181,6 +234,35 @@ impl UserHistory {
     /// The revision of the event that was looked for, if the stream has it.
     pub(super) fn found(&self) -> Option<u64> {
         self.found
+    }
+
+    /// The same history, whose event was found by a search among earlier events.
+    pub(super) fn with_found(self, found: Option<u64>) -> Self {
+        Self { found, ..self }
+    }
+
+    /// The revision of the first event that was folded or looked at.
+    pub(super) fn seen_from(&self) -> Option<u64> {
+        self.seen_from
+    }
+
+    /// Whether the history needs a snapshot.
+    pub(super) fn need(&self) -> SnapshotNeed {
+        self.need
+    }
+
+    /// A snapshot of the history. `None` if the user is not active, or the names do not open with the key.
+    pub(super) fn snapshot(&self, user: UserId, key: &SubjectKey) -> Option<UserSnapshot> {
+        let UserStatus::Active { claim, .. } = self.status() else {
+            return None;
+        };
+        let profile = self.profile.as_ref()?.open(key).ok()?;
+        let last = self.last?;
+        Some(UserSnapshot {
+            names: UserSnapshot::seal(user, profile, &claim, key),
+            last: (last.id, last.revision),
+            changed: self.changed?,
+        })
     }
 
     /// Whether the user is active, according to the stream and the key store. No sealed value is opened.

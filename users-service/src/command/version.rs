@@ -1,14 +1,11 @@
 //! The version of a user, as callers see it, and the conditions that callers put on it.
 
+use crate::stored_event::EPOCH;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// The layout of the text of a version.
 const LAYOUT: u8 = 1;
-/// The epoch of the store. A store that is restored from a backup will get another one, so that its versions differ from all
-/// earlier ones although its revisions come again.
-const EPOCH: u64 = 0;
-
 /// The version of a user: an opaque text that changes whenever the user changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version(String);

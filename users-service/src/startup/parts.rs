@@ -56,7 +56,8 @@ impl Parts {
         let secret = config.data.username_secret()?;
         let (store, keys) = (self.store.clone(), self.keys.clone());
         let handler = CommandHandler::new(store, keys, secret, ids);
-        Ok(handler.remembering_for(config.commands.remembered_for()))
+        let handler = handler.remembering_for(config.commands.remembered_for());
+        Ok(handler.snapshot_every(config.commands.snapshot_every.into()))
     }
 
     pub(super) async fn directory(&self, config: &Config) -> anyhow::Result<Directory> {

@@ -1,6 +1,5 @@
 //! The sealed names of an event, and the clear values that belong to them.
 
-use super::stream_names::user_stream;
 use super::{Undecodable, json};
 use crate::domain::{
     Changes, Claim, FamilyName, GivenName, NameField, Personal, Profile, ReservationName, UserId,
@@ -87,12 +86,11 @@ impl SealedNames {
     }
 
     pub(super) fn seal(
-        (user, event_type): (UserId, &'static str),
+        (stream, event_type): (String, &'static str),
         changes: &Changes,
         claim: &Claim,
         key: &SubjectKey,
     ) -> Self {
-        let stream = user_stream(user);
         let names = [
             changes.username.as_ref().map(Username::personal),
             changes.given_name.as_ref().map(GivenName::personal),
@@ -162,6 +160,14 @@ impl SealedNames {
 }
 
 impl SealedProfile {
+    /// The names of a snapshot.
+    #[must_use]
+    pub fn of_snapshot(names: SealedNames) -> Self {
+        let mut profile = Self::default();
+        profile.merge(names);
+        profile
+    }
+
     /// Replaces the names that the event has.
     pub fn merge(&mut self, names: SealedNames) {
         for (field, sealed) in names.fields {

@@ -1,6 +1,6 @@
 use super::{
-    AcceptedCommand, Caller, CommandEvent, Fence, NoEvent, Origin, ReservationEvent, StoredEvent,
-    Undecodable, user_of_stream, user_stream,
+    AcceptedCommand, Caller, CommandEvent, Fence, NoEvent, Origin, ReservationEvent, SealedProfile,
+    StoredEvent, Undecodable, UserSnapshot, user_of_stream, user_stream,
 };
 use crate::domain::{
     Changes, Claim, FamilyName, GivenName, Profile, ReservationName, UserError, UserEvent, UserId,
@@ -146,6 +146,28 @@ fn every_reservation_event_is_read_and_written_as_in_its_frozen_example() {
         assert_eq!(ReservationEvent::decode(&example), Ok(event));
         assert_eq!(shape(&new.data), shape(&example.data));
     }
+}
+
+#[test]
+fn a_snapshot_is_read_and_written_as_in_its_frozen_example() {
+    let UserEvent::Created { profile, claim } = created() else {
+        panic!("no creation");
+    };
+    let snapshot = UserSnapshot {
+        names: UserSnapshot::seal(ada(), profile.clone(), &claim, &key()),
+        last: (uuid!("7d444840-9dc0-41d1-b245-5ffdce74fad2"), 300),
+        changed: 299,
+    };
+    let (last, changed) = (snapshot.last, snapshot.changed);
+    let new = snapshot.encode(Uuid::nil(), ada());
+    let example = example(&new.event_type);
+    assert_eq!(shape(&new.data), shape(&example.data));
+    assert_eq!(shape(&new.metadata), shape(&example.metadata));
+    let read = UserSnapshot::decode(&example).unwrap();
+    assert_eq!((read.last, read.changed), (last, changed));
+    assert_eq!((read.names.key, &read.names.claim), (key().id(), &claim));
+    let opened = SealedProfile::of_snapshot(read.names).open(&key());
+    assert_eq!(opened, Ok(profile));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The events of a user's stream, and the tombstones that outlive users.
 
 use super::sealed_names::{SealedNames, Unopened};
+use super::stream_names::user_stream;
 use super::{Undecodable, json};
 use crate::domain::{Changes, UserEvent, UserId};
 use crate::privacy::cipher::SubjectKey;
@@ -95,11 +96,13 @@ impl StoredEvent {
         match event {
             UserEvent::Created { profile, claim } => {
                 let changes = Changes::from(profile.clone());
-                let names = SealedNames::seal((user, USER_CREATED), &changes, claim, key);
+                let names =
+                    SealedNames::seal((user_stream(user), USER_CREATED), &changes, claim, key);
                 names.encode(id, user)
             }
             UserEvent::Patched { changes, claim } => {
-                let names = SealedNames::seal((user, USER_PATCHED), changes, claim, key);
+                let names =
+                    SealedNames::seal((user_stream(user), USER_PATCHED), changes, claim, key);
                 names.encode(id, user)
             }
             UserEvent::Deleted => tombstone(id, user),

@@ -30,7 +30,7 @@ pub(crate) async fn key(app: &App, user: &Value) -> KeyId {
 }
 
 /// Writes a publisher's checkpoint with this position.
-async fn publish_up_to(app: &App, position: Position) {
+pub(crate) async fn publish_up_to(app: &App, position: Position) {
     let Position { commit, prepare } = position;
     let data = json!({"commit": commit, "prepare": prepare, "holder": Uuid::new_v4()});
     let checkpoint = NewEvent {
@@ -172,7 +172,7 @@ async fn a_tombstoned_user_is_not_found() {
 }
 
 /// Removes the key from the store, but does not put it on the list of destroyed keys. So the key is lost, not erased.
-async fn lose(app: &App, key: KeyId) {
+pub(crate) async fn lose(app: &App, key: KeyId) {
     let path = app.folder.path().join("keys.db");
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
     let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();

@@ -18,6 +18,7 @@ mod privacy;
 mod projecting;
 mod publishing;
 mod repeating;
+mod snapshots;
 mod starting;
 mod support;
 mod topology;

@@ -57,7 +57,7 @@ pub(crate) struct App {
     server: Option<Store>,
     url: String,
     client: reqwest::Client,
-    /// How often [`store_calls`](Self::store_calls) was called.
+    /// How often the store's counters were read.
     counted: AtomicU64,
     _stops_when_dropped: DropGuard,
 }
@@ -258,15 +258,27 @@ impl App {
         count
     }
 
-    /// The number of calls that the store has received, without the calls of this function.
+    /// The number of calls that the store has received, without the calls that count.
     pub(crate) async fn store_calls(&self) -> u64 {
+        let calls = self
+            .metric("eventstore_incoming_grpc_calls{kind=\"total\"} ")
+            .await;
+        calls - self.counted.load(Ordering::SeqCst)
+    }
+
+    /// The number of events that the store has read for its clients.
+    pub(crate) async fn events_read(&self) -> u64 {
+        self.metric("eventstore_io_events{activity=\"read\"} ")
+            .await
+    }
+
+    async fn metric(&self, name: &str) -> u64 {
+        self.counted.fetch_add(1, Ordering::SeqCst);
         let address = self.server.as_ref().unwrap().address();
         let page = self.client.get(format!("http://{address}/metrics"));
         let page = page.send().await.unwrap().text().await.unwrap();
-        let name = "eventstore_incoming_grpc_calls{kind=\"total\"} ";
-        let line = page.lines().find_map(|line| line.strip_prefix(name));
-        let counted = self.counted.fetch_add(1, Ordering::SeqCst) + 1;
-        line.unwrap().parse::<u64>().unwrap() - counted
+        let value = page.lines().find_map(|line| line.strip_prefix(name));
+        value.unwrap().parse().unwrap()
     }
 
     pub(crate) fn erasure(&self) -> Erasure {
