@@ -24,7 +24,7 @@ pub use command_stream::{
 };
 pub use origin::{Caller, Origin};
 pub use reservation_stream::{ReservationEvent, USERNAME_CLAIMED, USERNAME_RELEASED};
-pub use sealed_names::{SealedNames, SealedProfile, Unopened};
+pub use sealed_names::{CurrentNames, SealedNames, Unopened};
 pub use snapshot::{USER_SNAPSHOT, UserSnapshot, snapshot_stream, snapshot_streams};
 pub use stream_names::{TOMBSTONES, USER_STREAM_PREFIX, user_of_stream, user_stream};
 pub use user_stream::{

@@ -6,7 +6,7 @@ use crate::domain::{ActiveUser, Claim, UserId, UserState};
 use crate::privacy::cipher::{KeyId, SubjectKey};
 use crate::privacy::subject_keys::{KeysError, Lookup, SubjectKeys};
 use crate::stored_event::{
-    SealedNames, SealedProfile, StoredEvent, Undecodable, Unopened, UserSnapshot,
+    CurrentNames, SealedNames, StoredEvent, Undecodable, Unopened, UserSnapshot,
 };
 use event_streams::{RecordedEvent, Unavailable};
 use uuid::Uuid;
@@ -22,7 +22,7 @@ pub struct UserHistory {
     claim: Option<Claim>,
     key: Option<KeyId>,
     /// The current names, if the user was created.
-    profile: Option<SealedProfile>,
+    profile: Option<CurrentNames>,
     last: Option<LastEvent>,
     changed: Option<u64>,
     /// The error of the first event that this program cannot decode.
@@ -127,7 +127,7 @@ impl UserHistory {
         self.known = true;
         self.claim = Some(snapshot.names.claim.clone());
         self.key = Some(snapshot.names.key);
-        self.profile = Some(SealedProfile::of_snapshot(snapshot.names.clone()));
+        self.profile = Some(CurrentNames::of_snapshot(snapshot.names.clone()));
         self.last = Some(LastEvent { id, revision });
         self.changed = Some(snapshot.changed);
         for event in after {
@@ -156,7 +156,7 @@ impl UserHistory {
         self.known = true;
         match event {
             StoredEvent::Created(names) => {
-                self.profile = Some(SealedProfile::default());
+                self.profile = Some(CurrentNames::default());
                 self.change(revision, names);
             }
             StoredEvent::Patched(names) => self.change(revision, names),

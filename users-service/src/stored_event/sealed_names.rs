@@ -25,7 +25,7 @@ pub struct SealedNames {
 
 /// The current names of a user: the last sealed value of each. It is folded from events, and needs no key until it is opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SealedProfile(BTreeMap<NameField, PlacedName>);
+pub struct CurrentNames(BTreeMap<NameField, PlacedName>);
 
 /// A sealed name, and the place for which it was sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,7 +159,7 @@ impl SealedNames {
     }
 }
 
-impl SealedProfile {
+impl CurrentNames {
     /// The names of a snapshot.
     #[must_use]
     pub fn of_snapshot(names: SealedNames) -> Self {

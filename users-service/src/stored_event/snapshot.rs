@@ -32,7 +32,7 @@ pub struct UserSnapshot {
 #[derive(Serialize, Deserialize)]
 struct Head {
     epoch: u64,
-    standing: Standing,
+    standing: LifeStage,
     event_id: Uuid,
     revision: u64,
     changed: u64,
@@ -40,7 +40,7 @@ struct Head {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Standing {
+enum LifeStage {
     Active,
 }
 
@@ -102,7 +102,7 @@ impl UserSnapshot {
         let (event_id, revision) = self.last;
         let head = Head {
             epoch: EPOCH,
-            standing: Standing::Active,
+            standing: LifeStage::Active,
             event_id,
             revision,
             changed: self.changed,

@@ -1,5 +1,5 @@
 use super::{
-    AcceptedCommand, Caller, CommandEvent, Fence, NoEvent, Origin, ReservationEvent, SealedProfile,
+    AcceptedCommand, Caller, CommandEvent, CurrentNames, Fence, NoEvent, Origin, ReservationEvent,
     StoredEvent, Undecodable, UserSnapshot, user_of_stream, user_stream,
 };
 use crate::domain::{
@@ -166,7 +166,7 @@ fn a_snapshot_is_read_and_written_as_in_its_frozen_example() {
     let read = UserSnapshot::decode(&example).unwrap();
     assert_eq!((read.last, read.changed), (last, changed));
     assert_eq!((read.names.key, &read.names.claim), (key().id(), &claim));
-    let opened = SealedProfile::of_snapshot(read.names).open(&key());
+    let opened = CurrentNames::of_snapshot(read.names).open(&key());
     assert_eq!(opened, Ok(profile));
 }
 
