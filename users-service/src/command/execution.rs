@@ -408,3 +408,6 @@ async fn append(
 async fn pause(milliseconds: Range<u64>) {
     tokio::time::sleep(Duration::from_millis(rand::random_range(milliseconds))).await;
 }
+
+#[cfg(test)]
+mod tests;

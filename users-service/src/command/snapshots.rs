@@ -65,9 +65,7 @@ async fn write(
 ) -> Result<(), SnapshotError> {
     let stream = snapshot_stream(user);
     let expected = if let Some(last) = store.read_last(&stream).await? {
-        let previous = UserSnapshot::decode(&last).ok();
-        let is_newer = |previous: UserSnapshot| previous.last.1 >= snapshot.last.1;
-        if previous.is_some_and(|previous| need == SnapshotNeed::Soon || is_newer(previous)) {
+        if need == SnapshotNeed::Soon && UserSnapshot::decode(&last).is_ok() {
             return Ok(());
         }
         Expected::Revision(last.revision)

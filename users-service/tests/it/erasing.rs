@@ -15,7 +15,7 @@ use users_service::stored_event::tombstone;
 use uuid::Uuid;
 
 /// Performs only the first append of a DELETE.
-async fn interrupted_delete(app: &App, user: &Value) -> Position {
+pub(crate) async fn interrupted_delete(app: &App, user: &Value) -> Position {
     let id: UserId = id(user).parse().unwrap();
     let deleted = vec![tombstone(Uuid::new_v4(), id)];
     let stream = format!("users-{id}");

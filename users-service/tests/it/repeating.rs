@@ -454,6 +454,17 @@ async fn a_deletion_whose_process_died_is_finished_wherever_it_stopped() {
 }
 
 #[tokio::test]
+async fn a_change_that_died_before_an_unfinished_deletion_is_gone() {
+    let app = spawn_app().await;
+    let ada = app.created("ada").await;
+    interrupted_change(&app, ("PATCH", "k"), &ada, Some("lady")).await;
+    crate::erasing::interrupted_delete(&app, &ada).await;
+    let rename = json!({"username": "lady"});
+    assert_eq!(told(&patch(&app, "k", &ada, &rename).await), (410, false));
+    assert_eq!(told(&patch(&app, "new", &ada, &rename).await).0, 404);
+}
+
+#[tokio::test]
 async fn a_creation_that_died_and_was_then_erased_makes_nobody() {
     let app = spawn_app().await;
     let died = Interrupted::creation(&app, "k", "ada", 4_711).await;

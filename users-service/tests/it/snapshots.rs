@@ -177,30 +177,41 @@ async fn a_snapshot_that_does_not_belong_to_the_stream_is_not_used() {
     app.get(&ada).await;
     until_snapshot(&app, &ada, 300).await;
     let real = snapshot(&app, &ada).await.unwrap();
-    let stream = snapshot_stream(number(&ada));
-    let mut data: Value = serde_json::from_slice(&real.data).unwrap();
+    app.patch(&ada, &json!({"given_name": "Augusta"})).await;
+    let events = app.events(&user_stream(number(&ada))).await;
+    let last = events.last().unwrap();
+    let (id, revision) = (json!(last.id), json!(last.revision));
+    // Each of these would hide the last change if it were used.
     let planted = [
-        ("event_id", json!(Uuid::new_v4())),
-        ("revision", json!(299)),
-        ("revision", json!(100_000)),
-        ("epoch", json!(7)),
-        ("sealed", json!("x")),
+        json!({"event_id": Uuid::new_v4(), "revision": revision}),
+        json!({"revision": revision}),
+        json!({"event_id": id, "revision": 100_000}),
+        json!({"event_id": id, "revision": revision, "epoch": 7}),
+        json!({"event_id": id, "revision": revision, "standing": "unknown"}),
     ];
-    for (member, value) in planted {
-        let good = std::mem::replace(&mut data[member], value.clone());
+    for members in planted {
+        let mut data: Value = serde_json::from_slice(&real.data).unwrap();
+        let data_members = data.as_object_mut().unwrap();
+        data_members.extend(members.as_object().unwrap().clone());
         let wrong = NewEvent {
             id: Uuid::new_v4(),
             event_type: "UserSnapshot.v1".into(),
             data: data.to_string().into(),
             metadata: real.metadata.clone(),
         };
-        app.store
-            .append(&stream, Expected::Any, vec![wrong])
-            .await
-            .unwrap();
+        let stream = snapshot_stream(number(&ada));
+        let appended = app.store.append(&stream, Expected::Any, vec![wrong]);
+        appended.await.unwrap();
         let shown: Value = app.get(&ada).await.json().await.unwrap();
-        assert_eq!(shown["given_name"], "Ada 299", "{member} = {value}");
-        data[member] = good;
+        assert_eq!(shown["given_name"], "Augusta", "{members}");
+        // The read replaces the wrong snapshot.
+        until("there is a right snapshot", || async {
+            let last = snapshot(&app, &ada).await?;
+            let last: Value = serde_json::from_slice(&last.data).unwrap();
+            let is_right = last["epoch"] == 0 && last["standing"] == "active";
+            (is_right && last["event_id"] == id && last["revision"] == revision).then_some(())
+        })
+        .await;
     }
 }
 
