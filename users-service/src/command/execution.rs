@@ -15,15 +15,18 @@ use super::holders::{holder, is_held_by_another};
 use super::plan::Plan;
 use super::reservation::{Reservation, ReservationOutcome, Seen, Step, UserStatus};
 use super::stores::Stores;
-use super::user_history::{Activity, SnapshotNeed, UserHistory};
-use crate::domain::{Claim, ReservationName, User, UserCommand, UserError, UserId, UserState};
+use super::user_history::{SnapshotNeed, UserHistory};
+use crate::domain::{Claim, ReservationName, UserError, UserId};
 use crate::privacy::cipher::SubjectKey;
-use crate::stored_event::{ReservationEvent, StoredEvent, tombstone, user_stream};
-use event_sourcing::Decider as _;
+use crate::stored_event::{ReservationEvent, user_stream};
 use event_streams::{AppendError, EventStreams, Expected, NewEvent};
 use std::ops::Range;
 use std::time::Duration;
 use uuid::Uuid;
+
+mod decision;
+#[cfg(test)]
+mod tests;
 
 /// The most conflicts with other commands that one command survives.
 const REFUSALS: u32 = 64;
@@ -292,62 +295,6 @@ impl<'a> Execution<'a> {
         Ok(seen)
     }
 
-    async fn decide(&mut self, claim: Option<Claim>) -> Result<Vec<NewEvent>, CommandError> {
-        match (&self.envelope.command, claim, &self.key) {
-            (Command::Create(profile), Some(claim), Some(key)) => {
-                let profile = profile.clone();
-                // The commit expects the user's stream to be absent, so the state is known without a read.
-                let create = UserCommand::Create { profile, claim };
-                self.events(&UserState::Absent, create, key)
-            }
-            (Command::Create(_), ..) => Err(CommandError::Conflict),
-            (Command::Patch(_, changes), claim, _) => {
-                let changes = changes.clone();
-                let patch = UserCommand::Patch { changes, claim };
-                match self.history.activity(&self.stores.keys).await? {
-                    Activity::Active(key) => {
-                        let events = self.events(&self.history.open(&key)?, patch, &key);
-                        self.subject = Some(key);
-                        events
-                    }
-                    Activity::Inactive(state) => Err(refusal(&state, patch).into()),
-                }
-            }
-            (Command::Delete(_), ..) => self.delete().await,
-        }
-    }
-
-    /// Decides a deletion by the user's status. It needs neither the key nor the names.
-    async fn delete(&self) -> Result<Vec<NewEvent>, CommandError> {
-        match self.history.status() {
-            UserStatus::Active { .. } => {
-                let deleted = tombstone(self.envelope.event_id(0), self.user);
-                Ok(vec![self.envelope.origin().added_to(deleted)])
-            }
-            UserStatus::Absent | UserStatus::Abandoned => Err(UserError::Unknown.into()),
-            UserStatus::Erased => {
-                self.complete_erasure().await?;
-                Err(UserError::Erased.into())
-            }
-        }
-    }
-
-    /// Decides the command on this state, and seals the events under the key.
-    fn events(
-        &self,
-        state: &UserState,
-        command: UserCommand,
-        key: &SubjectKey,
-    ) -> Result<Vec<NewEvent>, CommandError> {
-        let events = User::decide(state, command)?;
-        let origin = self.envelope.origin();
-        let encode = |(index, event)| {
-            let id = self.envelope.event_id(index);
-            origin.added_to(StoredEvent::encode(id, self.user, event, key))
-        };
-        Ok((0..).zip(&events).map(encode).collect())
-    }
-
     async fn complete_erasure(&self) -> Result<(), CommandError> {
         self.stores.complete_erasure(self.user, &self.history).await
     }
@@ -382,13 +329,6 @@ impl Drop for Execution<'_> {
     }
 }
 
-/// The refusal of the command in the state of an inactive user.
-fn refusal(state: &UserState, command: UserCommand) -> UserError {
-    User::decide(state, command)
-        .err()
-        .unwrap_or(UserError::Unknown)
-}
-
 async fn append(
     store: &EventStreams,
     stream: &str,
@@ -408,6 +348,3 @@ async fn append(
 async fn pause(milliseconds: Range<u64>) {
     tokio::time::sleep(Duration::from_millis(rand::random_range(milliseconds))).await;
 }
-
-#[cfg(test)]
-mod tests;
