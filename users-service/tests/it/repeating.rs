@@ -530,6 +530,21 @@ async fn a_command_that_failed_is_not_remembered() {
 }
 
 #[tokio::test]
+async fn the_key_of_a_refused_creation_is_used_for_nobody_else() {
+    let app = spawn_app().await;
+    app.created("ada").await;
+    assert_eq!(told(&post(&app, "k", "ada").await), (409, false));
+    let memory = app.events(&stream_of("POST", "/", "k")).await;
+    let accepted: Value = serde_json::from_slice(&memory[0].data).unwrap();
+    let eve = created(post(&app, "k2", "eve").await).await;
+    let of_eve = crate::erasing::key(&app, &eve).await.to_string();
+    assert_ne!(accepted["key"], of_eve);
+    // Otherwise the erasure of the one would destroy the memory of the other.
+    app.delete(&eve).await;
+    assert_eq!(told(&post(&app, "k", "ada").await), (409, true));
+}
+
+#[tokio::test]
 async fn the_memory_of_a_command_says_nothing_about_its_body_or_its_key() {
     let app = spawn_app().await;
     let ada = created(post(&app, "key-of-lovelace", "adalovelace").await).await;

@@ -96,13 +96,13 @@ fn patch(given_name: &str) -> Envelope {
     Envelope::new(Command::Patch(USER, changes))
 }
 
-fn owned_at(memory: &CommandMemory, head: u64) -> Option<Ownership<'_>> {
+fn owned_at(memory: &CommandMemory, head: u64) -> Ownership<'_> {
     let after = Some(0);
-    Some(Ownership {
+    Ownership {
         memory,
         head,
         after,
-    })
+    }
 }
 
 #[tokio::test]
@@ -110,12 +110,12 @@ async fn an_owner_finds_the_event_that_the_former_owner_stored_and_does_not_stor
     let world = World::with_ada().await;
     let command = patch("Augusta");
     let memory = world.memory(&command).await;
-    let former = world.run(&command, owned_at(&memory, 0)).await;
+    let former = world.run(&command, Some(owned_at(&memory, 0))).await;
     assert_eq!(former.unwrap(), Ran::Committed(1));
     world.run(&patch("A."), None).await.unwrap();
     let resumed = CommandEvent::Resumed(USER);
     let head = memory.append(0, resumed).await.unwrap().unwrap();
-    let owner = world.run(&command, owned_at(&memory, head)).await;
+    let owner = world.run(&command, Some(owned_at(&memory, head))).await;
     assert_eq!(owner.unwrap(), Ran::Committed(1));
     assert_eq!(world.given_name().await, "A.");
 }
@@ -126,7 +126,7 @@ async fn a_former_owner_stops_when_it_reads_the_user_again() {
     let command = patch("Augusta");
     let memory = world.memory(&command).await;
     memory.append(0, CommandEvent::Resumed(USER)).await.unwrap();
-    let former = world.run(&command, owned_at(&memory, 0)).await;
+    let former = world.run(&command, Some(owned_at(&memory, 0))).await;
     assert!(matches!(former, Err(CommandError::Superseded)));
     assert_eq!(world.given_name().await, "Ada");
 }
