@@ -42,6 +42,10 @@ test-long: ## kill -9 every part under load, KILLS=50 times each, and count loss
 test-long-store: ## kill -9 eventstore-lite under load, KILLS=300 times, and count losses
 	@STORE_KILLS=$(or $(KILLS),300) scripts/test -p eventstore-lite --test it kill:: -- --nocapture
 
+test-long-ids: ## take IDS=100000000 ids through clock steps, kills, outages and restores, and count duplicates
+	@scripts/need cc setpriv
+	@IDS=$(or $(IDS),100000000) cargo test --release --locked -p uuids-service --test it -- campaign processes seen --nocapture
+
 test-up: ## test `make up`, the tour of README.md and `make down`, on other ports and in a separate folder
 	@scripts/test-up
 
@@ -54,6 +58,10 @@ bench: ## measure throughput and latency of a release build; print the machine, 
 bench-compare: ## the same services beside the Node/Express design and a bare pump, in one run; prints ratios and losses
 	@scripts/bench-compare
 
+bench-ids: ## measure how fast ids are issued in process, over HTTP and over RabbitMQ, compared with the layout's limit
+	@scripts/need cc rabbitmq-server setsid
+	@cargo bench --locked -p uuids-service --bench ids
+
 bench-store: ## measure eventstore-lite alone, compared with the disk and bare SQLite; EVENTS=10000000 for a large store
 	@scripts/bench-store
 
@@ -62,4 +70,4 @@ ifeq ($(firstword $(MAKECMDGOALS)),logs)
 users uuids eventstore rabbitmq: ; @:
 endif
 
-.PHONY: help up rebuild down logs reset lint test test-long test-long-store test-up loadtest bench bench-compare bench-store conformance web-test users uuids eventstore rabbitmq
+.PHONY: help up rebuild down logs reset lint test test-long test-long-store test-long-ids test-up loadtest bench bench-compare bench-store bench-ids conformance web-test users uuids eventstore rabbitmq

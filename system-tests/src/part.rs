@@ -93,6 +93,7 @@ pub(crate) fn settings(
         ("AMQP_URL", amqp_url.to_owned()),
         ("UUIDS_URL", format!("http://{}", addresses[&Part::Uuids])),
         ("USERS_DATA", folder.join("users").display().to_string()),
+        ("UUIDS_DATA", folder.join("uuids").display().to_string()),
         ("MASTER_KEY_FILE", secret("master.key")?),
         ("USERNAME_SECRET_FILE", secret("username.secret")?),
     ])

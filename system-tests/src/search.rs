@@ -68,16 +68,16 @@ pub fn canary() -> String {
     format!("Kq{} éZx{}", &random()[..12], &random()[..12])
 }
 
-/// Like [`canary`], for a username, which may not contain a space.
+/// Like [`canary`], for a username, which may contain `@` but no space.
 #[must_use]
 pub fn canary_name() -> String {
-    canary().replace(' ', "&")
+    canary().replace(' ', "@")
 }
 
 /// The encodings of the value and of its parts between the special characters. An unknown encoding may change the special
 /// characters, but it leaves the parts recognisable.
 fn all_forms(value: &str) -> Vec<Vec<u8>> {
-    let halves = value.split([' ', '&', 'é']).filter(|half| !half.is_empty());
+    let halves = value.split([' ', '@', 'é']).filter(|half| !half.is_empty());
     std::iter::once(value)
         .chain(halves)
         .flat_map(forms)

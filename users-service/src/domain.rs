@@ -4,6 +4,7 @@
 //! A command carries everything that its decision needs to know. Every personal value is a [`Personal`].
 
 mod claim;
+mod direction;
 mod name;
 mod personal;
 mod profile;
@@ -18,7 +19,7 @@ mod user_id;
 mod username;
 
 pub use claim::{Claim, ReservationName};
-pub use name::{FamilyName, GivenName, InvalidName, MAX_NAME_CHARS, NameField, NameProblem};
+pub use name::{FamilyName, GivenName, NameField, NameProblem};
 pub use personal::Personal;
 pub use profile::{Changes, Profile};
 pub use user::{ActiveUser, User, UserState};

@@ -37,8 +37,9 @@ const LASTING: Duration = Duration::from_millis(100);
 const MOST: usize = 10_000;
 /// How long an id may stay in stock.
 const FRESH: Duration = Duration::from_secs(1);
-/// How long a caller waits for an id.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a caller waits for an id. It is longer than a request that tries both transports in vain, and short enough that
+/// a client learns within two seconds that no ids can be had.
+const PATIENCE: Duration = Duration::from_millis(1_750);
 
 /// A connection to the id service, over one transport.
 pub trait IdService: Send + Sync + 'static {

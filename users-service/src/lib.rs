@@ -9,6 +9,7 @@ pub mod erasure;
 pub mod ids;
 pub mod integration;
 pub mod privacy;
+pub mod problem_types;
 pub mod projection;
 pub mod query;
 pub mod read_model;

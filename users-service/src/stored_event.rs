@@ -10,6 +10,7 @@
 //! form, so no other code knows the earlier versions.
 
 mod command_stream;
+mod name_versions;
 mod origin;
 mod reservation_stream;
 mod sealed_names;
@@ -22,14 +23,18 @@ mod user_stream;
 pub use command_stream::{
     AcceptedCommand, COMMAND_ACCEPTED, COMMAND_DONE, COMMAND_RESUMED, CommandEvent, NoEvent,
 };
+pub use name_versions::{
+    NameSource, NamesMeaning, NamesVersion, USER_CREATED, USER_PATCHED, USER_SNAPSHOT,
+    read_more_versions,
+};
 pub use origin::{Caller, Origin};
 pub use reservation_stream::{ReservationEvent, USERNAME_CLAIMED, USERNAME_RELEASED};
 pub use sealed_names::{CurrentNames, SealedNames, Unopened};
-pub use snapshot::{USER_SNAPSHOT, UserSnapshot, snapshot_stream, snapshot_streams};
+pub use snapshot::{UserSnapshot, snapshot_stream, snapshot_streams};
 pub use stream_names::{TOMBSTONES, USER_STREAM_PREFIX, user_of_stream, user_stream};
 pub use user_stream::{
-    Fence, REGISTRATION_ABANDONED, RENAME_FENCED, StoredEvent, USER_CREATED, USER_DELETED,
-    USER_PATCHED, tombstone,
+    Fence, REGISTRATION_ABANDONED, RENAME_FENCED, StoredEvent, USER_DELETED, is_known_user_event,
+    tombstone,
 };
 
 use bytes::Bytes;
@@ -39,11 +44,14 @@ use serde::Serialize;
 /// Whatever refers to a revision and may outlive a restore names the epoch.
 pub const EPOCH: u64 = 0;
 
+/// How the text of [`Undecodable::UnknownType`] begins.
+pub const UNKNOWN_TYPE: &str = "unknown event type";
+
 /// A stored event that cannot be decoded. The error does not repeat its content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Undecodable {
     /// This program does not know the name or version. A newer program may have written it.
-    #[error("unknown event type {0}")]
+    #[error("{UNKNOWN_TYPE} {0}")]
     UnknownType(String),
     /// The name is known, but the content is malformed.
     #[error("malformed {0}")]

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use actix_web::{
-    HttpResponse,
-    http::header::ContentType,
+    HttpRequest, HttpResponse,
+    http::header,
     web::{Data, ServiceConfig, get, resource},
 };
 use serde::Deserialize;
@@ -16,6 +16,7 @@ use crate::{
     clock::EPOCH,
     domain::id::Id,
     ids::Ids,
+    media_type::MediaType,
     request::{self, Remedy, RequestError},
 };
 
@@ -36,11 +37,22 @@ pub(crate) fn routes(ids: Arc<Ids>) -> impl Fn(&mut ServiceConfig) + Clone + Sen
     }
 }
 
-/// 200 `{"data":["1509466340062097408",…]}`, ascending; 422; 503 with `Retry-After`.
-async fn issue(ids: Data<Ids>, Query(query): Query<IdQuery>) -> Result<HttpResponse, Problem> {
-    let body = request::take(&ids, query.count.unwrap_or(1), query.after).await?;
+/// 200 `{"data":["1509466340062097408",…]}`, ascending, or one id a line for `Accept: text/plain`; 406; 422; 503 with
+/// `Retry-After`.
+async fn issue(
+    ids: Data<Ids>,
+    request: HttpRequest,
+    Query(query): Query<IdQuery>,
+) -> Result<HttpResponse, Problem> {
+    let form = MediaType::accepted_by(&request)?;
+    let issued = request::take(&ids, query.count.unwrap_or(1), query.after).await?;
+    let body = match form {
+        MediaType::Json => request::json(&issued),
+        MediaType::Text => request::lines(&issued),
+    };
     Ok(HttpResponse::Ok()
-        .content_type(ContentType::json())
+        .content_type(form.content_type())
+        .insert_header((header::VARY, "accept"))
         .body(body))
 }
 

@@ -63,6 +63,11 @@ impl Ids {
         self.granted.notify_waiters();
     }
 
+    /// Gives up the window; no id is issued until another one is granted.
+    pub(crate) fn revoke(&self) {
+        self.state().issuer.revoke();
+    }
+
     /// Records why no new window was granted; current windows stay valid. Returns whether it is the first failure since the
     /// last success.
     pub(crate) fn record_failure(&self, reason: String) -> bool {
@@ -109,6 +114,9 @@ impl Ids {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod crowd;
 
 #[cfg(test)]
 mod tests {

@@ -1,14 +1,15 @@
 //! Supplies this process with windows. It takes a worker number and renews its window early. It takes another number when
 //! it has lost the current one, or when the clock has stepped back by more than a window.
 //!
-//! Invariants: every grant is appended at the exact revision at which it was decided, and is used only once the log has
-//! it. An append with an unknown outcome is repeated unchanged, with the same event id, until the outcome is known. Only
-//! the clock causes a grant; requests for ids do not.
+//! Invariants: every grant is appended at the exact revision at which it was decided, and is used only once the log shows
+//! it there and the record of this machine has it. An append with an unknown outcome is repeated unchanged, with the same
+//! event id, until the outcome is known. No number is taken from a log that lacks a recorded window. Only the clock causes a
+//! grant; requests for ids do not.
 
 use std::{sync::Arc, time::Duration};
 
-use event_sourcing::{Decider as _, fold};
-use event_streams::{AppendError, EventStreams, Expected, NewEvent, ReadError, Unavailable};
+use anyhow::bail;
+use event_streams::{AppendError, NewEvent, Unavailable};
 use jittered_backoff::Backoff;
 use uuid::Uuid;
 
@@ -17,10 +18,12 @@ use crate::{
     domain::{
         id::WORKERS,
         issuer::Need,
-        window::{GrantWindow, Holder, Purpose, Tenure, WorkerNumber},
+        window::{GrantWindow, Holder, NumberCommand, Purpose},
     },
     ids::Ids,
     stored_event,
+    window_record::{RecordFile, WindowRecord},
+    worker_numbers::{KnownNumber, WorkerNumbers},
 };
 
 /// Time between two checks whether a window or a number is needed. It is shorter than the longest wait of a request, so
@@ -29,24 +32,24 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The task that grants windows to [`Ids`].
 pub(crate) struct LeaseKeeper {
-    pub(crate) streams: EventStreams,
-    pub(crate) ids: Arc<Ids>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) holder: Holder,
-}
-
-/// A worker number as this process last saw it in the log.
-struct KnownNumber {
-    worker: u16,
-    expected: Expected,
-    tenure: Tenure,
+    numbers: WorkerNumbers,
+    record: RecordFile,
+    ids: Arc<Ids>,
+    clock: Arc<dyn Clock>,
+    holder: Holder,
 }
 
 impl LeaseKeeper {
-    pub(crate) fn new(streams: EventStreams, ids: Arc<Ids>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(
+        numbers: WorkerNumbers,
+        record: RecordFile,
+        ids: Arc<Ids>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let holder = Holder(Uuid::new_v4());
         Self {
-            streams,
+            numbers,
+            record,
             ids,
             clock,
             holder,
@@ -68,8 +71,8 @@ impl LeaseKeeper {
                     backoff.pause().await;
                     None
                 }
-                Err(unavailable) => {
-                    self.report_failure(&unavailable.to_string());
+                Err(failure) => {
+                    self.report_failure(&failure.to_string());
                     backoff.pause().await;
                     None
                 }
@@ -78,16 +81,17 @@ impl LeaseKeeper {
     }
 
     /// Renews the held number, or takes another one if that fails or none is held. `None` if no number is free.
-    async fn next(&self, held: Option<KnownNumber>) -> Result<Option<KnownNumber>, Unavailable> {
+    async fn next(&self, held: Option<KnownNumber>) -> anyhow::Result<Option<KnownNumber>> {
         if let Some(known) = held
             && let Some(known) = self.claim(known, Purpose::Renew).await
         {
             return Ok(Some(known));
         }
+        self.check_log().await?;
         // The search begins at a random number, so that processes that start together do not all try the same one.
         let first = rand::random_range(0..WORKERS);
         for worker in (first..WORKERS).chain(0..first) {
-            if let Some(known) = self.look(worker).await?
+            if let Some(known) = self.numbers.look(worker).await?
                 && let Some(known) = self.claim(known, Purpose::Take).await
             {
                 tracing::info!(worker, "took a worker number");
@@ -97,71 +101,57 @@ impl LeaseKeeper {
         Ok(None)
     }
 
-    /// Reads a number from the log; `None` if it can never be granted again.
-    async fn look(&self, worker: u16) -> Result<Option<KnownNumber>, Unavailable> {
-        let last = match self.streams.read_last(&stream(worker)).await {
-            Ok(last) => last,
-            Err(ReadError::StreamDeleted) => return Ok(None),
-            Err(ReadError::Unavailable(unavailable)) => return Err(unavailable),
+    /// Fails if the log lacks the last window of this machine and has no floor above it. Then the event store was restored
+    /// from an older backup, or is another one, and a number could be granted for a time that was granted before.
+    async fn check_log(&self) -> anyhow::Result<()> {
+        let Some(record) = self.record.read()? else {
+            return Ok(());
         };
-        let expected = last
-            .as_ref()
-            .map_or(Expected::NoStream, |last| Expected::Revision(last.revision));
-        // The last event alone determines the state.
-        let Ok(events) = last
-            .iter()
-            .map(stored_event::load)
-            .collect::<Result<Vec<_>, _>>()
-        else {
-            tracing::warn!(
-                worker,
-                "the last event of the worker number is not a window"
-            );
-            return Ok(None);
-        };
-        let tenure = fold::<WorkerNumber>(&events);
-        Ok(Some(KnownNumber {
-            worker,
-            expected,
-            tenure,
-        }))
+        if self.numbers.has(&record).await? {
+            return Ok(());
+        }
+        let floor = self.numbers.floor().await?;
+        if floor.is_some_and(|(floor_ms, _)| floor_ms >= record.until_ms) {
+            return Ok(());
+        }
+        // Another process may already have a window for the same time.
+        self.ids.revoke();
+        bail!(
+            "the event store lacks a window that this machine had: it was restored from an older backup, or is another one. \
+             Stop every uuids process and run `uuids-service restored --floor {}`, or with the greatest `until_ms` of all \
+             machines",
+            record.until_ms
+        )
     }
 
-    /// Appends the next window of a number, if one is due. `None` if another process holds the number.
+    /// Appends the next window of a number, if one is due. `None` if the number is lost.
     async fn claim(&self, known: KnownNumber, purpose: Purpose) -> Option<KnownNumber> {
-        let command = GrantWindow {
+        let command = NumberCommand::Grant(GrantWindow {
             holder: self.holder,
             now_ms: self.clock.now_ms(),
             purpose,
-        };
-        let events = WorkerNumber::decide(&known.tenure, command)
+        });
+        let event = known
+            .decide(command)
             .inspect_err(
                 |refusal| tracing::debug!(worker = known.worker, %refusal, "no window was granted"),
             )
             .ok()?;
-        let Some(event) = events.first() else {
+        let Some(event) = event else {
             return Some(known);
         };
-        let revision = self.append(&known, stored_event::store(event)).await?;
+        let known = self.append(&known, stored_event::store(&event)).await?;
+        self.keep_record(known.record()?).await;
         self.ids.grant(known.worker, event.window);
-        Some(KnownNumber {
-            expected: Expected::Revision(revision),
-            tenure: WorkerNumber::evolve(known.tenure, event),
-            ..known
-        })
+        Some(known)
     }
 
-    /// Appends an event and returns its revision; `None` if another process appended first.
-    async fn append(&self, known: &KnownNumber, event: NewEvent) -> Option<u64> {
-        let stream = stream(known.worker);
+    /// Appends an event and returns the number with it; `None` if another process appended first.
+    async fn append(&self, known: &KnownNumber, event: NewEvent) -> Option<KnownNumber> {
         let mut backoff = Backoff::default();
         loop {
-            match self
-                .streams
-                .append(&stream, known.expected, vec![event.clone()])
-                .await
-            {
-                Ok(appended) => return Some(appended.revision),
+            match self.numbers.append(known, event.clone()).await {
+                Ok(()) => break,
                 Err(AppendError::Unavailable(unavailable)) => {
                     self.report_failure(&unavailable.to_string());
                     backoff.pause().await;
@@ -169,6 +159,44 @@ impl LeaseKeeper {
                 Err(lost) => {
                     tracing::info!(worker = known.worker, reason = %lost, "did not get the worker number");
                     return None;
+                }
+            }
+        }
+        self.confirm(known, event.id).await
+    }
+
+    async fn confirm(&self, known: &KnownNumber, event: Uuid) -> Option<KnownNumber> {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.numbers.confirm(known, event).await {
+                Ok(Some(confirmed)) => return Some(confirmed),
+                Ok(None) => {
+                    let worker = known.worker;
+                    tracing::warn!(
+                        worker,
+                        "the worker number's log is not what it was before the append"
+                    );
+                    return None;
+                }
+                Err(Unavailable { reason }) => {
+                    self.report_failure(&reason);
+                    backoff.pause().await;
+                }
+            }
+        }
+    }
+
+    /// Returns when the record is durable. Until then the new window is not used.
+    async fn keep_record(&self, record: WindowRecord) {
+        let mut backoff = Backoff::default();
+        loop {
+            let file = self.record.clone();
+            let written = tokio::task::spawn_blocking(move || file.write(record)).await;
+            match written.map_err(anyhow::Error::from).flatten() {
+                Ok(()) => return,
+                Err(error) => {
+                    self.report_failure(&format!("the record of windows: {error:#}"));
+                    backoff.pause().await;
                 }
             }
         }
@@ -195,8 +223,4 @@ impl LeaseKeeper {
             tracing::warn!(reason, "cannot get a new window of ids");
         }
     }
-}
-
-fn stream(worker: u16) -> String {
-    format!("uuids-worker-{worker}")
 }

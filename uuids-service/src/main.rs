@@ -3,7 +3,12 @@
 use std::sync::Arc;
 
 use clap::Parser;
-use uuids_service::{clock::SystemClock, config::Config, startup::Application};
+use uuids_service::{
+    clock::SystemClock,
+    config::{Config, RestoredConfig},
+    restored,
+    startup::Application,
+};
 
 /// 64-bit ids, numeric, sortable by time, unique across machines.
 #[derive(Parser)]
@@ -11,14 +16,28 @@ use uuids_service::{clock::SystemClock, config::Config, startup::Application};
 enum Command {
     /// Issues ids over HTTP and RabbitMQ.
     Serve(Config),
+    /// Makes every later window begin at a floor or above it. To be run after the event store was restored from a backup, with
+    /// every uuids process stopped.
+    Restored(RestoredConfig),
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let Command::Serve(config) = Command::parse();
+    let command = Command::parse();
     telemetry::init(env!("CARGO_PKG_NAME"))?;
-    let shutdown = web::on_signal()?;
-    Application::build(&config, Arc::new(SystemClock))?
-        .run(shutdown)
-        .await
+    match command {
+        Command::Serve(config) => {
+            let shutdown = web::on_signal()?;
+            let application = Application::build(&config, Arc::new(SystemClock))?;
+            Box::pin(application.run(shutdown)).await
+        }
+        Command::Restored(config) => {
+            restored::run(&config, &SystemClock).await?;
+            tracing::info!(
+                floor_ms = config.floor_ms,
+                "no window begins before the floor"
+            );
+            Ok(())
+        }
+    }
 }

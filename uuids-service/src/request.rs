@@ -1,6 +1,4 @@
-//! Validation of a request for ids and the body of its answer, for HTTP and RabbitMQ alike.
-
-use serde::{Serialize, Serializer};
+//! Validation of a request for ids and the forms of its answer, for HTTP and RabbitMQ alike.
 
 use crate::{
     domain::{
@@ -12,8 +10,8 @@ use crate::{
 
 /// The most ids that one request may ask for.
 const MAX_COUNT: u16 = 10_000;
-/// The digits of the greatest id, two quotation marks and a comma.
-const MAX_BYTES_PER_ID: usize = 19 + 3;
+/// The digits of the greatest id.
+const MOST_DIGITS: usize = 19;
 
 /// Why a request got no ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -48,46 +46,41 @@ impl RequestError {
     }
 }
 
-/// `{"data":["1509466340062097408",…]}`: decimal text, because some clients lose digits of a JSON number this large.
-#[derive(Serialize)]
-struct Answer {
-    data: IdTexts,
-}
-
-struct IdTexts(Issued);
-
-struct IdText(Id);
-
-/// Takes `count` ids above the id `after` and returns the body of the answer.
+/// Takes `count` ids above the id `after`.
 pub(crate) async fn take(
     ids: &Ids,
     count: u64,
     after: Option<u64>,
-) -> Result<Vec<u8>, RequestError> {
+) -> Result<Issued, RequestError> {
     let count = u16::try_from(count).map_err(|_| RequestError::Count)?;
     if !(1..=MAX_COUNT).contains(&count) {
         return Err(RequestError::Count);
     }
     let after = after.map(|number| Id::parse(number).ok_or(RequestError::After));
-    let issued = ids.take(count, after.transpose()?).await?;
-    Ok(answer(issued))
+    Ok(ids.take(count, after.transpose()?).await?)
 }
 
-fn answer(issued: Issued) -> Vec<u8> {
-    let mut body = Vec::with_capacity(issued.count() * MAX_BYTES_PER_ID + r#"{"data":[]}"#.len());
-    let data = IdTexts(issued);
-    serde_json::to_writer(&mut body, &Answer { data }).expect("writing to a Vec does not fail");
+/// `{"data":["1509466340062097408",…]}`: decimal text, because some clients lose digits of a JSON number this large.
+pub(crate) fn json(issued: &Issued) -> Vec<u8> {
+    written(issued, r#"{"data":[""#, r#"",""#, r#""]}"#)
+}
+
+/// One id a line.
+pub(crate) fn lines(issued: &Issued) -> Vec<u8> {
+    written(issued, "", "\n", "\n")
+}
+
+/// The ids in decimal, with text before, between and after them. An answer has at least one id.
+fn written(issued: &Issued, before: &str, between: &str, after: &str) -> Vec<u8> {
+    let mut body = Vec::with_capacity(issued.count() * (MOST_DIGITS + between.len()) + 16);
+    let mut digits = itoa::Buffer::new();
+    body.extend_from_slice(before.as_bytes());
+    for (place, id) in issued.ids().enumerate() {
+        if place > 0 {
+            body.extend_from_slice(between.as_bytes());
+        }
+        body.extend_from_slice(digits.format(id.number()).as_bytes());
+    }
+    body.extend_from_slice(after.as_bytes());
     body
-}
-
-impl Serialize for IdTexts {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.ids().map(IdText))
-    }
-}
-
-impl Serialize for IdText {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0.number())
-    }
 }

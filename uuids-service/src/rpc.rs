@@ -35,7 +35,8 @@ pub(crate) async fn reply(ids: &Ids, request: &[u8]) -> Vec<u8> {
 async fn answer(ids: &Ids, request: IdRequest) -> Result<Vec<u8>, RequestError> {
     let after = request.after.map(|after| after.parse::<u64>());
     let after = after.transpose().map_err(|_| RequestError::After)?;
-    request::take(ids, request.count, after).await
+    let issued = request::take(ids, request.count, after).await?;
+    Ok(request::json(&issued))
 }
 
 fn error_details(error: RequestError) -> Value {

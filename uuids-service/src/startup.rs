@@ -7,7 +7,10 @@ use messaging::Broker;
 use tokio_util::sync::CancellationToken;
 use web::{Readiness, Server};
 
-use crate::{api, clock::Clock, config::Config, ids::Ids, lease_keeper::LeaseKeeper, rpc};
+use crate::{
+    api, clock::Clock, config::Config, ids::Ids, lease_keeper::LeaseKeeper, rpc,
+    window_record::RecordFile, worker_numbers::WorkerNumbers,
+};
 
 /// A service that has bound its address and connects to its dependencies.
 pub struct Application {
@@ -21,15 +24,17 @@ impl Application {
     /// Binds the address; store and broker may still be down. Needs a tokio runtime.
     ///
     /// # Errors
-    /// When the address is taken, or a URL is malformed.
+    /// When the address is taken, a URL is malformed, or the record of windows cannot be read.
     pub fn build(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
-        let streams = EventStreams::connect(&config.eventstore_url)?;
+        let record = RecordFile::open(&config.windows.data)?;
+        record.read()?;
+        let numbers = WorkerNumbers::new(EventStreams::connect(&config.windows.eventstore_url)?);
         let broker = Broker::connect(&config.amqp_url, env!("CARGO_PKG_NAME"))?;
         let ids = Arc::new(Ids::new(Arc::clone(&clock)));
         Ok(Self {
             server: Server::bind(config.bind)?,
             broker,
-            lease_keeper: LeaseKeeper::new(streams, Arc::clone(&ids), clock),
+            lease_keeper: LeaseKeeper::new(numbers, record, Arc::clone(&ids), clock),
             ids,
         })
     }

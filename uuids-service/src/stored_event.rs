@@ -1,14 +1,23 @@
-//! The stored form of `WindowGranted`. Its name and its members are frozen: see `tests/fixtures/events`.
+//! The stored forms of the events. Their names and their members are frozen: see `tests/fixtures/events`.
 
 use bytes::Bytes;
 use event_streams::{NewEvent, RecordedEvent};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
 use crate::domain::window::{Holder, Window, WindowGranted};
 
 /// The stored name of [`WindowGranted`].
 pub(crate) const WINDOW_GRANTED: &str = "WindowGranted.v1";
+
+/// The stored name of the event that a floor is set.
+pub(crate) const FLOOR_RAISED: &str = "FloorRaised.v1";
+
+/// `{"floor_ms":60000}`: no window begins before it.
+#[derive(Debug, Serialize, Deserialize)]
+struct FloorRaisedV1 {
+    floor_ms: u64,
+}
 
 /// `{"holder":"<uuid>","from_ms":0,"until_ms":60000}`, in milliseconds since 2015-01-01T00:00:00Z; the end is exclusive.
 #[derive(Debug, Serialize, Deserialize)]
@@ -20,7 +29,7 @@ struct WindowGrantedV1 {
 
 /// The event has another type or malformed data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a {WINDOW_GRANTED}")]
+#[error("an event of another type, or malformed")]
 pub(crate) struct Unreadable;
 
 /// The event with a new random id, which stays the same over all retries of the append. If two rivals derived the same id,
@@ -31,10 +40,18 @@ pub(crate) fn store(event: &WindowGranted) -> NewEvent {
         from_ms: event.window.from_ms,
         until_ms: event.window.until_ms,
     };
+    new_event(WINDOW_GRANTED, &data)
+}
+
+pub(crate) fn store_floor(floor_ms: u64) -> NewEvent {
+    new_event(FLOOR_RAISED, &FloorRaisedV1 { floor_ms })
+}
+
+fn new_event(event_type: &'static str, data: &impl Serialize) -> NewEvent {
     NewEvent {
         id: Uuid::new_v4(),
-        event_type: WINDOW_GRANTED.into(),
-        data: serde_json::to_vec(&data)
+        event_type: event_type.into(),
+        data: serde_json::to_vec(data)
             .expect("a struct of numbers and a uuid serializes")
             .into(),
         metadata: Bytes::new(),
@@ -42,10 +59,7 @@ pub(crate) fn store(event: &WindowGranted) -> NewEvent {
 }
 
 pub(crate) fn load(event: &RecordedEvent) -> Result<WindowGranted, Unreadable> {
-    if event.event_type != WINDOW_GRANTED {
-        return Err(Unreadable);
-    }
-    let data: WindowGrantedV1 = serde_json::from_slice(&event.data).map_err(|_| Unreadable)?;
+    let data: WindowGrantedV1 = data(event, WINDOW_GRANTED)?;
     Ok(WindowGranted {
         holder: Holder(data.holder),
         window: Window {
@@ -53,6 +67,19 @@ pub(crate) fn load(event: &RecordedEvent) -> Result<WindowGranted, Unreadable> {
             until_ms: data.until_ms,
         },
     })
+}
+
+/// The floor in milliseconds.
+pub(crate) fn load_floor(event: &RecordedEvent) -> Result<u64, Unreadable> {
+    let data: FloorRaisedV1 = data(event, FLOOR_RAISED)?;
+    Ok(data.floor_ms)
+}
+
+fn data<T: DeserializeOwned>(event: &RecordedEvent, event_type: &str) -> Result<T, Unreadable> {
+    if event.event_type != event_type {
+        return Err(Unreadable);
+    }
+    serde_json::from_slice(&event.data).map_err(|_| Unreadable)
 }
 
 #[cfg(test)]
@@ -63,6 +90,7 @@ mod tests {
     use super::*;
 
     const FROZEN: &str = include_str!("../tests/fixtures/events/WindowGranted.v1.json");
+    const FROZEN_FLOOR: &str = include_str!("../tests/fixtures/events/FloorRaised.v1.json");
 
     fn recorded(event_type: &str, data: &str) -> RecordedEvent {
         RecordedEvent {
@@ -80,13 +108,21 @@ mod tests {
         }
     }
 
+    fn json(bytes: &[u8]) -> Value {
+        serde_json::from_slice(bytes).unwrap()
+    }
+
     #[test]
-    fn the_frozen_example_is_still_what_is_stored() {
+    fn the_frozen_examples_are_still_what_is_stored() {
         let event = load(&recorded("WindowGranted.v1", FROZEN)).unwrap();
         let stored = store(&event);
         assert_eq!(stored.event_type, "WindowGranted.v1");
-        let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap();
         assert_eq!(json(&stored.data), json(FROZEN.as_bytes()));
+
+        let floor_ms = load_floor(&recorded("FloorRaised.v1", FROZEN_FLOOR)).unwrap();
+        let stored = store_floor(floor_ms);
+        assert_eq!(stored.event_type, "FloorRaised.v1");
+        assert_eq!(json(&stored.data), json(FROZEN_FLOOR.as_bytes()));
     }
 
     #[test]

@@ -17,13 +17,6 @@ use crate::store::Store;
 /// The size of an event's data.
 pub(crate) const EVENT_BYTES: usize = 256;
 
-/// The protocol's two ways to append.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Path {
-    Append,
-    Batch,
-}
-
 /// The client or batch session that all writers of a row share.
 #[derive(Clone)]
 enum Sink {
@@ -71,31 +64,65 @@ pub(crate) async fn session(client: &Client) -> Result<BatchAppendClient> {
     Ok(client.batch_append(&BatchAppendOptions::default()).await?)
 }
 
-pub(crate) async fn measure(
+/// Measures single calls, each row beside the same calls answered from memory.
+pub(crate) async fn calls(
     store: &Store,
-    path: Path,
+    writers: &[usize],
+    length: Duration,
+    report: &mut Report,
+) -> Result<()> {
+    let from_memory = Store::from_memory().await?;
+    for count in writers {
+        let mut rows = Vec::new();
+        for server in [store, &from_memory] {
+            let sink = Sink::Append(Box::new(server.client()?));
+            rows.push(append(server, sink, "call", *count, length).await);
+        }
+        let ratio = match &rows[..] {
+            [Ok(stored), Ok(answered)] => Some(stored.beside(answered)),
+            _ => None,
+        };
+        for (name, figures) in ["append_to_stream", "  the same from memory"]
+            .iter()
+            .zip(rows)
+        {
+            report.add(name, *count, figures);
+        }
+        if let Some(ratio) = ratio {
+            report.note(&ratio);
+        }
+    }
+    Ok(())
+}
+
+/// Measures writers that share one batch session.
+pub(crate) async fn sessions(
+    store: &Store,
     writers: &[usize],
     length: Duration,
     report: &mut Report,
 ) -> Result<()> {
     for count in writers {
-        let client = store.client()?;
-        let (sink, name) = match path {
-            Path::Append => (Sink::Append(Box::new(client)), "append_to_stream"),
-            Path::Batch => (
-                Sink::Batch(Arc::new(session(&client).await?)),
-                "batch session",
-            ),
-        };
-        let writer = |number| Writer {
-            sink: sink.clone(),
-            stream: format!("{name}-{count}-{number}"),
-            next: 0,
-        };
-        let figures = figures::run((0..*count).map(writer).collect(), store.id()?, length).await;
-        report.add(name, *count, figures);
+        let sink = Sink::Batch(Arc::new(session(&store.client()?).await?));
+        let figures = append(store, sink, "session", *count, length).await;
+        report.add("batch session", *count, figures);
     }
     Ok(())
+}
+
+async fn append(
+    server: &Store,
+    sink: Sink,
+    name: &str,
+    count: usize,
+    length: Duration,
+) -> Result<Figures> {
+    let writer = |number| Writer {
+        sink: sink.clone(),
+        stream: format!("{name}-{count}-{number}"),
+        next: 0,
+    };
+    figures::run((0..count).map(writer).collect(), server.id()?, length).await
 }
 
 /// The figures of a writer that gets an unexpected answer, which must be an error.

@@ -21,6 +21,18 @@ pub(crate) struct Figures {
     pub(crate) server: f64,
 }
 
+impl Figures {
+    /// The rate and the 99th percentile beside those of another row.
+    pub(crate) fn beside(&self, other: &Self) -> String {
+        let slowest = |figures: &Self| float(figures.latency.value_at_quantile(0.99));
+        format!(
+            "{:.2} of its rate, {:.2} times its p99",
+            self.rate / other.rate,
+            slowest(self) / slowest(other)
+        )
+    }
+}
+
 /// A histogram of nanoseconds from 1 µs to 1 minute, with three significant digits.
 pub(crate) fn histogram() -> Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(1_000, 60_000_000_000, 3)?)

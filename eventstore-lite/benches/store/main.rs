@@ -12,6 +12,7 @@ mod appends;
 mod disk;
 mod fan_out;
 mod figures;
+mod from_memory;
 mod many_streams;
 mod reads;
 mod report;
@@ -49,6 +50,9 @@ struct Arguments {
     /// Measures only these parts.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
+    /// Runs as the server that the store is compared with. The measurement starts it by itself.
+    #[arg(long, hide = true)]
+    serve_from_memory: bool,
     /// The flag that `cargo bench` passes to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -78,7 +82,17 @@ impl Arguments {
 /// Prints the report when it is complete.
 #[tokio::main]
 async fn main() -> ExitCode {
-    match measure(&Arguments::parse()).await {
+    let arguments = Arguments::parse();
+    if arguments.serve_from_memory {
+        return match from_memory::serve().await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                println!("the server failed: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    match measure(&arguments).await {
         Ok(report) => {
             println!("{report}");
             if report.is_valid() {
@@ -110,13 +124,11 @@ async fn measure(arguments: &Arguments) -> Result<Report> {
     if arguments.has(Part::RoundTrips) {
         round_trip::measure(&store, &arguments.writers, length, &mut report).await?;
     }
-    for (part, path) in [
-        (Part::Appends, appends::Path::Append),
-        (Part::Batches, appends::Path::Batch),
-    ] {
-        if arguments.has(part) {
-            appends::measure(&store, path, &arguments.writers, length, &mut report).await?;
-        }
+    if arguments.has(Part::Appends) {
+        appends::calls(&store, &arguments.writers, length, &mut report).await?;
+    }
+    if arguments.has(Part::Batches) {
+        appends::sessions(&store, &arguments.writers, length, &mut report).await?;
     }
     if arguments.has(Part::Reads) {
         reads::measure(&store, length, &mut report).await?;

@@ -24,10 +24,20 @@ pub(crate) struct Store {
 
 impl Store {
     pub(crate) async fn start(db: &Path) -> Result<Self> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_eventstore-lite"));
+        let command = command.args(["--insecure", "--node-port", "0", "--db"]);
+        Self::spawn(command.arg(db)).await
+    }
+
+    /// Starts the server that answers appends from memory. It ends when it is dropped.
+    pub(crate) async fn from_memory() -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        Self::spawn(command.arg("--serve-from-memory")).await
+    }
+
+    async fn spawn(command: &mut Command) -> Result<Self> {
         let began = Instant::now();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_eventstore-lite"))
-            .args(["--insecure", "--node-port", "0", "--db"])
-            .arg(db)
+        let mut child = command
             .env("RUST_LOG", "info")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

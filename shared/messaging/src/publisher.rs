@@ -21,6 +21,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 const GROUP: usize = 256;
+/// The most messages that wait: as many as go out next, and as many as can be prepared meanwhile.
+const OUTBOX: usize = 2 * GROUP;
 const CONFIRM_WITHIN: Duration = Duration::from_secs(15);
 /// The topology is declared again after this long. The loss of a part may return no message, because another queue takes them
 /// all.
@@ -60,7 +62,7 @@ impl Publisher {
     /// no queue took, and at intervals.
     #[must_use]
     pub fn new(broker: Broker, topology: Topology) -> Self {
-        let (outbox, inbox) = mpsc::channel(GROUP);
+        let (outbox, inbox) = mpsc::channel(OUTBOX);
         tokio::spawn(
             Driver {
                 broker,
@@ -73,7 +75,7 @@ impl Publisher {
         Self { outbox }
     }
 
-    /// Gives a message to the publisher and returns its confirm. Waits while the outbox (256 messages) is full. Messages go out
+    /// Gives a message to the publisher and returns its confirm. Waits while the outbox (512 messages) is full. Messages go out
     /// in the order of these calls.
     ///
     /// # Errors

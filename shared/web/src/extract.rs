@@ -2,21 +2,24 @@
 //!
 //! Invariant: a refusal names fields and rules but never repeats a value.
 
-use std::{borrow::Cow, future::Future, pin::Pin, time::Duration};
+use std::{future::Future, pin::Pin, time::Duration};
 
 use actix_web::{
     FromRequest, HttpMessage as _, HttpRequest,
     dev::Payload,
-    http::{StatusCode, header},
+    http::header::{self, HeaderName, HeaderValue},
     web::{Bytes, Payload as Body},
 };
 use futures::future::{Ready, ready};
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::DeserializeOwned;
 
-use crate::Problem;
+use crate::{Fields, Problem, problem_types};
+
+/// The media type of a [`Json`] body.
+const JSON: &str = "application/json";
 
 /// The maximum size of a body, in bytes.
-pub const BODY_LIMIT: usize = 64 * 1024;
+pub const BODY_LIMIT: usize = 16 * 1024;
 
 /// How long a whole body may take to arrive.
 #[derive(Debug, Clone, Copy)]
@@ -28,11 +31,22 @@ impl Default for BodyWithin {
     }
 }
 
-/// A body that is a JSON object. It is refused with 415 for another media type or any content coding, with 408 if it does
-/// not arrive within 10 s, with 413 above [`BODY_LIMIT`], and with 400 if it is not JSON or not UTF-8. It is refused with
-/// 422 if it is not an object, or if a member is missing, unknown (where `T` denies that) or of the wrong type.
+/// A body that is a JSON object, `application/json`. It is refused with 415 for another media type or any content coding,
+/// with 408 if it does not arrive within 10 s, with 413 above [`BODY_LIMIT`], with 400 if it is not JSON in UTF-8, and with
+/// 422 if it is not an object.
 #[derive(Debug)]
-pub struct Json<T>(pub T);
+pub struct Json(pub Fields);
+
+/// The body of a PATCH: a JSON merge patch (RFC 7396), `application/merge-patch+json` or `application/json`. Otherwise like
+/// [`Json`].
+#[derive(Debug)]
+pub struct MergePatch(pub Fields);
+
+/// The header that lists the media types of a PATCH (RFC 5789 §3.1).
+pub(crate) const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+
+/// The media types of a [`MergePatch`].
+pub(crate) const PATCH_TYPES: &str = "application/merge-patch+json, application/json";
 
 /// The query string. It is refused with 422 if a parameter is missing or of the wrong type. (A query that cannot be
 /// percent-decoded is refused earlier, with 400 on every route.)
@@ -43,19 +57,41 @@ pub struct Query<T>(pub T);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PathId(pub u64);
 
-impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
+type Reading<T> = Pin<Box<dyn Future<Output = Result<T, Problem>>>>;
+
+impl FromRequest for Json {
     type Error = Problem;
-    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+    type Future = Reading<Self>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let plain_json = require_plain_json(request);
-        let bound = request.app_data::<BodyWithin>().copied();
-        let body = Body::from_request(request, payload);
-        Box::pin(async move {
-            plain_json?;
-            let body = body.await.map_err(|_| broken_off())?;
-            parse_json(&whole(body, bound.unwrap_or_default()).await?).map(Self)
-        })
+        let fields = fields(request, payload, (header::ACCEPT, JSON));
+        Box::pin(async move { fields.await.map(Self) })
+    }
+}
+
+impl FromRequest for MergePatch {
+    type Error = Problem;
+    type Future = Reading<Self>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let fields = fields(request, payload, (ACCEPT_PATCH, PATCH_TYPES));
+        Box::pin(async move { fields.await.map(Self) })
+    }
+}
+
+/// Reads a body of one of these media types. A refusal lists them in this header.
+fn fields(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    media_types: (HeaderName, &'static str),
+) -> impl Future<Output = Result<Fields, Problem>> + use<> {
+    let headers = require_media_type(request, media_types).and(require_plain(request));
+    let bound = request.app_data::<BodyWithin>().copied();
+    let body = Body::from_request(request, payload);
+    async move {
+        headers?;
+        let body = body.await.map_err(|_| broken_off())?;
+        Fields::parse(&whole(body, bound.unwrap_or_default()).await?)
     }
 }
 
@@ -87,38 +123,48 @@ impl FromRequest for PathId {
     }
 }
 
-/// Fails unless the headers declare the body as JSON without a content coding.
-fn require_plain_json(request: &HttpRequest) -> Result<(), Problem> {
-    let refused = |detail| Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
-    if !is_json(request) {
-        return refused("the body must be application/json");
+/// Fails unless the body has one of these media types. Parameters such as `charset` have no meaning for JSON.
+fn require_media_type(
+    request: &HttpRequest,
+    (header, accepted): (HeaderName, &'static str),
+) -> Result<(), Problem> {
+    let given = request.headers().get_all(header::CONTENT_TYPE).count();
+    let media_type = request.mime_type().ok().flatten();
+    let is_accepted = |essence: &str| accepted.split(", ").any(|one| one == essence);
+    if given == 1 && media_type.is_some_and(|given| is_accepted(given.essence_str())) {
+        return Ok(());
     }
-    let mut codings = request.headers().get_all(header::CONTENT_ENCODING);
-    if !codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        return refused("the body must not have a content coding");
-    }
-    Ok(())
+    let detail = format!("the body must be of one of these media types: {accepted}");
+    let problem = Problem::new(problem_types::UNSUPPORTED_MEDIA_TYPE, detail);
+    Err(problem.header(header, HeaderValue::from_static(accepted)))
 }
 
-fn is_json(request: &HttpRequest) -> bool {
-    let media_type = request.mime_type().ok().flatten();
-    media_type.is_some_and(|media| media.type_() == "application" && media.subtype() == "json")
+/// Fails if the body has a content coding.
+fn require_plain(request: &HttpRequest) -> Result<(), Problem> {
+    let mut codings = request.headers().get_all(header::CONTENT_ENCODING);
+    if codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Ok(());
+    }
+    let detail = "the body must not have a content coding";
+    let problem = Problem::new(problem_types::UNSUPPORTED_CODING, detail);
+    Err(problem.header(
+        header::ACCEPT_ENCODING,
+        HeaderValue::from_static("identity"),
+    ))
 }
 
 fn too_slow(bound: Duration) -> Problem {
     let detail = format!("the body did not arrive within {bound:?}");
-    Problem::new(StatusCode::REQUEST_TIMEOUT, detail)
+    Problem::new(problem_types::BODY_TOO_SLOW, detail)
 }
 
 fn too_large() -> Problem {
-    Problem::new(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        format!("the body must not exceed {BODY_LIMIT} bytes"),
-    )
+    let detail = format!("the body must not exceed {BODY_LIMIT} bytes");
+    Problem::new(problem_types::BODY_TOO_LARGE, detail)
 }
 
 fn broken_off() -> Problem {
-    Problem::bad_request("the body broke off")
+    Problem::new(problem_types::INCOMPLETE_BODY, "the body broke off")
 }
 
 fn decimal(text: &str) -> Option<u64> {
@@ -126,99 +172,46 @@ fn decimal(text: &str) -> Option<u64> {
     text.parse().ok().filter(|_| canonical)
 }
 
-fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    // The parser checks the bytes of a string only if it keeps the string, not in an ignored member.
-    if std::str::from_utf8(bytes).is_err() {
-        return Err(Problem::bad_request("the body is not UTF-8"));
-    }
-    // A derived Deserialize would accept an array for a struct, so only objects are passed on.
-    if !bytes.trim_ascii_start().starts_with(b"{") {
-        return Err(well_formed(bytes).err().unwrap_or_else(not_an_object));
-    }
-    let mut json = serde_json::Deserializer::from_slice(bytes);
-    match serde_path_to_error::deserialize(&mut json) {
-        Ok(value) => json.end().map(|()| value).map_err(|_| malformed()),
-        Err(error) if error.inner().is_data() => {
-            well_formed(bytes)?;
-            Err(wrong_field(&error))
-        }
-        Err(_) => Err(malformed()),
-    }
-}
-
-fn well_formed(bytes: &[u8]) -> Result<(), Problem> {
-    match serde_json::from_slice::<IgnoredAny>(bytes) {
-        Ok(_) => Ok(()),
-        Err(_) => Err(malformed()),
-    }
-}
-
-fn malformed() -> Problem {
-    Problem::bad_request("the body is not well-formed JSON")
-}
-
-fn not_an_object() -> Problem {
-    Problem::new(
-        StatusCode::UNPROCESSABLE_ENTITY,
-        "the body must be a JSON object",
-    )
-}
-
 fn parse_query<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
     let pairs = form_urlencoded::parse(query.as_bytes());
     serde_path_to_error::deserialize(serde_urlencoded::Deserializer::new(pairs))
-        .map_err(|error| wrong_field(&error))
+        .map_err(|error| wrong_parameter(&error))
 }
 
-/// A problem that names the field and the rule, taken from the error's path and text. serde's texts are "missing field
-/// `x`" (with the path of the parent) and "invalid type: <the value>, expected <the rule>". Only the rule may reach the
-/// client.
-fn wrong_field<E: std::fmt::Display>(error: &serde_path_to_error::Error<E>) -> Problem {
+/// A problem that names the parameter and the rule, taken from the error's path and text. serde's texts are "missing field
+/// `x`" and "invalid type: <the value>, expected <the rule>". Only the rule may reach the client.
+fn wrong_parameter<E: std::fmt::Display>(error: &serde_path_to_error::Error<E>) -> Problem {
     let text = error.inner().to_string();
-    let text = text.split(" at line ").next().unwrap_or_default();
-    let path = error.path().to_string();
     for (prefix, rule) in [
         ("missing field `", "is missing"),
         ("duplicate field `", "is given twice"),
-        ("unknown field `", "is unknown"),
     ] {
-        if let Some(name) = text
-            .strip_prefix(prefix)
-            .and_then(|rest| rest.split('`').next())
-        {
-            return refused(within(&path, name), rule);
+        let name = text.strip_prefix(prefix);
+        if let Some(name) = name.and_then(|rest| rest.split('`').next()) {
+            return refused(name, rule);
         }
     }
+    let path = error.path().to_string();
     match text.split_once(", expected ") {
-        Some((_, rule)) => refused(path, &format!("must be {rule}")),
-        None => refused(path, &format!("is not valid: {text}")),
+        Some((_, rule)) => refused(&path, &format!("must be {rule}")),
+        None => refused(&path, &format!("is not valid: {text}")),
     }
 }
 
-fn within(parent: &str, name: &str) -> String {
-    match parent {
-        "." | "?" => name.to_owned(),
-        parent if parent.ends_with(name) => parent.to_owned(),
-        parent => format!("{parent}.{name}"),
-    }
-}
-
-fn refused(field: String, rule: &str) -> Problem {
-    let detail: Cow<'static, str> = format!("`{field}` {rule}").into();
-    Problem::invalid(field, detail)
+fn refused(parameter: &str, rule: &str) -> Problem {
+    Problem::invalid(parameter, format!("`{parameter}` {rule}"))
 }
 
 #[cfg(test)]
 mod tests {
     use actix_web::{error::PayloadError, test::TestRequest};
     use futures::{Stream, StreamExt as _, stream};
-    use serde_json::Value;
 
     use super::*;
 
     async fn extract(
         body: impl Stream<Item = Result<Bytes, PayloadError>> + 'static,
-    ) -> Result<Json<Value>, Problem> {
+    ) -> Result<Json, Problem> {
         let request = TestRequest::post()
             .insert_header(("content-type", "application/json"))
             .to_http_request();
@@ -249,6 +242,6 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_may_use_its_time() {
         let slow = extract(dripping("{}", Duration::from_secs(4))).await;
-        assert_eq!(slow.unwrap().0, serde_json::json!({}));
+        assert!(slow.unwrap().0.finish(Some(())).is_ok());
     }
 }

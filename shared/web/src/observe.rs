@@ -1,5 +1,5 @@
-//! The middleware of every request. It refuses targets that are too long and queries that cannot be decoded, answers HEAD
-//! wherever GET is routed, turns errors of the framework into problems, and logs one line.
+//! The middleware of every request. It refuses requests that no route may see, answers HEAD wherever GET is routed and
+//! OPTIONS wherever anything is, turns errors of the framework into problems, and logs one line.
 //!
 //! Invariant: the line has the route's template, never the path, the query or an unknown method, because these are the
 //! caller's text.
@@ -7,16 +7,26 @@
 use std::time::Instant;
 
 use actix_web::{
-    Error, ResponseError as _,
+    Error, HttpResponse, ResponseError as _,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
-    http::{Method, StatusCode, header},
+    http::{
+        Method, StatusCode, Version,
+        header::{self, HeaderValue},
+    },
     middleware::Next,
 };
 
-use crate::{Problem, connection::had_request, problem, unread::HeldBody};
+use crate::{
+    Problem,
+    connection::had_request,
+    extract::{ACCEPT_PATCH, PATCH_TYPES},
+    problem, problem_types,
+    unread::HeldBody,
+};
 
-const KNOWN: [Method; 7] = [
+/// The methods of RFC 9110 and RFC 5789. Only these are logged by name.
+const KNOWN: [Method; 9] = [
     Method::GET,
     Method::POST,
     Method::PATCH,
@@ -24,7 +34,12 @@ const KNOWN: [Method; 7] = [
     Method::PUT,
     Method::HEAD,
     Method::OPTIONS,
+    Method::TRACE,
+    Method::CONNECT,
 ];
+
+const UNKNOWN_METHOD: &str = "this service does not know the method";
+const ONE_HOST: &str = "the request must have exactly one header Host";
 
 /// The maximum length of path and query together, in bytes. (The parser itself answers 400 above 64 KiB.)
 const TARGET_LIMIT: usize = 8 * 1024;
@@ -41,11 +56,13 @@ pub(crate) async fn observe(
     let body = HeldBody::of(&mut request);
     let mut response = if let Some(problem) = refused(&request) {
         request.into_response(problem.error_response())
+    } else if method == Method::OPTIONS && request.path() == "*" {
+        request.into_response(options_of_server())
     } else {
         get_for_head(&mut request);
         next.call(request).await?.map_into_boxed_body()
     };
-    allow_head(&mut response);
+    complete_allow(&method, &mut response);
     log(&method, &response, started);
     let response = with_problem(response);
     Ok(match body {
@@ -56,16 +73,32 @@ pub(crate) async fn observe(
 
 /// The problem with this request, if it must not be passed on.
 fn refused(request: &ServiceRequest) -> Option<Problem> {
+    let problem = |kind, detail| Some(Problem::new(kind, detail));
+    if !KNOWN.contains(request.method()) {
+        return problem(problem_types::NOT_IMPLEMENTED, UNKNOWN_METHOD.to_owned());
+    }
+    // RFC 9112 §3.2 demands this refusal. HTTP/1.0 had no such header.
+    let hosts = request.headers().get_all(header::HOST).count();
+    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
+        return problem(problem_types::MALFORMED_REQUEST, ONE_HOST.to_owned());
+    }
     let target = request.uri().path_and_query();
     if target.is_some_and(|target| target.as_str().len() > TARGET_LIMIT) {
         let detail = format!("path and query must not exceed {TARGET_LIMIT} bytes");
-        return Some(Problem::new(StatusCode::URI_TOO_LONG, detail));
+        return problem(problem_types::TARGET_TOO_LONG, detail);
     }
     if !request.query_string().split(['&', '=']).all(decodes) {
-        let detail = "the query cannot be percent-decoded";
-        return Some(Problem::bad_request(detail));
+        let detail = "the query cannot be percent-decoded".to_owned();
+        return problem(problem_types::MALFORMED_QUERY, detail);
     }
     None
+}
+
+/// `OPTIONS *` asks about the server, not about a resource (RFC 9110 §9.3.7). [`complete_allow`] adds HEAD and OPTIONS.
+fn options_of_server() -> HttpResponse {
+    HttpResponse::NoContent()
+        .insert_header((header::ALLOW, "GET, POST, PATCH, DELETE"))
+        .finish()
 }
 
 /// Routes HEAD like GET (RFC 9110 §9.3.2). The server still knows the original method and omits the body.
@@ -75,16 +108,25 @@ fn get_for_head(request: &mut ServiceRequest) {
     }
 }
 
-/// Adds HEAD to the `Allow` header of a 405. The routes do not know HEAD, so the framework would omit it.
-fn allow_head(response: &mut ServiceResponse<BoxBody>) {
+/// Adds HEAD and OPTIONS to the `Allow` header of a 405, because the routes do not know these methods. To OPTIONS, the
+/// methods are the answer and not an error.
+fn complete_allow(method: &Method, response: &mut ServiceResponse<BoxBody>) {
     let allowed = response.headers().get(header::ALLOW);
     let Some(allowed) = allowed.and_then(|allowed| allowed.to_str().ok()) else {
         return;
     };
-    if allowed.split(", ").any(|method| method == "GET") {
-        let allowed = header::HeaderValue::from_str(&format!("{allowed}, HEAD"));
-        let allowed = allowed.expect("a valid header with `, HEAD` stays valid");
-        response.headers_mut().insert(header::ALLOW, allowed);
+    let has = |wanted| allowed.split(", ").any(|method| method == wanted);
+    let head = if has("GET") { ", HEAD" } else { "" };
+    let patchable = has("PATCH");
+    let methods = HeaderValue::from_str(&format!("{allowed}{head}, OPTIONS"));
+    let methods = methods.expect("a valid header with more methods stays valid");
+    let headers = response.headers_mut();
+    headers.insert(header::ALLOW, methods);
+    if patchable {
+        headers.insert(ACCEPT_PATCH, HeaderValue::from_static(PATCH_TYPES));
+    }
+    if method == Method::OPTIONS {
+        *response.response_mut().status_mut() = StatusCode::NO_CONTENT;
     }
 }
 
@@ -122,9 +164,9 @@ fn with_problem(response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> 
     if status.as_u16() < 400 || is_problem(&response) {
         return response;
     }
-    let mut response =
-        response.map_body(|_, _| BoxBody::new(Problem::new(status, detail(status)).body()));
-    let media_type = header::HeaderValue::from_static(problem::MEDIA_TYPE);
+    let problem = Problem::new(problem_types::of_status(status), detail(status));
+    let mut response = response.map_body(|_, _| BoxBody::new(problem.body()));
+    let media_type = HeaderValue::from_static(problem::MEDIA_TYPE);
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, media_type);

@@ -4,96 +4,95 @@ use std::{borrow::Cow, fmt};
 
 use actix_web::{
     HttpResponse, HttpResponseBuilder, ResponseError,
-    http::{StatusCode, header},
+    http::{
+        StatusCode,
+        header::{self, HeaderName, HeaderValue},
+    },
 };
 use serde::Serialize;
+
+use crate::{InputError, ProblemType, problem_types};
 
 pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
 
 /// An error answer. Its text says what is wrong and never repeats the input, so it holds no personal data.
 ///
-/// `{"type":"about:blank","title":"Unprocessable Entity","status":422,"detail":"…","message":"…","field":"count"}`,
-/// where `message` repeats `detail`, and `field` is present if one member of the input is wrong.
+/// `{"type":"urn:problem-type:invalid-input","title":"…","status":422,"detail":"…","message":"…","errors":[…]}`,
+/// where `message` repeats `detail`, and `errors` is present if parts of the input are wrong: it lists all of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    status: StatusCode,
+    kind: ProblemType,
     detail: Cow<'static, str>,
-    field: Option<Cow<'static, str>>,
-    retry_after: Option<u64>,
+    errors: Vec<InputError>,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Problem {
-    /// A problem of any status; `detail` is a sentence for the caller.
-    pub fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
+    /// A problem of this type; `detail` is a sentence for the caller.
+    pub fn new(kind: ProblemType, detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
-            status,
+            kind,
             detail: detail.into(),
-            field: None,
-            retry_after: None,
+            errors: Vec::new(),
+            headers: Vec::new(),
         }
-    }
-
-    /// 400: the request is malformed.
-    pub fn bad_request(detail: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
     /// 404: the resource does not exist, or not any more.
     #[must_use]
     pub fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "there is nothing here")
+        Self::new(problem_types::NOT_FOUND, "there is nothing here")
     }
 
-    /// 409: the request conflicts with the current state.
-    pub fn conflict(detail: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::CONFLICT, detail)
+    /// 422: the request is well-formed, but this parameter of the query breaks a rule.
+    pub fn invalid(parameter: &str, detail: impl Into<String>) -> Self {
+        Self::invalid_input(vec![InputError::parameter(parameter, detail)])
     }
 
-    /// 422: the request is well-formed, but `field` breaks a rule.
-    pub fn invalid(
-        field: impl Into<Cow<'static, str>>,
-        detail: impl Into<Cow<'static, str>>,
-    ) -> Self {
+    /// 422: the request is well-formed, but these parts of its input break rules.
+    #[must_use]
+    pub fn invalid_input(errors: Vec<InputError>) -> Self {
+        let details: Vec<_> = errors.iter().map(InputError::detail).collect();
+        let detail = details.join("; ");
         Self {
-            field: Some(field.into()),
-            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+            errors,
+            ..Self::new(problem_types::INVALID_INPUT, detail)
         }
     }
 
     /// 503: the same request may succeed later. The header `Retry-After` is set to `retry_after` seconds.
     pub fn unavailable(detail: impl Into<Cow<'static, str>>, retry_after: u64) -> Self {
-        Self {
-            retry_after: Some(retry_after),
-            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
-        }
-    }
-
-    /// Sets the header `Retry-After` to this many seconds.
-    #[must_use]
-    pub fn retry_after(self, seconds: u64) -> Self {
-        Self {
-            retry_after: Some(seconds),
-            ..self
-        }
+        Self::new(problem_types::UNAVAILABLE, detail).retry_after(retry_after)
     }
 
     /// 500: a fault of the service. Its cause is in the log, not in the answer.
     #[must_use]
     pub fn internal() -> Self {
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "the service failed to answer",
-        )
+        let detail = "the service failed to answer";
+        Self::new(problem_types::INTERNAL_ERROR, detail)
+    }
+
+    /// Sets the header `Retry-After` to this many seconds.
+    #[must_use]
+    pub fn retry_after(self, seconds: u64) -> Self {
+        self.header(header::RETRY_AFTER, seconds.into())
+    }
+
+    /// Adds a header to the answer.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
     }
 
     pub(crate) fn body(&self) -> Vec<u8> {
         let body = Body {
-            r#type: "about:blank",
-            title: self.status.canonical_reason().unwrap_or("Error"),
-            status: self.status.as_u16(),
+            r#type: self.kind.uri,
+            title: self.kind.title,
+            status: self.kind.status.as_u16(),
             detail: &self.detail,
             message: &self.detail,
-            field: self.field.as_deref(),
+            errors: &self.errors,
         };
         serde_json::to_vec(&body).expect("a struct of text and numbers serializes")
     }
@@ -107,14 +106,14 @@ impl fmt::Display for Problem {
 
 impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
-        self.status
+        self.kind.status
     }
 
     fn error_response(&self) -> HttpResponse {
-        let mut response = HttpResponseBuilder::new(self.status);
+        let mut response = HttpResponseBuilder::new(self.status_code());
         response.content_type(MEDIA_TYPE);
-        if let Some(seconds) = self.retry_after {
-            response.insert_header((header::RETRY_AFTER, seconds));
+        for header in &self.headers {
+            response.append_header(header.clone());
         }
         response.body(self.body())
     }
@@ -127,6 +126,6 @@ struct Body<'a> {
     status: u16,
     detail: &'a str,
     message: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [InputError],
 }

@@ -25,6 +25,9 @@ use crate::{
 /// the connection and not the server.
 const KEEP_ALIVE: Duration = Duration::from_mins(2);
 
+/// How long the head of a request may take to arrive.
+const HEAD_WITHIN: Duration = Duration::from_secs(5);
+
 /// How long requests in flight may take to finish after the shutdown begins, in seconds.
 const GRACE_SECONDS: u64 = 10;
 
@@ -33,11 +36,13 @@ const GRACE_SECONDS: u64 = 10;
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    head_within: Duration,
     body_within: BodyWithin,
 }
 
 impl Server {
-    /// Binds the address; port 0 takes a free port.
+    /// Binds the address; port 0 takes a free port. The process may then open as many files as the system allows, because
+    /// the usual limit is 1,024, and slow connections alone could use that up.
     ///
     /// # Errors
     /// If the address is in use or not local; the error names it.
@@ -45,11 +50,24 @@ impl Server {
         let listener =
             TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
         let address = listener.local_addr()?;
+        if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+            tracing::warn!(%error, "the limit of open files stays as it is");
+        }
         Ok(Self {
             listener,
             address,
+            head_within: HEAD_WITHIN,
             body_within: BodyWithin::default(),
         })
+    }
+
+    /// Sets how long the head of a request may take to arrive; the default is 5 s.
+    #[must_use]
+    pub fn head_within(self, bound: Duration) -> Self {
+        Self {
+            head_within: bound,
+            ..self
+        }
     }
 
     /// Sets how long the whole body of a request may take to arrive; the default is 10 s.
@@ -89,6 +107,7 @@ impl Server {
         };
         let server = HttpServer::new(app)
             .keep_alive(KEEP_ALIVE)
+            .client_request_timeout(self.head_within)
             .tcp_nodelay(true)
             .on_connect(connection::opened)
             .shutdown_timeout(GRACE_SECONDS)

@@ -17,7 +17,7 @@ struct Case {
     body: Vec<u8>,
     status: u16,
     coding: Option<&'static str>,
-    /// The field that a 422 names.
+    /// A field that a 422 names.
     field: Option<&'static str>,
 }
 
@@ -91,23 +91,27 @@ impl Case {
         let message = answer.body["message"].as_str().context("a message")?;
         ensure!(!message.is_empty() && answer.body["status"] == self.status);
         if let Some(field) = self.field {
-            ensure!(
-                answer.body["field"] == field && message.contains(field),
-                "the field is not named"
-            );
+            let errors = answer.body["errors"].as_array().context("errors")?;
+            let is_at = |error: &Value| {
+                error["pointer"] == format!("#/{field}") || error["parameter"] == field
+            };
+            let named = errors.iter().any(is_at) && message.contains(field);
+            ensure!(named, "the field is not named");
         }
         Ok(())
     }
 }
 
 /// Values of a field that are well-formed JSON but not a valid name.
-fn invalid_names() -> [Value; 10] {
+fn invalid_names() -> [Value; 12] {
     [
         json!(""),
         json!("  "),
         json!("a".repeat(10_000)),
         json!("a\u{0}b"),
         json!("a\nb"),
+        json!("ab\u{202E}c"),
+        json!("\u{200B}\u{200B}\u{200B}"),
         json!(1),
         json!(true),
         json!(["a"]),
@@ -156,11 +160,25 @@ fn bad_bodies(path: &str) -> Vec<Case> {
     for body in ["[]", "null", "1", "\"a\"", "{}"] {
         cases.push(Case::post(body, 422));
     }
-    cases.push(Case::post(vec![b'['; 50_000], 400));
+    cases.push(Case::post(vec![b'['; 16_000], 400));
+    let nested = |depth| {
+        format!(
+            r#"{{"username":{}{}}}"#,
+            "[".repeat(depth),
+            "]".repeat(depth)
+        )
+    };
+    cases.push(Case::post(nested(100), 422).naming("username"));
+    cases.push(Case::post(nested(8_000), 400));
+    let twice = r#"{"username":"bad","username":"bad","given_name":"a","family_name":"b"}"#;
+    cases.push(Case::post(twice, 422).naming("username"));
     for (method, path) in [(Method::POST, "/"), (Method::PATCH, path)] {
         let new = |body, status| Case::new(method.clone(), path, body, status);
-        let megabyte = json!({"username": "a".repeat(1 << 20)}).to_string();
-        cases.push(new(megabyte.into_bytes(), 413).typed("application/json"));
+        for size in [16 * 1024 + 1, 1 << 20] {
+            let mut large = good();
+            large.resize(size, b' ');
+            cases.push(new(large, 413).typed("application/json"));
+        }
         cases.push(new(b"{".to_vec(), 400).typed("application/json"));
         let not_utf_8 = b"{\"given_name\":\"a\",\"note\":\"\xff\"}".to_vec();
         cases.push(new(not_utf_8, 400).typed("application/json"));
@@ -168,6 +186,7 @@ fn bad_bodies(path: &str) -> Vec<Case> {
         cases.extend([json().coded("gzip"), json().coded("identity, br")]);
         cases.push(new(good(), 415));
         cases.push(new(good(), 415).typed("text/plain"));
+        cases.push(new(good(), 415).typed("application/json-patch+json"));
         cases.push(new(good(), 415).typed("application/x-www-form-urlencoded"));
         cases.push(new(good(), 415).typed("multipart/form-data; boundary=x"));
     }
@@ -205,6 +224,7 @@ fn bad_paths() -> Vec<Case> {
     cases.push(Case::get(&long, 414));
     cases.push(Case::new(Method::PUT, "/", Vec::new(), 405));
     cases.push(Case::new(Method::POST, "/1", Vec::new(), 405));
+    cases.push(Case::new(Method::TRACE, "/1", Vec::new(), 405));
     cases
 }
 

@@ -7,18 +7,16 @@ use super::envelope::{Command, Committed};
 use super::error::CommandError;
 use super::handler::CommandHandler;
 use super::request_context::RequestContext;
-use crate::domain::{
-    Changes, FamilyName, GivenName, InvalidName, Profile, UserError, UserId, Username,
-};
-use crate::user_body::UserBody;
+use crate::domain::{Profile, UserError, UserId};
+use crate::problem_types;
+use crate::user_body::{self, UserBody};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue, LOCATION};
 use actix_web::web::{Data, ServiceConfig};
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder, Resource, ResponseError as _, web as actix,
 };
-use serde::{Deserialize, Deserializer};
-use web::{Json, PathId, Problem};
+use web::{Json, MergePatch, PathId, Problem};
 
 /// The seconds after which a client should retry.
 const RETRY_AFTER: u64 = 1;
@@ -27,33 +25,6 @@ const REPLAYED: (HeaderName, HeaderValue) = (
     HeaderName::from_static("idempotency-replayed"),
     HeaderValue::from_static("true"),
 );
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NewUser {
-    username: String,
-    given_name: String,
-    family_name: String,
-}
-
-/// The body of a `PATCH`. A client may change the answer of a `GET` and send it back, so the id of the path is allowed.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Patch {
-    #[serde(default, deserialize_with = "present")]
-    id: Option<String>,
-    #[serde(default, deserialize_with = "present")]
-    username: Option<String>,
-    #[serde(default, deserialize_with = "present")]
-    given_name: Option<String>,
-    #[serde(default, deserialize_with = "present")]
-    family_name: Option<String>,
-}
-
-/// Requires a present member to be a text, so `null` is refused. A member that does not change is omitted.
-fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
-    String::deserialize(value).map(Some)
-}
 
 fn shown(id: UserId, profile: &Profile) -> UserBody<'_> {
     let names = [
@@ -81,9 +52,9 @@ pub fn one_user(config: &mut ServiceConfig) {
 async fn create(
     handler: Data<CommandHandler>,
     context: RequestContext,
-    Json(body): Json<NewUser>,
+    Json(body): Json,
 ) -> Result<HttpResponse, Problem> {
-    let profile = body.parse().map_err(invalid)?;
+    let profile = user_body::new_user(body)?;
     let create = context.envelope(Command::Create(profile.clone()));
     let done = match handler.execute(&create).await {
         Ok(done) => done,
@@ -116,11 +87,10 @@ async fn patch(
     handler: Data<CommandHandler>,
     PathId(id): PathId,
     context: RequestContext,
-    Json(body): Json<Patch>,
+    MergePatch(body): MergePatch,
 ) -> Result<HttpResponse, Problem> {
     let id = UserId::new(id);
-    body.check_id(id)?;
-    let changes = body.parse().map_err(invalid)?;
+    let changes = user_body::changes(body, id)?;
     let patch = context.envelope(Command::Patch(id, changes));
     match handler.execute(&patch).await {
         Ok(done) => {
@@ -165,64 +135,30 @@ fn refused(error: CommandError) -> Result<HttpResponse, Problem> {
     Ok(answer)
 }
 
-impl NewUser {
-    fn parse(self) -> Result<Profile, InvalidName> {
-        Ok(Profile {
-            username: Username::parse(self.username)?,
-            given_name: GivenName::parse(self.given_name)?,
-            family_name: FamilyName::parse(self.family_name)?,
-        })
-    }
-}
-
-impl Patch {
-    fn check_id(&self, id: UserId) -> Result<(), Problem> {
-        match &self.id {
-            Some(other) if *other != id.to_string() => {
-                Err(Problem::invalid("id", "`id` must be the id in the path"))
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    fn parse(self) -> Result<Changes, InvalidName> {
-        Ok(Changes {
-            username: self.username.map(Username::parse).transpose()?,
-            given_name: self.given_name.map(GivenName::parse).transpose()?,
-            family_name: self.family_name.map(FamilyName::parse).transpose()?,
-        })
-    }
-}
-
-fn invalid(name: InvalidName) -> Problem {
-    let detail = format!("`{}` {}", name.field, name.problem);
-    Problem::invalid(name.field.as_str(), detail)
-}
-
 fn problem(error: CommandError) -> Problem {
     match error {
         CommandError::Rejected(UserError::Unknown | UserError::Erased | UserError::Abandoned) => {
             Problem::not_found()
         }
         CommandError::Rejected(UserError::UsernameTaken | UserError::Exists) => {
-            Problem::conflict("the username is taken")
+            Problem::new(problem_types::USERNAME_TAKEN, "the username is taken")
         }
         CommandError::RefusedBefore(refusal) => problem(*refusal),
         CommandError::PreconditionFailed => Problem::new(
-            StatusCode::PRECONDITION_FAILED,
+            problem_types::PRECONDITION_FAILED,
             "the user has another version than If-Match requires",
         ),
         CommandError::Gone => Problem::new(
-            StatusCode::GONE,
+            problem_types::GONE,
             "the command was executed before, and its user has been deleted since",
         ),
         CommandError::KeyReused => Problem::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
+            problem_types::KEY_REUSED,
             "the idempotency key was used for a request with another body",
         ),
         CommandError::Conflict | CommandError::Superseded => {
             let detail = "too many conflicts with other requests";
-            Problem::conflict(detail).retry_after(RETRY_AFTER)
+            Problem::new(problem_types::CONTENDED, detail).retry_after(RETRY_AFTER)
         }
         CommandError::Unavailable(source) => {
             tracing::warn!(error = %source, "a command was not executed");

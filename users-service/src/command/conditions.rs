@@ -1,6 +1,7 @@
 //! The conditions of a request: `If-Match`, `If-None-Match`, and the `ETag` of an answer (RFC 9110, section 13).
 
 use super::version::{Precondition, Version};
+use crate::problem_types;
 use actix_web::HttpRequest;
 use actix_web::http::header::{ETag, EntityTag, Header as _, IfMatch, IfNoneMatch};
 use web::Problem;
@@ -25,7 +26,10 @@ pub(super) fn precondition(request: &HttpRequest) -> Result<Precondition, Proble
             let versions = strong.map(|tag| Version::from_text(tag.tag()));
             Ok(Precondition::OneOf(versions.collect()))
         }
-        Err(_) => Err(Problem::bad_request("the header If-Match is malformed")),
+        Err(_) => Err(Problem::new(
+            problem_types::MALFORMED_CONDITION,
+            "the header If-Match is malformed",
+        )),
     }
 }
 

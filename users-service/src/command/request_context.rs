@@ -4,6 +4,7 @@ use super::conditions::precondition;
 use super::envelope::{Command, Envelope};
 use super::idempotency_key::{IdempotencyKey, NotAKey};
 use super::version::Precondition;
+use crate::problem_types;
 use actix_web::http::header::HeaderMap;
 use actix_web::{FromRequest, HttpRequest, dev::Payload};
 use std::future::{Ready, ready};
@@ -29,7 +30,8 @@ impl RequestContext {
         let parent = headers.get("traceparent");
         let trace = parent.and_then(|parent| trace_id(parent.to_str().ok()?));
         let key = key(headers).map_err(|error| {
-            Problem::bad_request(format!("the header Idempotency-Key is refused: {error}"))
+            let detail = format!("the header Idempotency-Key is refused: {error}");
+            Problem::new(problem_types::MALFORMED_KEY, detail)
         })?;
         Ok(Self {
             correlation: trace.unwrap_or_else(Uuid::new_v4),

@@ -127,7 +127,7 @@ impl UserHistory {
         self.known = true;
         self.claim = Some(snapshot.names.claim.clone());
         self.key = Some(snapshot.names.key);
-        self.profile = Some(CurrentNames::of_snapshot(snapshot.names.clone()));
+        self.profile = Some(CurrentNames::of_snapshot(&snapshot.names));
         self.last = Some(LastEvent { id, revision });
         self.changed = Some(snapshot.changed);
         for event in after {
@@ -157,9 +157,9 @@ impl UserHistory {
         match event {
             StoredEvent::Created(names) => {
                 self.profile = Some(CurrentNames::default());
-                self.change(revision, names);
+                self.change(revision, &names);
             }
-            StoredEvent::Patched(names) => self.change(revision, names),
+            StoredEvent::Patched(names) => self.change(revision, &names),
             StoredEvent::Deleted => {
                 self.deleted = true;
                 self.changed = Some(revision);
@@ -168,7 +168,7 @@ impl UserHistory {
         }
     }
 
-    fn change(&mut self, revision: u64, names: SealedNames) {
+    fn change(&mut self, revision: u64, names: &SealedNames) {
         self.claim = Some(names.claim.clone());
         self.key.get_or_insert(names.key);
         self.changed = Some(revision);

@@ -1,14 +1,17 @@
-//! Names of people, and the rules for names in commands: a name is visible, not too long, and has no control characters,
-//! no outer white space, and no characters that Unicode has not assigned.
+//! Names of people, and the rules for them in commands: everything in a name can be seen, except joiners between letters.
 //!
 //! Invariant: the rules apply to commands only. A stored name is read as it is, because the rules may have been different
 //! when it was stored.
 
+#[cfg(test)]
+mod tests;
+
 use super::{Personal, unicode};
 use std::fmt;
+use std::ops::RangeInclusive;
 
-/// The longest name, in characters (Unicode scalar values).
-pub const MAX_NAME_CHARS: usize = 100;
+/// The length of given and family names, in characters (Unicode scalar values).
+const LENGTH: RangeInclusive<usize> = 1..=100;
 
 /// One of the names of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,7 +30,7 @@ impl NameField {
 
     /// The name of the field in commands, events and answers.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Username => "username",
             Self::GivenName => "given_name",
@@ -42,62 +45,68 @@ impl fmt::Display for NameField {
     }
 }
 
-/// The rule that a name breaks.
+/// The rule that a name breaks. The text completes the sentence "the name …". It does not repeat the name, because that is
+/// personal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NameProblem {
-    /// The name is empty or invisible.
-    #[error("must not be empty or invisible")]
-    Empty,
-    /// The name has more than [`MAX_NAME_CHARS`] characters.
-    #[error("must not be longer than {MAX_NAME_CHARS} characters")]
-    TooLong,
+    /// The name is too short or too long. A username is counted after folding.
+    #[error("must have {min} to {max} characters")]
+    Length {
+        /// The smallest number of characters.
+        min: usize,
+        /// The greatest number of characters.
+        max: usize,
+    },
     /// The name has line breaks, tabs or the like.
-    #[error("must not contain control characters")]
+    #[error("must not contain control characters or line breaks")]
     ControlCharacter,
-    /// The name begins or ends with white space, which nobody sees.
-    #[error("must not begin or end with white space")]
-    OuterWhiteSpace,
-    /// The username has white space.
-    #[error("must not contain white space")]
-    WhiteSpace,
-    /// The name has unassigned characters. Nobody knows yet what they look like or how they fold.
+    /// The name has unassigned characters. Nobody knows yet what they look like.
     #[error("must not contain characters that Unicode 18 does not have")]
     Unassigned,
+    /// The name has characters that have no shape of their own, or that only change the direction of the text.
+    #[error("must not contain characters that nobody can see, except joiners between letters")]
+    Invisible,
+    /// The name has white space other than plain spaces between words.
+    #[error("must not contain white space, except plain spaces between words")]
+    WhiteSpace,
+    /// The name has only marks, which need a letter.
+    #[error("must contain a visible character")]
+    OnlyMarks,
+    /// The username has a character of another class.
+    #[error(
+        "must contain only letters, marks after a letter, decimal digits and the characters . _ - @ +"
+    )]
+    NotForUsernames,
+    /// The username has right-to-left characters, and breaks the rule for them.
+    #[error("must follow RFC 5893, section 2, because it contains right-to-left characters")]
+    Direction,
 }
 
-/// An invalid name. The error does not repeat the value, because it is personal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{field} {problem}")]
-pub struct InvalidName {
-    /// The invalid field.
-    pub field: NameField,
-    /// The rule that it breaks.
-    pub problem: NameProblem,
+impl NameProblem {
+    /// The problem of a text whose number of characters is not in this range.
+    pub(super) fn length(range: &RangeInclusive<usize>) -> Self {
+        let (min, max) = (*range.start(), *range.end());
+        Self::Length { min, max }
+    }
 }
 
-pub(super) fn parse(field: NameField, text: String) -> Result<Personal<String>, InvalidName> {
-    let invalid = |problem| InvalidName { field, problem };
-    if text.chars().count() > MAX_NAME_CHARS {
-        return Err(invalid(NameProblem::TooLong));
+fn parse(text: String) -> Result<Personal<String>, NameProblem> {
+    let has = |property: fn(char) -> bool| text.chars().any(property);
+    if !LENGTH.contains(&text.chars().count()) {
+        Err(NameProblem::length(&LENGTH))
+    } else if has(unicode::is_control) {
+        Err(NameProblem::ControlCharacter)
+    } else if has(|c| !unicode::is_assigned(c)) {
+        Err(NameProblem::Unassigned)
+    } else if has(|c| unicode::is_space(c) && c != ' ') || text.trim_matches(' ') != text {
+        Err(NameProblem::WhiteSpace)
+    } else if unicode::hides_something(&text) {
+        Err(NameProblem::Invisible)
+    } else if !has(unicode::is_visible) {
+        Err(NameProblem::OnlyMarks)
+    } else {
+        Ok(Personal::new(text))
     }
-    if text.chars().any(unicode::is_control) {
-        return Err(invalid(NameProblem::ControlCharacter));
-    }
-    if !text.chars().all(unicode::is_assigned) {
-        return Err(invalid(NameProblem::Unassigned));
-    }
-    if !text.chars().any(unicode::is_visible) {
-        return Err(invalid(NameProblem::Empty));
-    }
-    if field == NameField::Username && text.chars().any(unicode::is_blank) {
-        return Err(invalid(NameProblem::WhiteSpace));
-    }
-    let mut shown = text.chars().filter(|c| !unicode::is_ignorable(*c));
-    let outer = [shown.next(), shown.next_back()];
-    if outer.into_iter().flatten().any(unicode::is_blank) {
-        return Err(invalid(NameProblem::OuterWhiteSpace));
-    }
-    Ok(Personal::new(text))
 }
 
 macro_rules! name {
@@ -111,8 +120,8 @@ macro_rules! name {
             ///
             /// # Errors
             /// If the text breaks a rule: see [`NameProblem`].
-            pub fn parse(text: impl Into<String>) -> Result<Self, InvalidName> {
-                parse(NameField::$name, text.into()).map(Self)
+            pub fn parse(text: impl Into<String>) -> Result<Self, NameProblem> {
+                parse(text.into()).map(Self)
             }
 
             /// Wraps a stored name. The rules for new names do not apply.

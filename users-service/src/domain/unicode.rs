@@ -1,5 +1,5 @@
-//! Properties of characters, all from one version of Unicode: which characters are visible, and which texts are different
-//! spellings of the same text.
+//! Properties of characters, all from one version of Unicode: what they are, whether they are visible, and which texts are
+//! different spellings of the same text.
 //!
 //! Invariant: the folding of a text never changes, because the names of reservations are derived from it. A new version of
 //! Unicode may fold more letters. Version 17 did so after names had been reserved; [`folded_before_17`] finds those.
@@ -37,10 +37,24 @@ pub(super) fn is_control(c: char) -> bool {
     CONTROL.contains(category(c))
 }
 
-/// Whether the character looks like a gap: white space, and four characters that Unicode classifies as symbols or letters.
-pub(super) fn is_blank(c: char) -> bool {
-    let drawn_as_nothing = matches!(c, '\u{2800}' | '\u{13441}' | '\u{13442}' | '\u{1D159}');
-    drawn_as_nothing || CodePointSetData::new::<WhiteSpace>().contains(c)
+/// Whether the character is a letter of any script.
+pub(super) fn is_letter(c: char) -> bool {
+    Group::Letter.contains(category(c))
+}
+
+/// Whether the character is written on or around the character before it.
+pub(super) fn is_mark(c: char) -> bool {
+    Group::Mark.contains(category(c))
+}
+
+/// Whether the character is a decimal digit of any script.
+pub(super) fn is_decimal_digit(c: char) -> bool {
+    category(c) == GeneralCategory::DecimalNumber
+}
+
+/// Whether the character is white space.
+pub(super) fn is_space(c: char) -> bool {
+    CodePointSetData::new::<WhiteSpace>().contains(c)
 }
 
 /// Whether the character has no width. Two texts that differ only in such characters look the same.
@@ -48,9 +62,32 @@ pub(super) fn is_ignorable(c: char) -> bool {
     CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
 }
 
+/// Whether the character has no shape: it is ignorable, it formats its surroundings, or it is one of four symbols and
+/// letters that are drawn as a gap.
+pub(super) fn is_shapeless(c: char) -> bool {
+    let drawn_as_nothing = matches!(c, '\u{2800}' | '\u{13441}' | '\u{13442}' | '\u{1D159}');
+    drawn_as_nothing || is_ignorable(c) || category(c) == GeneralCategory::Format
+}
+
 /// Whether the character is visible by itself.
 pub(super) fn is_visible(c: char) -> bool {
-    DRAWN.contains(category(c)) && !is_blank(c) && !is_ignorable(c)
+    DRAWN.contains(category(c)) && !is_space(c) && !is_shapeless(c)
+}
+
+/// Whether the text has a shapeless character that is not a joiner between letters. Some scripts need joiners inside words.
+pub(super) fn hides_something(text: &str) -> bool {
+    let in_word = |c: Option<char>| c.is_some_and(|c| is_letter(c) || is_mark(c));
+    let mut before = None;
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        let is_joiner = matches!(c, '\u{200C}' | '\u{200D}');
+        let joins = is_joiner && in_word(before) && in_word(rest.clone().next());
+        if is_shapeless(c) && !joins {
+            return true;
+        }
+        before = Some(c);
+    }
+    false
 }
 
 /// The folding that all spellings of a text share: `NFKC_Casefold` (Unicode, section 3.13).

@@ -1,7 +1,13 @@
-//! The unique name of a user, and the rule that decides whether two spellings are the same name.
+//! The unique name of a user, the rules for it in commands, and the rule that decides whether two spellings are the same
+//! name. See ADR 15.
+//!
+//! Invariant: the rules apply to commands only, as those of other names do.
 
-use super::name::{InvalidName, NameField, parse};
-use super::{Personal, unicode};
+use super::{NameProblem, Personal, direction, unicode};
+use std::ops::RangeInclusive;
+
+/// The length of a folded username, in characters (Unicode scalar values).
+const LENGTH: RangeInclusive<usize> = 3..=64;
 
 /// A username as the user writes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,8 +18,20 @@ impl Username {
     ///
     /// # Errors
     /// If the text breaks a rule: see [`NameProblem`](super::NameProblem).
-    pub fn parse(text: impl Into<String>) -> Result<Self, InvalidName> {
-        parse(NameField::Username, text.into()).map(Self)
+    pub fn parse(text: impl Into<String>) -> Result<Self, NameProblem> {
+        let text = text.into();
+        let folded = unicode::folded(&text);
+        if !LENGTH.contains(&folded.chars().count()) {
+            Err(NameProblem::length(&LENGTH))
+        } else if unicode::hides_something(&text) {
+            Err(NameProblem::Invisible)
+        } else if !has_only_allowed_characters(&folded) {
+            Err(NameProblem::NotForUsernames)
+        } else if !direction::is_clear(&folded) {
+            Err(NameProblem::Direction)
+        } else {
+            Ok(Self(Personal::new(text)))
+        }
     }
 
     /// Wraps a stored username. The rules for new usernames do not apply.
@@ -65,4 +83,13 @@ impl Username {
         former.retain(|former| former != folded.reveal());
         former.into_iter().map(Personal::new).collect()
     }
+}
+
+fn has_only_allowed_characters(folded: &str) -> bool {
+    let mut after_letter = false;
+    folded.chars().all(|c| {
+        let marks_a_letter = after_letter && unicode::is_mark(c);
+        after_letter = unicode::is_letter(c) || marks_a_letter;
+        after_letter || unicode::is_decimal_digit(c) || "._-@+".contains(c)
+    })
 }

@@ -92,3 +92,17 @@ impl EraserCheckpoint {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::StoredPosition;
+    use serde_json::Value;
+
+    #[test]
+    fn a_checkpoint_is_read_and_written_as_in_its_frozen_example() {
+        let example = include_str!("../../tests/fixtures/events/EraserCheckpoint.v1.json");
+        let example: Value = serde_json::from_str(example).unwrap();
+        let data: StoredPosition = serde_json::from_value(example["data"].clone()).unwrap();
+        assert_eq!(serde_json::to_value(data).unwrap(), example["data"]);
+    }
+}

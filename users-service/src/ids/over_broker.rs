@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// How long one request may take.
-const TIMEOUT: Duration = Duration::from_millis(500);
+pub(super) const TIMEOUT: Duration = Duration::from_millis(500);
 /// The status of a refusal of a field. The field is always `after`, because the count is always in range.
 pub(super) const INVALID: u16 = 422;
 

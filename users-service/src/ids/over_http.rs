@@ -8,7 +8,7 @@ use serde::Deserialize;
 use std::time::Duration;
 
 /// How long one request may take.
-const TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Ids by `GET {url}/?count=N&after=<id>` → `{"data":["…"]}`.
 #[derive(Debug)]

@@ -171,10 +171,62 @@ async fn a_caller_fails_at_once_when_all_services_fail() {
     assert_eq!(source.next().await, Err(NoIds));
 }
 
+/// Times out after as long as a real transport does.
+struct TimesOutAfter(Duration);
+
+impl IdService for TimesOutAfter {
+    fn fetch(&self, _: usize, _: Option<UserId>) -> BoxFuture<'_, Result<Vec<UserId>, FetchError>> {
+        async {
+            tokio::time::sleep(self.0).await;
+            Err(FetchError::TimedOut)
+        }
+        .boxed()
+    }
+}
+
 #[tokio::test(start_paused = true)]
-async fn no_caller_waits_for_ever() {
-    let source = IdSource::new(vec![Box::new(Counter::closed())]);
-    assert_eq!(source.next().await, Err(NoIds));
+async fn every_caller_learns_within_two_seconds_that_no_ids_can_be_had() {
+    type Services = Vec<Box<dyn IdService>>;
+    let hanging: [fn() -> Services; 3] = [
+        // Neither the broker nor the id service answers.
+        || {
+            let transports = [over_broker::TIMEOUT, over_http::TIMEOUT];
+            transports
+                .map(|after| Box::new(TimesOutAfter(after)) as _)
+                .into()
+        },
+        // The broker is away, and the id service does not answer.
+        || {
+            vec![
+                Box::new(Failing),
+                Box::new(TimesOutAfter(over_http::TIMEOUT)),
+            ]
+        },
+        // A request never ends.
+        || vec![Box::new(Counter::closed())],
+    ];
+    for services in hanging {
+        let source = IdSource::new(services());
+        let mut callers = JoinSet::new();
+        for after_ms in (0..2_000).step_by(50) {
+            let source = source.clone();
+            callers.spawn(async move {
+                tokio::time::sleep(Duration::from_millis(after_ms)).await;
+                let asked = Instant::now();
+                assert_eq!(source.next().await, Err(NoIds));
+                asked.elapsed()
+            });
+        }
+        let waits = callers.join_all().await;
+        assert_eq!(waits.len(), 40);
+        let longest = waits.into_iter().max().unwrap();
+        assert!(longest <= Duration::from_secs(2), "{longest:?}");
+    }
+}
+
+#[test]
+fn a_request_that_tries_both_transports_in_vain_ends_before_its_callers_give_up() {
+    assert!(over_broker::TIMEOUT + over_http::TIMEOUT < PATIENCE);
 }
 
 #[tokio::test]
@@ -198,7 +250,7 @@ impl IdService for Slow {
         _: Option<UserId>,
     ) -> BoxFuture<'_, Result<Vec<UserId>, FetchError>> {
         async move {
-            tokio::time::sleep(FRESH * 2).await;
+            tokio::time::sleep(FRESH * 3 / 2).await;
             Ok((1..=count as u64).map(UserId::new).collect())
         }
         .boxed()

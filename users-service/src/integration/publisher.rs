@@ -7,7 +7,8 @@
 //!   publisher retries it.
 //! - At most one message of each stream is in flight, so consumers see a stream's events in order even after a failure.
 //! - One of any number of publishers is active. Each checkpoint expects the revision of the one before, so a second
-//!   publisher fences the first, which becomes a standby. Time only decides when a standby tries.
+//!   publisher fences the first, which becomes a standby. Time only decides when a standby tries. A standby that knows an
+//!   event type which the active publisher does not know takes over at once.
 
 mod active;
 mod checkpoint;
@@ -109,11 +110,15 @@ impl EventPublisher {
         }
     }
 
-    /// Returns when no publisher has written a checkpoint for some time, or the last one has said that it stopped.
+    /// Returns when no publisher has written a checkpoint for some time, or the last one has said that it stopped, or the
+    /// active one does not know an event type that this one knows.
     async fn stand_by(&self, state: &State) -> anyhow::Result<Checkpoint> {
         let mut seen = Checkpoint::read(&self.store).await?;
         let mut since = Instant::now();
-        while seen.is_held_beside(self.me) && since.elapsed() < self.pace.takeover {
+        while seen.is_held_beside(self.me)
+            && !seen.waits_for_this_process()
+            && since.elapsed() < self.pace.takeover
+        {
             report(state, Ok(()));
             report(&self.parked, Ok(()));
             sleep(self.pace.takeover / 20).await;

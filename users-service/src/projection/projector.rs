@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 const PREFETCH: u16 = 500;
 const BATCH: usize = 250;
 /// A busy queue gives batches this far apart, so that each is worth its statements.
-const BATCH_EVERY: Duration = Duration::from_millis(5);
+const BATCH_EVERY: Duration = Duration::from_millis(10);
 
 /// Keeps the read model up to date.
 #[derive(Debug)]

@@ -66,6 +66,15 @@ impl Repair {
         }
     }
 
+    /// Tries the users again whose events an older process did not know.
+    ///
+    /// # Errors
+    /// When the store, the key store or the database fails.
+    pub(super) async fn retry_unknown_types(&self) -> anyhow::Result<()> {
+        let held = self.view.held_by_unknown_types().await?;
+        self.catch_up_all(held, true).await.map(drop)
+    }
+
     /// At most `limit` events of a user from a revision on. `None` if the stream is tombstoned.
     async fn read(
         &self,

@@ -7,7 +7,7 @@ use crate::user_body::UserBody;
 use actix_web::web::{Data, get};
 use actix_web::{HttpResponse, Resource};
 use serde::{Deserialize, Serialize};
-use web::{Problem, Query};
+use web::{InputError, Problem, Query};
 
 /// The seconds after which a client should retry.
 const RETRY_AFTER: u64 = 1;
@@ -44,31 +44,40 @@ async fn list(
     directory: Data<Directory>,
     Query(parameters): Query<Parameters>,
 ) -> Result<HttpResponse, Problem> {
-    let limit = parameters.limit()?;
-    let after = parameters.cursor()?;
+    let (limit, after) = parameters.parse()?;
     let page = directory.read_model.page(&directory.keys, after, limit);
     let page = page.await.map_err(|error| problem(&error))?;
     Ok(HttpResponse::Ok().json(Body::from(&page)))
 }
 
 impl Parameters {
-    fn limit(&self) -> Result<usize, Problem> {
+    /// The size of the page and the last id of the page before it.
+    fn parse(&self) -> Result<(usize, Option<UserId>), Problem> {
+        match (self.limit(), self.cursor()) {
+            (Ok(limit), Ok(cursor)) => Ok((limit, cursor)),
+            (limit, cursor) => {
+                let errors = [limit.err(), cursor.err()];
+                Err(Problem::invalid_input(
+                    errors.into_iter().flatten().collect(),
+                ))
+            }
+        }
+    }
+
+    fn limit(&self) -> Result<usize, InputError> {
         let Some(limit) = &self.limit else {
             return Ok(DEFAULT_LIMIT);
         };
         let limit = limit.parse().ok();
-        limit
-            .filter(|limit| (1..=MAX_LIMIT).contains(limit))
-            .ok_or_else(|| {
-                Problem::invalid("limit", format!("`limit` must be from 1 to {MAX_LIMIT}"))
-            })
+        let limit = limit.filter(|limit| (1..=MAX_LIMIT).contains(limit));
+        let rule = || format!("`limit` must be from 1 to {MAX_LIMIT}");
+        limit.ok_or_else(|| InputError::parameter("limit", rule()))
     }
 
-    fn cursor(&self) -> Result<Option<UserId>, Problem> {
+    fn cursor(&self) -> Result<Option<UserId>, InputError> {
         let cursor = self.cursor.as_deref().map(str::parse).transpose();
-        cursor.map_err(|_| {
-            Problem::invalid("cursor", "`cursor` must be the `next` of a previous page")
-        })
+        let rule = "`cursor` must be the `next` of a previous page";
+        cursor.map_err(|_| InputError::parameter("cursor", rule))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The sealed names of an event, and the clear values that belong to them.
 
+use super::name_versions::{NameSource, NamesMeaning, NamesVersion};
 use super::{Undecodable, json};
 use crate::domain::{
     Changes, Claim, FamilyName, GivenName, NameField, Personal, Profile, ReservationName, UserId,
@@ -19,8 +20,9 @@ pub struct SealedNames {
     /// The claim that holds the username.
     pub claim: Claim,
     stream: String,
-    event_type: &'static str,
-    fields: BTreeMap<NameField, Sealed>,
+    version: &'static NamesVersion,
+    /// As they are stored: a member may hold several of today's names.
+    members: BTreeMap<String, Sealed>,
 }
 
 /// The current names of a user: the last sealed value of each. It is folded from events, and needs no key until it is opened.
@@ -31,7 +33,7 @@ pub struct CurrentNames(BTreeMap<NameField, PlacedName>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct PlacedName {
     stream: String,
-    event_type: &'static str,
+    version: &'static NamesVersion,
     sealed: Sealed,
 }
 
@@ -62,17 +64,15 @@ pub enum Unopened {
 impl SealedNames {
     pub(super) fn decode(
         event: &RecordedEvent,
-        event_type: &'static str,
+        version: &'static NamesVersion,
     ) -> Result<Self, Undecodable> {
-        let malformed = || Undecodable::Malformed(event_type.to_owned());
+        let malformed = || Undecodable::Malformed(version.stored.to_owned());
         let data: SealedData = serde_json::from_slice(&event.data).map_err(|_| malformed())?;
         let clear: Metadata = serde_json::from_slice(&event.metadata).map_err(|_| malformed())?;
-        let fields = data.sealed.into_iter().map(|(name, sealed)| {
-            let field = NameField::ALL
-                .into_iter()
-                .find(|field| field.as_str() == name);
-            field.map(|field| (field, sealed)).ok_or_else(malformed)
-        });
+        let is_known = |member: &String| version.names.iter().any(|name| name.member == member);
+        if !data.sealed.keys().all(is_known) {
+            return Err(malformed());
+        }
         Ok(Self {
             key: data.key.parse().map_err(|_| malformed())?,
             claim: Claim {
@@ -80,13 +80,13 @@ impl SealedNames {
                 revision: clear.claim_revision,
             },
             stream: event.stream.clone(),
-            event_type,
-            fields: fields.collect::<Result<_, _>>()?,
+            version,
+            members: data.sealed,
         })
     }
 
     pub(super) fn seal(
-        (stream, event_type): (String, &'static str),
+        (stream, version): (String, &'static NamesVersion),
         changes: &Changes,
         claim: &Claim,
         key: &SubjectKey,
@@ -97,9 +97,11 @@ impl SealedNames {
             changes.family_name.as_ref().map(FamilyName::personal),
         ];
         let seal = |(field, name): (NameField, Option<&Personal<String>>)| {
-            Some((field, key.seal(place(&stream, event_type, field), name?)))
+            let member = field.as_str();
+            let sealed = key.seal(place(&stream, version, member), name?);
+            Some((member.to_owned(), sealed))
         };
-        let fields = NameField::ALL
+        let members = NameField::ALL
             .into_iter()
             .zip(names)
             .filter_map(seal)
@@ -108,17 +110,16 @@ impl SealedNames {
             key: key.id(),
             claim: claim.clone(),
             stream,
-            event_type,
-            fields,
+            version,
+            members,
         }
     }
 
     pub(super) fn encode(self, id: Uuid, user: UserId) -> NewEvent {
-        let named = |(field, sealed): (NameField, Sealed)| (field.as_str().to_owned(), sealed);
         let data = SealedData {
             id: user.to_string(),
             key: self.key.to_string(),
-            sealed: self.fields.into_iter().map(named).collect(),
+            sealed: self.members,
         };
         let metadata = Metadata {
             reservation: self.claim.reservation.to_string(),
@@ -126,13 +127,18 @@ impl SealedNames {
         };
         NewEvent {
             id,
-            event_type: self.event_type.into(),
+            event_type: self.version.stored.into(),
             data: json(&data),
             metadata: json(&metadata),
         }
     }
 
-    /// Opens the names, for example to seal them for another place.
+    /// What the event means today.
+    pub(super) fn meaning(&self) -> NamesMeaning {
+        self.version.meaning
+    }
+
+    /// Opens the names and upcasts them, for example to seal them for another place.
     ///
     /// # Errors
     /// If a name does not open with the key.
@@ -140,11 +146,13 @@ impl SealedNames {
         &self,
         key: &SubjectKey,
     ) -> Result<BTreeMap<NameField, Personal<String>>, DoesNotOpen> {
-        let open = |(&field, sealed)| {
-            let place = place(&self.stream, self.event_type, field);
-            Ok((field, key.open(place, sealed)?))
+        let open = |name: &NameSource| {
+            let sealed = self.members.get(name.member)?;
+            let opened = key.open(place(&self.stream, self.version, name.member), sealed);
+            let upcast = |text: Personal<String>| (name.upcast)(text.into_revealed());
+            Some(opened.map(|text| (name.field, Personal::new(upcast(text)))))
         };
-        self.fields.iter().map(open).collect()
+        self.version.names.iter().filter_map(open).collect()
     }
 
     /// Opens the names as they are stored. The rules for new names do not apply.
@@ -162,23 +170,23 @@ impl SealedNames {
 impl CurrentNames {
     /// The names of a snapshot.
     #[must_use]
-    pub fn of_snapshot(names: SealedNames) -> Self {
+    pub fn of_snapshot(names: &SealedNames) -> Self {
         let mut profile = Self::default();
         profile.merge(names);
         profile
     }
 
     /// Replaces the names that the event has.
-    pub fn merge(&mut self, names: SealedNames) {
-        for (field, sealed) in names.fields {
-            let stream = names.stream.clone();
-            let event_type = names.event_type;
-            let name = PlacedName {
-                stream,
-                event_type,
-                sealed,
-            };
-            self.0.insert(field, name);
+    pub fn merge(&mut self, names: &SealedNames) {
+        for source in names.version.names {
+            if let Some(sealed) = names.members.get(source.member) {
+                let name = PlacedName {
+                    stream: names.stream.clone(),
+                    version: names.version,
+                    sealed: sealed.clone(),
+                };
+                self.0.insert(source.field, name);
+            }
         }
     }
 
@@ -189,14 +197,26 @@ impl CurrentNames {
     pub fn open(&self, key: &SubjectKey) -> Result<Profile, Unopened> {
         let open = |field| {
             let name = self.0.get(&field).ok_or(Unopened::Missing(field))?;
-            let place = place(&name.stream, name.event_type, field);
-            Ok::<_, Unopened>(key.open(place, &name.sealed)?.into_revealed())
+            name.open(field, key)
         };
         Ok(Profile {
             username: Username::as_stored(open(NameField::Username)?),
             given_name: GivenName::as_stored(open(NameField::GivenName)?),
             family_name: FamilyName::as_stored(open(NameField::FamilyName)?),
         })
+    }
+}
+
+impl PlacedName {
+    /// Opens the name and upcasts it.
+    fn open(&self, field: NameField, key: &SubjectKey) -> Result<String, Unopened> {
+        let mut names = self.version.names.iter();
+        let source = names.find(|name| name.field == field);
+        let source = source.ok_or(Unopened::Missing(field))?;
+        let place = place(&self.stream, self.version, source.member);
+        Ok((source.upcast)(
+            key.open(place, &self.sealed)?.into_revealed(),
+        ))
     }
 }
 
@@ -223,10 +243,10 @@ impl From<Profile> for Changes {
     }
 }
 
-fn place<'a>(stream: &'a str, event_type: &'a str, field: NameField) -> Place<'a> {
+fn place<'a>(stream: &'a str, version: &NamesVersion, member: &'a str) -> Place<'a> {
     Place {
         container: stream,
-        event_type,
-        field: field.as_str(),
+        event_type: version.stored,
+        field: member,
     }
 }

@@ -1,5 +1,6 @@
 //! Snapshots of users: what is known without a key in clear, the names sealed.
 
+use super::name_versions::{SNAPSHOT, USER_SNAPSHOT};
 use super::sealed_names::SealedNames;
 use super::{EPOCH, Undecodable, json, user_stream};
 use crate::domain::{Changes, Claim, Profile, UserId};
@@ -8,9 +9,6 @@ use event_streams::{NewEvent, RecordedEvent};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
-
-/// Stored name of [`UserSnapshot`].
-pub const USER_SNAPSHOT: &str = "UserSnapshot.v1";
 
 /// The schema of snapshots that this program writes. A new schema has streams of its own.
 const SCHEMA: u32 = 1;
@@ -65,7 +63,7 @@ impl UserSnapshot {
     /// Seals the names for a snapshot of this user.
     #[must_use]
     pub fn seal(user: UserId, profile: Profile, claim: &Claim, key: &SubjectKey) -> SealedNames {
-        let place = (snapshot_stream(user), USER_SNAPSHOT);
+        let place = (snapshot_stream(user), &SNAPSHOT);
         SealedNames::seal(place, &Changes::from(profile), claim, key)
     }
 
@@ -83,7 +81,7 @@ impl UserSnapshot {
             return Err(malformed());
         }
         Ok(Self {
-            names: SealedNames::decode(event, USER_SNAPSHOT)?,
+            names: SealedNames::decode(event, &SNAPSHOT)?,
             last: (head.event_id, head.revision),
             changed: head.changed,
         })

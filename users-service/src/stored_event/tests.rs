@@ -166,7 +166,7 @@ fn a_snapshot_is_read_and_written_as_in_its_frozen_example() {
     let read = UserSnapshot::decode(&example).unwrap();
     assert_eq!((read.last, read.changed), (last, changed));
     assert_eq!((read.names.key, &read.names.claim), (key().id(), &claim));
-    let opened = CurrentNames::of_snapshot(read.names).open(&key());
+    let opened = CurrentNames::of_snapshot(&read.names).open(&key());
     assert_eq!(opened, Ok(profile));
 }
 

@@ -1,5 +1,6 @@
 //! The events of a user's stream, and the tombstones that outlive users.
 
+use super::name_versions::{self, CREATED, NamesMeaning, PATCHED};
 use super::sealed_names::{SealedNames, Unopened};
 use super::stream_names::user_stream;
 use super::{Undecodable, json};
@@ -10,16 +11,19 @@ use event_streams::{NewEvent, RecordedEvent};
 use serde_json::json as value;
 use uuid::Uuid;
 
-/// Stored name of [`UserEvent::Created`].
-pub const USER_CREATED: &str = "UserCreated.v1";
-/// Stored name of [`UserEvent::Patched`].
-pub const USER_PATCHED: &str = "UserPatched.v1";
 /// Stored name of [`UserEvent::Deleted`], and of the tombstone in [`TOMBSTONES`](super::TOMBSTONES).
 pub const USER_DELETED: &str = "UserDeleted.v1";
 /// Stored name of [`UserEvent::RegistrationAbandoned`].
 pub const REGISTRATION_ABANDONED: &str = "RegistrationAbandoned.v1";
 /// Stored name of [`UserEvent::RenameFenced`].
 pub const RENAME_FENCED: &str = "RenameFenced.v1";
+
+/// Whether this process knows events of this type in users' streams.
+#[must_use]
+pub fn is_known_user_event(event_type: &str) -> bool {
+    [USER_DELETED, REGISTRATION_ABANDONED, RENAME_FENCED].contains(&event_type)
+        || name_versions::version(event_type).is_some()
+}
 
 /// An event of a user's stream as it is stored, with sealed personal values.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,12 +56,20 @@ impl StoredEvent {
     /// If its type is unknown or its content is malformed.
     pub fn decode(event: &RecordedEvent) -> Result<Self, Undecodable> {
         match event.event_type.as_str() {
-            USER_CREATED => SealedNames::decode(event, USER_CREATED).map(Self::Created),
-            USER_PATCHED => SealedNames::decode(event, USER_PATCHED).map(Self::Patched),
             USER_DELETED => Ok(Self::Deleted),
             REGISTRATION_ABANDONED => Ok(Self::RegistrationAbandoned),
             RENAME_FENCED => Ok(Self::RenameFenced),
-            unknown => Err(Undecodable::UnknownType(unknown.to_owned())),
+            other => match name_versions::version(other) {
+                Some(version) => SealedNames::decode(event, version).map(Self::of_names),
+                None => Err(Undecodable::UnknownType(other.to_owned())),
+            },
+        }
+    }
+
+    fn of_names(names: SealedNames) -> Self {
+        match names.meaning() {
+            NamesMeaning::Created => Self::Created(names),
+            NamesMeaning::Patched => Self::Patched(names),
         }
     }
 
@@ -96,13 +108,11 @@ impl StoredEvent {
         match event {
             UserEvent::Created { profile, claim } => {
                 let changes = Changes::from(profile.clone());
-                let names =
-                    SealedNames::seal((user_stream(user), USER_CREATED), &changes, claim, key);
+                let names = SealedNames::seal((user_stream(user), &CREATED), &changes, claim, key);
                 names.encode(id, user)
             }
             UserEvent::Patched { changes, claim } => {
-                let names =
-                    SealedNames::seal((user_stream(user), USER_PATCHED), changes, claim, key);
+                let names = SealedNames::seal((user_stream(user), &PATCHED), changes, claim, key);
                 names.encode(id, user)
             }
             UserEvent::Deleted => tombstone(id, user),

@@ -109,7 +109,7 @@ fn files(layer: &str) -> Vec<PathBuf> {
 }
 
 /// The code without comments and tests.
-fn code(text: &str) -> String {
+pub(crate) fn code(text: &str) -> String {
     let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
     let code = text.lines().map(|line| line.split("//").next().unwrap());
     code.collect::<Vec<_>>().join("\n")

@@ -29,6 +29,7 @@ pub(crate) const PACE: Pace = Pace {
 
 pub(crate) struct Bus {
     pub(crate) broker: Broker,
+    url: String,
     node: &'static PrivateBroker,
     vhost: String,
 }
@@ -127,9 +128,14 @@ impl Bus {
         let broker = Broker::connect(&url, "test").unwrap();
         Self {
             broker,
+            url,
             node,
             vhost,
         }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
     }
 
     pub(crate) fn publisher(&self, app: &App, pace: Pace) -> Role {
@@ -274,6 +280,15 @@ pub(crate) async fn until_published(app: &App) {
         (published >= Some(end)).then_some(())
     })
     .await;
+}
+
+/// The parked streams in the publisher's checkpoint. Null if there are none.
+pub(crate) async fn parked_streams(app: &App) -> Value {
+    let last = app.store.read_last("publisher-users").await.unwrap();
+    let data = last.map_or(Value::Null, |last| {
+        serde_json::from_slice(&last.data).unwrap()
+    });
+    data["parked"].clone()
 }
 
 /// The position of the publisher's checkpoint.

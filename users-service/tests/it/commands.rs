@@ -16,8 +16,16 @@ const KEYS_OF_A_BATCH: i64 = 256;
 
 /// Abandons each id before it is handed out, so the commit of every creation is refused.
 pub(crate) struct Fenced {
-    pub(crate) store: EventStreams,
-    pub(crate) ids: Counter,
+    store: EventStreams,
+    ids: Counter,
+}
+
+impl Fenced {
+    pub(crate) fn ids(app: &App) -> IdSource {
+        let store = app.store.clone();
+        let ids = Counter::from(1_000_000);
+        IdSource::new(vec![Box::new(Self { store, ids })])
+    }
 }
 
 impl IdService for Fenced {
@@ -131,13 +139,13 @@ async fn one_of_sixty_four_concurrent_requests_gets_a_username() {
 async fn other_spellings_are_the_same_name() {
     let app = spawn_app().await;
     app.created("Ada").await;
-    for spelling in ["ada", "ADA", "Ａda", "a\u{200B}da"] {
+    for spelling in ["ada", "ADA", "Ａda", "a\u{200C}da"] {
         let answer = app.create(&user(spelling)).await;
         assert_eq!(answer.status(), StatusCode::CONFLICT, "{spelling}");
     }
     // A capital and its small letter, which Unicode 17 added.
-    app.created("\u{16EA0}").await;
-    let answer = app.create(&user("\u{16EBB}")).await;
+    app.created("a\u{16EA0}a").await;
+    let answer = app.create(&user("a\u{16EBB}a")).await;
     assert_eq!(answer.status(), StatusCode::CONFLICT);
 }
 
@@ -203,12 +211,12 @@ async fn two_concurrent_patches_both_take_effect() {
 #[tokio::test]
 async fn after_many_concurrent_renames_each_name_has_one_holder() {
     let app = spawn_app().await;
-    let names = ["a", "b", "c"];
+    let names = ["ada", "bob", "cyd"];
     let users = join_all(names.map(|name| app.created(name))).await;
     for round in 0..5 {
         let renames = users.iter().enumerate().flat_map(|(index, user)| {
             let to = |name| json!({"username": name});
-            let next = [names[(index + round) % 3], "d"];
+            let next = [names[(index + round) % 3], "dan"];
             next.map(|name| (user, to(name)))
         });
         let renames: Vec<_> = renames.collect();
@@ -242,11 +250,7 @@ async fn a_refused_creation_costs_no_key() {
 #[tokio::test]
 async fn a_creation_whose_commit_is_refused_leaves_its_key_to_the_next() {
     let app = spawn_app().await;
-    let fenced = Fenced {
-        store: app.store.clone(),
-        ids: Counter::from(1_000_000),
-    };
-    let handler = app.handler_with(IdSource::new(vec![Box::new(fenced)]));
+    let handler = app.handler_with(Fenced::ids(&app));
     for number in 0..60 {
         let refused = create(&handler, &format!("ada{number}")).await;
         assert!(matches!(refused, Err(CommandError::Conflict)));
@@ -287,86 +291,6 @@ async fn each_event_of_a_command_names_the_caller_the_conversation_and_the_comma
 async fn username(app: &App, user: &Value) -> String {
     let read: Value = app.get(user).await.json().await.unwrap();
     read["username"].as_str().unwrap().to_owned()
-}
-
-#[tokio::test]
-async fn bad_input_changes_nothing_and_names_the_field() {
-    let app = spawn_app().await;
-    let ada = app.created("ada").await;
-    let before = app.log().await.len();
-    for (field, value) in [
-        ("username", json!("")),
-        ("username", json!(null)),
-        ("given_name", json!("x".repeat(10_000))),
-        ("family_name", json!(5)),
-        ("username", json!("\u{2800}")),
-        ("username", json!("eve ")),
-        ("username", json!("e  ve")),
-        ("username", json!("eve\u{378}")),
-        ("given_name", json!("\u{200B}")),
-        ("family_name", json!(" Eve")),
-    ] {
-        let mut body = user("eve");
-        body[field] = value.clone();
-        let change = json!({ field: value });
-        let of_ada = format!("/{}", id(&ada));
-        for answer in [
-            app.create(&body).await,
-            app.send(Method::PATCH, &of_ada, &change).await,
-        ] {
-            assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
-            let problem: Value = answer.json().await.unwrap();
-            assert_eq!(problem["field"], field);
-            assert!(problem["message"].is_string());
-        }
-    }
-    let mut without = user("eve");
-    without.as_object_mut().unwrap().remove("family_name");
-    let problem: Value = app.create(&without).await.json().await.unwrap();
-    assert_eq!(problem["field"], "family_name");
-    assert_eq!(app.log().await.len(), before);
-}
-
-#[tokio::test]
-async fn the_answer_of_a_get_can_be_changed_and_sent_back() {
-    let app = spawn_app().await;
-    let ada = app.created("ada").await;
-    let mut read: Value = app.get(&ada).await.json().await.unwrap();
-    read["given_name"] = json!("Augusta");
-    assert_eq!(app.patch(&ada, &read).await, StatusCode::NO_CONTENT);
-    let after: Value = app.get(&ada).await.json().await.unwrap();
-    assert_eq!(after, read);
-}
-
-#[tokio::test]
-async fn an_unknown_member_is_refused_and_named() {
-    let app = spawn_app().await;
-    let ada = app.created("ada").await;
-    let of_ada = format!("/{}", id(&ada));
-    let mut with_id = user("eve");
-    with_id["id"] = ada["id"].clone();
-    let mut misspelled = user("eve");
-    misspelled["givenname"] = json!("X");
-    for (method, path, body, field) in [
-        (Method::POST, "/", with_id, "id"),
-        (Method::POST, "/", misspelled, "givenname"),
-        (
-            Method::PATCH,
-            &of_ada,
-            json!({"givenname": "X"}),
-            "givenname",
-        ),
-        (Method::PATCH, &of_ada, json!({"id": "12345"}), "id"),
-        (Method::PATCH, &of_ada, json!({"id": null}), "id"),
-        (Method::PATCH, &of_ada, json!({"id": 1}), "id"),
-    ] {
-        let answer = app.send(method.clone(), path, &body).await;
-        assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY, "{body}");
-        let problem: Value = answer.json().await.unwrap();
-        assert_eq!(problem["field"], field, "{method} {body}");
-    }
-    let after: Value = app.get(&ada).await.json().await.unwrap();
-    assert_eq!(after, ada);
 }
 
 #[tokio::test]

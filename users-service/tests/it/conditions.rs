@@ -1,11 +1,10 @@
 //! Conditional requests: a caller changes what it has seen, and reads again only what has changed.
 
-use crate::support::{App, Counter, create, id, spawn_app, user};
+use crate::support::{App, create, id, spawn_app, user};
 use event_streams::Expected;
 use futures::future::join_all;
 use reqwest::{Method, Response, StatusCode, header};
 use serde_json::{Value, json};
-use users_service::ids::IdSource;
 use users_service::stored_event::{Fence, user_stream};
 use uuid::Uuid;
 
@@ -192,16 +191,14 @@ async fn a_repeated_conditional_change_is_answered_as_the_first_time() {
 #[tokio::test]
 async fn a_command_that_conflicts_at_every_attempt_is_told_when_to_retry() {
     let app = spawn_app().await;
-    let fenced = crate::commands::Fenced {
-        store: app.store.clone(),
-        ids: Counter::from(1_000_000),
-    };
-    let fenced = app.handler_with(IdSource::new(vec![Box::new(fenced)]));
+    let fenced = app.handler_with(crate::commands::Fenced::ids(&app));
     assert!(create(&fenced, "ada").await.is_err());
     let app = app.with_handler(|_| fenced);
     let answer = app.create(&user("eve")).await;
     assert_eq!(answer.status(), StatusCode::CONFLICT);
     assert_eq!(answer.headers()[header::RETRY_AFTER], "1");
+    let problem: Value = answer.json().await.unwrap();
+    assert_eq!(problem["type"], "urn:problem-type:contended");
 }
 
 #[tokio::test]

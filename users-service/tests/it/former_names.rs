@@ -1,13 +1,16 @@
-//! Users with names that today's rules refuse. A version without these rules created them. The fixtures are its exported
-//! events, its keys, and its secrets, which are used nowhere else.
+//! Users with names that today's rules refuse. Versions without these rules created them. The fixtures are the exported
+//! events, the keys and the secrets of such a version, which are used nowhere else.
 
 use crate::listing::{get, project};
-use crate::support::{App, SECRET, id, spawn_app_in, user};
+use crate::support::{App, SECRET, id, spawn_app, spawn_app_in, user};
 use event_streams::{Expected, NewEvent};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::path::Path;
 use tempfile::TempDir;
+use users_service::domain::{Claim, FamilyName, GivenName, Profile, UserEvent, UserId, Username};
+use users_service::privacy::pseudonym::UsernameSecret;
+use users_service::stored_event::{ReservationEvent, StoredEvent, user_stream};
 use uuid::Uuid;
 
 /// Username, given name and family name, in the order of the ids.
@@ -59,6 +62,34 @@ async fn append(app: &App, event: &Value) {
     app.store.append(stream, expected, vec![new]).await.unwrap();
 }
 
+/// Stores a user as a version did that had no rules and folded as before Unicode 17.
+async fn stored_before(app: &App, id: u64, name: &str) -> Value {
+    let user = UserId::new(id);
+    let secret: UsernameSecret = SECRET.repeat(32).parse().unwrap();
+    let username = Username::as_stored(name.to_owned());
+    let former = secret.former_reservation(&username);
+    let reservation = former.unwrap_or_else(|| secret.reservation(&username));
+    let claimed = ReservationEvent::Claimed(user).encode(Uuid::new_v4());
+    let names = reservation.to_string();
+    let claimed = app.store.append(&names, Expected::NoStream, vec![claimed]);
+    let claim = Claim {
+        revision: claimed.await.unwrap().revision,
+        reservation,
+    };
+    let profile = Profile {
+        username,
+        given_name: GivenName::as_stored("\u{200B}".to_owned()),
+        family_name: FamilyName::as_stored(String::new()),
+    };
+    let created = UserEvent::Created { profile, claim };
+    let key = app.keys.fresh().await.unwrap();
+    let created = StoredEvent::encode(Uuid::new_v4(), user, &created, &key);
+    let stream = user_stream(user);
+    let created = app.store.append(&stream, Expected::NoStream, vec![created]);
+    created.await.unwrap();
+    json!({"id": id.to_string(), "username": name, "given_name": "\u{200B}", "family_name": ""})
+}
+
 /// The users as answers must show them.
 async fn users(app: &App) -> Vec<Value> {
     let mut ids: Vec<String> = Vec::new();
@@ -106,16 +137,6 @@ async fn every_name_that_was_reserved_stays_reserved() {
             answer.status()
         );
     }
-    // The capitals of these letters are taken. In the earlier version these were different names.
-    for name in ["\u{16EBC}\u{16EBD}", "\u{16EA1}\u{16EBD}", "ZED"] {
-        let answer = app.create(&user(name)).await;
-        assert_eq!(answer.status(), StatusCode::CONFLICT, "{name:?}");
-    }
-    // A patch with the user's own name keeps the reservation.
-    for user in &users[4..7] {
-        let patch = json!({"username": user["username"], "given_name": "Changed"});
-        assert_eq!(app.patch(user, &patch).await, StatusCode::NO_CONTENT);
-    }
     for user in &users {
         let patch = json!({"family_name": "Changed"});
         assert_eq!(app.patch(user, &patch).await, StatusCode::NO_CONTENT);
@@ -146,15 +167,66 @@ async fn users_with_names_that_are_refused_now_are_renamed_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_name_that_was_reserved_before_letters_got_a_new_case_blocks_all_its_spellings() {
+    let app = spawn_app().await;
+    let capitals = stored_before(&app, 1_001, "\u{16EA1}\u{16EA2}\u{16EA3}").await;
+    let capital = stored_before(&app, 1_002, "\u{16EA4}\u{16EBF}\u{16EBF}").await;
+    let claimed = claims(&app).await;
+    // In the earlier version these were different names.
+    for name in [
+        "\u{16EBC}\u{16EBD}\u{16EBE}",
+        "\u{16EA1}\u{16EBD}\u{16EBE}",
+        "\u{16EBF}\u{16EBF}\u{16EBF}",
+    ] {
+        let answer = app.create(&user(name)).await;
+        assert_eq!(answer.status(), StatusCode::CONFLICT, "{name:?}");
+    }
+    // A patch with the user's own name keeps the reservation.
+    for user in [&capitals, &capital] {
+        let patch = json!({"username": user["username"], "given_name": "Changed"});
+        assert_eq!(app.patch(user, &patch).await, StatusCode::NO_CONTENT);
+    }
+    assert_eq!(claims(&app).await, claimed);
+}
+
+#[tokio::test]
+async fn a_stored_name_that_breaks_the_rules_still_blocks_the_name_that_it_looks_like() {
+    let app = spawn_app().await;
+    let hidden = stored_before(&app, 1_001, "a\u{200B}d\u{202E}a").await;
+    for name in ["ada", "ADA"] {
+        let answer = app.create(&user(name)).await;
+        assert_eq!(answer.status(), StatusCode::CONFLICT, "{name}");
+    }
+    let read: Value = app.get(&hidden).await.json().await.unwrap();
+    assert_eq!(read, hidden);
+    // Only the names in a command must obey the rules, so the others may stay as they are.
+    let patch = json!({"given_name": "Ada"});
+    assert_eq!(app.patch(&hidden, &patch).await, StatusCode::NO_CONTENT);
+    for unchanged in [
+        json!({"username": hidden["username"]}),
+        json!({"family_name": ""}),
+    ] {
+        let answer = app.patch(&hidden, &unchanged).await;
+        assert_eq!(answer, StatusCode::UNPROCESSABLE_ENTITY);
+    }
+    assert_eq!(
+        app.patch(&hidden, &json!({"username": "ada"})).await,
+        StatusCode::NO_CONTENT
+    );
+    assert_eq!(app.delete(&hidden).await, StatusCode::NO_CONTENT);
+    app.created("ada").await;
+}
+
+#[tokio::test]
 async fn two_users_whose_names_became_the_same_both_keep_it() {
-    let app = app_with_former_data().await;
-    let users = users(&app).await;
-    let (capital, small) = (&users[4], &users[5]);
+    let app = spawn_app().await;
+    let capital = stored_before(&app, 1_001, "\u{16EA0}da").await;
+    let small = stored_before(&app, 1_002, "\u{16EBB}da").await;
     let rename = json!({"username": small["username"]});
-    assert_eq!(app.patch(capital, &rename).await, StatusCode::CONFLICT);
-    let new = user("\u{16EBB}");
-    assert_eq!(app.delete(small).await, StatusCode::NO_CONTENT);
+    assert_eq!(app.patch(&capital, &rename).await, StatusCode::CONFLICT);
+    let new = user("\u{16EBB}da");
+    assert_eq!(app.delete(&small).await, StatusCode::NO_CONTENT);
     assert_eq!(app.create(&new).await.status(), StatusCode::CONFLICT);
-    assert_eq!(app.delete(capital).await, StatusCode::NO_CONTENT);
+    assert_eq!(app.delete(&capital).await, StatusCode::NO_CONTENT);
     assert_eq!(app.create(&new).await.status(), StatusCode::CREATED);
 }

@@ -1,6 +1,6 @@
 //! Ids over the broker, and over HTTP while the broker is unavailable.
 
-use crate::support::{create, spawn_app};
+use crate::support::{create, serve, spawn_app, user};
 use actix_web::{HttpResponse, web as actix};
 use futures::future::BoxFuture;
 use messaging::{Broker, RpcClient, serve_rpc};
@@ -42,9 +42,9 @@ type Query = actix::Query<std::collections::HashMap<String, String>>;
 /// An HTTP service that returns ids above `after` and counts the requests.
 fn over_http() -> (OverHttp, Arc<AtomicUsize>, DropGuard) {
     over_http_that(|query| {
-        assert_eq!(query.get("count").map(String::as_str), Some("9"));
-        let after = query.get("after").map_or(0, |after| after.parse().unwrap());
-        let ids: Vec<_> = (after + 1..after + 10_u64)
+        let number = |name: &str| query.get(name).map_or(0, |number| number.parse().unwrap());
+        let after: u64 = number("after");
+        let ids: Vec<_> = (after + 1..=after + number("count"))
             .map(|id| id.to_string())
             .collect();
         HttpResponse::Ok().json(json!({ "data": ids }))
@@ -134,6 +134,26 @@ async fn a_refusal_of_the_last_id_is_recognised_on_both_routes() {
     let (over_http, _, _serving) = over_http_that(|_| HttpResponse::UnprocessableEntity().finish());
     let refused = over_http.fetch(9, last).await.unwrap_err();
     assert!(matches!(refused, FetchError::AfterTooFar), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_creation_that_gets_no_id_is_answered_503_with_retry_after() {
+    let broker = Broker::connect("amqp://guest:guest@127.0.0.1:1/%2f", "ids").unwrap();
+    let unavailable = OverBroker::new(RpcClient::new(broker, "uuids"));
+    let (refusing, requests, _serving) =
+        over_http_that(|_| HttpResponse::ServiceUnavailable().finish());
+    let source = IdSource::new(vec![Box::new(unavailable), Box::new(refusing)]);
+    let app = spawn_app().await;
+    let shutdown = CancellationToken::new();
+    let address = serve(app.handler_with(source), shutdown.clone());
+    let _serving_users = shutdown.drop_guard();
+    let create = reqwest::Client::new().post(format!("http://{address}/"));
+    let answer = create.json(&user("ada")).send().await.unwrap();
+    assert_eq!(answer.status(), 503);
+    assert_eq!(answer.headers()["retry-after"], "1");
+    assert_eq!(requests.load(Ordering::SeqCst), 1);
+    // The name was not claimed.
+    app.created("ada").await;
 }
 
 /// Counts the requests on this route. A probe fetches a single id, and is not counted.

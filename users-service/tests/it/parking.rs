@@ -1,6 +1,6 @@
 //! An event that cannot be published parks its own stream, and no other.
 
-use crate::bus::{Bus, PACE, Role, published, until_published};
+use crate::bus::{Bus, PACE, Role, parked_streams, published, until_published};
 use crate::publishing::{app_and_bus, sequences, types};
 use crate::support::{App, id, until};
 use event_streams::Expected;
@@ -36,11 +36,8 @@ fn stream(user: &Value) -> String {
 
 /// The parked streams in the checkpoint, each with its first unpublished revision.
 async fn parked(app: &App) -> Vec<(String, u64)> {
-    let last = app.store.read_last("publisher-users").await.unwrap();
-    let data = last.map_or(Value::Null, |last| {
-        serde_json::from_slice(&last.data).unwrap()
-    });
-    let parked = data["parked"].as_array().cloned().unwrap_or_default();
+    let parked = parked_streams(app).await;
+    let parked = parked.as_array().cloned().unwrap_or_default();
     let one = |one: &Value| {
         let stream = one["stream"].as_str().unwrap().to_owned();
         (stream, one["revision"].as_u64().unwrap())

@@ -3,7 +3,7 @@
 use event_streams::{Direction, EventStreams, Expected, NewEvent, RecordedEvent};
 use eventstore_lite::{Config, Server as Store};
 use futures::future::{BoxFuture, FutureExt as _};
-use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use serde_json::{Value, json};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -95,7 +95,8 @@ pub(crate) async fn spawn_app_in(folder: TempDir) -> App {
     }
 }
 
-fn serve(handler: CommandHandler, shutdown: CancellationToken) -> SocketAddr {
+/// Serves the routes of single users in a thread.
+pub(crate) fn serve(handler: CommandHandler, shutdown: CancellationToken) -> SocketAddr {
     let server = web::Server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let address = server.address();
     let routes = move |config: &mut actix_web::web::ServiceConfig| {
@@ -178,8 +179,27 @@ impl App {
         }
     }
 
+    /// Serves the same users with these ids, until the guard is dropped. Returns the URL.
+    pub(crate) fn serve_with(&self, ids: IdSource) -> (String, DropGuard) {
+        let shutdown = CancellationToken::new();
+        let address = serve(self.handler_with(ids), shutdown.clone());
+        (format!("http://{address}"), shutdown.drop_guard())
+    }
+
     pub(crate) async fn send(&self, method: Method, path: &str, body: &Value) -> Response {
         self.request(method, path).json(body).send().await.unwrap()
+    }
+
+    pub(crate) async fn send_as(
+        &self,
+        method: Method,
+        path: &str,
+        media_type: &str,
+        body: String,
+    ) -> Response {
+        let request = self.client.request(method, format!("{}{path}", self.url));
+        let request = request.header(header::CONTENT_TYPE, media_type);
+        request.body(body).send().await.unwrap()
     }
 
     pub(crate) async fn create(&self, body: &Value) -> Response {
@@ -279,6 +299,10 @@ impl App {
         let page = page.send().await.unwrap().text().await.unwrap();
         let value = page.lines().find_map(|line| line.strip_prefix(name));
         value.unwrap().parse().unwrap()
+    }
+
+    pub(crate) fn store_url(&self) -> String {
+        self.server.as_ref().unwrap().url()
     }
 
     pub(crate) fn erasure(&self) -> Erasure {

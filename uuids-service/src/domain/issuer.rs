@@ -5,8 +5,8 @@
 //! the request does not move anybody else's ids.
 //!
 //! Invariants: every id lies in a window that was granted to this process; no tick of a window is issued twice; the
-//! shared sequence is at most [`LEAD_MS`] ahead of the clock. The shared sequence descends only when a window of another
-//! number begins more than [`LEAD_MS`] below it.
+//! shared sequence is at most [`LEAD_MS`] ahead of the clock. It descends only when a window of another number begins more
+//! than [`LEAD_MS`] below it; until then no `after` is refused that is an id issued ahead.
 
 use std::{cmp::Ordering, collections::BTreeMap};
 
@@ -33,6 +33,9 @@ pub(crate) struct Issuer {
     /// For each millisecond, how many of its ticks were issued ahead of the shared sequence; these are always its first
     /// ticks.
     issued_ahead: BTreeMap<u64, u64>,
+    /// The greatest id that was issued ahead. No `after` up to this id is refused. It is forgotten when the shared sequence
+    /// restarts far below it.
+    farthest: Option<Id>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -95,12 +98,18 @@ impl Issuer {
         self.lease = Some(Lease { worker, window });
         self.issued_ahead.clear();
         let reached_ms = self.next.millisecond();
-        self.next = if reached_ms > window.from_ms + LEAD_MS {
-            Tick::default()
+        if reached_ms > window.from_ms + LEAD_MS {
+            self.next = Tick::default();
+            self.farthest = None;
         } else {
             // Ids of the next millisecond are above the last id, whichever of the two worker numbers is greater.
-            Tick::first_of(reached_ms + 1)
-        };
+            self.next = Tick::first_of(reached_ms + 1);
+        }
+    }
+
+    /// Gives up the window. Later windows go on above the last id.
+    pub(crate) fn revoke(&mut self) {
+        self.lease = None;
     }
 
     /// What the process needs from the log at this time. No request for ids changes the answer.
@@ -127,7 +136,9 @@ impl Issuer {
     ) -> Result<Issued, Refusal> {
         let now_ms = now_ms.min(MILLISECONDS);
         let latest_ms = self.next.millisecond().max(now_ms);
-        if after.is_some_and(|after| after.millisecond() > latest_ms + AFTER_MS) {
+        let is_too_far =
+            |after: Id| after.millisecond() > latest_ms + AFTER_MS && Some(after) > self.farthest;
+        if after.is_some_and(is_too_far) {
             return Err(Refusal::AfterTooFar);
         }
         let lease = self.lease.ok_or(Refusal::OutOfWindow)?;
@@ -139,6 +150,8 @@ impl Issuer {
             let runs = self.free(start, count, latest_ms + AFTER_MS + LEAD_MS, lease)?;
             let given = runs.iter().map(Run::end_in_its_millisecond);
             self.issued_ahead.extend(given);
+            let last = runs.last().map(|run| Id::new(run.last(), worker));
+            self.farthest = self.farthest.max(last);
             self.next = next;
             runs
         } else {
@@ -209,6 +222,10 @@ impl Issuer {
 }
 
 impl Run {
+    fn last(&self) -> Tick {
+        self.first.plus(self.count - 1)
+    }
+
     /// The tick after the last one.
     fn end(&self) -> Tick {
         self.first.plus(self.count)

@@ -6,8 +6,8 @@ use uuid::Uuid;
 use super::{
     id::{Id, MILLISECONDS},
     window::{
-        AHEAD_MS, GrantWindow, Holder, Purpose, SHORTEST_MS, Window, WindowGranted, WindowRefused,
-        WorkerNumber,
+        AHEAD_MS, GrantWindow, Holder, NumberCommand, Purpose, RaiseFloor, SHORTEST_MS, Window,
+        WindowGranted, WindowRefused, WorkerNumber,
     },
 };
 
@@ -17,20 +17,24 @@ mod simulation;
 const ADA: Holder = Holder(Uuid::from_u128(1));
 const BOB: Holder = Holder(Uuid::from_u128(2));
 
-fn take(holder: Holder, now_ms: u64) -> GrantWindow {
-    GrantWindow {
-        holder,
-        now_ms,
-        purpose: Purpose::Take,
-    }
+fn take(holder: Holder, now_ms: u64) -> NumberCommand {
+    grant(holder, now_ms, Purpose::Take)
 }
 
-fn renew(holder: Holder, now_ms: u64) -> GrantWindow {
-    GrantWindow {
+fn renew(holder: Holder, now_ms: u64) -> NumberCommand {
+    grant(holder, now_ms, Purpose::Renew)
+}
+
+fn grant(holder: Holder, now_ms: u64, purpose: Purpose) -> NumberCommand {
+    NumberCommand::Grant(GrantWindow {
         holder,
         now_ms,
-        purpose: Purpose::Renew,
-    }
+        purpose,
+    })
+}
+
+fn raise_floor(floor_ms: u64, now_ms: u64) -> NumberCommand {
+    NumberCommand::RaiseFloor(RaiseFloor { floor_ms, now_ms })
 }
 
 fn granted(holder: Holder, from_ms: u64, until_ms: u64) -> WindowGranted {
@@ -106,6 +110,80 @@ fn no_window_leaves_the_layout() {
         given::<WorkerNumber>([])
             .when(take(ADA, now_ms))
             .then_refused(WindowRefused::PastTheLayout);
+    }
+}
+
+#[test]
+fn a_floor_is_a_window_of_nobody() {
+    given::<WorkerNumber>([])
+        .when(raise_floor(9_000, 5_000))
+        .then([granted(Holder::NOBODY, 0, 9_000)]);
+    given::<WorkerNumber>([granted(ADA, 0, 4_000)])
+        .when(raise_floor(9_000, 5_000))
+        .then([granted(Holder::NOBODY, 4_000, 9_000)]);
+}
+
+#[test]
+fn no_window_begins_before_the_floor() {
+    let floor = granted(Holder::NOBODY, 4_000, 9_000);
+    for refused in [take(BOB, 8_999), renew(ADA, 8_999)] {
+        given::<WorkerNumber>([granted(ADA, 0, 4_000), floor])
+            .when(refused)
+            .then_refused(WindowRefused::Held);
+    }
+    given::<WorkerNumber>([granted(ADA, 0, 4_000), floor])
+        .when(take(BOB, 9_000))
+        .then([granted(BOB, 9_000, 9_000 + AHEAD_MS)]);
+}
+
+#[test]
+fn a_floor_can_be_raised_twice_and_is_never_lowered() {
+    let floor = granted(Holder::NOBODY, 0, 9_000);
+    given::<WorkerNumber>([floor])
+        .when(raise_floor(9_000, 5_000))
+        .then_nothing();
+    given::<WorkerNumber>([floor])
+        .when(raise_floor(9_500, 5_000))
+        .then([granted(Holder::NOBODY, 9_000, 9_500)]);
+    given::<WorkerNumber>([floor])
+        .when(raise_floor(8_999, 5_000))
+        .then_refused(WindowRefused::FloorTooLow { until_ms: 9_000 });
+}
+
+#[test]
+fn a_floor_is_refused_while_a_process_may_run_and_below_what_was_granted() {
+    let until_ms = 9_000;
+    given::<WorkerNumber>([granted(ADA, 0, until_ms)])
+        .when(raise_floor(10_000, 8_999))
+        .then_refused(WindowRefused::InUse { until_ms });
+    given::<WorkerNumber>([granted(ADA, 0, until_ms)])
+        .when(raise_floor(8_999, 9_000))
+        .then_refused(WindowRefused::FloorTooLow { until_ms });
+    given::<WorkerNumber>([])
+        .when(raise_floor(MILLISECONDS + 1, 9_000))
+        .then_refused(WindowRefused::PastTheLayout);
+}
+
+#[test]
+fn a_window_that_overlaps_the_one_before_it_spoils_the_number() {
+    for strangers in [
+        granted(BOB, 0, 1),
+        granted(BOB, 8_999, 20_000),
+        granted(BOB, 9_000, 9_000),
+        granted(BOB, 9_001, 9_000),
+    ] {
+        for refused in [take(BOB, 100_000), raise_floor(100_000, 100_000)] {
+            given::<WorkerNumber>([granted(ADA, 0, 9_000), strangers])
+                .when(refused)
+                .then_refused(WindowRefused::Spoiled);
+        }
+        given::<WorkerNumber>([
+            granted(ADA, 0, 9_000),
+            strangers,
+            granted(ADA, 50_000, 60_000),
+        ])
+        .when(renew(ADA, 60_000))
+        .then_refused(WindowRefused::Spoiled);
     }
 }
 

@@ -4,7 +4,7 @@ use reqwest::StatusCode;
 use serde_json::Value;
 
 use crate::support::{
-    ManualClock, SOME_DAY_MS, Store, grants, millisecond, spawn_app, until, worker,
+    ManualClock, SOME_DAY_MS, Store, grants, millisecond, numbers, spawn_app, until, worker,
 };
 
 /// The greatest id of another process in this millisecond.
@@ -43,7 +43,8 @@ async fn after_may_lead_the_later_of_clock_and_last_id_by_two_seconds() {
     assert!(above > two_seconds_ahead);
 
     for too_far in [
-        of_another(SOME_DAY_MS + 2_000) + 1,
+        // An id of the process itself is in the millisecond between.
+        (SOME_DAY_MS + 2_002) << 22,
         of_another(SOME_DAY_MS + 59_000),
         of_another(SOME_DAY_MS + 3_600_000),
         i64::MAX.unsigned_abs(),
@@ -51,7 +52,7 @@ async fn after_may_lead_the_later_of_clock_and_last_id_by_two_seconds() {
         let refused = app.get(&format!("/?after={too_far}")).await;
         assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY);
         let problem: Value = refused.json().await.unwrap();
-        assert_eq!(problem["field"], "after", "{problem}");
+        assert_eq!(problem["errors"][0]["parameter"], "after", "{problem}");
     }
     assert_eq!(millisecond(app.ids("").await[0]), SOME_DAY_MS);
 
@@ -59,6 +60,35 @@ async fn after_may_lead_the_later_of_clock_and_last_id_by_two_seconds() {
     clock.set(SOME_DAY_MS - 900);
     let above = app.ids(&format!("after={two_seconds_ahead}")).await[0];
     assert!(above > two_seconds_ahead);
+}
+
+#[tokio::test]
+async fn a_caller_who_sends_an_id_of_ours_is_told_to_wait_but_never_refused() {
+    let store = Store::start().await;
+    let clock = ManualClock::at(SOME_DAY_MS);
+    let app = spawn_app(&store.url(), &clock);
+    app.leased().await;
+    let mut last = of_another(SOME_DAY_MS + 2_000);
+    let told_to_wait = loop {
+        let answer = app.get(&format!("/?count=10000&after={last}")).await;
+        if answer.status() != StatusCode::OK {
+            break answer;
+        }
+        last = numbers(&answer.json().await.unwrap())[9_999];
+        assert!(millisecond(last) <= SOME_DAY_MS + 3_000);
+    };
+    assert_eq!(told_to_wait.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(told_to_wait.headers()["retry-after"], "1");
+    assert!(millisecond(last) > SOME_DAY_MS + 2_990);
+
+    // Neither a clock that steps back nor one that goes on makes the last id a wrong one.
+    clock.set(SOME_DAY_MS - 1_000);
+    let told_to_wait = app.get(&format!("/?count=10000&after={last}")).await;
+    assert_eq!(told_to_wait.status(), StatusCode::SERVICE_UNAVAILABLE);
+    clock.set(SOME_DAY_MS + 1_000);
+    assert!(app.ids(&format!("count=10000&after={last}")).await[0] > last);
+    clock.set(SOME_DAY_MS + 4_000);
+    assert!(app.ids(&format!("count=10000&after={last}")).await[0] > last);
 }
 
 #[tokio::test]

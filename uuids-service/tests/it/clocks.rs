@@ -1,9 +1,20 @@
 //! Clocks that step back, and requests that get ahead of the clock.
 
-use reqwest::StatusCode;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
-use crate::support::{
-    ManualClock, SOME_DAY_MS, Store, millisecond, numbers, spawn_app, until, worker,
+use futures::future::join_all;
+use reqwest::StatusCode;
+use uuids_service::clock::Clock;
+
+use crate::{
+    seen::Seen,
+    support::{
+        ManualClock, SOME_DAY_MS, Store, TestApp, millisecond, numbers, spawn_app, spawn_in, until,
+        worker,
+    },
 };
 
 #[tokio::test]
@@ -90,4 +101,91 @@ async fn ids_lead_the_clock_by_a_second_at_most() {
 
     clock.set(now_ms + 3);
     assert!(app.ids("count=10000").await[0] > last);
+}
+
+const SECOND_MS: i64 = 1_000;
+const HOUR_MS: i64 = 3_600_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
+
+/// Takes 10,000 ids; the clock goes on until there are as many.
+async fn taken(app: &TestApp, clock: &ManualClock) -> Vec<u64> {
+    until("the service issues ids", || async {
+        let ids = app.lines("/?count=10000").await;
+        if ids.is_err() {
+            clock.step(SECOND_MS);
+        }
+        ids.ok()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn no_step_of_the_clock_repeats_an_id_while_running_or_across_restarts() {
+    let store = Store::start().await;
+    let clock = ManualClock::at(SOME_DAY_MS);
+    let data = tempfile::tempdir().unwrap();
+    let start = || spawn_in(data.path(), &store.url(), clock.clone());
+    let mut app = start();
+    let mut seen = Seen::default();
+    for restarts in [false, true] {
+        for by_ms in [
+            -SECOND_MS, -HOUR_MS, DAY_MS, -DAY_MS, HOUR_MS, -HOUR_MS, DAY_MS,
+        ] {
+            seen.add(taken(&app, &clock).await);
+            if restarts {
+                app.stop().await;
+                clock.step(by_ms);
+                app = start();
+            } else {
+                clock.step(by_ms);
+            }
+            seen.add(taken(&app, &clock).await);
+            seen.assert_none_twice();
+        }
+    }
+    assert_eq!(seen.count(), 2 * 7 * 20_000);
+}
+
+/// Jumps at every look, so that no two looks of one request agree.
+struct JumpingClock(AtomicUsize);
+
+impl Clock for JumpingClock {
+    fn now_ms(&self) -> u64 {
+        let jumps = [
+            0,
+            1,
+            DAY_MS,
+            -SECOND_MS,
+            3,
+            -HOUR_MS,
+            0,
+            30 * SECOND_MS,
+            -DAY_MS,
+        ];
+        let look = self.0.fetch_add(1, Ordering::SeqCst);
+        SOME_DAY_MS.saturating_add_signed(jumps[look % jumps.len()])
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_at_every_look_repeats_no_id() {
+    let store = Store::start().await;
+    let data = tempfile::tempdir().unwrap();
+    let clock = Arc::new(JumpingClock(AtomicUsize::new(0)));
+    let app = spawn_in(data.path(), &store.url(), clock);
+    let mut seen = Seen::default();
+    for _ in 0..1_000 {
+        let requests = (0..20).map(|_| app.lines("/?count=100"));
+        for answer in join_all(requests).await {
+            match answer {
+                Ok(ids) => seen.add(ids),
+                Err(status) => assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE),
+            }
+        }
+        if seen.count() >= 20_000 {
+            break;
+        }
+    }
+    assert!(seen.count() >= 20_000, "only {} ids", seen.count());
+    seen.assert_none_twice();
 }

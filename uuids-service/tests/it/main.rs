@@ -4,9 +4,16 @@
 
 mod after;
 mod bad_input;
+mod campaign;
 mod clocks;
+mod floors;
+mod forms;
 mod issuing;
 mod outages;
+mod processes;
+mod restores;
 mod rivals;
 mod rpc;
+mod seen;
+mod store;
 mod support;

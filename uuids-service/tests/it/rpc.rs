@@ -49,6 +49,10 @@ async fn ids_are_issued_over_the_broker_too() {
     assert!(ids[0] > above);
     let others = numbers(&ask(&client, r#"{"count":1}"#).await.unwrap());
     assert_eq!(millisecond(others[0]), SOME_DAY_MS, "other ids do not move");
+
+    let most = numbers(&ask(&client, r#"{"count":10000}"#).await.unwrap());
+    assert_eq!(most.len(), 10_000);
+    assert!(most[0] > others[0]);
     assert_eq!(app.get("/_readyz").await.status(), 200);
 }
 

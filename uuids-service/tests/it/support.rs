@@ -1,7 +1,8 @@
-//! An event store, services that use it, and clocks that tests set.
+//! Services in this process, and clocks that tests set.
 
 use std::{
     future::Future,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,13 +11,18 @@ use std::{
 };
 
 use event_streams::{Direction, EventStreams, RecordedEvent};
-use eventstore_lite::Server;
 use reqwest::{Client, Response, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{task::JoinHandle, time::MissedTickBehavior};
-use tokio_util::sync::CancellationToken;
-use uuids_service::{clock::Clock, config::Config, startup::Application};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use uuids_service::{
+    clock::Clock,
+    config::{Config, WindowsConfig},
+    startup::Application,
+};
+
+pub(crate) use crate::store::{Backup, Store};
 
 /// 2026-05-28T08:00:19.999Z, in milliseconds since 2015.
 pub(crate) const SOME_DAY_MS: u64 = 359_884_819_999;
@@ -36,6 +42,11 @@ impl ManualClock {
     pub(crate) fn set(&self, now_ms: u64) {
         self.0.store(now_ms, Ordering::SeqCst);
     }
+
+    pub(crate) fn step(&self, by_ms: i64) {
+        // Adding a negative number modulo 2⁶⁴ is subtracting.
+        self.0.fetch_add(by_ms.cast_unsigned(), Ordering::SeqCst);
+    }
 }
 
 impl Clock for ManualClock {
@@ -44,60 +55,24 @@ impl Clock for ManualClock {
     }
 }
 
-/// A private event store of one test; its data survives a stop.
-pub(crate) struct Store {
-    folder: TempDir,
-    server: Option<Server>,
-    config: eventstore_lite::Config,
-}
-
-impl Store {
-    pub(crate) async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut config = eventstore_lite::Config::new(folder.path());
-        let server = Server::start(config.clone()).await.unwrap();
-        config.address = server.address();
-        Self {
-            folder,
-            server: Some(server),
-            config,
-        }
-    }
-
-    pub(crate) fn url(&self) -> String {
-        format!("esdb://{}?tls=false", self.config.address)
-    }
-
-    pub(crate) async fn stop(&mut self) {
-        self.server.take().unwrap().shutdown().await;
-    }
-
-    pub(crate) async fn start_again(&mut self) {
-        assert!(self.folder.path().exists());
-        let server = until("the address of the store is free again", || async {
-            Server::start(self.config.clone()).await.ok()
-        });
-        self.server = Some(server.await);
-    }
-}
-
 /// A service in this process; it ends with the test.
 pub(crate) struct TestApp {
     pub(crate) url: String,
+    /// The data folder, if it belongs to this service alone.
+    _folder: Option<TempDir>,
     client: Client,
-    shutdown: CancellationToken,
     run: JoinHandle<anyhow::Result<()>>,
+    shutdown: DropGuard,
 }
 
-impl Drop for TestApp {
-    fn drop(&mut self) {
-        self.shutdown.cancel();
-    }
-}
-
-/// A service without a broker.
+/// A service without a broker, on a machine of its own.
 pub(crate) fn spawn_app(store_url: &str, clock: &Arc<ManualClock>) -> TestApp {
-    spawn_with_broker(store_url, &format!("amqp://{NOWHERE}/%2f"), clock)
+    spawn_with_broker(store_url, &no_broker(), clock)
+}
+
+/// A service without a broker, whose record of windows is in this folder.
+pub(crate) fn spawn_in(data: &Path, store_url: &str, clock: Arc<dyn Clock>) -> TestApp {
+    spawn(&config(data, store_url, &no_broker()), clock)
 }
 
 pub(crate) fn spawn_with_broker(
@@ -105,19 +80,38 @@ pub(crate) fn spawn_with_broker(
     amqp_url: &str,
     clock: &Arc<ManualClock>,
 ) -> TestApp {
-    let config = Config {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path(), store_url, amqp_url);
+    TestApp {
+        _folder: Some(folder),
+        ..spawn(&config, Arc::clone(clock) as Arc<dyn Clock>)
+    }
+}
+
+fn no_broker() -> String {
+    format!("amqp://{NOWHERE}/%2f")
+}
+
+pub(crate) fn config(data: &Path, store_url: &str, amqp_url: &str) -> Config {
+    Config {
         bind: ([127, 0, 0, 1], 0).into(),
-        eventstore_url: store_url.to_owned(),
+        windows: WindowsConfig {
+            eventstore_url: store_url.to_owned(),
+            data: data.to_owned(),
+        },
         amqp_url: amqp_url.to_owned(),
-    };
-    let clock = Arc::clone(clock) as Arc<dyn Clock>;
-    let application = Application::build(&config, clock).unwrap();
+    }
+}
+
+fn spawn(config: &Config, clock: Arc<dyn Clock>) -> TestApp {
+    let application = Application::build(config, clock).unwrap();
     let shutdown = CancellationToken::new();
     TestApp {
         url: format!("http://{}", application.address()),
+        _folder: None,
         client: Client::new(),
         run: tokio::spawn(application.run(shutdown.clone())),
-        shutdown,
+        shutdown: shutdown.drop_guard(),
     }
 }
 
@@ -137,6 +131,11 @@ impl TestApp {
         numbers(&response.json().await.unwrap())
     }
 
+    /// The ids of one request as plain text, or the status of the refusal.
+    pub(crate) async fn lines(&self, path: &str) -> Result<Vec<u64>, StatusCode> {
+        lines(&self.client, &format!("{}{path}", self.url)).await
+    }
+
     /// Waits until the service has a window.
     pub(crate) async fn leased(&self) {
         self.dependency("event store", "up").await;
@@ -153,9 +152,9 @@ impl TestApp {
     }
 
     /// Stops the service as a signal would, and waits until it has ended.
-    pub(crate) async fn stop(mut self) {
-        self.shutdown.cancel();
-        (&mut self.run).await.unwrap().unwrap();
+    pub(crate) async fn stop(self) {
+        self.shutdown.disarm().cancel();
+        self.run.await.unwrap().unwrap();
     }
 }
 
@@ -179,8 +178,37 @@ pub(crate) fn numbers(answer: &Value) -> Vec<u64> {
         .collect()
 }
 
+/// The ids of one request as plain text, or the status of the refusal.
+pub(crate) async fn lines(client: &Client, url: &str) -> Result<Vec<u64>, StatusCode> {
+    let answer = client.get(url).header("accept", "text/plain").send().await;
+    let answer = answer.map_err(|_| StatusCode::BAD_GATEWAY)?;
+    if answer.status() != StatusCode::OK {
+        return Err(answer.status());
+    }
+    let text = answer.text().await.map_err(|_| StatusCode::BAD_GATEWAY)?;
+    Ok(text.lines().map(|id| id.parse().unwrap()).collect())
+}
+
+/// How many ids a campaign takes: the variable `IDS`, or a million.
+pub(crate) fn ids_to_take() -> u64 {
+    let ids = std::env::var("IDS");
+    ids.map_or(1_000_000, |ids| ids.parse().expect("IDS is a number"))
+}
+
 /// Polls `condition` until it returns a value; fails after a minute.
-pub(crate) async fn until<T, F>(what: &str, mut condition: impl FnMut() -> F) -> T
+pub(crate) async fn until<T, F>(what: &str, condition: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    until_within(DEADLINE, what, condition).await
+}
+
+/// Polls `condition` until it returns a value; fails after the deadline.
+pub(crate) async fn until_within<T, F>(
+    deadline: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) -> T
 where
     F: Future<Output = Option<T>>,
 {
@@ -194,8 +222,8 @@ where
             }
         }
     };
-    let found = tokio::time::timeout(DEADLINE, found).await;
-    found.unwrap_or_else(|_| panic!("waited {DEADLINE:?} in vain: {what}"))
+    let found = tokio::time::timeout(deadline, found).await;
+    found.unwrap_or_else(|_| panic!("waited {deadline:?} in vain: {what}"))
 }
 
 pub(crate) fn millisecond(id: u64) -> u64 {

@@ -4,4 +4,6 @@
 
 mod bad_input;
 mod lifecycle;
+mod methods;
+mod slow;
 mod support;

@@ -4,25 +4,18 @@ use std::time::Duration;
 
 use actix_web::{
     HttpResponse,
-    web::{ServiceConfig, get, post, resource},
+    web::{ServiceConfig, get, patch, post, resource},
 };
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use web::{Json, PathId, Query, Readiness, Server};
+use web::{Json, MergePatch, PathId, Problem, Query, Readiness, Server, problem_types};
 
-#[derive(Debug, Deserialize)]
-pub(crate) struct Person {
-    name: String,
-    address: Address,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Address {
-    number: u16,
-}
+/// A body that the service accepts.
+pub(crate) const GOOD: &str = r#"{"name":"ada","note":"seven"}"#;
 
 #[derive(Debug, Deserialize)]
 struct Page {
@@ -72,6 +65,14 @@ pub(crate) fn spawn_impatient_app() -> TestApp {
     spawn_server(server, Readiness::new(), routes)
 }
 
+/// A service whose heads and bodies may take a minute to arrive.
+pub(crate) fn spawn_patient_app() -> TestApp {
+    let minute = Duration::from_mins(1);
+    let server = Server::bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let server = server.head_within(minute).body_within(minute);
+    spawn_server(server, Readiness::new(), routes)
+}
+
 fn spawn_server(
     server: Server,
     readiness: Readiness,
@@ -88,24 +89,48 @@ fn spawn_server(
 fn routes(config: &mut ServiceConfig) {
     config
         .service(resource("/").route(get().to(list)).route(post().to(create)))
-        .service(resource("/{id}").route(get().to(read)));
+        .service(
+            resource("/{id}")
+                .route(get().to(read))
+                .route(patch().to(change)),
+        );
 }
 
 async fn list(page: Query<Page>) -> HttpResponse {
     HttpResponse::Ok().json(page.0.limit)
 }
 
-async fn create(person: Json<Person>) -> HttpResponse {
-    let Person { name, address } = person.0;
-    HttpResponse::Created().json((name, address.number))
+async fn create(Json(mut person): Json) -> Result<HttpResponse, Problem> {
+    let name = person.required("name", Ok::<_, &str>);
+    let note = person.optional("note", Ok::<_, &str>);
+    let person = person.finish(Some((name, note)))?;
+    Ok(HttpResponse::Created().json(person))
+}
+
+async fn change(_: PathId, MergePatch(mut person): MergePatch) -> Result<HttpResponse, Problem> {
+    let name = person.optional("name", Ok::<_, &str>);
+    person.finish(Some(name))?;
+    Ok(HttpResponse::NoContent().finish())
 }
 
 async fn read(PathId(id): PathId) -> HttpResponse {
     HttpResponse::Ok().json(id)
 }
 
-/// Checks the members of an error answer and returns its `field`.
-pub(crate) async fn problem(response: Response, status: u16) -> Option<String> {
+/// Sends these bytes and returns everything that the server answers until the connection ends.
+pub(crate) async fn raw(app: &TestApp, request: &str) -> String {
+    let address = app.url.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let read = stream.read_to_string(&mut answer);
+    let ended = tokio::time::timeout(Duration::from_mins(1), read).await;
+    ended.expect("the connection ends").unwrap();
+    answer
+}
+
+/// Checks the members of an error answer and returns the names of its wrong members and parameters.
+pub(crate) async fn problem(response: Response, status: u16) -> Vec<String> {
     let case = response.url().to_string();
     assert_eq!(
         response.status(),
@@ -119,20 +144,23 @@ pub(crate) async fn problem(response: Response, status: u16) -> Option<String> {
     );
     let body: Value = response.json().await.unwrap();
     assert_eq!(body["status"], status, "{case}");
-    assert_eq!(body["type"], "about:blank", "{case}");
-    assert!(
-        body["title"].is_string() && body["detail"].is_string(),
-        "{case}"
-    );
-    assert!(
-        body["message"]
-            .as_str()
-            .is_some_and(|message| !message.is_empty()),
-        "{case}"
-    );
+    let listed = problem_types::ALL.iter();
+    let mut listed = listed.filter(|listed| listed.uri == body["type"]);
+    let listed = listed.next().expect("a listed problem type");
+    assert_eq!(listed.status.as_u16(), status, "{case}");
+    assert_eq!(listed.title, body["title"], "{case}");
+    let message = body["message"].as_str().unwrap();
+    assert!(!message.is_empty() && body["detail"] == message, "{case}");
     assert!(
         !body.to_string().contains("ada"),
         "{case}: the answer repeats the input: {body}"
     );
-    body["field"].as_str().map(str::to_owned)
+    let place = |error: &Value| {
+        let detail = error["detail"].as_str().unwrap();
+        assert!(message.contains(detail), "{case}: {body}");
+        let place = error.get("pointer").or_else(|| error.get("parameter"));
+        place.and_then(Value::as_str).unwrap().to_owned()
+    };
+    let errors = body["errors"].as_array();
+    errors.into_iter().flatten().map(place).collect()
 }

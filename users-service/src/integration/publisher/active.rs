@@ -26,6 +26,10 @@ const SHORTEST: u32 = 64;
 /// How often the publisher looks for events of the log that have not been delivered.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// A busy log is taken in batches at this interval, so that store, keys and broker are asked for many events at once. The first
+/// event after a quiet interval is taken at once.
+const TAKE_EVERY: Duration = Duration::from_millis(10);
+
 /// Why a publisher is no longer active.
 pub(super) enum Ended {
     Shutdown,
@@ -53,6 +57,8 @@ pub(super) struct Active<'a> {
     /// Attempts and looks run as tasks of their own. If only the loop polled them, one of them could hold a connection to the
     /// key store that the loop is waiting for.
     beside: JoinSet<Done>,
+    /// When the next batch of deliveries is due.
+    next_take: Instant,
     /// The last position that the subscription has delivered.
     taken: Option<Position>,
     overdue: Overdue,
@@ -77,6 +83,7 @@ impl<'a> Active<'a> {
             pause: role.pace.retry / SHORTEST,
             next_round: Instant::now(),
             beside: JoinSet::new(),
+            next_take: Instant::now(),
             taken,
             overdue: Overdue::default(),
             looking: false,
@@ -118,14 +125,21 @@ impl<'a> Active<'a> {
                     }
                 }
                 settled = self.window.next() => self.settle(settled).await?,
-                delivery = self.log.next(), if self.window.room() > 0 => self.take(delivery).await?,
+                () = sleep_until(self.next_take), if !self.is_due() => {}
+                delivery = self.log.next(), if self.is_due() && self.window.room() > 0 => self.take(delivery).await?,
             }
             self.report();
         }
     }
 
+    /// Whether deliveries may be taken now.
+    fn is_due(&self) -> bool {
+        Instant::now() >= self.next_take
+    }
+
     /// Takes this delivery and those that have arrived behind it, as far as the window has room.
     async fn take(&mut self, first: Delivery) -> anyhow::Result<()> {
+        self.next_take = Instant::now() + TAKE_EVERY;
         let mut deliveries = vec![first];
         while deliveries.len() < self.window.room()
             && let Some(delivery) = self.log.next().now_or_never()

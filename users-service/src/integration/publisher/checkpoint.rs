@@ -134,7 +134,13 @@ impl Checkpoint {
         self.holder.is_some_and(|holder| holder != me)
     }
 
-    /// Writes the same position again, which fences the publisher that wrote the last one.
+    /// Whether the active publisher has parked a stream because of an event type that only this process knows.
+    pub(super) fn waits_for_this_process(&self) -> bool {
+        self.parked.iter().any(ParkedStream::waits_for_this_process)
+    }
+
+    /// Writes the same position again, which fences the publisher that wrote the last one. No other standby need take over
+    /// for the sake of the event types that this process knows.
     pub(super) async fn take_over(
         mut self,
         store: &EventStreams,
@@ -149,6 +155,11 @@ impl Checkpoint {
             );
         }
         self.holder = Some(me);
+        for parked in &mut self.parked {
+            if parked.waits_for_this_process() {
+                parked.unknown = None;
+            }
+        }
         self.write(store).await?;
         Ok(self)
     }
@@ -218,5 +229,22 @@ impl Checkpoint {
             Err(AppendError::Conflict { .. }) => Err(SaveError::Fenced),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Data;
+    use serde_json::Value;
+
+    #[test]
+    fn a_checkpoint_is_read_and_written_as_in_its_frozen_example() {
+        let example = include_str!("../../../tests/fixtures/events/PublisherCheckpoint.v1.json");
+        let example: Value = serde_json::from_str(example).unwrap();
+        let data: Data = serde_json::from_value(example["data"].clone()).unwrap();
+        assert_eq!(serde_json::to_value(data).unwrap(), example["data"]);
+        // Checkpoints of earlier versions have fewer members.
+        let earlier: Data = serde_json::from_str(r#"{"commit":1,"prepare":1}"#).unwrap();
+        assert_eq!((earlier.holder, earlier.parked), (None, Vec::new()));
     }
 }

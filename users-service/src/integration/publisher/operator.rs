@@ -89,6 +89,7 @@ pub async fn skip(
         let one = parked.iter_mut().find(|one| **one == skipped.parked);
         let one = one.with_context(|| format!("{stream} went on meanwhile; nothing is skipped"))?;
         one.revision += 1;
+        one.unknown = None;
         Ok(parked)
     })
     .await?;
@@ -153,4 +154,24 @@ async fn record(
         }
     }
     bail!("stream {OPERATIONS} moves too fast; try again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Skipped;
+    use serde_json::Value;
+
+    #[test]
+    fn a_decision_is_written_as_in_its_frozen_example() {
+        let example = include_str!("../../../tests/fixtures/events/ParkedEventSkipped.v1.json");
+        let example: Value = serde_json::from_str(example).unwrap();
+        let skipped = Skipped {
+            by: "grace",
+            stream: "users-77",
+            revision: 0,
+            event_type: Some("UserPromoted.v9"),
+            reason: "a test wrote it",
+        };
+        assert_eq!(serde_json::to_value(skipped).unwrap(), example["data"]);
+    }
 }

@@ -6,6 +6,7 @@
 use super::window::Stuck;
 use crate::integration::mapping;
 use crate::privacy::subject_keys::SubjectKeys;
+use crate::stored_event::is_known_user_event;
 use event_streams::{Direction, EventStreams, ReadError, RecordedEvent};
 use messaging::{PublishError, Publisher};
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,18 @@ pub struct ParkedStream {
     pub stream: String,
     /// The first event that was not sent.
     pub revision: u64,
+    /// The type of that event, if the publisher did not know it. A newer publisher may know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<String>,
+}
+
+impl ParkedStream {
+    /// Whether the stream waits for a publisher that knows an event type which this process knows.
+    #[must_use]
+    pub fn waits_for_this_process(&self) -> bool {
+        let unknown = self.unknown.as_deref();
+        unknown.is_some_and(is_known_user_event)
+    }
 }
 
 /// The parked streams.
@@ -41,6 +54,7 @@ pub(super) struct Parking {
 struct Parked {
     revision: u64,
     why: String,
+    unknown: Option<String>,
     /// The last event that the subscription has delivered. It is left to the next attempt.
     seen: Option<u64>,
     attempt: Option<Attempt>,
@@ -70,8 +84,8 @@ pub(super) struct Attempted {
 enum End {
     /// Every event of the stream is sent.
     Reached,
-    /// This event cannot be sent, for this reason.
-    Stuck(String),
+    /// This event cannot be sent, for this reason. Its type is named if it is unknown.
+    Stuck(String, Option<String>),
     /// The store, the key store or the broker is unavailable.
     Unknown,
 }
@@ -80,7 +94,9 @@ impl Parking {
     pub(super) fn of(streams: Vec<ParkedStream>) -> Self {
         let parked = |one: ParkedStream| {
             let why = "not tried yet".to_owned();
-            (one.stream, Parked::new(one.revision, why, None))
+            let parked = Parked::new(one.revision, why, None);
+            let unknown = one.unknown;
+            (one.stream, Parked { unknown, ..parked })
         };
         Self {
             streams: streams.into_iter().map(parked).collect(),
@@ -92,6 +108,7 @@ impl Parking {
         let parked = |(stream, parked): (&String, &Parked)| ParkedStream {
             stream: stream.clone(),
             revision: parked.revision,
+            unknown: parked.unknown.clone(),
         };
         self.streams.iter().map(parked).collect()
     }
@@ -131,7 +148,10 @@ impl Parking {
             why,
             "a stream is parked"
         );
-        let parked = Parked::new(stuck.revision, why, seen.max(Some(stuck.revision)));
+        let parked = Parked {
+            unknown: unknown_type(&stuck.event_type),
+            ..Parked::new(stuck.revision, why, seen.max(Some(stuck.revision)))
+        };
         let parked = match self.streams.remove(&stuck.stream) {
             Some(before) if before.revision < parked.revision => before,
             Some(before) => Parked {
@@ -177,7 +197,10 @@ impl Parking {
         };
         parked.revision = attempted.next;
         match attempted.end {
-            End::Stuck(why) => parked.why = why,
+            End::Stuck(why, unknown) => {
+                parked.why = why;
+                parked.unknown = unknown;
+            }
             End::Unknown => {}
             End::Reached if parked.seen > attempt.seen && parked.seen >= Some(attempted.next) => {
                 return true;
@@ -209,6 +232,7 @@ impl Parked {
         Self {
             revision,
             why,
+            unknown: None,
             seen,
             attempt: None,
         }
@@ -265,7 +289,10 @@ async fn send_all(
     for (event, message) in page.iter().zip(mapped) {
         // The events before this one are truncated away.
         *next = event.revision;
-        let stuck = |why: &dyn ToString| End::Stuck(reason(&event.event_type, &why.to_string()));
+        let stuck = |why: &dyn ToString| {
+            let why = reason(&event.event_type, &why.to_string());
+            End::Stuck(why, unknown_type(&event.event_type))
+        };
         let message = message.map_err(|error| stuck(&error))?.encode();
         match publisher.publish(message).await {
             Ok(()) => *next = event.revision + 1,
@@ -279,6 +306,12 @@ async fn send_all(
 fn reason(event_type: &str, why: &str) -> String {
     let shown = |text: &str| text.chars().take(SHOWN).collect::<String>();
     format!("({}): {}", shown(event_type), shown(why))
+}
+
+/// The type, if this process does not know it. A type that is too long for a checkpoint is nobody's.
+fn unknown_type(event_type: &str) -> Option<String> {
+    let unknown = event_type.len() <= SHOWN && !is_known_user_event(event_type);
+    unknown.then(|| event_type.to_owned())
 }
 
 #[cfg(test)]

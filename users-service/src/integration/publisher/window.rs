@@ -12,8 +12,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::time::{Instant, sleep_until};
 
-/// The most entries. The outbox of `messaging::Publisher` takes as many, so sending never waits.
-const ROOM: usize = 256;
+/// The most entries. It is twice the group that `messaging::Publisher` sends at once, so that one group is prepared while the
+/// broker confirms the other. The outbox takes as many, so sending never waits.
+const ROOM: usize = 512;
 
 /// The message of an event, or the reason why it has none.
 pub(super) type Content = Result<Arc<Message>, String>;

@@ -58,6 +58,9 @@ impl Run<'_> {
         // A position beyond the end is invalid. It is neither used as a bound nor stored.
         let now = published.min(end);
         let up_to = if at_once { now } else { *earlier };
+        if at_once {
+            self.repair.retry_unknown_types().await?;
+        }
         if let Some(up_to) = up_to {
             self.repair.complete(up_to).await?;
         }

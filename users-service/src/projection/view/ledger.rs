@@ -2,8 +2,10 @@
 
 use super::{View, number};
 use crate::domain::UserId;
+use crate::stored_event::UNKNOWN_TYPE;
 use event_streams::Position;
 use sqlx::{SqliteConnection, SqliteExecutor};
+use std::collections::BTreeSet;
 
 const GENERATION: i64 = 1;
 
@@ -14,6 +16,18 @@ impl View {
     /// When the database fails.
     pub async fn hold(&self, user: UserId, revision: u64, reason: &str) -> Result<(), sqlx::Error> {
         hold(self.read_model.durable(), user, revision, reason).await
+    }
+
+    /// The users that are held because of an event type that the process did not know.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn held_by_unknown_types(&self) -> Result<BTreeSet<UserId>, sqlx::Error> {
+        let held = "SELECT id FROM held WHERE reason LIKE ? || '%'";
+        let held = sqlx::query_scalar(held).bind(UNKNOWN_TYPE);
+        let held: Vec<i64> = held.fetch_all(self.read_model.pool()).await?;
+        let users = held.into_iter().map(|id| UserId::new(id.unsigned_abs()));
+        Ok(users.collect())
     }
 
     /// How many times this event was tried.

@@ -177,6 +177,31 @@ fn after_may_lead_the_later_of_clock_and_last_id_by_two_seconds() {
 }
 
 #[test]
+fn after_is_never_refused_for_an_id_that_was_issued_ahead() {
+    let mut issuer = with_window(7, 100, 60_100);
+    let (_, last) = ends(&mut issuer, 10_000, 10_000, Some(id(12_000, 6, 0)));
+    assert_eq!(last.millisecond(), 12_002);
+    let following = id(12_002, 7, last.sequence() + 1);
+    assert_eq!(above(&mut issuer, 10_000, last), following);
+    assert_eq!(
+        refusal(&mut issuer, 10_000, 1, Some(id(12_002, 7, 4_095))),
+        Refusal::AfterTooFar,
+        "it was never issued"
+    );
+    // Another number takes over at the same time, and still accepts the id.
+    let (from_ms, until_ms) = (10_000, 70_000);
+    issuer.grant(3, Window { from_ms, until_ms });
+    assert_eq!(above(&mut issuer, 10_000, following), id(12_003, 3, 0));
+    // After a long step back the sequence restarts. An id this far ahead would make its caller wait for the clock.
+    let (from_ms, until_ms) = (5_000, 65_000);
+    issuer.grant(4, Window { from_ms, until_ms });
+    assert_eq!(
+        refusal(&mut issuer, 5_000, 1, Some(following)),
+        Refusal::AfterTooFar
+    );
+}
+
+#[test]
 fn an_answer_ahead_ends_at_most_a_second_beyond_the_farthest_after() {
     let mut issuer = with_window(7, 100, 60_100);
     let farthest = Some(id(12_000, 7, 4_095));

@@ -4,6 +4,7 @@
 //! The log is modelled by its one promise: an append at the exact revision is written once or not at all, and a repeated
 //! append (the same event id) gets the outcome of the first. Planted faults show that the checks find errors.
 
+mod exhaustive;
 mod faults;
 mod process;
 mod world;
@@ -42,6 +43,10 @@ enum Step {
     },
     /// The process ends, and another one with the same clock replaces it.
     Restart { process: usize },
+    /// A backup of the log is made. The first one is of the empty log.
+    BackUp,
+    /// All processes end, the log is restored from the last backup, a floor is set, and other processes replace them.
+    Restore,
 }
 
 /// The id that all issued ids must be above.
@@ -91,6 +96,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (process.clone(), count, after())
             .prop_map(|(process, count, after)| Step::Issue { process, count, after }),
         1 => process.prop_map(|process| Step::Restart { process }),
+        1 => prop_oneof![3 => Just(Step::BackUp), 1 => Just(Step::Restore)],
     ]
 }
 

@@ -24,10 +24,10 @@ const HASHED: &str = "pump";
 const PARTITION_KEY: &str = "cloudEvents:partitionkey";
 const QUEUES: usize = 4;
 /// The most unconfirmed messages.
-const WINDOW: usize = 256;
+const WINDOW: usize = 512;
 const PREFETCH: u16 = 500;
 const BATCH: usize = 250;
-const BATCH_EVERY: Duration = Duration::from_millis(5);
+const BATCH_EVERY: Duration = Duration::from_millis(10);
 const SAMPLES: &str = "bench.sample";
 
 /// A message that users-service published.

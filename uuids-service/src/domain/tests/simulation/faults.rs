@@ -9,7 +9,7 @@ use proptest::{
 use super::{After, Step, process::Process, run, steps};
 use crate::domain::{
     id::Id,
-    issuer::{Issued, Issuer, Refusal},
+    issuer::{AFTER_MS, Issued, Issuer, Refusal},
 };
 
 /// A planted error.
@@ -22,12 +22,18 @@ pub(super) enum Fault {
     GrantsBeforeTheLog,
     /// A process starts with the memory of its predecessor.
     StartsWithOldMemory,
+    /// No floor is set after a restore.
+    SetsNoFloor,
+    /// The floor is within a window that the backup lacks.
+    SetsALowFloor,
     /// The issuer forgets which ticks it issued ahead.
     ForgetsIssuedAhead,
     /// A request with `after` moves the shared sequence.
     MovesTheSharedSequence,
     /// An `after` that is too far ahead is answered anyway.
     AnswersTooFarAhead,
+    /// An `after` that is too far ahead is refused, although the process issued this id.
+    RefusesItsOwnIds,
     /// Ids are issued too far ahead of the clock.
     OutrunsTheClock,
     /// After a long step back the process keeps its number and waits.
@@ -64,6 +70,9 @@ pub(super) fn answer(
         }
         (Fault::AnswersTooFarAhead, Err(too_far), _) => {
             issuer.issue(now_ms, count, None).or(Err(too_far))
+        }
+        (Fault::RefusesItsOwnIds, _, Some(after_ms)) if after_ms > latest_ms + AFTER_MS => {
+            Err(Refusal::AfterTooFar)
         }
         (Fault::OutrunsTheClock, Err(Refusal::AheadOfTheClock { by_ms }), None) => {
             issuer.issue(now_ms + by_ms, count, None)
@@ -111,6 +120,12 @@ fn a_fault_in_the_log_or_in_the_windows_is_found_out() {
 }
 
 #[test]
+fn a_restore_without_a_floor_is_found_out() {
+    let what = found(Fault::SetsNoFloor);
+    assert!(what.contains("was issued twice"), "{what}");
+}
+
+#[test]
 fn an_id_issued_ahead_and_again_is_found_out() {
     let what = found(Fault::ForgetsIssuedAhead);
     assert!(what.contains("was issued twice"), "{what}");
@@ -143,7 +158,8 @@ fn a_process_that_waits_for_a_clock_that_stepped_back_far_is_found_out() {
 #[test]
 fn a_process_that_restarts_its_window_is_found_out() {
     let what = found(Fault::RestartsItsWindow);
-    assert!(what.contains("is left out"), "{what}");
+    let reasons = ["is left out", "Err(AfterTooFar)"];
+    assert!(reasons.iter().any(|reason| what.contains(reason)), "{what}");
 }
 
 #[test]

@@ -8,13 +8,16 @@ use super::{After, id_at};
 use crate::domain::{
     id::{Id, Tick},
     issuer::{AFTER_MS, Issued, Issuer, LEAD_MS, Refusal},
-    window::{GrantWindow, Holder, Purpose, Tenure, Window, WindowGranted, WorkerNumber},
+    window::{
+        GrantWindow, Holder, NumberCommand, Purpose, Tenure, Window, WindowGranted, WorkerNumber,
+    },
 };
 use event_sourcing::Decider as _;
 
 /// More milliseconds than all ids of one simulation take.
 const CROWD_MS: u64 = 500;
 
+#[derive(Clone)]
 pub(super) struct Process {
     pub(super) holder: Holder,
     pub(super) clock_ms: u64,
@@ -44,11 +47,13 @@ pub(super) struct InFlight {
 }
 
 /// What the answers of a process must be, derived from its windows, its clock and its earlier answers.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(super) struct Expected {
     pub(super) lease: Option<(u16, Window)>,
     /// The next tick of the shared sequence.
     pub(super) shared: Tick,
+    /// The greatest id that was issued ahead of the shared sequence.
+    farthest: Option<Id>,
 }
 
 impl Process {
@@ -68,11 +73,11 @@ impl Process {
         let (None, Some(known)) = (self.in_flight, self.known) else {
             return;
         };
-        let command = GrantWindow {
+        let command = NumberCommand::Grant(GrantWindow {
             holder: self.holder,
             now_ms: self.clock_ms,
             purpose: known.purpose,
-        };
+        });
         let events = WorkerNumber::decide(&known.tenure, command).unwrap_or_default();
         self.in_flight = events.first().map(|event| InFlight {
             event_id: Uuid::new_v4(),
@@ -119,11 +124,12 @@ impl Expected {
         self.lease = Some((number, window));
         let reached_ms = self.shared.millisecond();
         // The order breaks only here: another window begins more than a second below the last id.
-        self.shared = if reached_ms > window.from_ms + LEAD_MS {
-            Tick::default()
+        if reached_ms > window.from_ms + LEAD_MS {
+            self.shared = Tick::default();
+            self.farthest = None;
         } else {
-            Tick::first_of(reached_ms + 1)
-        };
+            self.shared = Tick::first_of(reached_ms + 1);
+        }
     }
 
     /// Fails if an answer is wrong; `issued` has all ids issued before it.
@@ -135,7 +141,9 @@ impl Expected {
         issued: &HashSet<u64>,
     ) -> Result<(), String> {
         let latest_ms = clock_ms.max(self.shared.millisecond());
-        let too_far = after.is_some_and(|after| after.millisecond() > latest_ms + AFTER_MS);
+        let too_far = after.is_some_and(|after| {
+            after.millisecond() > latest_ms + AFTER_MS && Some(after) > self.farthest
+        });
         if too_far != matches!(answer, Err(Refusal::AfterTooFar)) {
             return Err(format!("{after:?} is {answer:?} at {latest_ms}"));
         }
@@ -153,6 +161,7 @@ impl Expected {
             (Ok(issued_now), None) => self.judge_shared(clock_ms, next, issued_now, issued),
             (Ok(issued_now), Some(after)) => {
                 self.shared = next;
+                self.farthest = self.farthest.max(issued_now.ids().last());
                 judge_leading(latest_ms, after, issued_now, issued)
             }
             (Err(refusal), None) => may_refuse(*refusal, clock_ms, next, window),

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use event_sourcing::fold;
+use event_sourcing::{Decider as _, fold};
 use uuid::Uuid;
 
 use super::{
@@ -12,15 +12,24 @@ use super::{
 };
 use crate::domain::{
     issuer::{LEAD_MS, Need, Refusal},
-    window::{AHEAD_MS, Purpose, Tenure, Window, WindowGranted, WorkerNumber},
+    window::{
+        AHEAD_MS, NumberCommand, Purpose, RaiseFloor, Tenure, Window, WindowGranted, WorkerNumber,
+    },
 };
 
 /// A number that no step uses: it is free for the process that recovers at the end.
 const SPARE: u16 = NUMBERS;
 
+/// The events of each number.
+type Log = [Vec<(Uuid, WindowGranted)>; NUMBERS as usize + 1];
+
+#[derive(Clone)]
 pub(super) struct World {
-    log: [Vec<(Uuid, WindowGranted)>; NUMBERS as usize + 1],
+    log: Log,
+    backup: Log,
     processes: Vec<Process>,
+    /// The end of the window that reaches furthest, of all windows that a process ever had.
+    furthest_ms: u64,
     pub(super) issued: HashSet<u64>,
     fault: Fault,
 }
@@ -28,7 +37,9 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(fault: Fault) -> Self {
         Self {
-            log: std::array::from_fn(|_| Vec::new()),
+            log: Log::default(),
+            backup: Log::default(),
+            furthest_ms: 0,
             processes: (0..PROCESSES).map(|_| Process::start(START_MS)).collect(),
             issued: HashSet::new(),
             fault,
@@ -54,6 +65,8 @@ impl World {
                 after,
             } => self.issue(*process, *count, after)?,
             Step::Restart { process } => self.restart(*process),
+            Step::BackUp => self.backup = self.log.clone(),
+            Step::Restore => self.restore()?,
         }
         Ok(())
     }
@@ -102,6 +115,7 @@ impl World {
             process.known = None;
             if ours {
                 process.grant(number, event.window);
+                self.furthest_ms = self.furthest_ms.max(event.window.until_ms);
                 process.known = Some(KnownNumber {
                     number,
                     revision: revision + 1,
@@ -119,6 +133,35 @@ impl World {
             new.issuer = old.issuer.clone();
         }
         *old = new;
+    }
+
+    fn restore(&mut self) -> Result<(), String> {
+        (0..PROCESSES).for_each(|process| self.restart(process));
+        self.log = self.backup.clone();
+        let ends = self.log.iter().flatten();
+        let ends = ends.map(|(_, event)| event.window.until_ms);
+        let mut floor_ms = ends.max().unwrap_or(0).max(self.furthest_ms);
+        if self.fault == Fault::SetsNoFloor {
+            return Ok(());
+        }
+        if self.fault == Fault::SetsALowFloor {
+            floor_ms -= floor_ms.min(AHEAD_MS / 2);
+        }
+        let floor = NumberCommand::RaiseFloor(RaiseFloor {
+            floor_ms,
+            now_ms: floor_ms,
+        });
+        for stream in &mut self.log {
+            let tenure = fold::<WorkerNumber>(stream.iter().map(|(_, event)| event));
+            match WorkerNumber::decide(&tenure, floor) {
+                Ok(events) => {
+                    stream.extend(events.into_iter().map(|event| (Uuid::new_v4(), event)));
+                }
+                Err(_) if self.fault == Fault::SetsALowFloor => {}
+                Err(refused) => return Err(refused.to_string()),
+            }
+        }
+        Ok(())
     }
 
     fn issue(&mut self, process: usize, count: u16, after: &After) -> Result<(), String> {
@@ -163,6 +206,11 @@ impl World {
     /// Once the log answers and a number is free, a process issues ids at its clock, or waits for less than a window.
     pub(super) fn recovers(&mut self) -> Result<(), String> {
         let recovering = 0;
+        // A floor can be ahead of the clock, and then the clock must reach it.
+        if let Some((_, floor)) = self.log[usize::from(SPARE)].last() {
+            let process = &mut self.processes[recovering];
+            process.clock_ms = process.clock_ms.max(floor.window.until_ms);
+        }
         for _ in 0..4 {
             self.append(recovering, true, true);
             let process = &mut self.processes[recovering];

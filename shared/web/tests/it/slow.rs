@@ -1,0 +1,57 @@
+//! Connections that send very little and keep their place for long.
+
+use reqwest::StatusCode;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+
+use crate::support::{GOOD, TestApp, spawn_patient_app};
+
+const SLOW: usize = 1_000;
+
+/// Fewer files than there are connections. Many systems begin a process with such a limit, and allow it to raise it.
+const FEW_FILES: u64 = 512;
+
+/// The beginnings of requests that one byte at a time prolongs but never finishes.
+const BEGINNINGS: [&str; 4] = [
+    "GET /",
+    "GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+    "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n",
+    "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n3e8\r\n",
+];
+
+async fn slow_connections(app: &TestApp) -> Vec<TcpStream> {
+    let address = app.url.trim_start_matches("http://");
+    let mut connections = Vec::new();
+    for beginning in BEGINNINGS.iter().cycle().take(SLOW) {
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        connection.write_all(beginning.as_bytes()).await.unwrap();
+        connections.push(connection);
+    }
+    connections
+}
+
+/// Whether the server has neither answered nor ended the connection.
+fn waits(connection: &TcpStream) -> bool {
+    let read = connection.try_read(&mut [0]);
+    read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
+#[tokio::test]
+async fn a_thousand_slow_connections_hold_up_nobody() {
+    let (_, most) = rlimit::Resource::NOFILE.get().unwrap();
+    assert!(most > 3 * SLOW as u64, "this system allows too few files");
+    rlimit::Resource::NOFILE.set(FEW_FILES, most).unwrap();
+    let app = spawn_patient_app();
+    let mut slow = slow_connections(&app).await;
+    for round in 0..3 {
+        for connection in &mut slow {
+            connection.write_all(b"x").await.unwrap();
+        }
+        for _ in 0..50 {
+            // Each request opens a connection of its own.
+            let created = app.post(GOOD).send().await.unwrap();
+            assert_eq!(created.status(), StatusCode::CREATED);
+        }
+        let waiting = slow.iter().filter(|connection| waits(connection));
+        assert_eq!(waiting.count(), SLOW, "in round {round}");
+    }
+}
