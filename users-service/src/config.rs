@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// User accounts: commands, read models, erasure.
@@ -90,6 +91,9 @@ pub struct Config {
     /// The data folder and the files of secrets.
     #[command(flatten)]
     pub data: DataConfig,
+    /// The execution of commands.
+    #[command(flatten)]
+    pub commands: CommandsConfig,
 }
 
 /// The addresses of other servers.
@@ -154,6 +158,26 @@ pub struct DataConfig {
     /// Only roles with the command API need it.
     #[arg(long, env = "USERNAME_SECRET_FILE")]
     pub username_secret_file: Option<PathBuf>,
+}
+
+/// The execution of commands.
+#[derive(Debug, Clone, Args)]
+pub struct CommandsConfig {
+    /// For how many days a command that was sent with an idempotency key is remembered (`IDEMPOTENCY_DAYS`).
+    #[arg(long, env = "IDEMPOTENCY_DAYS", default_value = "30", value_parser = clap::value_parser!(u32).range(1..))]
+    pub idempotency_days: u32,
+
+    /// A user's history of so many events is read from a snapshot (`SNAPSHOT_EVERY`).
+    #[arg(long, env = "SNAPSHOT_EVERY", default_value = "100", value_parser = clap::value_parser!(u16).range(8..=4_000))]
+    pub snapshot_every: u16,
+}
+
+impl CommandsConfig {
+    /// How long a command that was sent with an idempotency key is remembered.
+    #[must_use]
+    pub fn remembered_for(&self) -> Duration {
+        Duration::from_hours(24) * self.idempotency_days
+    }
 }
 
 impl DataConfig {

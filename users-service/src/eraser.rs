@@ -7,7 +7,8 @@
 
 mod eraser_checkpoint;
 
-use crate::command::user_history::{HistoryError, UserHistory};
+use crate::command::user_histories::UserHistories;
+use crate::command::user_history::HistoryError;
 use crate::domain::UserId;
 use crate::erasure::{Erasure, ErasureError};
 use crate::integration::publisher::{Published, published};
@@ -32,6 +33,7 @@ const RETRY: std::ops::Range<u64> = 200..300;
 #[derive(Debug)]
 pub struct Eraser {
     store: EventStreams,
+    histories: UserHistories,
     erasure: Erasure,
 }
 
@@ -75,7 +77,11 @@ impl Eraser {
     /// An eraser that follows this store.
     #[must_use]
     pub fn new(store: EventStreams, erasure: Erasure) -> Self {
-        Self { store, erasure }
+        Self {
+            histories: UserHistories::new(store.clone()),
+            store,
+            erasure,
+        }
     }
 
     /// Runs until `shutdown`. Reports to `state` why erasures are delayed.
@@ -160,7 +166,7 @@ impl Eraser {
     }
 
     async fn erase(&self, user: UserId) -> Result<Stage, EraserError> {
-        let history = UserHistory::read_to_erase(&self.store, user).await?;
+        let history = self.histories.read_to_erase(user).await?;
         let Some(last) = history.revision() else {
             // The stream is already tombstoned, so all earlier steps were finished before.
             return Ok(Stage::Finished);

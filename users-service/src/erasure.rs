@@ -7,7 +7,7 @@
 use crate::domain::{Claim, UserId};
 use crate::privacy::cipher::KeyId;
 use crate::privacy::subject_keys::{KeysError, SubjectKeys};
-use crate::stored_event::{ReservationEvent, TOMBSTONES, tombstone, user_stream};
+use crate::stored_event::{ReservationEvent, TOMBSTONES, snapshot_streams, tombstone, user_stream};
 use event_streams::{AppendError, EventStreams, Expected};
 use uuid::Uuid;
 
@@ -68,17 +68,21 @@ impl Erasure {
         }
     }
 
-    /// Tombstones the user's stream, so that a scavenge removes all its data.
+    /// Tombstones the streams of the user's snapshots, whether or not they exist, and then the user's stream, so that a scavenge
+    /// removes all their data.
     ///
     /// # Errors
     /// If the store is unavailable. An existing tombstone is not an error.
     pub(crate) async fn hard_delete(&self, user: UserId, last: u64) -> Result<(), ErasureError> {
-        let stream = user_stream(user);
-        match self
-            .store
-            .tombstone(&stream, Expected::Revision(last))
-            .await
-        {
+        for snapshots in snapshot_streams(user) {
+            self.tombstone(&snapshots, Expected::Any).await?;
+        }
+        let expected = Expected::Revision(last);
+        self.tombstone(&user_stream(user), expected).await
+    }
+
+    async fn tombstone(&self, stream: &str, expected: Expected) -> Result<(), ErasureError> {
+        match self.store.tombstone(stream, expected).await {
             Ok(()) | Err(AppendError::StreamDeleted) => Ok(()),
             Err(error) => Err(error.into()),
         }

@@ -2,5 +2,10 @@
 
 web::problem_types! {
     USERNAME_TAKEN = CONFLICT, "username-taken", "Another user has the username";
+    MALFORMED_KEY = BAD_REQUEST, "malformed-idempotency-key", "The idempotency key is malformed";
+    MALFORMED_CONDITION = BAD_REQUEST, "malformed-condition", "The header If-Match is malformed";
+    GONE = GONE, "gone", "The command was executed before, and its user has been deleted since";
+    PRECONDITION_FAILED = PRECONDITION_FAILED, "precondition-failed", "The user has another version than If-Match requires";
+    KEY_REUSED = UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The idempotency key was used for another request";
     CONTENDED = CONFLICT, "contended", "Too many other commands changed the same user or name at the same time";
 }

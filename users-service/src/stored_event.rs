@@ -9,19 +9,28 @@
 //! Upcasting: a new version of an event is a new constant. `decode` accepts every version ever stored and returns today's
 //! form, so no other code knows the earlier versions.
 
+mod command_stream;
 mod name_versions;
+mod origin;
 mod reservation_stream;
 mod sealed_names;
+mod snapshot;
 mod stream_names;
 #[cfg(test)]
 mod tests;
 mod user_stream;
 
-pub use name_versions::{
-    NameSource, NamesMeaning, NamesVersion, USER_CREATED, USER_PATCHED, read_more_versions,
+pub use command_stream::{
+    AcceptedCommand, COMMAND_ACCEPTED, COMMAND_DONE, COMMAND_RESUMED, CommandEvent, NoEvent,
 };
+pub use name_versions::{
+    NameSource, NamesMeaning, NamesVersion, USER_CREATED, USER_PATCHED, USER_SNAPSHOT,
+    read_more_versions,
+};
+pub use origin::{Caller, Origin};
 pub use reservation_stream::{ReservationEvent, USERNAME_CLAIMED, USERNAME_RELEASED};
-pub use sealed_names::{SealedNames, Unopened};
+pub use sealed_names::{CurrentNames, SealedNames, Unopened};
+pub use snapshot::{UserSnapshot, snapshot_stream, snapshot_streams};
 pub use stream_names::{TOMBSTONES, USER_STREAM_PREFIX, user_of_stream, user_stream};
 pub use user_stream::{
     Fence, REGISTRATION_ABANDONED, RENAME_FENCED, StoredEvent, USER_DELETED, is_known_user_event,
@@ -30,6 +39,10 @@ pub use user_stream::{
 
 use bytes::Bytes;
 use serde::Serialize;
+
+/// The epoch of the store. A store that is restored from a backup will get another one, because its revisions come again.
+/// Whatever refers to a revision and may outlive a restore names the epoch.
+pub const EPOCH: u64 = 0;
 
 /// How the text of [`Undecodable::UnknownType`] begins.
 pub const UNKNOWN_TYPE: &str = "unknown event type";

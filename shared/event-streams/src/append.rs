@@ -58,10 +58,27 @@ impl EventStreams {
     ///
     /// See [`AppendError`].
     pub async fn set_max_count(&self, stream: &str, count: u64) -> Result<(), AppendError> {
+        self.set_metadata(stream, format!("{{\"$maxCount\":{count}}}"))
+            .await
+    }
+
+    /// Makes the stream forget events that are older than `age` (`$maxAge`, rounded up to seconds). Replaces all other metadata
+    /// of the stream, and appends one event to its `$$` stream.
+    ///
+    /// # Errors
+    ///
+    /// See [`AppendError`].
+    pub async fn set_max_age(&self, stream: &str, age: Duration) -> Result<(), AppendError> {
+        let seconds = age.as_millis().div_ceil(1_000).max(1);
+        self.set_metadata(stream, format!("{{\"$maxAge\":{seconds}}}"))
+            .await
+    }
+
+    async fn set_metadata(&self, stream: &str, metadata: String) -> Result<(), AppendError> {
         let event = NewEvent {
             id: Uuid::new_v4(),
             event_type: "$metadata".into(),
-            data: format!("{{\"$maxCount\":{count}}}").into(),
+            data: metadata.into(),
             metadata: Bytes::new(),
         };
         let stream = format!("$${stream}");

@@ -10,6 +10,7 @@ mod harness;
 mod kills;
 mod lifecycle;
 mod privacy;
+mod retries;
 mod start_order;
 mod structure;
 mod usernames;

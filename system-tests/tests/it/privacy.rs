@@ -2,9 +2,11 @@
 
 use anyhow::{Context, Result, ensure};
 use event_streams::ReadError;
+use reqwest::Method;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;
+use system_tests::client::Answer;
 use system_tests::search::{Search, canary, canary_name};
 use system_tests::system::Node;
 use system_tests::{Part, System, wait};
@@ -21,6 +23,13 @@ async fn copy_every_message(system: &System) -> Result<()> {
         .management("POST", "bindings", &rest, &binding)
         .await?;
     Ok(())
+}
+
+/// So many changes of a user that a snapshot is written.
+const CHANGES: usize = 100;
+
+fn snapshot_of(id: &str) -> String {
+    format!("snapshot-1-users-{id}")
 }
 
 /// A text in the log line of a request, which is logged below the default level.
@@ -54,16 +63,28 @@ impl Watched {
         let users = self.system.users()?;
         let c = &self.canaries;
         let new = json!({"username": c[0], "given_name": c[1], "family_name": c[2]});
-        let id = users.create(&new).await?.expect(201)?.id()?;
+        // An idempotency key is a text of the caller, so it may be personal.
+        let keyed = |method, path: &str, name: usize| {
+            let key = c[name].replace('é', "e");
+            users.request(method, path).header("Idempotency-Key", key)
+        };
+        let create = || Answer::to(keyed(Method::POST, "/", 0).json(&new));
+        let id = create().await?.expect(201)?.id()?;
+        create().await?.expect(201)?;
         users.create(&new).await?.expect(409)?;
+        Answer::to(keyed(Method::POST, "/", 1).json(&new))
+            .await?
+            .expect(409)?;
         let changes = json!({"username": c[3], "given_name": c[4], "family_name": c[5]});
-        users.patch(&id, &changes).await?.expect(204)?;
+        let patch = keyed(Method::PATCH, &format!("/{id}"), 3).json(&changes);
+        Answer::to(patch).await?.expect(204)?;
+        self.grow(&id).await?;
         users.get(&id).await?.expect(200)?;
         let with_a_mistake = json!({"username": c[0], "given_name": c[1], "family_name": 1});
         users.create(&with_a_mistake).await?.expect(422)?;
         let cut = new.to_string();
         let malformed = users
-            .request(reqwest::Method::POST, "/")
+            .request(Method::POST, "/")
             .header("content-type", "application/json");
         let malformed = malformed.body(cut[..cut.len() - 3].to_owned());
         ensure!(malformed.send().await?.status() == 400);
@@ -72,9 +93,24 @@ impl Watched {
             format!("/?cursor={}", c[1]),
             format!("/?{}=1", c[2]),
         ] {
-            users.request(reqwest::Method::GET, &path).send().await?;
+            users.request(Method::GET, &path).send().await?;
         }
         Ok(id)
+    }
+
+    /// Changes the user until there is a snapshot, and back to the last three canaries.
+    async fn grow(&self, id: &str) -> Result<()> {
+        let (users, c) = (self.system.users()?, &self.canaries);
+        for change in 0..CHANGES {
+            let changes = json!({"given_name": c[if change % 2 == 0 { 1 } else { 4 }]});
+            users.patch(id, &changes).await?.expect(204)?;
+        }
+        let (store, stream) = (self.system.store()?, snapshot_of(id));
+        wait::until("there is a snapshot", || async {
+            ensure!(store.read_last(&stream).await?.is_some(), "not yet");
+            Ok(())
+        })
+        .await
     }
 
     async fn listed(&self, count: usize) -> Result<()> {
@@ -116,6 +152,8 @@ impl Watched {
 
     async fn nowhere_in_clear(&self, id: &str) -> Result<()> {
         self.not_in(&[self.store()], &format!("users-{id}"))?;
+        self.not_in(&[self.store()], "command-")?;
+        self.not_in(&[self.store()], &snapshot_of(id))?;
         self.not_in(&[self.system.broker_folder().await?], id)?;
         self.not_in(&[self.users()], "given_name")?;
         self.not_in(&self.logs(), LOGGED)
@@ -164,7 +202,7 @@ async fn personal_data_is_nowhere_in_clear_and_gone_after_delete() -> Result<()>
     let system = &watched.system;
     let id = watched.live().await?;
     watched.listed(1).await?;
-    let key = messages_are_clean(&watched, &id, 2).await?;
+    let key = messages_are_clean(&watched, &id, 2 + CHANGES).await?;
     watched.nowhere_in_clear(&id).await?;
     // The data in the read model is sealed, so the search looks for the key id that the row names. It must disappear.
     let row = Search::for_texts(&[&key])?;
@@ -180,7 +218,7 @@ async fn personal_data_is_nowhere_in_clear_and_gone_after_delete() -> Result<()>
         Ok(())
     })
     .await?;
-    messages_are_clean(&watched, &id, 3).await?;
+    messages_are_clean(&watched, &id, 3 + CHANGES).await?;
     watched.nowhere_in_clear(&id).await?;
     planted_data_is_found(&watched, &id).await
 }

@@ -14,7 +14,22 @@ pub enum CommandError {
     /// A rule refused the command.
     #[error(transparent)]
     Rejected(#[from] UserError),
-    /// Other commands caused a conflict at every attempt.
+    /// The user does not meet the condition of the command.
+    #[error("the user has another version")]
+    PreconditionFailed,
+    /// The same command was refused before, for this reason.
+    #[error("the command was refused before: {0}")]
+    RefusedBefore(Box<CommandError>),
+    /// The command was accepted before, and its user has been erased since.
+    #[error("the user of the command was erased")]
+    Gone,
+    /// The idempotency key belongs to a command with another body.
+    #[error("the idempotency key belongs to another command")]
+    KeyReused,
+    /// Another process goes on with the same command, and its outcome is not known yet.
+    #[error("another process executes the command")]
+    Superseded,
+    /// Other commands caused a conflict at every attempt. The command may be sent again.
     #[error("too many conflicts with other commands")]
     Conflict,
     /// A dependency failed. The command may or may not have been executed.

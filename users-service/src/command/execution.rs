@@ -3,24 +3,30 @@
 //! Invariants:
 //! - A commit is decided on the user's stream as it was read before the claim.
 //! - The ids of a command's events are derived from the command's id. Claims, fences and releases have random ids.
-//! - A creation that is refused hands its key back for the next creation.
+//! - A creation that is refused hands its key back for the next creation. A creation that was sent with an idempotency key
+//!   does not, because the stream of the command names its key.
+//! - A command that was sent with an idempotency key is decided only by its owner, and only if the user's stream does not have
+//!   its event yet.
 
+use super::command_memory::CommandMemory;
+use super::envelope::{Command, Envelope};
 use super::error::CommandError;
 use super::holders::{holder, is_held_by_another};
-use super::reservation::{Goal, Reservation, ReservationOutcome, Seen, Step, UserStatus};
-use super::user_history::{Activity, UserHistory};
-use crate::domain::{
-    Changes, Claim, Profile, ReservationName, User, UserCommand, UserError, UserId, UserState,
-};
-use crate::erasure::Erasure;
+use super::plan::Plan;
+use super::reservation::{Reservation, ReservationOutcome, Seen, Step, UserStatus};
+use super::stores::Stores;
+use super::user_history::{SnapshotNeed, UserHistory};
+use crate::domain::{Claim, ReservationName, UserError, UserId};
 use crate::privacy::cipher::SubjectKey;
-use crate::privacy::subject_keys::{Lookup, SubjectKeys};
-use crate::stored_event::{ReservationEvent, StoredEvent, tombstone, user_stream};
-use event_sourcing::Decider as _;
+use crate::stored_event::{ReservationEvent, user_stream};
 use event_streams::{AppendError, EventStreams, Expected, NewEvent};
 use std::ops::Range;
 use std::time::Duration;
 use uuid::Uuid;
+
+mod decision;
+#[cfg(test)]
+mod tests;
 
 /// The most conflicts with other commands that one command survives.
 const REFUSALS: u32 = 64;
@@ -29,74 +35,127 @@ const PATIENCE: Range<u64> = 40..60;
 /// The pause of a refused command before it retries, in milliseconds.
 const JITTER: Range<u64> = 0..10;
 
-/// The stores that commands use.
-#[derive(Debug, Clone)]
-pub(super) struct Stores {
-    pub(super) events: EventStreams,
-    pub(super) keys: SubjectKeys,
-    pub(super) erasure: Erasure,
-}
-
-/// The change that a command makes to the user.
-#[derive(Debug, Clone)]
-pub(super) enum Action {
-    Create(Profile),
-    Patch(Changes),
-    Delete,
-}
-
 /// One command, and what is known about its user.
 pub(super) struct Execution<'a> {
     stores: &'a Stores,
-    command: Uuid,
+    envelope: &'a Envelope,
     user: UserId,
-    action: Action,
     history: UserHistory,
+    /// The user's history, if it was read before the command.
+    preloaded: Option<UserHistory>,
+    /// The revision of the command's event, once it is stored.
+    committed: Option<u64>,
     /// The reservations that the new name had before Unicode folded more letters.
     former: Vec<ReservationName>,
     /// The key of a creation, as long as certainly nothing that was sealed under it is stored.
     key: Option<SubjectKey>,
     /// The key of a creation whose commit was refused, until the user's stream is read again.
     refused: Option<SubjectKey>,
+    /// The key of an existing user whose names are changed.
+    subject: Option<SubjectKey>,
+    /// The memory of a command that was sent with an idempotency key.
+    ownership: Option<Ownership<'a>>,
+}
+
+/// The ownership of a command that was sent with an idempotency key. Another process ends it by appending to the memory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ownership<'a> {
+    pub(super) memory: &'a CommandMemory,
+    /// The revision that the owner appended.
+    pub(super) head: u64,
+    /// The revision of the user's stream before the command.
+    pub(super) after: Option<u64>,
+}
+
+/// The end of a command that was not refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ran {
+    /// The command's event is stored at this revision.
+    Committed(u64),
+    /// The user is as requested since the event with this revision.
+    Unchanged(u64),
+    /// The id of the new user is already used or abandoned. A new id is needed.
+    IdUsed,
 }
 
 impl<'a> Execution<'a> {
-    pub(super) fn new(stores: &'a Stores, user: UserId, action: Action) -> Self {
+    pub(super) fn new(stores: &'a Stores, user: UserId, envelope: &'a Envelope) -> Self {
         Self {
             stores,
-            command: Uuid::new_v4(),
+            envelope,
             user,
-            action,
             history: UserHistory::default(),
+            preloaded: None,
+            committed: None,
             former: Vec::new(),
             key: None,
             refused: None,
+            subject: None,
+            ownership: None,
         }
     }
 
-    /// Refuses a name that another user holds under one of these former reservations.
-    pub(super) fn respecting(mut self, former: Vec<ReservationName>) -> Self {
-        self.former = former;
+    /// Executes a command that was sent with an idempotency key. A creation uses this key.
+    pub(super) fn owned(mut self, ownership: Ownership<'a>, key: Option<SubjectKey>) -> Self {
+        self.ownership = Some(ownership);
+        self.key = key;
+        self
+    }
+
+    /// Uses a history that was read before the command, instead of reading it first.
+    pub(super) fn after_reading(mut self, history: Option<UserHistory>) -> Self {
+        self.preloaded = history;
         self
     }
 
     /// Performs steps until the command is committed or refused.
-    pub(super) async fn run(mut self, goal: Goal) -> Result<ReservationOutcome, CommandError> {
-        let mut reservation = Reservation::new(self.user, goal, REFUSALS);
+    pub(super) async fn run(&mut self, plan: Plan) -> Result<Ran, CommandError> {
+        self.former = plan.former;
+        let mut reservation = Reservation::new(self.user, plan.goal, REFUSALS);
         loop {
             let step = reservation.next();
             if let Step::Done(outcome) = step {
-                return Ok(outcome);
+                self.write_snapshot();
+                return self.end(outcome);
             }
             let seen = self.perform(step).await?;
             reservation.observe(seen);
         }
     }
 
+    fn end(&self, outcome: ReservationOutcome) -> Result<Ran, CommandError> {
+        match (outcome, self.committed, self.history.changed()) {
+            (ReservationOutcome::Committed, Some(revision), _) => Ok(Ran::Committed(revision)),
+            (ReservationOutcome::Committed, None, Some(revision)) => Ok(Ran::Unchanged(revision)),
+            (ReservationOutcome::Taken, ..) => Err(UserError::UsernameTaken.into()),
+            (ReservationOutcome::IdUsed, ..) => Ok(Ran::IdUsed),
+            (ReservationOutcome::Committed, None, None) | (ReservationOutcome::Contended, ..) => {
+                Err(CommandError::Conflict)
+            }
+        }
+    }
+
+    /// Writes a snapshot of a long history, as it was before the command.
+    fn write_snapshot(&self) {
+        if let (Some(key), Some(_)) = (&self.subject, self.committed)
+            && self.history.need() != SnapshotNeed::None
+        {
+            self.stores
+                .snapshots
+                .write_later(self.user, &self.history, key);
+        }
+    }
+
+    /// The user's status, as it was read last.
+    pub(super) fn status(&self) -> UserStatus {
+        self.history.status()
+    }
+
     /// Performs one step of the protocol.
     async fn perform(&mut self, step: Step) -> Result<Seen, CommandError> {
         Ok(match step {
-            Step::ReadUser(user) => Seen::User(self.read_user(user).await?),
+            Step::ReadUser(user) if user == self.user => self.read_own().await?,
+            Step::ReadUser(user) => Seen::User(self.stores.histories.read(user).await?.status()),
             Step::ReadReservation(name) => self.read_reservation(&name).await?,
             Step::Wait => {
                 pause(PATIENCE).await;
@@ -124,31 +183,84 @@ impl<'a> Execution<'a> {
         })
     }
 
-    async fn read_user(&mut self, user: UserId) -> Result<UserStatus, CommandError> {
-        let store = &self.stores.events;
-        let history = match self.action {
-            Action::Delete => UserHistory::read_to_erase(store, user).await?,
-            Action::Create(_) | Action::Patch(_) => UserHistory::read(store, user).await?,
+    async fn read_own(&mut self) -> Result<Seen, CommandError> {
+        let preloaded = self.preloaded.take();
+        let history = match preloaded {
+            Some(history) => history,
+            None => self.read_again().await?,
         };
-        let status = history.status();
-        if user == self.user {
-            self.history = history;
-            self.recover_key(&status);
+        self.history = match self.envelope.command {
+            Command::Delete(_) => history.require_key()?,
+            Command::Create(_) | Command::Patch(..) => history.require_known_events()?,
+        };
+        let status = self.history.status();
+        match (self.history.found(), &self.envelope.command, &status) {
+            (Some(revision), Command::Delete(_), _) => {
+                self.complete_erasure().await?;
+                self.committed = Some(revision);
+                Ok(Seen::AlreadyCommitted)
+            }
+            (Some(_), _, UserStatus::Erased) | (None, Command::Create(_), UserStatus::Erased) => {
+                Err(CommandError::Gone)
+            }
+            (Some(revision), ..) => {
+                self.committed = Some(revision);
+                Ok(Seen::AlreadyCommitted)
+            }
+            (None, ..) => {
+                self.check_precondition(&status)?;
+                self.recover_key(&status);
+                Ok(Seen::User(status))
+            }
         }
-        Ok(status)
+    }
+
+    /// Refuses the command if the user exists in another version than the caller requires. This is checked before the claim, on
+    /// the same read on which the command is decided.
+    fn check_precondition(&self, status: &UserStatus) -> Result<(), CommandError> {
+        let precondition = &self.envelope.precondition;
+        match (status, self.history.changed()) {
+            (UserStatus::Active { .. }, Some(changed)) if !precondition.allows(changed) => {
+                Err(CommandError::PreconditionFailed)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the user's stream, and then makes sure that the command still has the same owner. In this order, because another
+    /// owner may have fenced the stream in order to decide the command differently.
+    async fn read_again(&self) -> Result<UserHistory, CommandError> {
+        let histories = &self.stores.histories;
+        let Some(Ownership {
+            memory,
+            head,
+            after,
+        }) = self.ownership
+        else {
+            return Ok(match self.envelope.command {
+                Command::Delete(_) => histories.read_to_erase(self.user).await?,
+                Command::Create(_) | Command::Patch(..) => histories.read(self.user).await?,
+            });
+        };
+        let sought = self.envelope.event_after(after);
+        let history = histories.read_seeking(self.user, &sought).await?;
+        if memory.is_owned_at(head).await? {
+            Ok(history)
+        } else {
+            Err(CommandError::Superseded)
+        }
     }
 
     async fn read_reservation(&self, name: &ReservationName) -> Result<Seen, CommandError> {
-        let store = &self.stores.events;
-        if is_held_by_another(store, self.user, &self.former).await? {
+        if is_held_by_another(self.stores, self.user, &self.former).await? {
             return Ok(Seen::HeldUnderFormerName);
         }
-        Ok(Seen::Reservation(holder(store, name).await?))
+        Ok(Seen::Reservation(holder(self.stores, name).await?))
     }
 
     /// Gets the key of a creation before the claim, so that a creation without a key leaves no claim behind.
     async fn prepare_key(&mut self) -> Result<(), CommandError> {
-        if let (Action::Create(_), None) = (&self.action, &self.key) {
+        if let (Command::Create(_), None) = (&self.envelope.command, &self.key) {
             self.key = Some(self.stores.keys.fresh().await?);
         }
         Ok(())
@@ -174,81 +286,21 @@ impl<'a> Execution<'a> {
         let key = self.key.take();
         let stream = user_stream(self.user);
         let seen = append(&self.stores.events, &stream, expected, events).await?;
-        if seen == Seen::Refused {
+        if let Seen::Appended(revision) = seen {
+            self.committed = Some(revision);
+        } else {
             self.refused = key;
             pause(JITTER).await;
         }
         Ok(seen)
     }
 
-    async fn decide(&self, claim: Option<Claim>) -> Result<Vec<NewEvent>, CommandError> {
-        match (&self.action, claim, &self.key) {
-            (Action::Create(profile), Some(claim), Some(key)) => {
-                let profile = profile.clone();
-                // The commit expects the user's stream to be absent, so the state is known without a read.
-                let create = UserCommand::Create { profile, claim };
-                self.events(&UserState::Absent, create, key)
-            }
-            (Action::Create(_), ..) => Err(CommandError::Conflict),
-            (Action::Patch(changes), claim, _) => {
-                let changes = changes.clone();
-                let patch = UserCommand::Patch { changes, claim };
-                match self.history.activity(&self.stores.keys).await? {
-                    Activity::Active(key) => self.events(&self.history.open(&key)?, patch, &key),
-                    Activity::Inactive(state) => Err(refusal(&state, patch).into()),
-                }
-            }
-            (Action::Delete, ..) => self.delete().await,
-        }
-    }
-
-    /// Decides a deletion by the user's status. It needs neither the key nor the names.
-    async fn delete(&self) -> Result<Vec<NewEvent>, CommandError> {
-        match self.history.status() {
-            UserStatus::Active { .. } => Ok(vec![tombstone(self.event_id(0), self.user)]),
-            UserStatus::Absent | UserStatus::Abandoned => Err(UserError::Unknown.into()),
-            UserStatus::Erased => {
-                self.complete_erasure().await?;
-                Err(UserError::Erased.into())
-            }
-        }
-    }
-
-    /// Decides the command on this state, and seals the events under the key.
-    fn events(
-        &self,
-        state: &UserState,
-        command: UserCommand,
-        key: &SubjectKey,
-    ) -> Result<Vec<NewEvent>, CommandError> {
-        let events = User::decide(state, command)?;
-        let encode = |(index, event)| {
-            let id = self.event_id(index);
-            StoredEvent::encode(id, self.user, event, key)
-        };
-        Ok((0..).zip(&events).map(encode).collect())
-    }
-
-    /// The id of an event of this command. A repeated append has the same id.
-    fn event_id(&self, index: u32) -> Uuid {
-        Uuid::new_v5(&self.command, &index.to_be_bytes())
-    }
-
-    /// Completes an interrupted deletion, when the deletion is requested again. If the key is destroyed, it was complete.
     async fn complete_erasure(&self) -> Result<(), CommandError> {
-        let Some(key) = self.history.key() else {
-            return Ok(());
-        };
-        match self.stores.keys.find(key).await? {
-            Lookup::Destroyed => Ok(()),
-            Lookup::Found(_) | Lookup::Missing => {
-                Ok(self.stores.erasure.erase(self.user, key).await?)
-            }
-        }
+        self.stores.complete_erasure(self.user, &self.history).await
     }
 
     async fn release(&self, claim: &Claim) -> Result<Seen, CommandError> {
-        if let (Action::Delete, Some(key)) = (&self.action, self.history.key()) {
+        if let (Command::Delete(_), Some(key)) = (&self.envelope.command, self.history.key()) {
             self.stores.erasure.erase(self.user, key).await?;
         }
         if let Err(error) = self.stores.erasure.release(claim).await {
@@ -271,17 +323,10 @@ impl<'a> Execution<'a> {
 impl Drop for Execution<'_> {
     /// Hands back an unused key, also if the client disconnects during the command.
     fn drop(&mut self) {
-        if let Some(key) = self.key.take() {
+        if let (Some(key), None) = (self.key.take(), &self.ownership) {
             self.stores.keys.hand_back(key);
         }
     }
-}
-
-/// The refusal of the command in the state of an inactive user.
-fn refusal(state: &UserState, command: UserCommand) -> UserError {
-    User::decide(state, command)
-        .err()
-        .unwrap_or(UserError::Unknown)
 }
 
 async fn append(

@@ -7,19 +7,24 @@
 //!   have random ids.
 //! - A command depends only on the id source, the key store and the event store.
 
+use super::envelope::{Command, Committed, Envelope};
 use super::error::CommandError;
-use super::execution::{Action, Execution, Stores};
-use super::reservation::{Goal, ReservationOutcome};
-use super::user_history::{Activity, UserHistory};
-use crate::domain::{ActiveUser, Changes, Profile, UserError, UserId, UserState};
-use crate::erasure::Erasure;
+use super::execution::{Execution, Ran};
+use super::once::Once;
+use super::plan::Plan;
+use super::stores::Stores;
+use super::user_history::{Activity, SnapshotNeed};
+use crate::domain::{Profile, UserError, UserId, UserState};
 use crate::ids::IdSource;
 use crate::privacy::pseudonym::UsernameSecret;
 use crate::privacy::subject_keys::SubjectKeys;
 use event_streams::EventStreams;
+use std::time::Duration;
 
 /// The most ids that one creation tries. An id cannot be used after a rival abandoned it.
 const FRESH_IDS: u32 = 5;
+/// How long a command that was sent with an idempotency key is remembered.
+const KEPT_FOR: Duration = Duration::from_hours(30 * 24);
 
 /// Executes commands.
 #[derive(Debug, Clone)]
@@ -27,6 +32,7 @@ pub struct CommandHandler {
     stores: Stores,
     secret: UsernameSecret,
     ids: IdSource,
+    kept_for: Duration,
 }
 
 impl CommandHandler {
@@ -38,16 +44,11 @@ impl CommandHandler {
         secret: UsernameSecret,
         ids: IdSource,
     ) -> Self {
-        let erasure = Erasure::new(events.clone(), keys.clone());
-        let stores = Stores {
-            events,
-            keys,
-            erasure,
-        };
         Self {
-            stores,
+            stores: Stores::new(events, keys),
             secret,
             ids,
+            kept_for: KEPT_FOR,
         }
     }
 
@@ -57,80 +58,88 @@ impl CommandHandler {
         &self.ids
     }
 
-    /// Creates a user, and returns the user's id.
+    /// Remembers commands that were sent with an idempotency key for this time. The default is 30 days.
+    #[must_use]
+    pub fn remembering_for(self, kept_for: Duration) -> Self {
+        Self { kept_for, ..self }
+    }
+
+    /// Reads histories of so many events from snapshots. The default is
+    /// [`SNAPSHOT_EVERY`](super::user_histories::SNAPSHOT_EVERY).
+    #[must_use]
+    pub fn snapshot_every(mut self, every: usize) -> Self {
+        self.stores.histories = self.stores.histories.snapshot_every(every);
+        self
+    }
+
+    /// Executes a command. When a deletion returns, its tombstone and the destruction of the key are durable too. A command with
+    /// an idempotency key is executed once, however often it is sent.
     ///
     /// # Errors
-    /// [`UserError::UsernameTaken`], or a failure: see [`CommandError`].
-    pub async fn create(&self, profile: Profile) -> Result<UserId, CommandError> {
+    /// A refusal: [`UserError::UsernameTaken`], [`UserError::Unknown`], or [`UserError::Erased`], before which an interrupted
+    /// deletion is completed. Or a failure: see [`CommandError`].
+    pub async fn execute(&self, envelope: &Envelope) -> Result<Committed, CommandError> {
+        if let Some(key) = &envelope.key {
+            let parts = (&self.stores, &self.secret, &self.ids);
+            let once = Once::new(parts, (envelope, key), self.kept_for);
+            return Box::pin(once.execute()).await;
+        }
+        match &envelope.command {
+            Command::Create(_) => self.create(envelope).await,
+            Command::Patch(user, _) | Command::Delete(user) => {
+                let committed = self.run(envelope, *user).await?;
+                committed.ok_or(CommandError::Conflict)
+            }
+        }
+    }
+
+    async fn create(&self, envelope: &Envelope) -> Result<Committed, CommandError> {
         for _ in 0..FRESH_IDS {
             let user = self.ids.next().await?;
-            let former = self.secret.former_reservations(&profile.username);
-            let goal = Goal::Create {
-                name: self.secret.reservation(&profile.username),
-                read_first: !former.is_empty(),
-            };
-            let create = Action::Create(profile.clone());
-            let execution = Execution::new(&self.stores, user, create);
-            match execution.respecting(former).run(goal).await? {
-                ReservationOutcome::Committed => return Ok(user),
-                ReservationOutcome::Taken => return Err(UserError::UsernameTaken.into()),
-                ReservationOutcome::Contended => return Err(CommandError::Conflict),
-                ReservationOutcome::IdUsed => {}
+            if let Some(committed) = self.run(envelope, user).await? {
+                return Ok(committed);
             }
         }
         Err(CommandError::Conflict)
     }
 
-    /// Changes some fields of a user.
-    ///
-    /// # Errors
-    /// [`UserError::Unknown`], [`UserError::Erased`], [`UserError::UsernameTaken`], or a failure: see [`CommandError`].
-    pub async fn patch(&self, user: UserId, changes: Changes) -> Result<(), CommandError> {
-        let (goal, former) = match &changes.username {
-            Some(username) => {
-                let name = self.secret.reservation(username);
-                let former_name = self.secret.former_reservation(username);
-                let former = self.secret.former_reservations(username);
-                (Goal::Hold { name, former_name }, former)
-            }
-            None => (Goal::Keep, Vec::new()),
-        };
-        let execution = Execution::new(&self.stores, user, Action::Patch(changes));
-        finished(execution.respecting(former).run(goal).await?)
+    /// Runs the command under this id. `None` if a new user cannot have the id.
+    async fn run(
+        &self,
+        envelope: &Envelope,
+        user: UserId,
+    ) -> Result<Option<Committed>, CommandError> {
+        let plan = Plan::of(&envelope.command, &self.secret);
+        let mut execution = Execution::new(&self.stores, user, envelope);
+        Ok(match execution.run(plan).await? {
+            Ran::Committed(revision) | Ran::Unchanged(revision) => Some(Committed {
+                user,
+                revision,
+                replayed: false,
+            }),
+            Ran::IdUsed => None,
+        })
     }
 
-    /// Deletes a user. When this returns, the deletion, its tombstone and the destruction of the key are durable.
-    ///
-    /// # Errors
-    /// [`UserError::Unknown`]; [`UserError::Erased`], after an interrupted deletion was completed; or a failure: see
-    /// [`CommandError`].
-    pub async fn delete(&self, user: UserId) -> Result<(), CommandError> {
-        let execution = Execution::new(&self.stores, user, Action::Delete);
-        finished(execution.run(Goal::Delete).await?)
-    }
-
-    /// The current state of the user.
+    /// The current names of the user, and the revision of the last event that changed them.
     ///
     /// # Errors
     /// [`UserError::Unknown`], [`UserError::Erased`], or [`CommandError::Unavailable`].
-    pub async fn get(&self, user: UserId) -> Result<ActiveUser, CommandError> {
-        let history = UserHistory::read(&self.stores.events, user).await?;
+    pub async fn get(&self, user: UserId) -> Result<(Profile, u64), CommandError> {
+        let history = self.stores.histories.read(user).await?;
         let state = match history.activity(&self.stores.keys).await? {
-            Activity::Active(key) => history.open(&key)?,
+            Activity::Active(key) => {
+                if history.need() == SnapshotNeed::Now {
+                    self.stores.snapshots.write_later(user, &history, &key);
+                }
+                history.open(&key)?
+            }
             Activity::Inactive(state) => state,
         };
         match state {
-            UserState::Active(user) => Ok(user),
+            UserState::Active(user) => Ok((user.profile, history.changed().unwrap_or_default())),
             UserState::Absent | UserState::Abandoned => Err(UserError::Unknown.into()),
             UserState::Erased => Err(UserError::Erased.into()),
         }
-    }
-}
-
-fn finished(outcome: ReservationOutcome) -> Result<(), CommandError> {
-    match outcome {
-        ReservationOutcome::Committed => Ok(()),
-        ReservationOutcome::Taken => Err(UserError::UsernameTaken.into()),
-        ReservationOutcome::IdUsed | ReservationOutcome::Contended => Err(CommandError::Conflict),
     }
 }

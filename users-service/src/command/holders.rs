@@ -2,17 +2,16 @@
 
 use super::error::CommandError;
 use super::reservation::{Holder, UserStatus};
-use super::user_history::UserHistory;
+use super::stores::Stores;
 use crate::domain::{ReservationName, UserId};
 use crate::stored_event::ReservationEvent;
-use event_streams::EventStreams;
 
 /// The holder that the reservation's last event names.
 pub(super) async fn holder(
-    store: &EventStreams,
+    stores: &Stores,
     name: &ReservationName,
 ) -> Result<Holder, CommandError> {
-    let Some(last) = store.read_last(name.as_str()).await? else {
+    let Some(last) = stores.events.read_last(name.as_str()).await? else {
         return Ok(Holder::Nobody(None));
     };
     Ok(match ReservationEvent::decode(&last)? {
@@ -24,15 +23,15 @@ pub(super) async fn holder(
 /// Whether another user holds one of the former reservations of a name. A name may have such reservations because a later
 /// version of Unicode folds more letters. They are never claimed again, so a user who does not hold one now never will.
 pub(super) async fn is_held_by_another(
-    store: &EventStreams,
+    stores: &Stores,
     me: UserId,
     former: &[ReservationName],
 ) -> Result<bool, CommandError> {
     for name in former {
-        let Holder::Claimed(user, _) = holder(store, name).await? else {
+        let Holder::Claimed(user, _) = holder(stores, name).await? else {
             continue;
         };
-        let status = UserHistory::read(store, user).await?.status();
+        let status = stores.histories.read(user).await?.status();
         let holds_it =
             matches!(status, UserStatus::Active { claim, .. } if claim.reservation == *name);
         if user != me && holds_it {

@@ -71,7 +71,8 @@ pub enum Holder {
 /// The next step. `expected` is the revision that the stream must have, or `None` for a stream without events.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Step {
-    /// Read a user's stream. The result is [`Seen::User`].
+    /// Read a user's stream. The result is [`Seen::User`]. If the stream is this command's own and already has the command's
+    /// event, the result is [`Seen::AlreadyCommitted`].
     ReadUser(UserId),
     /// Read the last event of a reservation. The result is [`Seen::Reservation`] or [`Seen::HeldUnderFormerName`].
     ReadReservation(ReservationName),
@@ -114,6 +115,8 @@ pub enum Step {
 pub enum Seen {
     /// The user's stream was read.
     User(UserStatus),
+    /// The user's stream has the event of this command: another process executed the same command.
+    AlreadyCommitted,
     /// The reservation's last event was read.
     Reservation(Holder),
     /// Another user holds the name under a reservation that it had before Unicode folded more letters.
@@ -253,7 +256,8 @@ impl Reservation {
             (Phase::Committing(claim), Seen::Appended(_)) => {
                 self.release_previous_claim(claim.is_some())
             }
-            (Phase::Committing(_), Seen::Unchanged)
+            (Phase::ReadingUser, Seen::AlreadyCommitted)
+            | (Phase::Committing(_), Seen::Unchanged)
             | (Phase::Releasing(_), Seen::Appended(_) | Seen::Refused) => {
                 Phase::Over(ReservationOutcome::Committed)
             }
@@ -486,6 +490,15 @@ mod tests {
             let goal = Goal::Hold { name, former_name };
             assert_eq!(steps(goal, seen.clone()), expected);
         }
+    }
+
+    #[test]
+    fn a_command_whose_event_is_stored_is_committed() {
+        let expected = [
+            Step::ReadUser(UserId::new(1)),
+            Step::Done(ReservationOutcome::Committed),
+        ];
+        assert_eq!(steps(Goal::Keep, [Seen::AlreadyCommitted]), expected);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use aes_gcm::aead::{Aead as _, Generate as _, Payload};
 use aes_gcm::{Aes256Gcm, KeyInit as _, Nonce};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, Mac as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
@@ -45,6 +46,12 @@ pub struct Place<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Sealed(String);
+
+/// A fingerprint of personal values under a subject's key: an HMAC-SHA256 in 64 hexadecimal digits. Once the key is destroyed
+/// nobody can test a guess.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Fingerprint(String);
 
 /// The value was sealed under another key or for another place, or it is damaged. The error does not repeat the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -97,6 +104,38 @@ impl SubjectKey {
         let text = String::from_utf8(plain).map_err(|_| DoesNotOpen)?;
         Ok(Personal::new(text))
     }
+}
+
+impl SubjectKey {
+    /// The fingerprint of these values, which may be absent. The same values have other fingerprints in other containers.
+    #[must_use]
+    pub fn fingerprint(
+        &self,
+        container: &str,
+        values: &[Option<&Personal<String>>],
+    ) -> Fingerprint {
+        let mut mac = hmac(hmac_of(&self.0, b"fingerprints").as_slice());
+        let parts = values
+            .iter()
+            .map(|value| value.map(|value| value.reveal().as_bytes()));
+        for part in std::iter::once(Some(container.as_bytes())).chain(parts) {
+            mac.update(&[u8::from(part.is_some())]);
+            let part = part.unwrap_or_default();
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part);
+        }
+        Fingerprint(hex::encode(mac.finalize().into_bytes()))
+    }
+}
+
+fn hmac(key: &[u8]) -> Hmac<Sha256> {
+    use hmac::KeyInit as _;
+    Hmac::new_from_slice(key).expect("HMAC accepts keys of any length")
+}
+
+fn hmac_of(key: &[u8], text: &[u8]) -> Zeroizing<[u8; 32]> {
+    let mac = hmac(key).chain_update(text);
+    Zeroizing::new(mac.finalize().into_bytes().into())
 }
 
 impl fmt::Debug for SubjectKey {
@@ -271,6 +310,25 @@ mod tests {
         for text in ["", "AAAA", "not base64!", &"A".repeat(64)] {
             assert_eq!(key.open(PLACE, &Sealed(text.to_owned())), Err(DoesNotOpen));
         }
+    }
+
+    #[test]
+    fn a_fingerprint_depends_on_key_container_and_every_value() {
+        let (key, other) = (SubjectKey([7; 32]), SubjectKey([8; 32]));
+        let (ada, eve) = (ada(), Personal::new("eve".to_owned()));
+        let empty = Personal::new(String::new());
+        let prints = [
+            key.fingerprint("a", &[Some(&ada), Some(&eve)]),
+            other.fingerprint("a", &[Some(&ada), Some(&eve)]),
+            key.fingerprint("b", &[Some(&ada), Some(&eve)]),
+            key.fingerprint("a", &[Some(&eve), Some(&ada)]),
+            key.fingerprint("a", &[Some(&ada), None]),
+            key.fingerprint("a", &[Some(&ada), Some(&empty)]),
+        ];
+        for (index, print) in prints.iter().enumerate() {
+            assert!(!prints[index + 1..].contains(print), "{index}");
+        }
+        assert_eq!(prints[0], key.fingerprint("a", &[Some(&ada), Some(&eve)]));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The name of a username's reservation: a keyed hash, so that no stream name contains personal data.
+//! The names of streams that are derived from a caller's text: keyed hashes, so that no stream name contains personal data.
 
 use super::cipher::{NotHexadecimal, from_hex};
 use crate::domain::{Personal, ReservationName, Username};
@@ -10,6 +10,11 @@ use zeroize::ZeroizeOnDrop;
 
 /// The prefix of every reservation's name.
 pub const RESERVATION_PREFIX: &str = "username-";
+/// The prefix of every command's stream.
+pub const COMMAND_PREFIX: &str = "command-";
+
+/// The text that makes the secret for the names of commands' streams. No username folds to it.
+const COMMAND_STREAMS: &str = "\0command streams";
 
 /// The secret for the names of reservations, written as 64 hexadecimal digits. Without it nobody can find out the
 /// reservation of a username.
@@ -38,19 +43,35 @@ impl UsernameSecret {
         folded.iter().map(|folded| self.of_folded(folded)).collect()
     }
 
+    /// The stream of the command with these parts (caller, method, path and key): `command-`, followed by an HMAC-SHA256 in 64
+    /// hexadecimal digits.
+    #[must_use]
+    pub fn command_stream(&self, parts: [&str; 4]) -> String {
+        let mut mac = hmac(&self.mac(COMMAND_STREAMS));
+        for part in parts {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part.as_bytes());
+        }
+        let mac = mac.finalize().into_bytes();
+        format!("{COMMAND_PREFIX}{}", hex::encode(mac))
+    }
+
     fn of_folded(&self, folded: &Personal<String>) -> ReservationName {
         let mac = self.mac(folded.reveal());
         ReservationName::new(&format!("{RESERVATION_PREFIX}{}", hex::encode(mac)))
     }
 
     fn mac(&self, text: &str) -> [u8; 32] {
-        let mac = Hmac::<Sha256>::new_from_slice(&self.0);
-        let mac = mac.expect("HMAC accepts keys of any length");
-        mac.chain_update(text.as_bytes())
+        hmac(&self.0)
+            .chain_update(text.as_bytes())
             .finalize()
             .into_bytes()
             .into()
     }
+}
+
+fn hmac(key: &[u8; 32]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("HMAC accepts keys of any length")
 }
 
 impl FromStr for UsernameSecret {
@@ -87,6 +108,28 @@ mod tests {
     #[test]
     fn another_secret_gives_other_reservations() {
         assert_ne!(reservation("01", "ada"), reservation("02", "ada"));
+    }
+
+    #[test]
+    fn the_stream_of_a_command_depends_on_every_part_and_on_the_secret() {
+        let stream = |secret: &str, parts| {
+            let secret: UsernameSecret = secret.repeat(32).parse().unwrap();
+            secret.command_stream(parts)
+        };
+        let parts = ["anonymous", "PATCH", "/1", "key"];
+        let streams = [
+            stream("01", parts),
+            stream("02", parts),
+            stream("01", ["other", "PATCH", "/1", "key"]),
+            stream("01", ["anonymous", "DELETE", "/1", "key"]),
+            stream("01", ["anonymous", "PATCH", "/2", "key"]),
+            stream("01", ["anonymous", "PATCH", "/1", "yek"]),
+            stream("01", ["anonymous", "PATCH", "/", "1key"]),
+        ];
+        let distinct: std::collections::HashSet<_> = streams.iter().collect();
+        assert_eq!(distinct.len(), streams.len());
+        assert_eq!(stream("01", parts), streams[0]);
+        assert!(streams[0].starts_with("command-") && streams[0].len() == 8 + 64);
     }
 
     #[test]

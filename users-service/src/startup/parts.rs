@@ -55,7 +55,9 @@ impl Parts {
         let ids = IdSource::new(vec![Box::new(over_broker), Box::new(over_http)]);
         let secret = config.data.username_secret()?;
         let (store, keys) = (self.store.clone(), self.keys.clone());
-        Ok(CommandHandler::new(store, keys, secret, ids))
+        let handler = CommandHandler::new(store, keys, secret, ids);
+        let handler = handler.remembering_for(config.commands.remembered_for());
+        Ok(handler.snapshot_every(config.commands.snapshot_every.into()))
     }
 
     pub(super) async fn directory(&self, config: &Config) -> anyhow::Result<Directory> {

@@ -10,6 +10,9 @@ pub const USER_CREATED: &str = "UserCreated.v1";
 /// Stored name of [`UserEvent::Patched`](crate::domain::UserEvent::Patched).
 pub const USER_PATCHED: &str = "UserPatched.v1";
 
+/// Stored name of [`UserSnapshot`](super::UserSnapshot).
+pub const USER_SNAPSHOT: &str = "UserSnapshot.v1";
+
 /// A stored version of an event that has names.
 #[derive(Debug)]
 pub struct NamesVersion {
@@ -75,6 +78,13 @@ pub(super) static CREATED: NamesVersion = NamesVersion {
 pub(super) static PATCHED: NamesVersion = NamesVersion {
     stored: USER_PATCHED,
     meaning: NamesMeaning::Patched,
+    names: &TODAY,
+};
+
+/// A snapshot holds all names, as a creation does. It is not in a user's stream.
+pub(super) static SNAPSHOT: NamesVersion = NamesVersion {
+    stored: USER_SNAPSHOT,
+    meaning: NamesMeaning::Created,
     names: &TODAY,
 };
 

@@ -1,7 +1,6 @@
 //! The sealed names of an event, and the clear values that belong to them.
 
 use super::name_versions::{NameSource, NamesMeaning, NamesVersion};
-use super::stream_names::user_stream;
 use super::{Undecodable, json};
 use crate::domain::{
     Changes, Claim, FamilyName, GivenName, NameField, Personal, Profile, ReservationName, UserId,
@@ -24,6 +23,18 @@ pub struct SealedNames {
     version: &'static NamesVersion,
     /// As they are stored: a member may hold several of today's names.
     members: BTreeMap<String, Sealed>,
+}
+
+/// The current names of a user: the last sealed value of each. It is folded from events, and needs no key until it is opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CurrentNames(BTreeMap<NameField, PlacedName>);
+
+/// A sealed name, and the place for which it was sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct PlacedName {
+    stream: String,
+    version: &'static NamesVersion,
+    sealed: Sealed,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -75,12 +86,11 @@ impl SealedNames {
     }
 
     pub(super) fn seal(
-        (user, version): (UserId, &'static NamesVersion),
+        (stream, version): (String, &'static NamesVersion),
         changes: &Changes,
         claim: &Claim,
         key: &SubjectKey,
     ) -> Self {
-        let stream = user_stream(user);
         let names = [
             changes.username.as_ref().map(Username::personal),
             changes.given_name.as_ref().map(GivenName::personal),
@@ -154,6 +164,59 @@ impl SealedNames {
             given_name: take(NameField::GivenName).map(GivenName::as_stored),
             family_name: take(NameField::FamilyName).map(FamilyName::as_stored),
         })
+    }
+}
+
+impl CurrentNames {
+    /// The names of a snapshot.
+    #[must_use]
+    pub fn of_snapshot(names: &SealedNames) -> Self {
+        let mut profile = Self::default();
+        profile.merge(names);
+        profile
+    }
+
+    /// Replaces the names that the event has.
+    pub fn merge(&mut self, names: &SealedNames) {
+        for source in names.version.names {
+            if let Some(sealed) = names.members.get(source.member) {
+                let name = PlacedName {
+                    stream: names.stream.clone(),
+                    version: names.version,
+                    sealed: sealed.clone(),
+                };
+                self.0.insert(source.field, name);
+            }
+        }
+    }
+
+    /// Opens the names as they are stored. The rules for new names do not apply.
+    ///
+    /// # Errors
+    /// If a name does not open with the key, or is missing.
+    pub fn open(&self, key: &SubjectKey) -> Result<Profile, Unopened> {
+        let open = |field| {
+            let name = self.0.get(&field).ok_or(Unopened::Missing(field))?;
+            name.open(field, key)
+        };
+        Ok(Profile {
+            username: Username::as_stored(open(NameField::Username)?),
+            given_name: GivenName::as_stored(open(NameField::GivenName)?),
+            family_name: FamilyName::as_stored(open(NameField::FamilyName)?),
+        })
+    }
+}
+
+impl PlacedName {
+    /// Opens the name and upcasts it.
+    fn open(&self, field: NameField, key: &SubjectKey) -> Result<String, Unopened> {
+        let mut names = self.version.names.iter();
+        let source = names.find(|name| name.field == field);
+        let source = source.ok_or(Unopened::Missing(field))?;
+        let place = place(&self.stream, self.version, source.member);
+        Ok((source.upcast)(
+            key.open(place, &self.sealed)?.into_revealed(),
+        ))
     }
 }
 

@@ -1,11 +1,15 @@
-use super::{Fence, ReservationEvent, StoredEvent, Undecodable, user_of_stream, user_stream};
+use super::{
+    AcceptedCommand, Caller, CommandEvent, CurrentNames, Fence, NoEvent, Origin, ReservationEvent,
+    StoredEvent, Undecodable, UserSnapshot, user_of_stream, user_stream,
+};
 use crate::domain::{
-    Changes, Claim, FamilyName, GivenName, Profile, ReservationName, UserEvent, UserId, Username,
+    Changes, Claim, FamilyName, GivenName, Profile, ReservationName, UserError, UserEvent, UserId,
+    Username,
 };
 use crate::privacy::cipher::SubjectKey;
 use event_streams::{NewEvent, Position, RecordedEvent};
 use serde_json::{Value, json};
-use uuid::Uuid;
+use uuid::{Uuid, uuid};
 
 fn recorded(stream: &str, event: NewEvent) -> RecordedEvent {
     RecordedEvent {
@@ -25,8 +29,13 @@ fn recorded(stream: &str, event: NewEvent) -> RecordedEvent {
 
 /// The frozen example of this event type: `{"stream", "type", "data", "metadata"?}`.
 fn example(event_type: &str) -> RecordedEvent {
+    example_in(event_type, event_type)
+}
+
+/// The frozen example in this file.
+fn example_in(file: &str, event_type: &str) -> RecordedEvent {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/events");
-    let text = std::fs::read_to_string(format!("{folder}/{event_type}.json")).unwrap();
+    let text = std::fs::read_to_string(format!("{folder}/{file}.json")).unwrap();
     let example: Value = serde_json::from_str(&text).unwrap();
     let bytes = |member: &str| {
         example
@@ -112,12 +121,90 @@ fn every_user_event_is_read_and_written_as_in_its_frozen_example() {
 }
 
 #[test]
+fn an_event_of_a_command_is_read_and_written_with_its_origin_as_in_its_frozen_example() {
+    let origin = Origin {
+        caller: Caller::ANONYMOUS,
+        correlation: uuid!("4bf92f35-77b3-4da6-a3ce-929d0e0e4736"),
+        causation: uuid!("7d444840-9dc0-41d1-b245-5ffdce74fad2"),
+    };
+    for event in [created(), patched(), UserEvent::Deleted] {
+        let new = StoredEvent::encode(Uuid::nil(), ada(), &event, &key());
+        let new = origin.added_to(new);
+        let example = example_in(&format!("{}.with-origin", new.event_type), &new.event_type);
+        let read = StoredEvent::decode(&example).unwrap();
+        assert_eq!(read.open(&key()), Ok(event));
+        assert_eq!(shape(&new.data), shape(&example.data));
+        assert_eq!(shape(&new.metadata), shape(&example.metadata));
+    }
+}
+
+#[test]
 fn every_reservation_event_is_read_and_written_as_in_its_frozen_example() {
     for event in [ReservationEvent::Claimed(ada()), ReservationEvent::Released] {
         let new = event.encode(Uuid::nil());
         let example = example(&new.event_type);
         assert_eq!(ReservationEvent::decode(&example), Ok(event));
         assert_eq!(shape(&new.data), shape(&example.data));
+    }
+}
+
+#[test]
+fn a_snapshot_is_read_and_written_as_in_its_frozen_example() {
+    let UserEvent::Created { profile, claim } = created() else {
+        panic!("no creation");
+    };
+    let snapshot = UserSnapshot {
+        names: UserSnapshot::seal(ada(), profile.clone(), &claim, &key()),
+        last: (uuid!("7d444840-9dc0-41d1-b245-5ffdce74fad2"), 300),
+        changed: 299,
+    };
+    let (last, changed) = (snapshot.last, snapshot.changed);
+    let new = snapshot.encode(Uuid::nil(), ada());
+    let example = example(&new.event_type);
+    assert_eq!(shape(&new.data), shape(&example.data));
+    assert_eq!(shape(&new.metadata), shape(&example.metadata));
+    let read = UserSnapshot::decode(&example).unwrap();
+    assert_eq!((read.last, read.changed), (last, changed));
+    assert_eq!((read.names.key, &read.names.claim), (key().id(), &claim));
+    let opened = CurrentNames::of_snapshot(&read.names).open(&key());
+    assert_eq!(opened, Ok(profile));
+}
+
+#[test]
+fn every_event_of_a_command_stream_is_read_and_written_as_in_its_frozen_example() {
+    let accepted = AcceptedCommand {
+        command: uuid!("7d444840-9dc0-41d1-b245-5ffdce74fad2"),
+        user: ada(),
+        body: Some((key().id(), key().fingerprint("command-00", &[]))),
+        revision: Some(3),
+    };
+    for event in [
+        CommandEvent::Accepted(accepted),
+        CommandEvent::Resumed(ada()),
+        CommandEvent::Done(NoEvent::Refused(UserError::UsernameTaken)),
+    ] {
+        let new = event.encode(Uuid::nil());
+        let example = example(&new.event_type);
+        assert_eq!(CommandEvent::decode(&example), Ok(event));
+        assert_eq!(shape(&new.data), shape(&example.data));
+    }
+}
+
+#[test]
+fn every_outcome_without_an_event_is_read_as_it_was_written() {
+    let refusals = [
+        UserError::Unknown,
+        UserError::Exists,
+        UserError::Abandoned,
+        UserError::Erased,
+        UserError::UsernameTaken,
+    ];
+    let outcomes = refusals.map(NoEvent::Refused);
+    let others = [NoEvent::Unchanged(7), NoEvent::PreconditionFailed];
+    for outcome in outcomes.into_iter().chain(others) {
+        let event = CommandEvent::Done(outcome);
+        let stored = recorded("command-00", event.encode(Uuid::nil()));
+        assert_eq!(CommandEvent::decode(&stored), Ok(event));
     }
 }
 

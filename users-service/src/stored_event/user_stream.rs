@@ -2,6 +2,7 @@
 
 use super::name_versions::{self, CREATED, NamesMeaning, PATCHED};
 use super::sealed_names::{SealedNames, Unopened};
+use super::stream_names::user_stream;
 use super::{Undecodable, json};
 use crate::domain::{Changes, UserEvent, UserId};
 use crate::privacy::cipher::SubjectKey;
@@ -107,11 +108,11 @@ impl StoredEvent {
         match event {
             UserEvent::Created { profile, claim } => {
                 let changes = Changes::from(profile.clone());
-                let names = SealedNames::seal((user, &CREATED), &changes, claim, key);
+                let names = SealedNames::seal((user_stream(user), &CREATED), &changes, claim, key);
                 names.encode(id, user)
             }
             UserEvent::Patched { changes, claim } => {
-                let names = SealedNames::seal((user, &PATCHED), changes, claim, key);
+                let names = SealedNames::seal((user_stream(user), &PATCHED), changes, claim, key);
                 names.encode(id, user)
             }
             UserEvent::Deleted => tombstone(id, user),

@@ -1,9 +1,9 @@
 //! The guarantees of the command API to its clients.
 
-use crate::support::{App, Counter, id, profile, spawn_app, user};
+use crate::support::{App, Counter, create, id, spawn_app, user};
 use event_streams::{EventStreams, Expected};
 use futures::future::{BoxFuture, FutureExt as _, join_all};
-use reqwest::{StatusCode, header};
+use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
 use users_service::command::error::CommandError;
 use users_service::domain::{UserError, UserId};
@@ -108,8 +108,9 @@ async fn requests_for_taken_names_cost_requests_for_new_names_nothing() {
     app.created("ada").await;
     let calls = app.store_calls().await;
     for hundred in 0..10 {
-        let new = (0..100).map(|one| app.handler.create(profile(&format!("eve{hundred}-{one}"))));
-        let taken = (0..100).map(|_| app.handler.create(profile("ada")));
+        let names: Vec<_> = (0..100).map(|one| format!("eve{hundred}-{one}")).collect();
+        let new = names.iter().map(|name| create(&app.handler, name));
+        let taken = (0..100).map(|_| create(&app.handler, "ada"));
         let (new, taken) = tokio::join!(join_all(new), join_all(taken));
         assert!(new.iter().all(Result::is_ok));
         assert!(taken.iter().all(Result::is_err));
@@ -234,7 +235,7 @@ async fn a_refused_creation_costs_no_key() {
     let app = spawn_app().await;
     app.created("ada").await;
     for _ in 0..100 {
-        let answers = join_all((0..100).map(|_| app.handler.create(profile("ada")))).await;
+        let answers = join_all((0..100).map(|_| create(&app.handler, "ada"))).await;
         let refused = |answer: &Result<_, CommandError>| {
             matches!(
                 answer,
@@ -251,11 +252,40 @@ async fn a_creation_whose_commit_is_refused_leaves_its_key_to_the_next() {
     let app = spawn_app().await;
     let handler = app.handler_with(Fenced::ids(&app));
     for number in 0..60 {
-        let refused = handler.create(profile(&format!("ada{number}"))).await;
+        let refused = create(&handler, &format!("ada{number}")).await;
         assert!(matches!(refused, Err(CommandError::Conflict)));
     }
     assert_eq!(app.rows_of_keys().await, KEYS_OF_A_BATCH);
     app.created("ada").await;
+}
+
+#[tokio::test]
+async fn each_event_of_a_command_names_the_caller_the_conversation_and_the_command() {
+    let app = spawn_app().await;
+    let ada = app.created("ada").await;
+    let stream = format!("users-{}", id(&ada));
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let parent = format!("00-{trace}-00f067aa0ba902b7-01");
+    let patch = app.request(Method::PATCH, &format!("/{}", id(&ada)));
+    let patch = patch
+        .header("traceparent", parent)
+        .json(&json!({"given_name": "Augusta"}));
+    assert_eq!(patch.send().await.unwrap().status(), StatusCode::NO_CONTENT);
+    assert_eq!(app.delete(&ada).await, StatusCode::NO_CONTENT);
+    let events = app.events(&stream).await;
+    let origins: Vec<Value> = events
+        .iter()
+        .map(|event| serde_json::from_slice(&event.metadata).unwrap())
+        .collect();
+    for origin in &origins {
+        assert_eq!(origin["caller"], "anonymous");
+        let command: Uuid = origin["$causationId"].as_str().unwrap().parse().unwrap();
+        assert!(!command.is_nil());
+    }
+    let conversation = |index: usize| origins[index]["$correlationId"].as_str().unwrap().parse();
+    assert_eq!(conversation(1), Uuid::parse_str(trace));
+    assert_ne!(conversation(0), conversation(2));
+    assert_eq!(origins.len(), 3);
 }
 
 async fn username(app: &App, user: &Value) -> String {

@@ -7,7 +7,7 @@ use event_streams::{Expected, NewEvent, Position, ReadError};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::time::Duration;
-use users_service::command::user_history::UserHistory;
+use users_service::command::user_histories::UserHistories;
 use users_service::domain::UserId;
 use users_service::privacy::cipher::KeyId;
 use users_service::privacy::subject_keys::Lookup;
@@ -15,7 +15,7 @@ use users_service::stored_event::tombstone;
 use uuid::Uuid;
 
 /// Performs only the first append of a DELETE.
-async fn interrupted_delete(app: &App, user: &Value) -> Position {
+pub(crate) async fn interrupted_delete(app: &App, user: &Value) -> Position {
     let id: UserId = id(user).parse().unwrap();
     let deleted = vec![tombstone(Uuid::new_v4(), id)];
     let stream = format!("users-{id}");
@@ -23,13 +23,14 @@ async fn interrupted_delete(app: &App, user: &Value) -> Position {
     appended.await.unwrap().position
 }
 
-async fn key(app: &App, user: &Value) -> KeyId {
-    let history = UserHistory::read(&app.store, id(user).parse().unwrap()).await;
+pub(crate) async fn key(app: &App, user: &Value) -> KeyId {
+    let histories = UserHistories::new(app.store.clone());
+    let history = histories.read(id(user).parse().unwrap()).await;
     history.unwrap().key().unwrap()
 }
 
 /// Writes a publisher's checkpoint with this position.
-async fn publish_up_to(app: &App, position: Position) {
+pub(crate) async fn publish_up_to(app: &App, position: Position) {
     let Position { commit, prepare } = position;
     let data = json!({"commit": commit, "prepare": prepare, "holder": Uuid::new_v4()});
     let checkpoint = NewEvent {
@@ -44,7 +45,7 @@ async fn publish_up_to(app: &App, position: Position) {
     appended.await.unwrap();
 }
 
-async fn is_destroyed(app: &App, key: KeyId) -> bool {
+pub(crate) async fn is_destroyed(app: &App, key: KeyId) -> bool {
     matches!(app.keys.find(key).await.unwrap(), Lookup::Destroyed)
 }
 
@@ -171,7 +172,7 @@ async fn a_tombstoned_user_is_not_found() {
 }
 
 /// Removes the key from the store, but does not put it on the list of destroyed keys. So the key is lost, not erased.
-async fn lose(app: &App, key: KeyId) {
+pub(crate) async fn lose(app: &App, key: KeyId) {
     let path = app.folder.path().join("keys.db");
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
     let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();

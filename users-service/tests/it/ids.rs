@@ -1,6 +1,6 @@
 //! Ids over the broker, and over HTTP while the broker is unavailable.
 
-use crate::support::{profile, serve, spawn_app, user};
+use crate::support::{create, serve, spawn_app, user};
 use actix_web::{HttpResponse, web as actix};
 use futures::future::BoxFuture;
 use messaging::{Broker, RpcClient, serve_rpc};
@@ -195,7 +195,7 @@ async fn while_the_broker_hangs_only_the_creation_in_flight_waits_for_it() {
 
     signal(&pid, "-STOP");
     for number in 0..1_000 {
-        let created = handler.create(profile(&format!("ada{number}"))).await;
+        let created = create(&handler, &format!("ada{number}")).await;
         created.unwrap();
     }
     let requests = requests.load(Ordering::SeqCst);

@@ -3,7 +3,7 @@
 use event_streams::{Direction, EventStreams, Expected, NewEvent, RecordedEvent};
 use eventstore_lite::{Config, Server as Store};
 use futures::future::{BoxFuture, FutureExt as _};
-use reqwest::{Method, Response, StatusCode, header};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use serde_json::{Value, json};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -12,6 +12,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use users_service::command::api;
+use users_service::command::envelope::{Command, Committed, Envelope};
+use users_service::command::error::CommandError;
 use users_service::command::handler::CommandHandler;
 use users_service::domain::{FamilyName, GivenName, Profile, UserId, Username};
 use users_service::eraser::Eraser;
@@ -55,7 +57,7 @@ pub(crate) struct App {
     server: Option<Store>,
     url: String,
     client: reqwest::Client,
-    /// How often [`store_calls`](Self::store_calls) was called.
+    /// How often the store's counters were read.
     counted: AtomicU64,
     _stops_when_dropped: DropGuard,
 }
@@ -123,6 +125,15 @@ pub(crate) fn profile(username: &str) -> Profile {
     }
 }
 
+/// Creates a user with this name, without HTTP.
+pub(crate) async fn create(
+    handler: &CommandHandler,
+    username: &str,
+) -> Result<Committed, CommandError> {
+    let create = Envelope::new(Command::Create(profile(username)));
+    handler.execute(&create).await
+}
+
 pub(crate) fn id(user: &Value) -> &str {
     user["id"].as_str().unwrap()
 }
@@ -151,6 +162,23 @@ impl App {
         CommandHandler::new(store, keys, SECRET.repeat(32).parse().unwrap(), ids)
     }
 
+    /// A request to a path of the service, not sent yet.
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.url))
+    }
+
+    /// The same stores behind another handler.
+    pub(crate) fn with_handler(self, other: impl FnOnce(CommandHandler) -> CommandHandler) -> Self {
+        let handler = other(self.handler);
+        let shutdown = CancellationToken::new();
+        Self {
+            url: format!("http://{}", serve(handler.clone(), shutdown.clone())),
+            handler,
+            _stops_when_dropped: shutdown.drop_guard(),
+            ..self
+        }
+    }
+
     /// Serves the same users with these ids, until the guard is dropped. Returns the URL.
     pub(crate) fn serve_with(&self, ids: IdSource) -> (String, DropGuard) {
         let shutdown = CancellationToken::new();
@@ -159,8 +187,7 @@ impl App {
     }
 
     pub(crate) async fn send(&self, method: Method, path: &str, body: &Value) -> Response {
-        let request = self.client.request(method, format!("{}{path}", self.url));
-        request.json(body).send().await.unwrap()
+        self.request(method, path).json(body).send().await.unwrap()
     }
 
     pub(crate) async fn send_as(
@@ -233,6 +260,14 @@ impl App {
         page.events
     }
 
+    /// Every event of the store, except those of `$` streams of the server.
+    pub(crate) async fn whole_log(&self) -> Vec<RecordedEvent> {
+        let prefixes = ["users", "username-", "command-", "$$command-", "snapshot-"];
+        let page = self.store.read_all(&prefixes, None, 10_000).await.unwrap();
+        assert!(page.end);
+        page.events
+    }
+
     /// The number of keys in `keys.db`, used or not.
     pub(crate) async fn rows_of_keys(&self) -> i64 {
         let path = self.folder.path().join("keys.db");
@@ -243,15 +278,27 @@ impl App {
         count
     }
 
-    /// The number of calls that the store has received, without the calls of this function.
+    /// The number of calls that the store has received, without the calls that count.
     pub(crate) async fn store_calls(&self) -> u64 {
+        let calls = self
+            .metric("eventstore_incoming_grpc_calls{kind=\"total\"} ")
+            .await;
+        calls - self.counted.load(Ordering::SeqCst)
+    }
+
+    /// The number of events that the store has read for its clients.
+    pub(crate) async fn events_read(&self) -> u64 {
+        self.metric("eventstore_io_events{activity=\"read\"} ")
+            .await
+    }
+
+    async fn metric(&self, name: &str) -> u64 {
+        self.counted.fetch_add(1, Ordering::SeqCst);
         let address = self.server.as_ref().unwrap().address();
         let page = self.client.get(format!("http://{address}/metrics"));
         let page = page.send().await.unwrap().text().await.unwrap();
-        let name = "eventstore_incoming_grpc_calls{kind=\"total\"} ";
-        let line = page.lines().find_map(|line| line.strip_prefix(name));
-        let counted = self.counted.fetch_add(1, Ordering::SeqCst) + 1;
-        line.unwrap().parse::<u64>().unwrap() - counted
+        let value = page.lines().find_map(|line| line.strip_prefix(name));
+        value.unwrap().parse().unwrap()
     }
 
     pub(crate) fn store_url(&self) -> String {

@@ -150,7 +150,8 @@ async fn users(
         .address(Part::Serve)
         .context("the system has users-service")?;
     let known = work::seed(&system.users()?, KNOWN).await?;
-    for work in [Work::get(address, known), Work::post(address)] {
+    let get = Work::get(address, known);
+    for work in [get, Work::post(address), Work::post(address).keyed()] {
         rows(&named(work), arguments, report).await?;
     }
     for connections in &arguments.connections {

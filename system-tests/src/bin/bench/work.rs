@@ -21,6 +21,8 @@ pub(crate) struct Work {
     name: String,
     address: SocketAddr,
     kind: Kind,
+    /// The prefix of the idempotency keys, if the requests have keys.
+    keys: Option<String>,
     sent: Arc<AtomicUsize>,
 }
 
@@ -65,6 +67,13 @@ impl Work {
         Self::new("users POST /", address, kind)
     }
 
+    /// The same requests, each with an idempotency key of its own.
+    pub(crate) fn keyed(mut self) -> Self {
+        self.name.push_str(", Idempotency-Key");
+        self.keys = Some(unique("key"));
+        self
+    }
+
     pub(crate) fn bare(address: SocketAddr) -> Self {
         Self::new("bare route", address, Kind::Bare(unique("bench")))
     }
@@ -92,6 +101,7 @@ impl Work {
             name: name.to_owned(),
             address,
             kind,
+            keys: None,
             sent: Arc::default(),
         }
     }
@@ -127,6 +137,10 @@ impl Work {
             .uri(path)
             .header("host", self.address.to_string())
             .header("content-type", "application/json");
+        let request = match &self.keys {
+            Some(prefix) => request.header("idempotency-key", format!("{prefix}-{number}")),
+            None => request,
+        };
         Ok(Some(request.body(Full::from(body))?))
     }
 

@@ -198,6 +198,9 @@ impl Actor {
                 let status = store.status(user);
                 if user == self.me {
                     self.status = status.clone();
+                    if self.is_committed(store) {
+                        return Some(Seen::AlreadyCommitted);
+                    }
                 }
                 Seen::User(status)
             }
@@ -240,6 +243,18 @@ impl Actor {
             Step::Release(claim) => return self.release(store, variation, &claim),
             Step::Wait => Seen::Waited,
             Step::Done(_) => unreachable!("a finished command has no step"),
+        })
+    }
+
+    /// Whether the user's stream has the event of the running command, which then belongs to a retry of it.
+    fn is_committed(&self, store: &Store) -> bool {
+        let command = self.commands.last().map(|(id, _)| *id);
+        let stream = store.users.get(&self.me);
+        stream.is_some_and(|stream| {
+            stream
+                .0
+                .iter()
+                .any(|(id, _)| id.is_some() && *id == command)
         })
     }
 
@@ -465,6 +480,17 @@ fn a_rename_with_rivals() -> World {
     )
 }
 
+fn a_rename_with_its_own_retry_and_a_rival() -> World {
+    World::new(
+        &[(1, "a")],
+        &[
+            Actor::new(1, &[(1, hold("b"))]),
+            Actor::new(1, &[(1, hold("b"))]),
+            Actor::new(2, &[(2, create("b"))]),
+        ],
+    )
+}
+
 fn a_swap_with_a_rival() -> World {
     World::new(
         &[(1, "a"), (2, "b")],
@@ -545,6 +571,11 @@ fn a_create_and_its_own_retry_are_safe() {
 #[test]
 fn a_rename_is_safe_among_rivals_for_both_names() {
     assert_safe(&a_rename_with_rivals());
+}
+
+#[test]
+fn a_rename_and_its_own_retry_are_safe() {
+    assert_safe(&a_rename_with_its_own_retry_and_a_rival());
 }
 
 #[test]
