@@ -27,12 +27,7 @@ const REPLAYED: (HeaderName, HeaderValue) = (
 );
 
 fn shown(id: UserId, profile: &Profile) -> UserBody<'_> {
-    let names = [
-        profile.username.personal(),
-        profile.given_name.personal(),
-        profile.family_name.personal(),
-    ];
-    UserBody::new(id, names.map(|name| name.reveal().as_str()))
+    UserBody::new(id, profile.names().map(|name| name.reveal().as_str()))
 }
 
 /// Adds `POST` to the resource of all users (`/`).

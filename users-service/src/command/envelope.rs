@@ -3,7 +3,7 @@
 use super::idempotency_key::IdempotencyKey;
 use super::user_histories::Sought;
 use super::version::Precondition;
-use crate::domain::{Changes, FamilyName, GivenName, Personal, Profile, UserId, Username};
+use crate::domain::{Changes, Personal, Profile, UserId};
 use crate::stored_event::{Caller, Origin};
 use uuid::Uuid;
 
@@ -61,16 +61,8 @@ impl Command {
     /// The names in the body, in the order of [`NameField::ALL`](crate::domain::NameField::ALL). `None` if there is no body.
     pub(super) fn names(&self) -> Option<[Option<&Personal<String>>; 3]> {
         match self {
-            Self::Create(profile) => Some([
-                Some(profile.username.personal()),
-                Some(profile.given_name.personal()),
-                Some(profile.family_name.personal()),
-            ]),
-            Self::Patch(_, changes) => Some([
-                changes.username.as_ref().map(Username::personal),
-                changes.given_name.as_ref().map(GivenName::personal),
-                changes.family_name.as_ref().map(FamilyName::personal),
-            ]),
+            Self::Create(profile) => Some(profile.names().map(Some)),
+            Self::Patch(_, changes) => Some(changes.names()),
             Self::Delete(_) => None,
         }
     }

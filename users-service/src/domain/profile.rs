@@ -1,6 +1,6 @@
 //! A user's profile, and changes to it.
 
-use super::{FamilyName, GivenName, Username};
+use super::{FamilyName, GivenName, Personal, Username};
 
 /// All names of a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,16 @@ pub struct Changes {
 }
 
 impl Profile {
+    /// The names, in the order of [`NameField::ALL`](super::NameField::ALL).
+    #[must_use]
+    pub fn names(&self) -> [&Personal<String>; 3] {
+        [
+            self.username.personal(),
+            self.given_name.personal(),
+            self.family_name.personal(),
+        ]
+    }
+
     /// The profile after the changes.
     #[must_use]
     pub fn merge(self, changes: Changes) -> Self {
@@ -37,6 +47,16 @@ impl Profile {
 }
 
 impl Changes {
+    /// The new names, in the order of [`NameField::ALL`](super::NameField::ALL).
+    #[must_use]
+    pub fn names(&self) -> [Option<&Personal<String>>; 3] {
+        [
+            self.username.as_ref().map(Username::personal),
+            self.given_name.as_ref().map(GivenName::personal),
+            self.family_name.as_ref().map(FamilyName::personal),
+        ]
+    }
+
     /// Only the fields that differ from the profile.
     pub(super) fn different_from(self, profile: &Profile) -> Self {
         Self {

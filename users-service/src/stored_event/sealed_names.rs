@@ -91,11 +91,6 @@ impl SealedNames {
         claim: &Claim,
         key: &SubjectKey,
     ) -> Self {
-        let names = [
-            changes.username.as_ref().map(Username::personal),
-            changes.given_name.as_ref().map(GivenName::personal),
-            changes.family_name.as_ref().map(FamilyName::personal),
-        ];
         let seal = |(field, name): (NameField, Option<&Personal<String>>)| {
             let member = field.as_str();
             let sealed = key.seal(place(&stream, version, member), name?);
@@ -103,7 +98,7 @@ impl SealedNames {
         };
         let members = NameField::ALL
             .into_iter()
-            .zip(names)
+            .zip(changes.names())
             .filter_map(seal)
             .collect();
         Self {
@@ -148,9 +143,8 @@ impl SealedNames {
     ) -> Result<BTreeMap<NameField, Personal<String>>, DoesNotOpen> {
         let open = |name: &NameSource| {
             let sealed = self.members.get(name.member)?;
-            let opened = key.open(place(&self.stream, self.version, name.member), sealed);
-            let upcast = |text: Personal<String>| (name.upcast)(text.into_revealed());
-            Some(opened.map(|text| (name.field, Personal::new(upcast(text)))))
+            let opened = opened(key, (&self.stream, self.version), name, sealed);
+            Some(opened.map(|text| (name.field, Personal::new(text))))
         };
         self.version.names.iter().filter_map(open).collect()
     }
@@ -213,10 +207,8 @@ impl PlacedName {
         let mut names = self.version.names.iter();
         let source = names.find(|name| name.field == field);
         let source = source.ok_or(Unopened::Missing(field))?;
-        let place = place(&self.stream, self.version, source.member);
-        Ok((source.upcast)(
-            key.open(place, &self.sealed)?.into_revealed(),
-        ))
+        let place = (self.stream.as_str(), self.version);
+        Ok(opened(key, place, source, &self.sealed)?)
     }
 }
 
@@ -241,6 +233,17 @@ impl From<Profile> for Changes {
             family_name: Some(profile.family_name),
         }
     }
+}
+
+/// Opens a name that was sealed for an event of this version in this stream, and upcasts it.
+fn opened(
+    key: &SubjectKey,
+    (stream, version): (&str, &NamesVersion),
+    name: &NameSource,
+    sealed: &Sealed,
+) -> Result<String, DoesNotOpen> {
+    let text = key.open(place(stream, version, name.member), sealed)?;
+    Ok((name.upcast)(text.into_revealed()))
 }
 
 fn place<'a>(stream: &'a str, version: &NamesVersion, member: &'a str) -> Place<'a> {

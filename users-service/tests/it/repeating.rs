@@ -102,12 +102,7 @@ impl Interrupted {
             command: Uuid::new_v4(),
         };
         let names = profile(username);
-        let names = [
-            Some(names.username.personal()),
-            Some(names.given_name.personal()),
-            Some(names.family_name.personal()),
-        ];
-        let print = creation.key.fingerprint(&stream, &names);
+        let print = creation.key.fingerprint(&stream, &names.names().map(Some));
         let accepted = CommandEvent::Accepted(AcceptedCommand {
             command: creation.command,
             user: creation.user,

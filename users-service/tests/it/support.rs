@@ -80,19 +80,25 @@ pub(crate) async fn spawn_app_in(folder: TempDir) -> App {
         SECRET.repeat(32).parse().unwrap(),
         IdSource::new(vec![Box::new(Counter::default())]),
     );
-    let shutdown = CancellationToken::new();
-    let address = serve(handler.clone(), shutdown.clone());
+    let (url, stops_when_dropped) = serve_until_dropped(handler.clone());
     App {
         store,
         keys,
         handler,
         folder,
         server: Some(server),
-        url: format!("http://{address}"),
+        url,
         client: reqwest::Client::new(),
         counted: AtomicU64::new(0),
-        _stops_when_dropped: shutdown.drop_guard(),
+        _stops_when_dropped: stops_when_dropped,
     }
+}
+
+/// Serves the routes of single users until the guard is dropped. Returns the URL.
+fn serve_until_dropped(handler: CommandHandler) -> (String, DropGuard) {
+    let shutdown = CancellationToken::new();
+    let address = serve(handler, shutdown.clone());
+    (format!("http://{address}"), shutdown.drop_guard())
 }
 
 /// Serves the routes of single users in a thread.
@@ -170,20 +176,18 @@ impl App {
     /// The same stores behind another handler.
     pub(crate) fn with_handler(self, other: impl FnOnce(CommandHandler) -> CommandHandler) -> Self {
         let handler = other(self.handler);
-        let shutdown = CancellationToken::new();
+        let (url, stops_when_dropped) = serve_until_dropped(handler.clone());
         Self {
-            url: format!("http://{}", serve(handler.clone(), shutdown.clone())),
+            url,
             handler,
-            _stops_when_dropped: shutdown.drop_guard(),
+            _stops_when_dropped: stops_when_dropped,
             ..self
         }
     }
 
     /// Serves the same users with these ids, until the guard is dropped. Returns the URL.
     pub(crate) fn serve_with(&self, ids: IdSource) -> (String, DropGuard) {
-        let shutdown = CancellationToken::new();
-        let address = serve(self.handler_with(ids), shutdown.clone());
-        (format!("http://{address}"), shutdown.drop_guard())
+        serve_until_dropped(self.handler_with(ids))
     }
 
     pub(crate) async fn send(&self, method: Method, path: &str, body: &Value) -> Response {
@@ -197,7 +201,7 @@ impl App {
         media_type: &str,
         body: String,
     ) -> Response {
-        let request = self.client.request(method, format!("{}{path}", self.url));
+        let request = self.request(method, path);
         let request = request.header(header::CONTENT_TYPE, media_type);
         request.body(body).send().await.unwrap()
     }
