@@ -101,6 +101,14 @@ pub(super) fn folded_before_17(text: &str) -> String {
 }
 
 fn fold(text: &str, has_small_letter: impl Fn(char) -> bool) -> String {
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
+    }
+    fold_any(text, has_small_letter)
+}
+
+/// The folding of a text that may have any characters.
+fn fold_any(text: &str, has_small_letter: impl Fn(char) -> bool) -> String {
     let small = |text: &str| -> String {
         let mut small = String::with_capacity(text.len());
         for c in text.chars() {
@@ -138,5 +146,19 @@ pub(super) fn capital_since_17(c: char) -> char {
         capital
     } else {
         c
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{fold_any, folded};
+
+    #[test]
+    fn ascii_folds_as_any_other_text_does() {
+        let ascii: String = ('\0'..='\x7F').collect();
+        let pairs = ascii.chars().flat_map(|a| ascii.chars().map(move |b| format!("{a}{b}")));
+        for text in pairs.chain([ascii.clone()]) {
+            assert_eq!(folded(&text), fold_any(&text, |_| true), "{text:?}");
+        }
     }
 }

@@ -65,6 +65,9 @@ impl Username {
     #[must_use]
     pub fn former_foldings(&self) -> Vec<Personal<String>> {
         let folded = self.folded();
+        if folded.reveal().is_ascii() {
+            return Vec::new();
+        }
         let capitals: String = folded
             .reveal()
             .chars()
