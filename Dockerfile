@@ -10,7 +10,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
 FROM debian:bookworm-slim
 # The folders belong to the image, so that new volumes over them belong to its user.
 RUN useradd --system --uid 10001 --no-create-home services \
-    && install -d -o services -m 700 /data /secrets /broker-secret
+    && install -d -o services -m 700 /data /secrets /broker-secret /auth-secret
 COPY --from=build /out/ /usr/local/bin/
 COPY scripts/secrets /usr/local/bin/make-secrets
 USER services

@@ -9,6 +9,9 @@ help: ## list the targets
 up: ## build and start everything on this machine, without Docker; wait until it is ready
 	@scripts/up
 
+token: ## print an access token for `AUTH=on make up`: SCOPES=users:read,users:write,users:erase,uuids:read
+	@scripts/token --scopes $(or $(SCOPES),users:read)
+
 rebuild: ## build, then restart the services and eventstore-lite with the new build
 	@scripts/build
 	@scripts/down users uuids eventstore
@@ -70,4 +73,4 @@ ifeq ($(firstword $(MAKECMDGOALS)),logs)
 users uuids eventstore rabbitmq: ; @:
 endif
 
-.PHONY: help up rebuild down logs reset lint test test-long test-long-store test-long-ids test-up loadtest bench bench-compare bench-store bench-ids conformance web-test users uuids eventstore rabbitmq
+.PHONY: help up token rebuild down logs reset lint test test-long test-long-store test-long-ids test-up loadtest bench bench-compare bench-store bench-ids conformance web-test users uuids eventstore rabbitmq

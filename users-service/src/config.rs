@@ -3,6 +3,7 @@
 use crate::domain::UserId;
 use crate::privacy::cipher::MasterKey;
 use crate::privacy::pseudonym::UsernameSecret;
+use access_tokens::AccessSettings;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use std::fs::DirBuilder;
@@ -38,6 +39,21 @@ pub enum Arguments {
         /// The settings.
         #[command(flatten)]
         config: Config,
+    },
+    /// Prints an access token that is signed under the secret of `AUTH_SECRET_FILE`.
+    Token {
+        /// What the bearer may do, for example `users:read,users:write`.
+        #[arg(long, value_delimiter = ',', required = true)]
+        scopes: Vec<String>,
+        /// Who the bearer is (`USER`).
+        #[arg(long, env = "USER", default_value = "operator")]
+        subject: String,
+        /// How many hours the token is valid.
+        #[arg(long, default_value = "1", value_parser = clap::value_parser!(u32).range(1..=24 * 366))]
+        hours: u32,
+        /// The secret, the issuer and the audience.
+        #[command(flatten)]
+        access: AccessSettings,
     },
     /// Manages parked streams. A stream is parked if one of its events cannot be published.
     Parked {
@@ -94,6 +110,9 @@ pub struct Config {
     /// The execution of commands.
     #[command(flatten)]
     pub commands: CommandsConfig,
+    /// Who may call the API.
+    #[command(flatten)]
+    pub access: AccessSettings,
 }
 
 /// The addresses of other servers.
@@ -125,6 +144,11 @@ pub struct ServersConfig {
         default_value = "http://127.0.0.1:6000"
     )]
     pub uuids_url: String,
+
+    /// A file with the access token for the id service (`UUIDS_TOKEN_FILE`). It is read for each request, so a new token needs no
+    /// restart.
+    #[arg(long, env = "UUIDS_TOKEN_FILE")]
+    pub uuids_token_file: Option<PathBuf>,
 }
 
 /// The addresses to listen on.

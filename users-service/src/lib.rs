@@ -13,6 +13,7 @@ pub mod problem_types;
 pub mod projection;
 pub mod query;
 pub mod read_model;
+pub mod scopes;
 pub mod startup;
 pub mod stored_event;
 mod user_body;

@@ -9,6 +9,12 @@ async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     telemetry::init(env!("CARGO_PKG_NAME"))?;
     let (role, config) = match arguments {
+        Arguments::Token {
+            scopes,
+            subject,
+            hours,
+            access,
+        } => return startup::print_token(&access, &subject, &scopes, hours),
         Arguments::Replay { user, config } => return startup::replay(&config, user).await,
         Arguments::Parked { command } => return startup::parked(&command).await,
         Arguments::Serve(config) => (Role::Serve, config),

@@ -8,6 +8,7 @@
 mod parked;
 mod parts;
 mod supervisor;
+mod token;
 
 use crate::command::api as commands;
 use crate::command::handler::CommandHandler;
@@ -20,6 +21,7 @@ use parts::{Parts, check};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use supervisor::Supervisor;
+pub use token::print_token;
 use tokio_util::sync::CancellationToken;
 use web::{Importance, Readiness, Server};
 
@@ -140,7 +142,10 @@ impl Application {
     /// As for [`run`].
     pub async fn build(role: Role, config: &Config) -> anyhow::Result<Self> {
         let parts = Parts::build(config).await?;
-        let server = Server::bind(role.address(config))?;
+        let address = role.address(config);
+        config.access.check(address)?;
+        let verifier = config.access.verifier()?;
+        let server = Server::bind(address)?.admitting(verifier.clone());
         let commands = role
             .commands()
             .then(|| parts.commands(config))
@@ -151,7 +156,13 @@ impl Application {
             None
         };
         let shutdown = CancellationToken::new();
-        let readiness = readiness(role, &parts, (commands.as_ref(), directory.as_ref()));
+        let mut readiness = readiness(role, &parts, (commands.as_ref(), directory.as_ref()));
+        if let Some(verifier) = verifier.filter(|_| role.has_routes()) {
+            let keys = ("token keys", Importance::Needed);
+            readiness = check(readiness, keys, &verifier, |verifier| async move {
+                verifier.check().await
+            });
+        }
         let mut supervisor = Supervisor::new(readiness, role.background(), shutdown.clone());
         supervise(role, &parts, config, &mut supervisor).await?;
         Ok(Self {

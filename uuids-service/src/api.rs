@@ -10,7 +10,7 @@ use actix_web::{
 use serde::Deserialize;
 use serde_json::json;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-use web::{PathId, Problem, Query};
+use web::{PathId, Problem, Query, secured};
 
 use crate::{
     clock::EPOCH,
@@ -19,6 +19,9 @@ use crate::{
     media_type::MediaType,
     request::{self, Remedy, RequestError},
 };
+
+/// The scope of callers who may take and explain ids.
+const READ: &str = "uuids:read";
 
 /// `?count=1..=10000&after=<id>`; one id by default.
 #[derive(Deserialize)]
@@ -32,8 +35,8 @@ pub(crate) fn routes(ids: Arc<Ids>) -> impl Fn(&mut ServiceConfig) + Clone + Sen
     move |config: &mut ServiceConfig| {
         config
             .app_data(ids.clone())
-            .service(resource("/").route(get().to(issue)))
-            .service(resource("/{id}").route(get().to(explain)));
+            .service(resource("/").route(secured(get().to(issue), READ)))
+            .service(resource("/{id}").route(secured(get().to(explain), READ)));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use access_tokens::AccessSettings;
 use clap::Args;
 
 /// The settings of `uuids-service serve`. URLs can hold passwords, so help does not show their values.
@@ -23,6 +24,10 @@ pub struct Config {
         default_value = "amqp://guest:guest@127.0.0.1:5672/%2f"
     )]
     pub amqp_url: String,
+
+    /// Who may call the API.
+    #[command(flatten)]
+    pub access: AccessSettings,
 }
 
 /// Where the windows of time are kept.

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use access_tokens::Verifier;
 use event_streams::EventStreams;
 use messaging::Broker;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +16,7 @@ use crate::{
 /// A service that has bound its address and connects to its dependencies.
 pub struct Application {
     server: Server,
+    verifier: Option<Verifier>,
     broker: Broker,
     ids: Arc<Ids>,
     lease_keeper: LeaseKeeper,
@@ -30,9 +32,12 @@ impl Application {
         record.read()?;
         let numbers = WorkerNumbers::new(EventStreams::connect(&config.windows.eventstore_url)?);
         let broker = Broker::connect(&config.amqp_url, env!("CARGO_PKG_NAME"))?;
+        config.access.check(config.bind)?;
+        let verifier = config.access.verifier()?;
         let ids = Arc::new(Ids::new(Arc::clone(&clock)));
         Ok(Self {
-            server: Server::bind(config.bind)?,
+            server: Server::bind(config.bind)?.admitting(verifier.clone()),
+            verifier,
             broker,
             lease_keeper: LeaseKeeper::new(numbers, record, Arc::clone(&ids), clock),
             ids,
@@ -50,7 +55,13 @@ impl Application {
     /// # Errors
     /// When the listener fails.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let readiness = readiness(&self.ids, &self.broker);
+        let mut readiness = readiness(&self.ids, &self.broker);
+        if let Some(verifier) = self.verifier {
+            readiness = readiness.needs("token keys", move || {
+                let verifier = verifier.clone();
+                async move { verifier.check().await }
+            });
+        }
         let routes = api::routes(Arc::clone(&self.ids));
         let serve_http = async {
             let served = self.server.run(readiness, routes, shutdown.clone()).await;

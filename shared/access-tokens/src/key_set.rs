@@ -189,7 +189,11 @@ impl KeySet {
     }
 
     fn read_later_if_stale(self: &Arc<Self>, source: &Source) {
-        let idle = || self.next_read.try_lock().is_ok_and(|next| *next <= Instant::now());
+        let idle = || {
+            self.next_read
+                .try_lock()
+                .is_ok_and(|next| *next <= Instant::now())
+        };
         if !self.is_fresh() && idle() {
             let (set, source) = (Arc::clone(self), source.clone());
             tokio::spawn(async move { set.read(&source).await });
@@ -233,7 +237,10 @@ impl KeySet {
                 };
             }
             Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), "the keys of tokens were not read");
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "the keys of tokens were not read"
+                );
                 known.failure = Some(format!("{error:#}"));
             }
         }

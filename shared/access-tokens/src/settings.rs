@@ -13,6 +13,11 @@ use zeroize::Zeroizing;
 /// The fewest bytes of a secret, so that nobody can guess it (RFC 7518, section 3.2).
 const SECRET_LENGTH: usize = 32;
 
+/// The issuer of tokens, unless another one is configured.
+const ISSUER: &str = "urn:users:issuer";
+/// The audience of tokens, unless another one is configured.
+const AUDIENCE: &str = "urn:users:services";
+
 /// Who may call this service. Without a secret and without keys every caller is let in, and the service listens on loopback
 /// only.
 #[derive(Debug, Clone, Args)]
@@ -27,11 +32,11 @@ pub struct AccessSettings {
     pub auth_jwks: Option<String>,
 
     /// The issuer that a token must name (`AUTH_ISSUER`).
-    #[arg(long, env = "AUTH_ISSUER", default_value = "urn:users:issuer")]
+    #[arg(long, env = "AUTH_ISSUER", default_value = ISSUER)]
     pub auth_issuer: String,
 
     /// The audience that a token must name (`AUTH_AUDIENCE`).
-    #[arg(long, env = "AUTH_AUDIENCE", default_value = "urn:users:services")]
+    #[arg(long, env = "AUTH_AUDIENCE", default_value = AUDIENCE)]
     pub auth_audience: String,
 
     /// Listens on other addresses than loopback although every caller is let in (`AUTH_INSECURE`).
@@ -53,6 +58,19 @@ impl fmt::Display for Exposed {
              listen on 127.0.0.1, or accept the risk with --insecure",
             self.0
         )
+    }
+}
+
+impl Default for AccessSettings {
+    /// Lets every caller in.
+    fn default() -> Self {
+        Self {
+            auth_secret_file: None,
+            auth_jwks: None,
+            auth_issuer: ISSUER.to_owned(),
+            auth_audience: AUDIENCE.to_owned(),
+            insecure: false,
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! `application/problem+json` with a `message` and a `type` of its own; no log line and no error text holds a path value, a query or a body; a
 //! service listens before its dependencies are up, and names the missing ones at `/_readyz`.
 
+mod access;
 mod connection;
 mod extract;
 mod fields;
@@ -17,6 +18,7 @@ mod server;
 mod shutdown;
 mod unread;
 
+pub use access::secured;
 pub use actix_web::http::StatusCode;
 pub use extract::{BODY_LIMIT, Json, MergePatch, PathId, Query};
 pub use fields::Fields;

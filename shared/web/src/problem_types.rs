@@ -9,6 +9,8 @@ crate::problem_types! {
     MALFORMED_BODY = BAD_REQUEST, "malformed-body", "The body is not well-formed JSON in UTF-8";
     INCOMPLETE_BODY = BAD_REQUEST, "incomplete-body", "The body broke off";
     MALFORMED_QUERY = BAD_REQUEST, "malformed-query", "The query cannot be percent-decoded";
+    UNAUTHENTICATED = UNAUTHORIZED, "unauthenticated", "The caller shows no valid access token";
+    FORBIDDEN = FORBIDDEN, "forbidden", "The access token lacks the scope that the request needs";
     NOT_FOUND = NOT_FOUND, "not-found", "There is nothing here, or not any more";
     METHOD_NOT_ALLOWED = METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed here";
     NOT_ACCEPTABLE = NOT_ACCEPTABLE, "not-acceptable", "No media type that the client accepts is available";

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use access_tokens::Verifier;
 use actix_web::{
     App, HttpServer,
     middleware::from_fn,
@@ -15,7 +16,9 @@ use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Readiness, connection,
+    Readiness,
+    access::Gate,
+    connection,
     extract::BodyWithin,
     observe::observe,
     readiness::{healthz, readyz},
@@ -38,6 +41,7 @@ pub struct Server {
     address: SocketAddr,
     head_within: Duration,
     body_within: BodyWithin,
+    gate: Gate,
 }
 
 impl Server {
@@ -58,6 +62,7 @@ impl Server {
             address,
             head_within: HEAD_WITHIN,
             body_within: BodyWithin::default(),
+            gate: Gate::default(),
         })
     }
 
@@ -79,6 +84,15 @@ impl Server {
         }
     }
 
+    /// Lets only callers with valid tokens use [`secured`](crate::secured) routes. `None`, the default, lets every caller in.
+    #[must_use]
+    pub fn admitting(self, verifier: Option<Verifier>) -> Self {
+        Self {
+            gate: Gate(verifier),
+            ..self
+        }
+    }
+
     /// The bound address, with its real port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
@@ -96,9 +110,11 @@ impl Server {
         shutdown: CancellationToken,
     ) -> io::Result<()> {
         let readiness = Data::new(readiness);
+        let gate = Data::new(self.gate);
         let app = move || {
             App::new()
                 .app_data(readiness.clone())
+                .app_data(gate.clone())
                 .app_data(self.body_within)
                 .wrap(from_fn(observe))
                 .service(web::resource("/_healthz").route(web::get().to(healthz)))

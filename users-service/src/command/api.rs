@@ -9,6 +9,7 @@ use super::handler::CommandHandler;
 use super::request_context::RequestContext;
 use crate::domain::{Profile, UserError, UserId};
 use crate::problem_types;
+use crate::scopes;
 use crate::user_body::{self, UserBody};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue, LOCATION};
@@ -16,7 +17,7 @@ use actix_web::web::{Data, ServiceConfig};
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder, Resource, ResponseError as _, web as actix,
 };
-use web::{Json, MergePatch, PathId, Problem};
+use web::{Json, MergePatch, PathId, Problem, secured};
 
 /// The seconds after which a client should retry.
 const RETRY_AFTER: u64 = 1;
@@ -32,15 +33,15 @@ fn shown(id: UserId, profile: &Profile) -> UserBody<'_> {
 
 /// Adds `POST` to the resource of all users (`/`).
 pub fn create_at(users: Resource) -> Resource {
-    users.route(actix::post().to(create))
+    users.route(secured(actix::post().to(create), scopes::WRITE))
 }
 
 /// Adds the resource of one user: `GET`, `PATCH` and `DELETE` of `/{id}`. Requires `Data<CommandHandler>`.
 pub fn one_user(config: &mut ServiceConfig) {
     let user = actix::resource("/{id}")
-        .route(actix::get().to(get))
-        .route(actix::patch().to(patch))
-        .route(actix::delete().to(delete));
+        .route(secured(actix::get().to(get), scopes::READ))
+        .route(secured(actix::patch().to(patch), scopes::WRITE))
+        .route(secured(actix::delete().to(delete), scopes::ERASE));
     config.service(user);
 }
 

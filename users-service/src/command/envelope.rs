@@ -83,6 +83,12 @@ impl Envelope {
         }
     }
 
+    /// Sets the sender.
+    #[must_use]
+    pub fn sent_by(self, caller: Caller) -> Self {
+        Self { caller, ..self }
+    }
+
     /// Sets the conversation that the command belongs to.
     #[must_use]
     pub fn in_conversation(self, correlation: Uuid) -> Self {

@@ -18,6 +18,8 @@ use crate::domain::{Profile, UserError, UserId, UserState};
 use crate::ids::IdSource;
 use crate::privacy::pseudonym::UsernameSecret;
 use crate::privacy::subject_keys::SubjectKeys;
+use crate::stored_event::Caller;
+use access_tokens::Access;
 use event_streams::EventStreams;
 use std::time::Duration;
 
@@ -56,6 +58,14 @@ impl CommandHandler {
     #[must_use]
     pub fn ids(&self) -> &IdSource {
         &self.ids
+    }
+
+    /// The pseudonym of the caller with this access token. Every caller without one is the same.
+    #[must_use]
+    pub fn caller(&self, access: Option<&Access>) -> Caller {
+        access.map_or(Caller::ANONYMOUS, |access| {
+            Caller::of_pseudonym(self.secret.caller(access.subject()))
+        })
     }
 
     /// Remembers commands that were sent with an idempotency key for this time. The default is 30 days.

@@ -2,11 +2,15 @@
 
 use super::conditions::precondition;
 use super::envelope::{Command, Envelope};
+use super::handler::CommandHandler;
 use super::idempotency_key::{IdempotencyKey, NotAKey};
 use super::version::Precondition;
 use crate::problem_types;
+use crate::stored_event::Caller;
+use access_tokens::Access;
 use actix_web::http::header::HeaderMap;
-use actix_web::{FromRequest, HttpRequest, dev::Payload};
+use actix_web::web::Data;
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev::Payload};
 use std::future::{Ready, ready};
 use uuid::Uuid;
 use web::Problem;
@@ -17,6 +21,7 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// What the headers of a request say about its command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RequestContext {
+    caller: Caller,
     /// The trace id of `traceparent` (W3C Trace Context), or a new id if the request has no valid one. No other header is used,
     /// because a free text of the caller could hold personal data and would be stored.
     correlation: Uuid,
@@ -33,7 +38,10 @@ impl RequestContext {
             let detail = format!("the header Idempotency-Key is refused: {error}");
             Problem::new(problem_types::MALFORMED_KEY, detail)
         })?;
+        let handler = request.app_data::<Data<CommandHandler>>();
+        let handler = handler.ok_or_else(Problem::internal)?;
         Ok(Self {
+            caller: handler.caller(request.extensions().get::<Access>()),
             correlation: trace.unwrap_or_else(Uuid::new_v4),
             key,
             precondition: precondition(request)?,
@@ -42,7 +50,8 @@ impl RequestContext {
 
     /// The envelope of the request's command.
     pub(super) fn envelope(self, command: Command) -> Envelope {
-        let envelope = Envelope::new(command).in_conversation(self.correlation);
+        let envelope = Envelope::new(command).sent_by(self.caller);
+        let envelope = envelope.in_conversation(self.correlation);
         envelope.under_key(self.key).provided(self.precondition)
     }
 }

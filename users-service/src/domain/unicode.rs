@@ -156,7 +156,9 @@ mod tests {
     #[test]
     fn ascii_folds_as_any_other_text_does() {
         let ascii: String = ('\0'..='\x7F').collect();
-        let pairs = ascii.chars().flat_map(|a| ascii.chars().map(move |b| format!("{a}{b}")));
+        let pairs = ascii
+            .chars()
+            .flat_map(|a| ascii.chars().map(move |b| format!("{a}{b}")));
         for text in pairs.chain([ascii.clone()]) {
             assert_eq!(folded(&text), fold_any(&text, |_| true), "{text:?}");
         }

@@ -3,9 +3,12 @@
 use super::over_broker::{INVALID, parse};
 use super::{FetchError, IdService};
 use crate::domain::UserId;
+use anyhow::Context as _;
 use futures::future::{BoxFuture, FutureExt as _};
 use serde::Deserialize;
+use std::path::PathBuf;
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// How long one request may take.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(1);
@@ -15,6 +18,8 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(1);
 pub struct OverHttp {
     client: reqwest::Client,
     url: String,
+    /// A file with the access token.
+    token: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -23,15 +28,15 @@ struct Ids {
 }
 
 impl OverHttp {
-    /// Requests ids from the service at `url` (`http://127.0.0.1:6000`).
+    /// Requests ids from the service at `url` (`http://127.0.0.1:6000`), and shows it the access token in this file.
     ///
     /// # Errors
     /// If the HTTP client cannot be created, or the URL is invalid.
-    pub fn new(url: &str) -> anyhow::Result<Self> {
+    pub fn new(url: &str, token: Option<PathBuf>) -> anyhow::Result<Self> {
         let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
         let url = url.trim_end_matches('/').to_owned();
         client.get(&url).build()?;
-        Ok(Self { client, url })
+        Ok(Self { client, url, token })
     }
 
     async fn request(
@@ -41,7 +46,13 @@ impl OverHttp {
     ) -> Result<Vec<UserId>, FetchError> {
         let after = after.map(|id| format!("&after={id}")).unwrap_or_default();
         let url = format!("{}/?count={count}{after}", self.url);
-        let answer = self.client.get(url).send().await?;
+        let mut request = self.client.get(url);
+        if let Some(file) = &self.token {
+            let text = tokio::fs::read_to_string(file).await;
+            let token = Zeroizing::new(text.context("cannot read UUIDS_TOKEN_FILE")?);
+            request = request.bearer_auth(token.trim());
+        }
+        let answer = request.send().await?;
         if answer.status() == INVALID {
             return Err(FetchError::AfterTooFar);
         }

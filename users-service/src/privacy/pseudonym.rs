@@ -16,6 +16,9 @@ pub const COMMAND_PREFIX: &str = "command-";
 /// The text that makes the secret for the names of commands' streams. No username folds to it.
 const COMMAND_STREAMS: &str = "\0command streams";
 
+/// The text that makes the secret for the pseudonyms of callers. No username folds to it.
+const CALLERS: &str = "\0callers";
+
 /// The secret for the names of reservations, written as 64 hexadecimal digits. Without it nobody can find out the
 /// reservation of a username.
 #[derive(Clone, ZeroizeOnDrop)]
@@ -54,6 +57,13 @@ impl UsernameSecret {
         }
         let mac = mac.finalize().into_bytes();
         format!("{COMMAND_PREFIX}{}", hex::encode(mac))
+    }
+
+    /// The pseudonym of a caller: an HMAC-SHA256 of the subject of the access token, in 64 hexadecimal digits.
+    #[must_use]
+    pub fn caller(&self, subject: &str) -> String {
+        let mac = hmac(&self.mac(CALLERS)).chain_update(subject.as_bytes());
+        hex::encode(mac.finalize().into_bytes())
     }
 
     fn of_folded(&self, folded: &Personal<String>) -> ReservationName {

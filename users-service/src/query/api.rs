@@ -3,11 +3,12 @@
 use crate::domain::{NameField, Personal, UserId};
 use crate::privacy::subject_keys::SubjectKeys;
 use crate::read_model::{ListedUser, PageError, ReadModel, UserPage};
+use crate::scopes;
 use crate::user_body::UserBody;
 use actix_web::web::{Data, get};
 use actix_web::{HttpResponse, Resource};
 use serde::{Deserialize, Serialize};
-use web::{InputError, Problem, Query};
+use web::{InputError, Problem, Query, secured};
 
 /// The seconds after which a client should retry.
 const RETRY_AFTER: u64 = 1;
@@ -37,7 +38,7 @@ struct Body<'a> {
 
 /// Adds `GET` to the resource of all users (`/`). Requires `Data<Directory>`.
 pub fn list_at(users: Resource) -> Resource {
-    users.route(get().to(list))
+    users.route(secured(get().to(list), scopes::READ))
 }
 
 async fn list(

@@ -51,7 +51,8 @@ impl Parts {
 
     pub(super) fn commands(&self, config: &Config) -> anyhow::Result<CommandHandler> {
         let over_broker = OverBroker::new(RpcClient::new(self.broker.clone(), IDS));
-        let over_http = OverHttp::new(&config.servers.uuids_url)?;
+        let token = config.servers.uuids_token_file.clone();
+        let over_http = OverHttp::new(&config.servers.uuids_url, token)?;
         let ids = IdSource::new(vec![Box::new(over_broker), Box::new(over_http)]);
         let secret = config.data.username_secret()?;
         let (store, keys) = (self.store.clone(), self.keys.clone());

@@ -25,8 +25,14 @@ pub struct Origin {
 }
 
 impl Caller {
-    /// The one caller that exists until callers are authenticated.
+    /// Every caller, if callers are not authenticated.
     pub const ANONYMOUS: Self = Self(Cow::Borrowed("anonymous"));
+
+    /// A caller with this pseudonym.
+    #[must_use]
+    pub fn of_pseudonym(pseudonym: String) -> Self {
+        Self(Cow::Owned(pseudonym))
+    }
 
     /// The pseudonym.
     #[must_use]

@@ -74,7 +74,7 @@ fn over_http_that(
         actix_web::rt::System::new().block_on(serving)
     });
     (
-        OverHttp::new(&url).unwrap(),
+        OverHttp::new(&url, None).unwrap(),
         requests,
         shutdown.drop_guard(),
     )

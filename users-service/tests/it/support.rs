@@ -1,5 +1,6 @@
 //! A command API for each test, with its own store, keys and port.
 
+use access_tokens::Verifier;
 use event_streams::{Direction, EventStreams, Expected, NewEvent, RecordedEvent};
 use eventstore_lite::{Config, Server as Store};
 use futures::future::{BoxFuture, FutureExt as _};
@@ -103,7 +104,17 @@ fn serve_until_dropped(handler: CommandHandler) -> (String, DropGuard) {
 
 /// Serves the routes of single users in a thread.
 pub(crate) fn serve(handler: CommandHandler, shutdown: CancellationToken) -> SocketAddr {
+    serve_to(handler, shutdown, None)
+}
+
+/// Serves the routes of single users in a thread, to callers with tokens for this verifier.
+pub(crate) fn serve_to(
+    handler: CommandHandler,
+    shutdown: CancellationToken,
+    verifier: Option<Verifier>,
+) -> SocketAddr {
     let server = web::Server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let server = server.admitting(verifier);
     let address = server.address();
     let routes = move |config: &mut actix_web::web::ServiceConfig| {
         config

@@ -1,5 +1,6 @@
 //! Services in this process, and clocks that tests set.
 
+use access_tokens::AccessSettings;
 use std::{
     future::Future,
     path::Path,
@@ -100,6 +101,7 @@ pub(crate) fn config(data: &Path, store_url: &str, amqp_url: &str) -> Config {
             data: data.to_owned(),
         },
         amqp_url: amqp_url.to_owned(),
+        access: AccessSettings::default(),
     }
 }
 

@@ -49,7 +49,9 @@ impl Server {
                 let status = if body.is_some() { "200 OK" } else { "500 Down" };
                 let body = body.unwrap_or_default();
                 let length = body.len();
-                let head = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+                let head = format!(
+                    "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+                );
                 let _ = connection.write_all((head + &body).as_bytes()).await;
             }
         });
@@ -76,7 +78,10 @@ async fn rsa_and_p256_keys_of_a_file_verify_their_own_tokens_only() {
         assert!(verifier.verify(&signer.token(&claims())).await.is_ok());
     }
     let forged = stranger.token(&claims());
-    assert_eq!(refusal(&verifier, &forged).await, "the token has a wrong signature");
+    assert_eq!(
+        refusal(&verifier, &forged).await,
+        "the token has a wrong signature"
+    );
     let unnamed = encode(&Header::new(rsa.algorithm), &claims(), &rsa.key).unwrap();
     let unknown = "the token was signed under an unknown key";
     assert_eq!(refusal(&verifier, &unnamed).await, unknown);

@@ -43,7 +43,10 @@ async fn an_issued_token_names_its_bearer_and_what_it_may_do() {
     assert_eq!(access.subject(), "ada");
     assert!(access.has("users:read") && access.has("users:erase"));
     assert!(!access.has("users:write") && !access.has("users"));
-    assert_eq!(access.scopes().collect::<Vec<_>>(), ["users:erase", "users:read"]);
+    assert_eq!(
+        access.scopes().collect::<Vec<_>>(),
+        ["users:erase", "users:read"]
+    );
 }
 
 #[tokio::test]
@@ -57,7 +60,11 @@ async fn a_token_is_refused_for_each_claim_that_is_wrong_or_missing() {
         ("nbf", json!(now + 60), "the token is not valid yet"),
         ("iss", json!("urn:else"), "the token names another issuer"),
         ("aud", json!("urn:else"), "the token names another audience"),
-        ("aud", json!(["urn:a", "urn:b"]), "the token names another audience"),
+        (
+            "aud",
+            json!(["urn:a", "urn:b"]),
+            "the token names another audience",
+        ),
         ("exp", Value::Null, lacks),
         ("iss", Value::Null, lacks),
         ("aud", Value::Null, lacks),
@@ -84,8 +91,15 @@ async fn a_token_is_refused_for_each_claim_that_is_wrong_or_missing() {
 #[tokio::test]
 async fn a_token_of_another_secret_or_algorithm_or_of_none_is_refused() {
     let (verifier, _folder) = verifier();
-    let other = signed_as(&Header::default(), &claims(), "another secret, which is as long as ours");
-    assert_eq!(refusal(&verifier, &other).await, "the token has a wrong signature");
+    let other = signed_as(
+        &Header::default(),
+        &claims(),
+        "another secret, which is as long as ours",
+    );
+    assert_eq!(
+        refusal(&verifier, &other).await,
+        "the token has a wrong signature"
+    );
     let hs512 = signed_as(&Header::new(Algorithm::HS512), &claims(), SECRET);
     let algorithm = "the token was signed with another algorithm";
     assert_eq!(refusal(&verifier, &hs512).await, algorithm);
@@ -105,9 +119,15 @@ async fn a_changed_token_is_refused() {
     let admin = claims_with("scope", json!("users:admin"));
     let admin = URL_SAFE_NO_PAD.encode(admin.to_string());
     let forged = format!("{}.{admin}.{}", parts[0], parts[2]);
-    assert_eq!(refusal(&verifier, &forged).await, "the token has a wrong signature");
+    assert_eq!(
+        refusal(&verifier, &forged).await,
+        "the token has a wrong signature"
+    );
     for cut in 0..token.len() {
-        assert!(verifier.verify(&token[..cut]).await.is_err(), "cut at {cut}");
+        assert!(
+            verifier.verify(&token[..cut]).await.is_err(),
+            "cut at {cut}"
+        );
     }
 }
 
@@ -119,7 +139,10 @@ async fn a_critical_header_that_nobody_knows_is_refused() {
         header.crit = Some(serde_json::from_value(critical.clone()).unwrap());
         let token = signed_as(&header, &claims(), SECRET);
         let refused = refusal(&verifier, &token).await;
-        assert_eq!(refused, "the token has a critical header that is not known", "{critical}");
+        assert_eq!(
+            refused, "the token has a critical header that is not known",
+            "{critical}"
+        );
     }
 }
 
@@ -127,7 +150,16 @@ async fn a_critical_header_that_nobody_knows_is_refused() {
 async fn garbage_is_refused_and_repeated_nowhere() {
     let (verifier, _folder) = verifier();
     let long = "a".repeat(8 * 1024 + 1);
-    for garbage in ["", ".", "..", "...", "a.b.c", "Bearer x", "\u{0}\u{7f}é.🦀.x", &long] {
+    for garbage in [
+        "",
+        ".",
+        "..",
+        "...",
+        "a.b.c",
+        "Bearer x",
+        "\u{0}\u{7f}é.🦀.x",
+        &long,
+    ] {
         let refused = refusal(&verifier, garbage).await;
         assert!(["the token is malformed", "the token is too long"].contains(&refused.as_str()));
     }
@@ -137,9 +169,18 @@ async fn garbage_is_refused_and_repeated_nowhere() {
 async fn a_secret_that_is_short_or_cannot_be_read_is_an_error_at_start() {
     let (settings, folder) = with_secret("too short");
     let error = settings.verifier().unwrap_err().to_string();
-    assert!(error.contains("fewer than 32 bytes") && !error.contains("too short"), "{error}");
+    assert!(
+        error.contains("fewer than 32 bytes") && !error.contains("too short"),
+        "{error}"
+    );
     std::fs::remove_file(folder.path().join("secret")).unwrap();
-    assert!(settings.verifier().unwrap_err().to_string().contains("cannot read"));
+    assert!(
+        settings
+            .verifier()
+            .unwrap_err()
+            .to_string()
+            .contains("cannot read")
+    );
     assert!(open().verifier().unwrap().is_none());
 }
 
@@ -148,12 +189,25 @@ fn a_service_that_lets_everybody_in_listens_on_loopback_only() {
     let check = |settings: &access_tokens::AccessSettings, address: &str| {
         settings.check(address.parse().unwrap()).is_ok()
     };
-    for local in ["127.0.0.1:7000", "127.9.9.9:1", "[::1]:7000", "[::ffff:127.0.0.1]:7000"] {
+    for local in [
+        "127.0.0.1:7000",
+        "127.9.9.9:1",
+        "[::1]:7000",
+        "[::ffff:127.0.0.1]:7000",
+    ] {
         assert!(check(&open(), local), "{local}");
     }
-    for exposed in ["0.0.0.0:7000", "[::]:7000", "192.168.0.1:7000", "[::ffff:10.0.0.1]:1"] {
+    for exposed in [
+        "0.0.0.0:7000",
+        "[::]:7000",
+        "192.168.0.1:7000",
+        "[::ffff:10.0.0.1]:1",
+    ] {
         assert!(!check(&open(), exposed), "{exposed}");
-        let insecure = access_tokens::AccessSettings { insecure: true, ..open() };
+        let insecure = access_tokens::AccessSettings {
+            insecure: true,
+            ..open()
+        };
         assert!(check(&insecure, exposed));
         let (secured, _folder) = with_secret(SECRET);
         assert!(check(&secured, exposed));

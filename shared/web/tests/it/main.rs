@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where a value is missing")]
 
+mod access;
 mod bad_input;
 mod lifecycle;
 mod methods;

@@ -73,7 +73,7 @@ pub(crate) fn spawn_patient_app() -> TestApp {
     spawn_server(server, Readiness::new(), routes)
 }
 
-fn spawn_server(
+pub(crate) fn spawn_server(
     server: Server,
     readiness: Readiness,
     routes: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
