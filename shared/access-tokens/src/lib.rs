@@ -7,11 +7,11 @@
 //!   critical header that this crate does not know.
 //! - No error, log line or debug output contains a token, a claim or a key.
 
-mod issue;
 mod key_set;
 mod settings;
+mod signer;
 mod verifier;
 
-pub use issue::{Issuer, TokenRequest};
 pub use settings::{AccessSettings, Exposed};
+pub use signer::{TokenRequest, TokenSigner};
 pub use verifier::{Access, TokenError, Verifier};

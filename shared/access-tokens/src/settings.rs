@@ -1,7 +1,7 @@
 //! The settings of a service that authenticates its callers, or does not.
 
-use crate::issue::Issuer;
 use crate::key_set::{KeySet, Source};
+use crate::signer::TokenSigner;
 use crate::verifier::Verifier;
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
@@ -93,14 +93,14 @@ impl AccessSettings {
         )))
     }
 
-    /// The issuer of tokens under the secret.
+    /// The signer of tokens under the secret.
     ///
     /// # Errors
     /// If no secret is configured, or it cannot be read.
-    pub fn issuer(&self) -> anyhow::Result<Issuer> {
+    pub fn signer(&self) -> anyhow::Result<TokenSigner> {
         let file = self.auth_secret_file.as_deref();
         let file = file.context("a token is signed under a secret: set AUTH_SECRET_FILE")?;
-        Issuer::new(&secret(file)?, &self.auth_issuer, &self.auth_audience)
+        TokenSigner::new(&secret(file)?, &self.auth_issuer, &self.auth_audience)
     }
 
     /// Whether the service may listen on this address.

@@ -23,6 +23,7 @@ pub(crate) struct Gate(pub(crate) Option<Verifier>);
 
 /// The route, for callers with this scope only. If the server authenticates its callers, the handler finds the
 /// [`Access`] among the extensions of the request.
+#[must_use]
 pub fn secured(route: Route, scope: &'static str) -> Route {
     route.wrap(from_fn(move |request, next| {
         authorize(scope, request, next)

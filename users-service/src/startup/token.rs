@@ -19,7 +19,7 @@ pub fn print_token(
         scopes,
         lifetime: Duration::from_hours(hours.into()),
     };
-    let token = access.issuer()?.token(&request)?;
+    let token = access.signer()?.token(&request)?;
     writeln!(std::io::stdout(), "{token}")?;
     Ok(())
 }

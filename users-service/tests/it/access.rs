@@ -38,7 +38,7 @@ impl Callers {
                 .collect::<Vec<_>>(),
             lifetime: Duration::from_mins(5),
         };
-        self.settings.issuer().unwrap().token(&request).unwrap()
+        self.settings.signer().unwrap().token(&request).unwrap()
     }
 }
 

@@ -95,8 +95,10 @@ async fn a_public_key_is_never_used_as_a_secret() {
     write(&file, &set(&[&rsa]));
     let verifier = of(file.to_str().unwrap());
     let public = rsa.public()["n"].as_str().unwrap().to_owned();
-    let mut header = Header::default();
-    header.kid = Some("a".to_owned());
+    let header = Header {
+        kid: Some("a".to_owned()),
+        ..Header::default()
+    };
     let key = EncodingKey::from_secret(public.as_bytes()).unwrap();
     let confused = encode(&header, &claims(), &key).unwrap();
     let algorithm = "the token was signed with another algorithm";

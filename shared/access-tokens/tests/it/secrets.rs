@@ -37,7 +37,7 @@ async fn an_issued_token_names_its_bearer_and_what_it_may_do() {
         scopes: &scopes,
         lifetime: Duration::from_mins(1),
     };
-    let token = settings.issuer().unwrap().token(&request).unwrap();
+    let token = settings.signer().unwrap().token(&request).unwrap();
     let verifier = settings.verifier().unwrap().unwrap();
     let access = verifier.verify(&token).await.unwrap();
     assert_eq!(access.subject(), "ada");
@@ -135,8 +135,10 @@ async fn a_changed_token_is_refused() {
 async fn a_critical_header_that_nobody_knows_is_refused() {
     let (verifier, _folder) = verifier();
     for critical in [json!(["b64"]), json!(["exp"]), json!([]), json!(["urn:x"])] {
-        let mut header = Header::default();
-        header.crit = Some(serde_json::from_value(critical.clone()).unwrap());
+        let header = Header {
+            crit: Some(serde_json::from_value(critical.clone()).unwrap()),
+            ..Header::default()
+        };
         let token = signed_as(&header, &claims(), SECRET);
         let refused = refusal(&verifier, &token).await;
         assert_eq!(

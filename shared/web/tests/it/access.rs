@@ -64,7 +64,7 @@ impl Guarded {
             scopes: &[scope.to_owned()],
             lifetime: Duration::from_mins(1),
         };
-        self.settings.issuer().unwrap().token(&request).unwrap()
+        self.settings.signer().unwrap().token(&request).unwrap()
     }
 
     async fn get(&self, authorization: &[&str]) -> Response {

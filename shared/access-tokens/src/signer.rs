@@ -1,4 +1,4 @@
-//! Issues tokens under a shared secret.
+//! Signs tokens under a shared secret.
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
 use serde::Serialize;
@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// Signs tokens under a secret.
-pub struct Issuer {
+pub struct TokenSigner {
     key: EncodingKey,
     issuer: String,
     audience: String,
@@ -24,7 +24,7 @@ pub struct TokenRequest<'a> {
 }
 
 #[derive(Serialize)]
-struct Claims<'a> {
+struct IssuedClaims<'a> {
     iss: &'a str,
     aud: &'a str,
     sub: &'a str,
@@ -33,8 +33,8 @@ struct Claims<'a> {
     exp: u64,
 }
 
-impl Issuer {
-    /// An issuer under this secret.
+impl TokenSigner {
+    /// A signer under this secret.
     ///
     /// # Errors
     /// If the secret is empty.
@@ -52,7 +52,7 @@ impl Issuer {
     /// If it cannot be signed.
     pub fn token(&self, request: &TokenRequest<'_>) -> anyhow::Result<String> {
         let now = get_current_timestamp();
-        let claims = Claims {
+        let claims = IssuedClaims {
             iss: &self.issuer,
             aud: &self.audience,
             sub: request.subject,
@@ -64,8 +64,8 @@ impl Issuer {
     }
 }
 
-impl fmt::Debug for Issuer {
+impl fmt::Debug for TokenSigner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Issuer").finish_non_exhaustive()
+        f.debug_struct("TokenSigner").finish_non_exhaustive()
     }
 }
