@@ -28,6 +28,10 @@ impl Caller {
     /// The one caller that exists until callers are authenticated.
     pub const ANONYMOUS: Self = Self(Cow::Borrowed("anonymous"));
 
+    /// The one sender of plain messages to the queue of commands. It is another one than [`ANONYMOUS`](Self::ANONYMOUS), so that
+    /// the keys of both are not confused.
+    pub const QUEUE: Self = Self(Cow::Borrowed("queue"));
+
     /// The pseudonym.
     #[must_use]
     pub fn as_str(&self) -> &str {
