@@ -93,6 +93,9 @@ impl Problem {
     }
 
     /// The body of the answer, for other places than an answer.
+    ///
+    /// # Panics
+    /// Never, because a struct of text and numbers serializes.
     #[must_use]
     pub fn json(&self) -> Value {
         serde_json::to_value(self.content()).expect("a struct of text and numbers serializes")

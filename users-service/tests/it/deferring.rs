@@ -132,11 +132,11 @@ async fn the_condition_of_a_command_is_checked_when_it_is_executed() {
     let created = app.create(&user("ada")).await;
     let etag = created.headers()["etag"].clone();
     let ada: Value = created.json().await.unwrap();
-    let path = format!("/{}", id(&ada));
+    let of_ada = format!("/{}", id(&ada));
     let mut links = Vec::new();
     for name in ["Augusta", "A."] {
         let patch = app
-            .request(Method::PATCH, &path)
+            .request(Method::PATCH, &of_ada)
             .header("Prefer", "respond-async");
         let patch = patch.header("If-Match", etag.clone());
         let accepted = patch

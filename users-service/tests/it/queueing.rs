@@ -23,7 +23,7 @@ const REPLIES: &str = "replies";
 /// An id service that the test controls.
 #[derive(Default)]
 struct Ids {
-    ids: Counter,
+    counter: Counter,
     is_away: AtomicBool,
     hangs: AtomicBool,
     requests: AtomicUsize,
@@ -47,7 +47,7 @@ impl IdService for Service {
         if ids.is_away.load(Ordering::SeqCst) {
             return async { Err(anyhow::anyhow!("away").into()) }.boxed();
         }
-        ids.ids.fetch(count, after)
+        ids.counter.fetch(count, after)
     }
 }
 
@@ -208,77 +208,59 @@ async fn the_queue_is_declared_as_clients_of_the_original_declare_it_unless_it_i
     until_created(&app, &["ada"]).await;
 }
 
-#[tokio::test]
-async fn an_id_is_taken_as_text_or_number_if_nobody_ever_had_it() {
-    let (app, bus) = app_and_bus().await;
-    let _consumer = bus.commands(&app).await;
-    let mut client = Client::of(&bus).await;
-    let with_id = |username: &str, id: Value| {
-        let mut data = user(username);
-        data["id"] = id;
-        text("CreateUser", &data)
-    };
-    let as_text = client
-        .ask(&with_id("ada", json!("1509466340062097408")))
-        .await;
-    assert_eq!(as_text, json!({"status": 201, "id": "1509466340062097408"}));
-    let as_number = client
-        .ask(&with_id("bob", json!(1_509_466_340_062_097_409_u64)))
-        .await;
-    assert_eq!(
-        as_number,
-        json!({"status": 201, "id": "1509466340062097409"})
-    );
+fn create_under(id: &Value, username: &str) -> String {
+    let mut data = user(username);
+    data["id"] = id.clone();
+    text("CreateUser", &data)
+}
 
+/// Ids that were used before: abandoned, erased, erased and hard-deleted, and one that only a tombstone names.
+async fn used_ids(app: &App) -> Vec<Value> {
     let abandoned = UserId::new(70);
     let fence = Fence::RegistrationAbandoned.encode(Uuid::new_v4(), abandoned);
     let stream = user_stream(abandoned);
-    app.store
-        .append(&stream, Expected::NoStream, vec![fence])
-        .await
-        .unwrap();
+    let fenced = app.store.append(&stream, Expected::NoStream, vec![fence]);
+    fenced.await.unwrap();
     let erased = app.created("eve").await;
     app.delete(&erased).await;
     let purged = app.created("ida").await;
     app.delete(&purged).await;
     let stream = format!("users-{}", id(&purged));
     app.store.tombstone(&stream, Expected::Any).await.unwrap();
-    let exported = UserId::new(90);
-    let only_a_tombstone = vec![tombstone(Uuid::new_v4(), exported)];
-    app.store
-        .append(TOMBSTONES, Expected::Any, only_a_tombstone)
-        .await
-        .unwrap();
-    let events = app.log().await.len();
-    for used in [
-        json!("1509466340062097408"),
+    let tombstone = vec![tombstone(Uuid::new_v4(), UserId::new(90))];
+    let appended = app.store.append(TOMBSTONES, Expected::Any, tombstone);
+    appended.await.unwrap();
+    vec![
         json!(70),
         erased["id"].clone(),
         purged["id"].clone(),
         json!(90),
-    ] {
-        let refused = client.ask(&with_id("zoe", used.clone())).await;
-        assert_eq!(
-            (&refused["status"], &refused["problem"]["type"]),
-            (&json!(409), &json!("urn:problem-type:id-used")),
-            "{used}"
-        );
+    ]
+}
+
+#[tokio::test]
+async fn an_id_is_taken_as_text_or_number_if_nobody_ever_had_it() {
+    let (app, bus) = app_and_bus().await;
+    let _consumer = bus.commands(&app).await;
+    let mut client = Client::of(&bus).await;
+    let (text, number) = ("1509466340062097408", 1_509_466_340_062_097_409_u64);
+    let created = client.ask(&create_under(&json!(text), "ada")).await;
+    assert_eq!(created, json!({"status": 201, "id": text}));
+    let created = client.ask(&create_under(&json!(number), "bob")).await;
+    assert_eq!(created, json!({"status": 201, "id": number.to_string()}));
+    let mut used = used_ids(&app).await;
+    used.push(json!(text));
+    let events = app.log().await.len();
+    for id in used {
+        let refused = client.ask(&create_under(&id, "zoe")).await;
+        assert_eq!(refused["status"], 409, "{id}");
+        assert_eq!(refused["problem"]["type"], "urn:problem-type:id-used");
     }
-    assert_eq!(
-        app.log().await.len(),
-        events,
-        "a name was claimed for a used id"
-    );
-    for wrong in [
-        json!(0),
-        json!(-1),
-        json!(1.5),
-        json!("07"),
-        json!("x"),
-        json!(u64::MAX),
-        json!(null),
-    ] {
-        let refused = client.ask(&with_id("zoe", wrong.clone())).await;
+    let after = app.log().await.len();
+    assert_eq!(after, events, "a name was claimed for a used id");
+    let not_ids = [json!(0), json!(-1), json!(1.5), json!("07"), json!("x")];
+    for wrong in not_ids.into_iter().chain([json!(u64::MAX), json!(null)]) {
+        let refused = client.ask(&create_under(&wrong, "zoe")).await;
         assert_eq!(refused["status"], 422, "{wrong}");
     }
 }
@@ -288,11 +270,7 @@ async fn a_creation_under_a_chosen_id_that_is_repeated_is_answered_as_the_first_
     let (app, bus) = app_and_bus().await;
     let _consumer = bus.commands(&app).await;
     let mut client = Client::of(&bus).await;
-    let with_id = |id: u64| {
-        let mut data = user("ada");
-        data["id"] = json!(id);
-        text("CreateUser", &data)
-    };
+    let with_id = |id: u64| create_under(&json!(id), "ada");
     for _ in 0..3 {
         let created = client.ask_under("k", &with_id(7)).await;
         assert_eq!(created, json!({"status": 201, "id": "7"}));
@@ -390,10 +368,10 @@ async fn an_event_of_a_message_names_its_sender_its_conversation_and_its_cause()
             .await;
         let event = until("the user exists", async || {
             let created = app.log().await;
-            let created = created
+            let mut created = created
                 .into_iter()
                 .filter(|event| event.event_type == "UserCreated.v1");
-            created.skip(number).next()
+            created.nth(number)
         })
         .await;
         let metadata: Value = serde_json::from_slice(&event.metadata).unwrap();

@@ -7,7 +7,7 @@ use crate::user_body;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-use web::{Fields, Problem};
+use web::Fields;
 
 const CREATE: &str = "CreateUser";
 const PATCH: &str = "PatchUser";
@@ -53,20 +53,26 @@ impl CommandText {
 
     /// The command, and the id that its sender has chosen for a new user.
     pub(super) fn command(&self) -> Result<(Command, Option<UserId>), Unacceptable> {
-        let read: fn(Fields) -> Result<(Command, Option<UserId>), Problem> =
-            match self.command.as_str() {
-                CREATE => |data| {
-                    let (id, profile) = user_body::new_user_with_id(data)?;
-                    Ok((Command::Create(profile), id))
-                },
-                PATCH => |data| {
-                    let (id, changes) = user_body::changes_with_id(data)?;
-                    Ok((Command::Patch(id, changes), None))
-                },
-                DELETE => |data| Ok((Command::Delete(user_body::only_id(data)?), None)),
-                _ => return Err(NotACommand::Unknown.into()),
-            };
-        let data = Fields::parse(self.data.get().as_bytes()).map_err(|_| NotACommand::Malformed)?;
-        Ok(read(data.hiding_unknown_names())?)
+        match self.command.as_str() {
+            CREATE => {
+                let (id, profile) = user_body::new_user_with_id(self.fields()?)?;
+                Ok((Command::Create(profile), id))
+            }
+            PATCH => {
+                let (id, changes) = user_body::changes_with_id(self.fields()?)?;
+                Ok((Command::Patch(id, changes), None))
+            }
+            DELETE => {
+                let id = user_body::only_id(self.fields()?)?;
+                Ok((Command::Delete(id), None))
+            }
+            _ => Err(NotACommand::Unknown.into()),
+        }
+    }
+
+    fn fields(&self) -> Result<Fields, NotACommand> {
+        let fields = Fields::parse(self.data.get().as_bytes());
+        let fields = fields.map_err(|_| NotACommand::Malformed)?;
+        Ok(fields.hiding_unknown_names())
     }
 }
