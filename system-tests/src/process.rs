@@ -101,10 +101,10 @@ impl Process {
         Ok(())
     }
 
-    /// Sends SIGHUP, as a closed terminal does.
-    pub fn hang_up(&self) -> Result<()> {
+    /// Sends a signal, for example `HUP`, as a closed terminal does.
+    pub fn signal(&self, signal: &str) -> Result<()> {
         let id = self.id().context("not started")?.to_string();
-        let sent = Command::new("kill").args(["-HUP", &id]).status()?;
+        let sent = Command::new("kill").args(["-s", signal, &id]).status()?;
         ensure!(sent.success(), "no signal was sent to {}", self.name);
         Ok(())
     }

@@ -119,10 +119,19 @@ impl System {
         process.context("a prepared part")?.kill()
     }
 
-    /// Sends SIGHUP to a part, as a closed terminal does.
-    pub fn hang_up(&self, part: Part) -> Result<()> {
+    /// Sends a signal to a part: `HUP`, as a closed terminal does, or `STOP` and `CONT`.
+    pub fn signal(&self, part: Part, signal: &str) -> Result<()> {
         let process = self.processes.get(&part);
-        process.context("a prepared part")?.hang_up()
+        process.context("a prepared part")?.signal(signal)
+    }
+
+    /// Sets an environment variable of a part, from its next start on.
+    pub fn set_variable(&mut self, part: Part, name: &str, value: &str) -> Result<()> {
+        let process = self.processes.get_mut(&part);
+        process
+            .context("a prepared part")?
+            .set_variable(name, value);
+        Ok(())
     }
 
     /// Waits until every part is `ready`, with no missing dependency.

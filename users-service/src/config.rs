@@ -5,7 +5,7 @@ use crate::privacy::cipher::MasterKey;
 use crate::privacy::pseudonym::UsernameSecret;
 use access_tokens::AccessSettings;
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::fs::DirBuilder;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -194,6 +194,33 @@ pub struct CommandsConfig {
     /// A user's history of so many events is read from a snapshot (`SNAPSHOT_EVERY`).
     #[arg(long, env = "SNAPSHOT_EVERY", default_value = "100", value_parser = clap::value_parser!(u16).range(8..=4_000))]
     pub snapshot_every: u16,
+
+    /// The kind of the queue `users`, which takes commands (`COMMANDS_QUEUE`). All processes must agree on it.
+    #[arg(long, env = "COMMANDS_QUEUE", default_value = "classic")]
+    pub commands_queue: CommandsQueue,
+
+    /// Whether the queue takes plain commands, of other programs, or only our own, which are sealed (`COMMANDS_PLAIN`). The default
+    /// is to accept them, and to refuse them if callers are authenticated.
+    #[arg(long, env = "COMMANDS_PLAIN")]
+    pub commands_plain: Option<PlainCommands>,
+}
+
+/// The kind of the queue of commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CommandsQueue {
+    /// A durable classic queue without arguments, as clients of the original service declare it.
+    Classic,
+    /// A quorum queue, for a cluster.
+    Quorum,
+}
+
+/// What happens to plain commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PlainCommands {
+    /// They are executed.
+    Accept,
+    /// They go to the dead-letter queue.
+    Refuse,
 }
 
 impl CommandsConfig {
@@ -201,6 +228,17 @@ impl CommandsConfig {
     #[must_use]
     pub fn remembered_for(&self) -> Duration {
         Duration::from_hours(24) * self.idempotency_days
+    }
+}
+
+impl Config {
+    /// Whether the queue takes plain commands of other programs.
+    #[must_use]
+    pub fn accepts_plain_commands(&self) -> bool {
+        match self.commands.commands_plain {
+            Some(plain) => plain == PlainCommands::Accept,
+            None => !self.access.authenticates(),
+        }
     }
 }
 

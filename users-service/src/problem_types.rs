@@ -2,6 +2,7 @@
 
 web::problem_types! {
     USERNAME_TAKEN = CONFLICT, "username-taken", "Another user has the username";
+    ID_USED = CONFLICT, "id-used", "The id belongs, or once belonged, to a user";
     MALFORMED_KEY = BAD_REQUEST, "malformed-idempotency-key", "The idempotency key is malformed";
     MALFORMED_CONDITION = BAD_REQUEST, "malformed-condition", "The header If-Match is malformed";
     GONE = GONE, "gone", "The command was executed before, and its user has been deleted since";

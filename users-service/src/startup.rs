@@ -10,8 +10,9 @@ mod parts;
 mod supervisor;
 mod token;
 
-use crate::command::api as commands;
+use crate::command::api;
 use crate::command::handler::CommandHandler;
+use crate::command::queue::CommandSender;
 use crate::config::Config;
 use crate::domain::UserId;
 use crate::query::api::{self as queries, Directory};
@@ -130,9 +131,16 @@ pub async fn replay(config: &Config, user: UserId) -> anyhow::Result<()> {
 pub struct Application {
     server: Server,
     supervisor: Supervisor,
-    commands: Option<CommandHandler>,
+    commands: Option<Commands>,
     directory: Option<Directory>,
     shutdown: CancellationToken,
+}
+
+/// What the routes of commands need.
+#[derive(Clone)]
+struct Commands {
+    handler: CommandHandler,
+    sender: Data<CommandSender>,
 }
 
 impl Application {
@@ -143,12 +151,19 @@ impl Application {
     pub async fn build(role: Role, config: &Config) -> anyhow::Result<Self> {
         let parts = Parts::build(config).await?;
         let address = role.address(config);
-        config.access.check(address)?;
+        if role.has_routes() {
+            config.access.check(address)?;
+        }
         let verifier = config.access.verifier()?;
         let server = Server::bind(address)?.admitting(verifier.clone());
         let commands = role
             .commands()
-            .then(|| parts.commands(config))
+            .then(|| {
+                anyhow::Ok(Commands {
+                    handler: parts.commands(config)?,
+                    sender: Data::new(parts.command_sender(config)?),
+                })
+            })
             .transpose()?;
         let directory = if role.queries() {
             Some(parts.directory(config).await?)
@@ -156,7 +171,8 @@ impl Application {
             None
         };
         let shutdown = CancellationToken::new();
-        let mut readiness = readiness(role, &parts, (commands.as_ref(), directory.as_ref()));
+        let handler = commands.as_ref().map(|commands| &commands.handler);
+        let mut readiness = readiness(role, &parts, (handler, directory.as_ref()));
         if let Some(verifier) = verifier.filter(|_| role.has_routes()) {
             let keys = ("token keys", Importance::Needed);
             readiness = check(readiness, keys, &verifier, |verifier| async move {
@@ -164,7 +180,7 @@ impl Application {
             });
         }
         let mut supervisor = Supervisor::new(readiness, role.background(), shutdown.clone());
-        supervise(role, &parts, config, &mut supervisor).await?;
+        supervise((role, handler), &parts, config, &mut supervisor).await?;
         Ok(Self {
             server,
             supervisor,
@@ -194,13 +210,21 @@ impl Application {
     }
 }
 
-/// Starts the roles that have no routes.
+/// Starts the roles that have no routes, and the consumer of commands.
 async fn supervise(
-    role: Role,
+    (role, handler): (Role, Option<&CommandHandler>),
     parts: &Parts,
     config: &Config,
     supervisor: &mut Supervisor,
 ) -> anyhow::Result<()> {
+    if let Some(handler) = handler {
+        let consumer = parts.command_consumer(handler.clone(), config).await?;
+        let consumer = Arc::new(consumer);
+        supervisor.run("commands over the queue", move |state, shutdown| {
+            let consumer = Arc::clone(&consumer);
+            async move { consumer.run(&state, &shutdown).await }
+        });
+    }
     if role.publishes() {
         let publisher = Arc::new(parts.publisher());
         supervisor.report("parked streams", publisher.parked());
@@ -270,24 +294,25 @@ fn readiness(
 
 /// The routes of a role. One resource has the routes of both APIs, so that a wrong method is answered correctly.
 fn routes(
-    handler: Option<CommandHandler>,
+    commands: Option<Commands>,
     directory: Option<Directory>,
 ) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
     move |config| {
         let mut users = resource("/");
-        if let Some(handler) = &handler {
-            users = commands::create_at(users);
+        if let Some(Commands { handler, sender }) = &commands {
+            users = api::create_at(users);
             config.app_data(Data::new(handler.clone()));
+            config.app_data(Data::clone(sender));
         }
         if let Some(directory) = &directory {
             users = queries::list_at(users);
             config.app_data(Data::new(directory.clone()));
         }
-        if handler.is_some() || directory.is_some() {
+        if commands.is_some() || directory.is_some() {
             config.service(users);
         }
-        if handler.is_some() {
-            commands::one_user(config);
+        if commands.is_some() {
+            api::one_user(config);
         }
     }
 }

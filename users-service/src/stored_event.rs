@@ -34,7 +34,7 @@ pub use snapshot::{UserSnapshot, snapshot_stream, snapshot_streams};
 pub use stream_names::{TOMBSTONES, USER_STREAM_PREFIX, user_of_stream, user_stream};
 pub use user_stream::{
     Fence, REGISTRATION_ABANDONED, RENAME_FENCED, StoredEvent, USER_DELETED, is_known_user_event,
-    tombstone,
+    tombstone, tombstoned_user,
 };
 
 use bytes::Bytes;

@@ -35,8 +35,8 @@ pub(crate) fn routes(ids: Arc<Ids>) -> impl Fn(&mut ServiceConfig) + Clone + Sen
     move |config: &mut ServiceConfig| {
         config
             .app_data(ids.clone())
-            .service(resource("/").route(secured(get().to(issue), READ)))
-            .service(resource("/{id}").route(secured(get().to(explain), READ)));
+            .service(resource("/").route(secured(get().to(issue), &[READ])))
+            .service(resource("/{id}").route(secured(get().to(explain), &[READ])));
     }
 }
 

@@ -103,13 +103,18 @@ impl AccessSettings {
         TokenSigner::new(&secret(file)?, &self.auth_issuer, &self.auth_audience)
     }
 
+    /// Whether callers are authenticated.
+    #[must_use]
+    pub fn authenticates(&self) -> bool {
+        self.auth_secret_file.is_some() || self.auth_jwks.is_some()
+    }
+
     /// Whether the service may listen on this address.
     ///
     /// # Errors
     /// If other machines can reach it, callers are not authenticated, and nobody said that this is intended.
     pub fn check(&self, address: SocketAddr) -> Result<(), Exposed> {
-        let authenticates = self.auth_secret_file.is_some() || self.auth_jwks.is_some();
-        if authenticates || self.insecure || address.ip().to_canonical().is_loopback() {
+        if self.authenticates() || self.insecure || address.ip().to_canonical().is_loopback() {
             Ok(())
         } else {
             Err(Exposed(address))

@@ -15,6 +15,7 @@ mod broker;
 mod consumer;
 mod message;
 mod publisher;
+mod replies;
 mod rpc;
 mod topology;
 
@@ -22,5 +23,6 @@ pub use broker::{Broker, InvalidUrl, Unavailable};
 pub use consumer::{Batch, Consumer, Incoming};
 pub use message::{Delivery, Message};
 pub use publisher::{Confirm, PublishError, Publisher};
+pub use replies::Replies;
 pub use rpc::{RpcClient, RpcError, serve_rpc};
 pub use topology::{Binding, Destination, Exchange, ExchangeKind, Queue, QueueKind, Topology};

@@ -6,6 +6,7 @@ use lapin::options::{
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ErrorKind};
+use std::time::Duration;
 
 /// A delivery limit that no message reaches, which works on every version. RabbitMQ 4 drops a message after 20
 /// deliveries by default. RabbitMQ 3.10 refuses -1 (no limit), and a queue declared there without a limit could not be
@@ -64,6 +65,10 @@ pub enum QueueKind {
     /// A queue of RPC requests. The broker deletes it with its last consumer, so that requests fail at once while no
     /// process serves them.
     Requests,
+    /// A durable classic queue without arguments, so that other clients can declare it in the same way.
+    Plain,
+    /// A quorum queue without a delivery limit, whose messages the broker drops after this time.
+    ExpiringLog(Duration),
 }
 
 /// A binding to declare.
@@ -155,18 +160,26 @@ async fn declare_exchange(channel: &Channel, exchange: &Exchange) -> lapin::Resu
 fn queue_properties(kind: QueueKind) -> (QueueDeclareOptions, FieldTable) {
     let durable = QueueDeclareOptions::durable();
     let mut arguments = FieldTable::default();
-    if kind == QueueKind::Requests {
-        arguments.insert("x-queue-type".into(), text("classic"));
-        return (durable.auto_delete(), arguments);
+    match kind {
+        QueueKind::Plain => return (durable, arguments),
+        QueueKind::Requests => {
+            arguments.insert("x-queue-type".into(), text("classic"));
+            return (durable.auto_delete(), arguments);
+        }
+        QueueKind::Log => {}
+        QueueKind::OrderedLog => {
+            arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+        }
+        QueueKind::ExpiringLog(age) => {
+            let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+            arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(age));
+        }
     }
     arguments.insert("x-queue-type".into(), text("quorum"));
     arguments.insert(
         "x-delivery-limit".into(),
         AMQPValue::LongInt(NO_DELIVERY_LIMIT),
     );
-    if kind == QueueKind::OrderedLog {
-        arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
-    }
     (durable, arguments)
 }
 

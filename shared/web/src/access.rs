@@ -1,6 +1,6 @@
-//! Lets callers in who show a token with the scope of the route (RFC 6750).
+//! Lets callers in who show a token with a scope of the route (RFC 6750).
 //!
-//! Invariants: a caller without the scope is refused before the body is read. A refusal repeats nothing of the token.
+//! Invariants: a caller without such a scope is refused before the body is read. A refusal repeats nothing of the token.
 
 use access_tokens::{Access, TokenError, Verifier};
 use actix_web::{
@@ -21,21 +21,21 @@ const RETRY_AFTER: u64 = 1;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Gate(pub(crate) Option<Verifier>);
 
-/// The route, for callers with this scope only. If the server authenticates its callers, the handler finds the
+/// The route, for callers with one of these scopes only. If the server authenticates its callers, the handler finds the
 /// [`Access`] among the extensions of the request.
 #[must_use]
-pub fn secured(route: Route, scope: &'static str) -> Route {
+pub fn secured(route: Route, scopes: &'static [&'static str]) -> Route {
     route.wrap(from_fn(move |request, next| {
-        authorize(scope, request, next)
+        authorize(scopes, request, next)
     }))
 }
 
 async fn authorize(
-    scope: &'static str,
+    scopes: &'static [&'static str],
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    match admit(scope, &request).await {
+    match admit(scopes, &request).await {
         Ok(None) => {}
         Ok(Some(access)) => drop(request.extensions_mut().insert(access)),
         Err(problem) => return Ok(request.into_response(problem.error_response())),
@@ -44,7 +44,7 @@ async fn authorize(
 }
 
 /// What the caller may do. `None` if every caller is let in.
-async fn admit(scope: &'static str, request: &ServiceRequest) -> Result<Option<Access>, Problem> {
+async fn admit(scopes: &[&str], request: &ServiceRequest) -> Result<Option<Access>, Problem> {
     let gate = request.app_data::<Data<Gate>>();
     let Gate(verifier) = gate.ok_or_else(Problem::internal)?.as_ref();
     let Some(verifier) = verifier else {
@@ -58,10 +58,10 @@ async fn admit(scope: &'static str, request: &ServiceRequest) -> Result<Option<A
         }
         TokenError::KeysUnavailable => Problem::unavailable(error.to_string(), RETRY_AFTER),
     })?;
-    if access.has(scope) {
+    if scopes.iter().any(|scope| access.has(scope)) {
         Ok(Some(access))
     } else {
-        Err(insufficient(scope))
+        Err(insufficient(scopes))
     }
 }
 
@@ -94,10 +94,13 @@ fn unauthenticated(detail: String, challenge: HeaderValue) -> Problem {
     problem.header(header::WWW_AUTHENTICATE, challenge)
 }
 
-fn insufficient(scope: &str) -> Problem {
-    let detail = format!("the token lacks the scope {scope}");
+fn insufficient(scopes: &[&str]) -> Problem {
+    let detail = format!("the token lacks the scope {}", scopes.join(" or "));
     let problem = Problem::new(problem_types::FORBIDDEN, detail);
-    let challenge = format!(r#"Bearer error="insufficient_scope", scope="{scope}""#);
+    let challenge = format!(
+        r#"Bearer error="insufficient_scope", scope="{}""#,
+        scopes.join(" ")
+    );
     match HeaderValue::try_from(challenge) {
         Ok(challenge) => problem.header(header::WWW_AUTHENTICATE, challenge),
         Err(_) => problem,

@@ -15,11 +15,15 @@ use crate::{InputError, Problem, problem_types};
 pub struct Fields {
     members: BTreeMap<String, Member>,
     errors: Vec<InputError>,
+    /// Whether an error may repeat the name of an unknown member.
+    names_unknown: bool,
 }
 
 #[derive(Debug)]
 enum Member {
     Text(String),
+    /// A whole number.
+    Number(u64),
     Null,
     Other,
     Repeated,
@@ -37,6 +41,7 @@ impl Fields {
             Ok(Members(members)) => Ok(Self {
                 members,
                 errors: Vec::new(),
+                names_unknown: true,
             }),
             Err(error) if error.is_data() && is_well_formed(text) => {
                 let error = InputError::body("the body must be a JSON object");
@@ -46,16 +51,54 @@ impl Fields {
         }
     }
 
+    /// Does not repeat the names of unknown members in errors. They are the sender's text, which may be personal, and an error
+    /// may go to other places than the answer to the sender.
+    #[must_use]
+    pub fn hiding_unknown_names(self) -> Self {
+        Self {
+            names_unknown: false,
+            ..self
+        }
+    }
+
     /// Takes a member that must be there. `None` means that an error was noted.
     pub fn required<T, E: fmt::Display>(
         &mut self,
         name: &str,
         parse: impl FnOnce(String) -> Result<T, E>,
     ) -> Option<T> {
+        self.require(name);
+        self.optional(name, parse)
+    }
+
+    /// Takes a member that must be there: a text, or a whole number, which is parsed like its digits. `None` means that an
+    /// error was noted.
+    pub fn required_text_or_number<T, E: fmt::Display>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(String) -> Result<T, E>,
+    ) -> Option<T> {
+        self.require(name);
+        self.optional_text_or_number(name, parse)
+    }
+
+    /// Takes a member that may be omitted: a text, or a whole number, which is parsed like its digits. `None` means that it was
+    /// omitted, or that an error was noted.
+    pub fn optional_text_or_number<T, E: fmt::Display>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(String) -> Result<T, E>,
+    ) -> Option<T> {
+        if let Some(member) = self.members.get_mut(name) {
+            member.number_to_text();
+        }
+        self.optional(name, parse)
+    }
+
+    fn require(&mut self, name: &str) {
         if !self.members.contains_key(name) {
             self.note(name, "is missing");
         }
-        self.optional(name, parse)
     }
 
     /// Takes a member that may be omitted. `None` means that it was omitted, or that an error was noted.
@@ -70,7 +113,7 @@ impl Fields {
                 Err(rule) => rule.to_string(),
             },
             Member::Null => "must be a string, not null".to_owned(),
-            Member::Other => "must be a string".to_owned(),
+            Member::Number(_) | Member::Other => "must be a string".to_owned(),
             Member::Repeated => "is given twice".to_owned(),
         };
         self.note(name, &rule);
@@ -83,7 +126,11 @@ impl Fields {
     /// 422 with all errors, if a member is wrong, missing, or unknown.
     pub fn finish<T>(mut self, value: Option<T>) -> Result<T, Problem> {
         for name in std::mem::take(&mut self.members).into_keys() {
-            self.note(&name, "is unknown");
+            if self.names_unknown {
+                self.note(&name, "is unknown");
+            } else {
+                self.errors.push(InputError::body("a member is unknown"));
+            }
         }
         match value {
             Some(value) if self.errors.is_empty() => Ok(value),
@@ -139,7 +186,16 @@ impl From<Value> for Member {
         match value {
             Value::String(text) => Self::Text(text),
             Value::Null => Self::Null,
-            Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => Self::Other,
+            Value::Number(number) => number.as_u64().map_or(Self::Other, Self::Number),
+            Value::Bool(_) | Value::Array(_) | Value::Object(_) => Self::Other,
+        }
+    }
+}
+
+impl Member {
+    fn number_to_text(&mut self) {
+        if let Self::Number(number) = self {
+            *self = Self::Text(number.to_string());
         }
     }
 }
@@ -183,6 +239,37 @@ mod tests {
         assert_eq!(
             errors("[]"),
             json!([error("#", "the body must be a JSON object")])
+        );
+    }
+
+    #[test]
+    fn the_name_of_an_unknown_member_can_be_hidden() {
+        let fields = Fields::parse(br#"{"Ada Lovelace": 1}"#).unwrap();
+        let problem = fields.hiding_unknown_names().finish(Some(())).unwrap_err();
+        let error = json!({"pointer": "#", "detail": "a member is unknown"});
+        assert_eq!(problem.json()["errors"], json!([error]));
+        assert!(!problem.json().to_string().contains("Ada"));
+    }
+
+    #[test]
+    fn a_whole_number_is_parsed_like_its_digits_only_where_that_is_allowed() {
+        let read = |body: &str| {
+            let mut fields = Fields::parse(body.as_bytes()).unwrap();
+            let id = fields.required_text_or_number("id", |text| text.parse::<u64>());
+            fields.finish(id)
+        };
+        for body in [
+            r#"{"id": 1509466340062097408}"#,
+            r#"{"id": "1509466340062097408"}"#,
+        ] {
+            assert_eq!(read(body), Ok(1_509_466_340_062_097_408));
+        }
+        for wrong in [r#"{"id": 1.5}"#, r#"{"id": -1}"#, r#"{"id": 1e3}"#, "{}"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(
+            errors(r#"{"name": 1}"#),
+            json!([{"pointer": "#/name", "detail": "`name` must be a string"}])
         );
     }
 

@@ -10,6 +10,7 @@ use actix_web::{
     },
 };
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::{InputError, ProblemType, problem_types};
 
@@ -85,16 +86,34 @@ impl Problem {
         self
     }
 
+    /// The status of the answer.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.kind.status
+    }
+
+    /// The body of the answer, for other places than an answer.
+    ///
+    /// # Panics
+    /// Never, because a struct of text and numbers serializes.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::to_value(self.content()).expect("a struct of text and numbers serializes")
+    }
+
     pub(crate) fn body(&self) -> Vec<u8> {
-        let body = Body {
+        serde_json::to_vec(&self.content()).expect("a struct of text and numbers serializes")
+    }
+
+    fn content(&self) -> Body<'_> {
+        Body {
             r#type: self.kind.uri,
             title: self.kind.title,
             status: self.kind.status.as_u16(),
             detail: &self.detail,
             message: &self.detail,
             errors: &self.errors,
-        };
-        serde_json::to_vec(&body).expect("a struct of text and numbers serializes")
+        }
     }
 }
 
@@ -106,7 +125,7 @@ impl fmt::Display for Problem {
 
 impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
-        self.kind.status
+        self.status()
     }
 
     fn error_response(&self) -> HttpResponse {

@@ -18,7 +18,7 @@ async fn whole_system(level: &str) -> Result<System> {
 async fn a_hangup_stops_no_part() -> Result<()> {
     let system = whole_system("info").await?;
     for part in Part::WHOLE {
-        system.hang_up(part)?;
+        system.signal(part, "HUP")?;
         wait::until(&format!("{part:?} has received the hangup"), || async {
             let log = system.log(part)?;
             ensure!(log.contains("a hangup stops nothing"), "not yet");

@@ -1,6 +1,7 @@
 //! The specification of the whole system, as seen from outside.
 
 mod bad_input;
+mod commands_by_queue;
 mod compare;
 mod cost;
 mod edges;

@@ -78,6 +78,7 @@ impl Watched {
         let changes = json!({"username": c[3], "given_name": c[4], "family_name": c[5]});
         let patch = keyed(Method::PATCH, &format!("/{id}"), 3).json(&changes);
         Answer::to(patch).await?.expect(204)?;
+        self.defer(&id, &changes).await?;
         self.grow(&id).await?;
         users.get(&id).await?.expect(200)?;
         let with_a_mistake = json!({"username": c[0], "given_name": c[1], "family_name": 1});
@@ -96,6 +97,22 @@ impl Watched {
             users.request(Method::GET, &path).send().await?;
         }
         Ok(id)
+    }
+
+    /// Sends a change through the queue of commands. It changes nothing.
+    async fn defer(&self, id: &str, changes: &Value) -> Result<()> {
+        let users = self.system.users()?;
+        let patch = users.request(Method::PATCH, &format!("/{id}"));
+        let patch = patch.header("Prefer", "respond-async").json(changes);
+        let accepted = Answer::to(patch).await?.expect(202)?;
+        let status = accepted.location.context("a location")?;
+        wait::until("the change is done", || async {
+            let status = Answer::to(users.request(Method::GET, &status)).await?;
+            let status = status.expect(200)?.body;
+            ensure!(status["status"] == "done", "{status}");
+            Ok(())
+        })
+        .await
     }
 
     /// Changes the user until there is a snapshot, and back to the last three canaries.
@@ -221,6 +238,47 @@ async fn personal_data_is_nowhere_in_clear_and_gone_after_delete() -> Result<()>
     messages_are_clean(&watched, &id, 3 + CHANGES).await?;
     watched.nowhere_in_clear(&id).await?;
     planted_data_is_found(&watched, &id).await
+}
+
+/// A plain message of another program may stay in the broker's files for a while, but nowhere else.
+#[tokio::test]
+async fn names_in_plain_commands_are_in_no_log_and_no_other_file_of_ours() -> Result<()> {
+    let watched = Watched::start().await?;
+    let (system, c) = (&watched.system, &watched.canaries);
+    let names = json!({"username": c[0], "given_name": c[1], "family_name": c[2]});
+    let create = json!({"command": "CreateUser", "data": names}).to_string();
+    let malformed = create[..create.len() - 1].to_owned();
+    let unknown = json!({"command": c[3], "data": {}}).to_string();
+    let mut wrong = names.clone();
+    wrong[&c[4]] = json!(1);
+    let wrong = json!({"command": "CreateUser", "data": wrong}).to_string();
+    let properties = json!({"message_id": c[5].replace('é', "e"), "correlation_id": c[4]});
+    for text in [&create, &malformed, &unknown, &wrong, &create] {
+        let message = (properties.clone(), text.as_str());
+        system.publish("amq.default", "users", message).await?;
+    }
+    watched.listed(1).await?;
+    wait::until("both dead letters are there", || async {
+        let dead = system.messages("users.dead").await?;
+        ensure!(dead.len() == 2, "{dead:?}");
+        let shown: Vec<_> = dead
+            .iter()
+            .map(|dead| &dead["properties"]["headers"])
+            .collect();
+        let shown = json!(shown).to_string();
+        ensure!(!watched.search.finds_in(shown.as_bytes()), "{shown}");
+        Ok(())
+    })
+    .await?;
+    wait::until("the queue is empty", || async {
+        let waiting = system.messages("users").await?;
+        ensure!(waiting.is_empty(), "{waiting:?}");
+        Ok(())
+    })
+    .await?;
+    watched.not_in(&[watched.store()], "command-")?;
+    watched.not_in(&[watched.users()], "given_name")?;
+    watched.not_in(&watched.logs(), "a message goes to the dead-letter queue")
 }
 
 /// The control of all searches above: the same search finds a value that was planted in the searched folder.

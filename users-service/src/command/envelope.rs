@@ -4,18 +4,30 @@ use super::idempotency_key::IdempotencyKey;
 use super::user_histories::Sought;
 use super::version::Precondition;
 use crate::domain::{Changes, Personal, Profile, UserId};
+use crate::privacy::cipher::{Fingerprint, SubjectKey};
 use crate::stored_event::{Caller, Origin};
 use uuid::Uuid;
 
 /// What a caller wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// Create a user with these names under a new id.
+    /// Create a user with these names, under a new id unless the caller has chosen one.
     Create(Profile),
     /// Change some names of this user.
     Patch(UserId, Changes),
     /// Delete this user permanently.
     Delete(UserId),
+}
+
+/// The kind of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommandKind {
+    /// [`Command::Create`]
+    Create,
+    /// [`Command::Patch`]
+    Patch,
+    /// [`Command::Delete`]
+    Delete,
 }
 
 /// A command, and everything about its request that the command side needs to know.
@@ -33,6 +45,8 @@ pub struct Envelope {
     pub key: Option<IdempotencyKey>,
     /// The condition that an existing user must meet.
     pub precondition: Precondition,
+    /// The id that the caller has chosen for a new user. It must not have been used before.
+    pub chosen_id: Option<UserId>,
     /// The command.
     pub command: Command,
 }
@@ -58,6 +72,16 @@ impl Command {
         }
     }
 
+    /// The kind of the command.
+    #[must_use]
+    pub fn kind(&self) -> CommandKind {
+        match self {
+            Self::Create(_) => CommandKind::Create,
+            Self::Patch(..) => CommandKind::Patch,
+            Self::Delete(_) => CommandKind::Delete,
+        }
+    }
+
     /// The names in the body, in the order of [`NameField::ALL`](crate::domain::NameField::ALL). `None` if there is no body.
     pub(super) fn names(&self) -> Option<[Option<&Personal<String>>; 3]> {
         match self {
@@ -66,6 +90,23 @@ impl Command {
             Self::Delete(_) => None,
         }
     }
+}
+
+impl CommandKind {
+    /// The first event of the command with this id, and where it is if the user's stream had this revision before the command.
+    pub(super) fn event_after(self, command: Uuid, revision: Option<u64>) -> Sought {
+        let revisions = match self {
+            Self::Create => 0..1,
+            Self::Patch | Self::Delete => revision.map_or(0, |revision| revision + 1)..u64::MAX,
+        };
+        let event = event_id(command, 0);
+        Sought { event, revisions }
+    }
+}
+
+/// The id of an event of a command. A repeated append has the same id.
+fn event_id(command: Uuid, index: u32) -> Uuid {
+    Uuid::new_v5(&command, &index.to_be_bytes())
 }
 
 impl Envelope {
@@ -79,14 +120,27 @@ impl Envelope {
             causation: None,
             key: None,
             precondition: Precondition::None,
+            chosen_id: None,
             command,
         }
     }
 
     /// Sets the sender.
     #[must_use]
-    pub fn sent_by(self, caller: Caller) -> Self {
+    pub fn of_caller(self, caller: Caller) -> Self {
         Self { caller, ..self }
+    }
+
+    /// Sets the message that caused the command.
+    #[must_use]
+    pub fn caused_by(self, causation: Option<Uuid>) -> Self {
+        Self { causation, ..self }
+    }
+
+    /// Sets the id of a new user.
+    #[must_use]
+    pub fn under_id(self, chosen_id: Option<UserId>) -> Self {
+        Self { chosen_id, ..self }
     }
 
     /// Sets the conversation that the command belongs to.
@@ -113,6 +167,30 @@ impl Envelope {
         }
     }
 
+    /// The user that the command names.
+    #[must_use]
+    pub fn user(&self) -> Option<UserId> {
+        match self.command {
+            Command::Create(_) => self.chosen_id,
+            Command::Patch(user, _) | Command::Delete(user) => Some(user),
+        }
+    }
+
+    /// The caller, method, path and key of a command that has a key. They name its memory.
+    pub(super) fn identity<T>(&self, name: impl FnOnce([&str; 4]) -> T) -> Option<T> {
+        let key = self.key.as_ref()?;
+        let (method, path) = self.command.target();
+        Some(name([self.caller.as_str(), method, &path, key.as_str()]))
+    }
+
+    /// The fingerprint of the body for this container. `None` if the command has no body.
+    pub(super) fn fingerprint(&self, key: &SubjectKey, container: &str) -> Option<Fingerprint> {
+        let id = self.chosen_id.map(|id| Personal::new(id.to_string()));
+        let names = self.command.names()?;
+        let values: Vec<_> = names.into_iter().chain(id.as_ref().map(Some)).collect();
+        Some(key.fingerprint(container, &values))
+    }
+
     /// The origin of the command itself.
     pub(super) fn origin_of_command(&self) -> Origin {
         Origin {
@@ -123,19 +201,12 @@ impl Envelope {
 
     /// The id of an event of this command. A repeated append has the same id.
     pub(super) fn event_id(&self, index: u32) -> Uuid {
-        Uuid::new_v5(&self.id, &index.to_be_bytes())
+        event_id(self.id, index)
     }
 
     /// The command's event, and where it is if the user's stream had this revision before the command.
     pub(super) fn event_after(&self, revision: Option<u64>) -> Sought {
-        let revisions = match self.command {
-            Command::Create(_) => 0..1,
-            Command::Patch(..) | Command::Delete(_) => {
-                revision.map_or(0, |revision| revision + 1)..u64::MAX
-            }
-        };
-        let event = self.event_id(0);
-        Sought { event, revisions }
+        self.command.kind().event_after(self.id, revision)
     }
 
     /// The origin of the command's events.

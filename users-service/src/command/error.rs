@@ -32,6 +32,10 @@ pub enum CommandError {
     /// Other commands caused a conflict at every attempt. The command may be sent again.
     #[error("too many conflicts with other commands")]
     Conflict,
+    /// What is stored about the user, the name or the command cannot be read: an event is unknown or malformed, a value does
+    /// not open, or a key is lost. Other users are not concerned.
+    #[error("what is stored cannot be read")]
+    Unreadable(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A dependency failed. The command may or may not have been executed.
     #[error("a dependency of the command is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -47,12 +51,21 @@ macro_rules! unavailable_from {
     )*};
 }
 
-unavailable_from!(
-    AppendError,
-    ErasureError,
-    HistoryError,
-    KeysError,
-    NoIds,
-    ReadError,
-    Undecodable
-);
+unavailable_from!(AppendError, ErasureError, KeysError, NoIds, ReadError);
+
+impl From<HistoryError> for CommandError {
+    fn from(error: HistoryError) -> Self {
+        match error {
+            HistoryError::Store(_) | HistoryError::Keys(_) => Self::Unavailable(Box::new(error)),
+            HistoryError::Undecodable(_) | HistoryError::Unopened(_) | HistoryError::KeyLost(_) => {
+                Self::Unreadable(Box::new(error))
+            }
+        }
+    }
+}
+
+impl From<Undecodable> for CommandError {
+    fn from(error: Undecodable) -> Self {
+        Self::Unreadable(Box::new(error))
+    }
+}

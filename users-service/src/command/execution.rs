@@ -24,6 +24,7 @@ use std::ops::Range;
 use std::time::Duration;
 use uuid::Uuid;
 
+mod chosen_id;
 mod decision;
 #[cfg(test)]
 mod tests;
@@ -110,6 +111,9 @@ impl<'a> Execution<'a> {
 
     /// Performs steps until the command is committed or refused.
     pub(super) async fn run(&mut self, plan: Plan) -> Result<Ran, CommandError> {
+        if let Some(ran) = self.check_chosen_id().await? {
+            return Ok(ran);
+        }
         self.former = plan.former;
         let mut reservation = Reservation::new(self.user, plan.goal, REFUSALS);
         loop {
@@ -200,7 +204,8 @@ impl<'a> Execution<'a> {
                 self.committed = Some(revision);
                 Ok(Seen::AlreadyCommitted)
             }
-            (Some(_), _, UserStatus::Erased) | (None, Command::Create(_), UserStatus::Erased) => {
+            (Some(_), _, UserStatus::Erased) => Err(CommandError::Gone),
+            (None, Command::Create(_), UserStatus::Erased) if self.envelope.chosen_id.is_none() => {
                 Err(CommandError::Gone)
             }
             (Some(revision), ..) => {

@@ -14,6 +14,7 @@ use super::once::Once;
 use super::plan::Plan;
 use super::stores::Stores;
 use super::user_history::{Activity, SnapshotNeed};
+use crate::clock::Clock;
 use crate::domain::{Profile, UserError, UserId, UserState};
 use crate::ids::IdSource;
 use crate::privacy::pseudonym::UsernameSecret;
@@ -31,10 +32,11 @@ const KEPT_FOR: Duration = Duration::from_hours(30 * 24);
 /// Executes commands.
 #[derive(Debug, Clone)]
 pub struct CommandHandler {
-    stores: Stores,
-    secret: UsernameSecret,
+    pub(super) stores: Stores,
+    pub(super) secret: UsernameSecret,
     ids: IdSource,
-    kept_for: Duration,
+    pub(super) kept_for: Duration,
+    pub(super) clock: Clock,
 }
 
 impl CommandHandler {
@@ -51,6 +53,7 @@ impl CommandHandler {
             secret,
             ids,
             kept_for: KEPT_FOR,
+            clock: Clock::of_machine(),
         }
     }
 
@@ -74,6 +77,12 @@ impl CommandHandler {
         Self { kept_for, ..self }
     }
 
+    /// Reads the time from this clock. The default is the machine's.
+    #[must_use]
+    pub fn with_clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
+    }
+
     /// Reads histories of so many events from snapshots. The default is
     /// [`SNAPSHOT_EVERY`](super::user_histories::SNAPSHOT_EVERY).
     #[must_use]
@@ -86,12 +95,12 @@ impl CommandHandler {
     /// an idempotency key is executed once, however often it is sent.
     ///
     /// # Errors
-    /// A refusal: [`UserError::UsernameTaken`], [`UserError::Unknown`], or [`UserError::Erased`], before which an interrupted
-    /// deletion is completed. Or a failure: see [`CommandError`].
+    /// A refusal: [`UserError::UsernameTaken`], [`UserError::Exists`] (the chosen id was used before), [`UserError::Unknown`],
+    /// or [`UserError::Erased`], before which an interrupted deletion is completed. Or a failure: see [`CommandError`].
     pub async fn execute(&self, envelope: &Envelope) -> Result<Committed, CommandError> {
-        if let Some(key) = &envelope.key {
+        if let Some(memory) = envelope.identity(|parts| self.secret.command_stream(parts)) {
             let parts = (&self.stores, &self.secret, &self.ids);
-            let once = Once::new(parts, (envelope, key), self.kept_for);
+            let once = Once::new(parts, (envelope, memory), self.kept_for);
             return Box::pin(once.execute()).await;
         }
         match &envelope.command {
@@ -104,6 +113,10 @@ impl CommandHandler {
     }
 
     async fn create(&self, envelope: &Envelope) -> Result<Committed, CommandError> {
+        if let Some(chosen) = envelope.chosen_id {
+            let committed = self.run(envelope, chosen).await?;
+            return committed.ok_or_else(|| UserError::Exists.into());
+        }
         for _ in 0..FRESH_IDS {
             let user = self.ids.next().await?;
             if let Some(committed) = self.run(envelope, user).await? {

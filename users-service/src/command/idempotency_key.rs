@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use uuid::Uuid;
 
 /// The longest key, in bytes.
 pub const MAX_KEY_LENGTH: usize = 255;
@@ -16,6 +17,11 @@ pub struct IdempotencyKey(String);
 pub struct NotAKey;
 
 impl IdempotencyKey {
+    /// A key that nobody has used.
+    pub(super) fn random() -> Self {
+        Self(Uuid::new_v4().to_string())
+    }
+
     /// The caller's text.
     pub(super) fn as_str(&self) -> &str {
         &self.0

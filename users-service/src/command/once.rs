@@ -15,12 +15,11 @@ use super::command_memory::{Acceptance, CommandMemory, Remembered};
 use super::envelope::{Command, Committed, Envelope};
 use super::error::CommandError;
 use super::execution::{Execution, Ownership, Ran};
-use super::idempotency_key::IdempotencyKey;
 use super::plan::Plan;
 use super::reservation::UserStatus;
 use super::stores::Stores;
 use super::user_history::{Activity, UserHistory};
-use crate::domain::UserId;
+use crate::domain::{UserError, UserId};
 use crate::ids::IdSource;
 use crate::privacy::cipher::SubjectKey;
 use crate::privacy::pseudonym::UsernameSecret;
@@ -63,12 +62,9 @@ struct Turn {
 impl<'a> Once<'a> {
     pub(super) fn new(
         (stores, secret, ids): (&'a Stores, &'a UsernameSecret, &'a IdSource),
-        (envelope, key): (&'a Envelope, &IdempotencyKey),
+        (envelope, stream): (&'a Envelope, String),
         kept_for: Duration,
     ) -> Self {
-        let (method, path) = envelope.command.target();
-        let parts = [envelope.caller.as_str(), method, &path, key.as_str()];
-        let stream = secret.command_stream(parts);
         Self {
             stores,
             secret,
@@ -104,7 +100,10 @@ impl<'a> Once<'a> {
         let histories = &self.stores.histories;
         let (user, key, history) = match &self.envelope.command {
             Command::Create(_) => {
-                let user = self.ids.next().await?;
+                let user = match self.envelope.chosen_id {
+                    Some(chosen) => chosen,
+                    None => self.ids.next().await?,
+                };
                 (user, Some(self.stores.keys.fresh().await?), None)
             }
             Command::Patch(user, _) => {
@@ -129,15 +128,14 @@ impl<'a> Once<'a> {
     }
 
     fn accepted(&self, turn: &Turn) -> AcceptedCommand {
-        let names = self.envelope.command.names();
-        let key = turn.key.as_ref();
+        let body = turn.key.as_ref().and_then(|key| {
+            let print = self.envelope.fingerprint(key, self.memory.stream())?;
+            Some((key.id(), print))
+        });
         AcceptedCommand {
             command: self.envelope.id,
             user: turn.user,
-            body: key.zip(names).map(|(key, names)| {
-                let print = key.fingerprint(self.memory.stream(), &names);
-                (key.id(), print)
-            }),
+            body,
             revision: turn.after,
         }
     }
@@ -212,6 +210,10 @@ impl<'a> Once<'a> {
                 Ok(Ran::Unchanged(revision)) => {
                     (NoEvent::Unchanged(revision), Ok(turn.committed(revision)))
                 }
+                Ok(Ran::IdUsed) if turn.envelope.chosen_id.is_some() => (
+                    NoEvent::Refused(UserError::Exists),
+                    Err(UserError::Exists.into()),
+                ),
                 Ok(Ran::IdUsed) => {
                     self.take_another_id(&mut turn).await?;
                     continue;
@@ -268,6 +270,8 @@ impl<'a> Once<'a> {
             (Command::Create(_), UserStatus::Absent) => {
                 (Fence::RegistrationAbandoned, Expected::NoStream)
             }
+            // No creation can be committed under an id that was used.
+            (Command::Create(_), _) => return Ok(true),
             (_, UserStatus::Active { revision, .. }) => {
                 (Fence::RenameFenced, Expected::Revision(*revision))
             }

@@ -1,5 +1,6 @@
 //! The stores that commands use.
 
+use super::deleted_users::DeletedUsers;
 use super::error::CommandError;
 use super::snapshots::Snapshots;
 use super::user_histories::UserHistories;
@@ -17,6 +18,7 @@ pub(super) struct Stores {
     pub(super) snapshots: Snapshots,
     pub(super) keys: SubjectKeys,
     pub(super) erasure: Erasure,
+    pub(super) deleted_users: DeletedUsers,
 }
 
 impl Stores {
@@ -25,6 +27,7 @@ impl Stores {
             histories: UserHistories::new(events.clone()),
             snapshots: Snapshots::new(events.clone()),
             erasure: Erasure::new(events.clone(), keys.clone()),
+            deleted_users: DeletedUsers::new(events.clone()),
             events,
             keys,
         }

@@ -5,6 +5,7 @@ use messaging::{
     Binding, Broker, Delivery, Destination, Exchange, ExchangeKind, Message, PublishError,
     Publisher, Queue, QueueKind, Topology,
 };
+use std::borrow::Cow;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -16,6 +17,8 @@ pub const PARTITIONS: usize = 4;
 const DECLARE_EVERY: Duration = Duration::from_secs(2);
 
 const GENERATION: &str = "users.directory.g1";
+/// The media type of a dead letter whose sender named none.
+const UNKNOWN_TYPE: &str = "application/octet-stream";
 /// The header with the reason why a message was dead-lettered.
 const REASON: &str = "reason";
 
@@ -79,10 +82,10 @@ pub fn topology() -> Topology {
 
 /// Declares the topology again and again, for ever, because an operator may delete any part at any time. Calls `lost` if a
 /// part was missing, because messages may be lost too.
-pub async fn keep_declared(broker: &Broker, lost: impl Fn()) {
+pub async fn keep_declared(broker: &Broker, topology: &Topology, lost: impl Fn()) {
     loop {
         tokio::time::sleep(DECLARE_EVERY).await;
-        match broker.declare(&topology()).await {
+        match broker.declare(topology).await {
             Ok(missing) if missing.is_empty() => {}
             Ok(missing) => {
                 tracing::warn!(
@@ -96,7 +99,8 @@ pub async fn keep_declared(broker: &Broker, lost: impl Fn()) {
     }
 }
 
-/// Puts a message into the dead-letter queue of its queue, and returns when the broker has confirmed it.
+/// Puts a message into the dead-letter queue of its queue, and returns when the broker has confirmed it. The message keeps its
+/// body, its id and its media type, so that an operator can move it back.
 ///
 /// # Errors
 /// As for [`Publisher::publish`].
@@ -109,8 +113,10 @@ pub async fn dead_letter(
     let message = Message {
         exchange: String::new(),
         routing_key: dead_letter_queue(queue),
-        id: Uuid::new_v4().to_string(),
-        content_type: "application/octet-stream",
+        id: delivery
+            .id()
+            .map_or_else(|| Uuid::new_v4().to_string(), str::to_owned),
+        content_type: Cow::Owned(delivery.content_type().unwrap_or(UNKNOWN_TYPE).to_owned()),
         headers: vec![(REASON.to_owned(), reason.to_owned())],
         body: delivery.body.clone(),
     };

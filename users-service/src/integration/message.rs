@@ -209,7 +209,7 @@ impl IntegrationEvent {
             exchange: EXCHANGE.to_owned(),
             routing_key: event_type.to_owned(),
             id: self.id.to_string(),
-            content_type: "application/json",
+            content_type: "application/json".into(),
             headers: headers.to_vec(),
             body: self.body(),
         }

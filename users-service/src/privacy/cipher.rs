@@ -16,6 +16,7 @@ use std::str::FromStr;
 use zeroize::{Zeroize as _, ZeroizeOnDrop, Zeroizing};
 
 const NONCE_LENGTH: usize = 12;
+const SALT_LENGTH: usize = 16;
 
 /// The key of one subject (user).
 #[derive(Clone, ZeroizeOnDrop)]
@@ -30,6 +31,11 @@ pub struct KeyId([u8; 16]);
 /// The key that wraps subject keys where they are stored.
 #[derive(Clone, ZeroizeOnDrop)]
 pub struct MasterKey([u8; 32]);
+
+/// A key that seals whole messages between processes of this service. It is derived from the master key for one purpose, and
+/// opens nothing else.
+#[derive(Clone, ZeroizeOnDrop)]
+pub struct MessageKey([u8; 32]);
 
 /// The place of a sealed value. The value opens only there.
 #[derive(Debug, Clone, Copy)]
@@ -165,6 +171,12 @@ impl FromStr for KeyId {
 }
 
 impl MasterKey {
+    /// The key for messages of one purpose.
+    #[must_use]
+    pub fn message_key(&self, purpose: &str) -> MessageKey {
+        MessageKey(*hmac_of(&self.0, purpose.as_bytes()))
+    }
+
     pub(super) fn wrap(&self, key: &SubjectKey) -> Vec<u8> {
         encrypt(&self.0, &wrapping(key.id()), &key.0)
     }
@@ -191,6 +203,34 @@ impl fmt::Debug for MasterKey {
     }
 }
 
+impl MessageKey {
+    /// Seals a message. Each message has a key of its own, so there is no limit to their number. The result is the salt of that
+    /// key (16 bytes), a nonce (12), the ciphertext and a tag (16).
+    #[must_use]
+    pub fn seal(&self, place: &[&str], message: &[u8]) -> Vec<u8> {
+        let salt = <[u8; SALT_LENGTH]>::generate();
+        let sealed = encrypt(&hmac_of(&self.0, &salt), &parts(place), message);
+        [salt.as_slice(), &sealed].concat()
+    }
+
+    /// Opens a message that was sealed for this place.
+    ///
+    /// # Errors
+    /// If it was sealed under another key or for another place, or is damaged.
+    pub fn open(&self, place: &[&str], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, DoesNotOpen> {
+        let (salt, sealed) = sealed
+            .split_first_chunk::<SALT_LENGTH>()
+            .ok_or(DoesNotOpen)?;
+        decrypt(&hmac_of(&self.0, salt), &parts(place), sealed).map(Zeroizing::new)
+    }
+}
+
+impl fmt::Debug for MessageKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MessageKey(…)")
+    }
+}
+
 impl Place<'_> {
     fn under(self, key: KeyId) -> Vec<u8> {
         let parts = [self.container, self.event_type, self.field];
@@ -202,10 +242,14 @@ fn wrapping(id: KeyId) -> Vec<u8> {
     associated_data(id, &["subject key"])
 }
 
-/// The key id and the parts, each part preceded by its length, so that no two lists of parts give the same bytes.
-fn associated_data(key: KeyId, parts: &[&str]) -> Vec<u8> {
-    let mut data = key.0.to_vec();
-    for part in parts {
+fn associated_data(key: KeyId, place: &[&str]) -> Vec<u8> {
+    [key.0.as_slice(), &parts(place)].concat()
+}
+
+/// The parts, each preceded by its length, so that no two lists of parts give the same bytes.
+fn parts(place: &[&str]) -> Vec<u8> {
+    let mut data = Vec::new();
+    for part in place {
         data.extend_from_slice(&(part.len() as u64).to_be_bytes());
         data.extend_from_slice(part.as_bytes());
     }
@@ -343,6 +387,25 @@ mod tests {
     }
 
     #[test]
+    fn a_sealed_message_opens_only_at_its_place_and_for_its_purpose() {
+        let master: MasterKey = "0f".repeat(32).parse().unwrap();
+        let key = master.message_key("commands");
+        let sealed = key.seal(&["users", "7"], b"ada");
+        assert_eq!(*key.open(&["users", "7"], &sealed).unwrap(), b"ada");
+        assert_ne!(sealed, key.seal(&["users", "7"], b"ada"));
+        assert!(key.open(&["users", "8"], &sealed).is_err());
+        assert!(key.open(&["users7", ""], &sealed).is_err());
+        let other = master.message_key("letters");
+        assert!(other.open(&["users", "7"], &sealed).is_err());
+        for position in 0..sealed.len() {
+            let mut damaged = sealed.clone();
+            damaged[position] ^= 1;
+            assert!(key.open(&["users", "7"], &damaged).is_err());
+            assert!(key.open(&["users", "7"], &sealed[..position]).is_err());
+        }
+    }
+
+    #[test]
     fn the_text_of_a_key_id_can_be_parsed() {
         let id = SubjectKey::generate().id();
         assert_eq!(id.to_string().parse(), Ok(id));
@@ -355,6 +418,8 @@ mod tests {
     fn debug_output_shows_no_key() {
         let master: MasterKey = "ab".repeat(32).parse().unwrap();
         assert_eq!(format!("{master:?}"), "MasterKey(…)");
+        let message_key = master.message_key("commands");
+        assert_eq!(format!("{message_key:?}"), "MessageKey(…)");
         let key = SubjectKey([7; 32]);
         assert_eq!(format!("{key:?}"), format!("SubjectKey({})", key.id()));
     }

@@ -15,6 +15,10 @@ pub const COMMAND_PREFIX: &str = "command-";
 
 /// The text that makes the secret for the names of commands' streams. No username folds to it.
 const COMMAND_STREAMS: &str = "\0command streams";
+/// The text that makes the secret for the seals of links.
+const LINKS: &str = "\0links";
+/// The text that makes the secret for the hashes of messages.
+const MESSAGES: &str = "\0messages";
 
 /// The text that makes the secret for the pseudonyms of callers. No username folds to it.
 const CALLERS: &str = "\0callers";
@@ -50,13 +54,50 @@ impl UsernameSecret {
     /// hexadecimal digits.
     #[must_use]
     pub fn command_stream(&self, parts: [&str; 4]) -> String {
-        let mut mac = hmac(&self.mac(COMMAND_STREAMS));
+        Self::stream_of_command(self.command(parts))
+    }
+
+    /// The keyed hash of the command with these parts.
+    #[must_use]
+    pub fn command(&self, parts: [&str; 4]) -> [u8; 32] {
+        let mac = self.keyed_hash(COMMAND_STREAMS, &parts.map(str::as_bytes));
+        mac.finalize().into_bytes().into()
+    }
+
+    /// The stream of the command with this keyed hash.
+    #[must_use]
+    pub fn stream_of_command(command: [u8; 32]) -> String {
+        format!("{COMMAND_PREFIX}{}", hex::encode(command))
+    }
+
+    /// A seal that shows that the content of a link comes from this service.
+    #[must_use]
+    pub fn seal_of_link(&self, content: &[u8]) -> [u8; 32] {
+        let mac = self.keyed_hash(LINKS, &[content]);
+        mac.finalize().into_bytes().into()
+    }
+
+    /// Whether this is the seal of the content of a link.
+    #[must_use]
+    pub fn is_seal_of_link(&self, content: &[u8], seal: &[u8]) -> bool {
+        let mac = self.keyed_hash(LINKS, &[content]);
+        mac.verify_slice(seal).is_ok()
+    }
+
+    /// The keyed hash of a message: of its id and its body, which may both be personal.
+    #[must_use]
+    pub fn message(&self, id: &str, body: &[u8]) -> [u8; 32] {
+        let mac = self.keyed_hash(MESSAGES, &[id.as_bytes(), body]);
+        mac.finalize().into_bytes().into()
+    }
+
+    fn keyed_hash(&self, purpose: &str, parts: &[&[u8]]) -> Hmac<Sha256> {
+        let mut mac = hmac(&self.mac(purpose));
         for part in parts {
             mac.update(&(part.len() as u64).to_be_bytes());
-            mac.update(part.as_bytes());
+            mac.update(part);
         }
-        let mac = mac.finalize().into_bytes();
-        format!("{COMMAND_PREFIX}{}", hex::encode(mac))
+        mac
     }
 
     /// The pseudonym of a caller: an HMAC-SHA256 of the subject of the access token, in 64 hexadecimal digits.
@@ -140,6 +181,21 @@ mod tests {
         assert_eq!(distinct.len(), streams.len());
         assert_eq!(stream("01", parts), streams[0]);
         assert!(streams[0].starts_with("command-") && streams[0].len() == 8 + 64);
+    }
+
+    #[test]
+    fn the_seal_of_a_link_depends_on_its_content_and_on_the_secret() {
+        let secret = |digits: &str| digits.repeat(32).parse::<UsernameSecret>().unwrap();
+        let seal = secret("01").seal_of_link(b"abc");
+        assert!(secret("01").is_seal_of_link(b"abc", &seal));
+        assert!(!secret("01").is_seal_of_link(b"abd", &seal));
+        assert!(!secret("01").is_seal_of_link(b"abc", &seal[1..]));
+        assert!(!secret("02").is_seal_of_link(b"abc", &seal));
+        assert_ne!(secret("01").message("", b"abc"), seal);
+        assert_ne!(
+            secret("01").message("a", b"bc"),
+            secret("01").message("ab", b"c")
+        );
     }
 
     #[test]

@@ -70,7 +70,8 @@ impl Projector {
         };
         let partitions = join_all((0..PARTITIONS).map(|partition| run.consume(queue(partition))));
         let complete = run.stay_complete(self.check_every);
-        let declared = keep_declared(&self.broker, || run.check.notify_one());
+        let topology = topology();
+        let declared = keep_declared(&self.broker, &topology, || run.check.notify_one());
         let declared = shutdown.run_until_cancelled(declared);
         tokio::join!(partitions, complete, declared);
         Ok(())

@@ -38,7 +38,7 @@ struct Body<'a> {
 
 /// Adds `GET` to the resource of all users (`/`). Requires `Data<Directory>`.
 pub fn list_at(users: Resource) -> Resource {
-    users.route(secured(get().to(list), scopes::READ))
+    users.route(secured(get().to(list), &[scopes::READ]))
 }
 
 async fn list(

@@ -1,7 +1,8 @@
 //! The parts of the roles, built from the configuration.
 
 use crate::command::handler::CommandHandler;
-use crate::config::Config;
+use crate::command::queue::{Attempts, CommandConsumer, CommandSender, Intake, SEALED_COMMANDS};
+use crate::config::{CommandsQueue, Config};
 use crate::eraser::Eraser;
 use crate::erasure::Erasure;
 use crate::ids::{IdSource, OverBroker, OverHttp};
@@ -14,7 +15,7 @@ use crate::query::api::Directory;
 use crate::read_model::ReadModel;
 use event_streams::EventStreams;
 use jittered_backoff::Backoff;
-use messaging::{Broker, RpcClient};
+use messaging::{Broker, QueueKind, RpcClient};
 use std::fmt::Display;
 use std::time::Duration;
 use web::{Importance, Readiness};
@@ -61,6 +62,35 @@ impl Parts {
         Ok(handler.snapshot_every(config.commands.snapshot_every.into()))
     }
 
+    /// Hands commands over to the queue.
+    pub(super) fn command_sender(&self, config: &Config) -> anyhow::Result<CommandSender> {
+        let key = config.data.master_key()?.message_key(SEALED_COMMANDS);
+        let kind = queue_kind(config.commands.commands_queue);
+        Ok(CommandSender::new(self.broker.clone(), kind, key))
+    }
+
+    /// Executes the commands of the queue with this handler.
+    pub(super) async fn command_consumer(
+        &self,
+        handler: CommandHandler,
+        config: &Config,
+    ) -> anyhow::Result<CommandConsumer> {
+        let key = config.data.master_key()?.message_key(SEALED_COMMANDS);
+        let remembered_for = config.commands.remembered_for();
+        let intake = Intake::new(config.data.username_secret()?, key, remembered_for);
+        let intake = intake.accepting_plain(config.accepts_plain_commands());
+        let file = config.data.folder()?.join("commands.db");
+        let attempts = open_with_retries(async || Attempts::open(&file).await).await?;
+        let kind = queue_kind(config.commands.commands_queue);
+        let broker = self.broker.clone();
+        Ok(CommandConsumer::new(
+            handler,
+            broker,
+            (intake, attempts),
+            kind,
+        ))
+    }
+
     pub(super) async fn directory(&self, config: &Config) -> anyhow::Result<Directory> {
         Ok(Directory {
             read_model: read_model(config).await?,
@@ -86,6 +116,13 @@ impl Parts {
     pub(super) fn eraser(&self) -> Eraser {
         let erasure = Erasure::new(self.store.clone(), self.keys.clone());
         Eraser::new(self.store.clone(), erasure)
+    }
+}
+
+fn queue_kind(queue: CommandsQueue) -> QueueKind {
+    match queue {
+        CommandsQueue::Classic => QueueKind::Plain,
+        CommandsQueue::Quorum => QueueKind::Log,
     }
 }
 

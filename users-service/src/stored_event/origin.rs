@@ -28,6 +28,10 @@ impl Caller {
     /// Every caller, if callers are not authenticated.
     pub const ANONYMOUS: Self = Self(Cow::Borrowed("anonymous"));
 
+    /// The one sender of plain messages to the queue of commands. It is another one than [`ANONYMOUS`](Self::ANONYMOUS), so that
+    /// the keys of both are not confused.
+    pub const QUEUE: Self = Self(Cow::Borrowed("queue"));
+
     /// A caller with this pseudonym.
     #[must_use]
     pub fn of_pseudonym(pseudonym: String) -> Self {

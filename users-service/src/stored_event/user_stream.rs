@@ -8,7 +8,7 @@ use crate::domain::{Changes, UserEvent, UserId};
 use crate::privacy::cipher::SubjectKey;
 use bytes::Bytes;
 use event_streams::{NewEvent, RecordedEvent};
-use serde_json::json as value;
+use serde_json::{Value, json as value};
 use uuid::Uuid;
 
 /// Stored name of [`UserEvent::Deleted`], and of the tombstone in [`TOMBSTONES`](super::TOMBSTONES).
@@ -137,6 +137,14 @@ impl Fence {
 #[must_use]
 pub fn tombstone(id: Uuid, user: UserId) -> NewEvent {
     bare(id, user, USER_DELETED)
+}
+
+/// The deleted user that a tombstone names. `None` if the event is no tombstone.
+#[must_use]
+pub fn tombstoned_user(event: &RecordedEvent) -> Option<UserId> {
+    let data: Value = serde_json::from_slice(&event.data).ok()?;
+    let id = data.get("id")?.as_str()?;
+    (event.event_type == USER_DELETED).then(|| id.parse().ok())?
 }
 
 fn bare(id: Uuid, user: UserId, event_type: &'static str) -> NewEvent {

@@ -48,7 +48,8 @@ async fn each_route_needs_its_own_scope() {
     let callers = Callers::new();
     let shutdown = CancellationToken::new();
     let verifier = callers.settings.verifier().unwrap();
-    let address = crate::support::serve_to(app.handler.clone(), shutdown.clone(), verifier);
+    let address =
+        crate::support::serve_with(app.handler.clone(), (None, verifier), shutdown.clone());
     let _serving = shutdown.drop_guard();
     let all = [scopes::READ, scopes::WRITE, scopes::ERASE];
     let body = crate::support::user("ada");
@@ -100,7 +101,8 @@ async fn a_key_belongs_to_its_caller_and_events_name_a_pseudonym() {
     let callers = Callers::new();
     let shutdown = CancellationToken::new();
     let verifier = callers.settings.verifier().unwrap();
-    let address = crate::support::serve_to(app.handler.clone(), shutdown.clone(), verifier);
+    let address =
+        crate::support::serve_with(app.handler.clone(), (None, verifier), shutdown.clone());
     let _serving = shutdown.drop_guard();
     let create = async |subject: &str, username: &str| {
         let token = callers.token(subject, &[scopes::WRITE]);

@@ -1,8 +1,10 @@
 //! A virtual host of a real broker for each test, and roles that use it.
 
-use crate::support::{App, until};
+use crate::support::{App, MASTER, SECRET, until};
 use event_streams::{Position, RecordedEvent};
-use messaging::{Broker, Consumer, Delivery, Incoming, Message, Publisher as Sender, Topology};
+use messaging::{
+    Broker, Consumer, Delivery, Incoming, Message, Publisher as Sender, QueueKind, Topology,
+};
 use private_broker::PrivateBroker;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -10,11 +12,16 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use users_service::command::handler::CommandHandler;
+use users_service::command::queue::{
+    Attempts, COMMANDS, CommandConsumer, CommandSender, Intake, SEALED_COMMANDS, topology,
+};
 use users_service::domain::NameField;
 use users_service::integration::consumer::{PARTITIONS, dead_letter_queue, queue};
 use users_service::integration::mapping::to_messages;
 use users_service::integration::message::IntegrationEvent;
 use users_service::integration::publisher::{EventPublisher, Pace, published_up_to};
+use users_service::privacy::cipher::{MasterKey, MessageKey};
 use users_service::projection::projector::Projector;
 use users_service::projection::repair::Repair;
 use users_service::projection::view::View;
@@ -158,6 +165,112 @@ impl Bus {
         })
     }
 
+    /// A consumer of commands that executes them with the app's handler.
+    pub(crate) async fn commands(&self, app: &App) -> Role {
+        self.commands_with(app, app.handler.clone()).await
+    }
+
+    /// A consumer of commands that executes them with this handler.
+    pub(crate) async fn commands_with(&self, app: &App, handler: CommandHandler) -> Role {
+        self.consumer(app, handler, (intake(), QueueKind::Plain))
+            .await
+    }
+
+    /// A consumer of commands. The queue exists when this returns.
+    pub(crate) async fn consumer(
+        &self,
+        app: &App,
+        handler: CommandHandler,
+        parts: (Intake, QueueKind),
+    ) -> Role {
+        let consumer = self.command_consumer(app, handler, parts).await;
+        Self::consume(consumer)
+    }
+
+    pub(crate) async fn command_consumer(
+        &self,
+        app: &App,
+        handler: CommandHandler,
+        (intake, kind): (Intake, QueueKind),
+    ) -> CommandConsumer {
+        self.declare(kind).await;
+        let file = app.folder.path().join("commands.db");
+        let parts = (intake, Attempts::open(&file).await.unwrap());
+        CommandConsumer::new(handler, self.broker.clone(), parts, kind)
+    }
+
+    pub(crate) fn consume(consumer: CommandConsumer) -> Role {
+        let consumer = Arc::new(consumer);
+        Role::run(move |state, shutdown| {
+            let consumer = Arc::clone(&consumer);
+            async move { consumer.run(&state, &shutdown).await }
+        })
+    }
+
+    /// Declares the queue of commands, if it is missing.
+    pub(crate) async fn declare(&self, kind: QueueKind) {
+        self.broker.declare(&topology(kind)).await.unwrap();
+    }
+
+    /// Hands commands of HTTP requests over to the queue.
+    pub(crate) fn command_sender(&self) -> CommandSender {
+        CommandSender::new(self.broker.clone(), QueueKind::Plain, message_key())
+    }
+
+    /// Publishes a message to the queue of commands, as any other client would.
+    pub(crate) async fn command(&self, properties: Value, body: &str) {
+        self.put(COMMANDS, properties, ("string", body)).await;
+    }
+
+    /// Publishes a message to a queue.
+    pub(crate) async fn put(&self, queue: &str, properties: Value, (encoding, body): (&str, &str)) {
+        let message = json!({
+            "properties": properties,
+            "routing_key": queue,
+            "payload": body,
+            "payload_encoding": encoding,
+        });
+        let rest = "amq.default/publish";
+        let answer = self.manage("POST", "exchanges", rest, &message).await;
+        assert_eq!(answer["routed"], true, "no queue took the message");
+    }
+
+    /// Reads the messages of a queue, and leaves them there.
+    pub(crate) async fn messages(&self, queue: &str) -> Vec<Value> {
+        self.get(queue, "ack_requeue_true").await
+    }
+
+    /// Takes the messages out of a queue, with bodies in base64.
+    pub(crate) async fn take(&self, queue: &str) -> Vec<Value> {
+        self.get(queue, "ack_requeue_false").await
+    }
+
+    async fn get(&self, queue: &str, mode: &str) -> Vec<Value> {
+        let encoding = if mode == "ack_requeue_true" {
+            "auto"
+        } else {
+            "base64"
+        };
+        let get = json!({"count": 1_000, "ackmode": mode, "encoding": encoding});
+        let rest = format!("{queue}/get");
+        let messages = self.manage("POST", "queues", &rest, &get).await;
+        messages.as_array().unwrap().clone()
+    }
+
+    /// A queue of another program, for replies.
+    pub(crate) async fn inbox(&self, name: &str) -> Consumer {
+        let topology = Topology {
+            queues: vec![messaging::Queue {
+                name: name.into(),
+                kind: QueueKind::Log,
+            }],
+            ..Topology::default()
+        };
+        let mut inbox = Consumer::new(self.broker.clone(), topology, name.into(), 1_000);
+        assert!(matches!(inbox.next(1).await, Incoming::Opened { .. }));
+        inbox
+    }
+
     /// Calls the management API on an object of this virtual host.
     pub(crate) async fn manage(&self, method: &str, kind: &str, rest: &str, body: &Value) -> Value {
         let path = format!("{kind}/{}/{rest}", self.vhost);
@@ -219,6 +332,18 @@ impl Bus {
         }
         reasons
     }
+}
+
+/// The key that seals commands.
+fn message_key() -> MessageKey {
+    let master: MasterKey = MASTER.repeat(32).parse().unwrap();
+    master.message_key(SEALED_COMMANDS)
+}
+
+/// Accepts plain and sealed commands.
+pub(crate) fn intake() -> Intake {
+    let secret = SECRET.repeat(32).parse().unwrap();
+    Intake::new(secret, message_key(), Duration::from_hours(30 * 24))
 }
 
 pub(crate) async fn read_model(app: &App) -> ReadModel {
@@ -308,7 +433,7 @@ pub(crate) fn forged(
         exchange: exchange.to_owned(),
         routing_key: routing_key.to_owned(),
         id: uuid::Uuid::new_v4().to_string(),
-        content_type: "application/json",
+        content_type: "application/json".into(),
         headers: headers.iter().map(header).collect(),
         body: body.to_vec(),
     }

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
-use users_service::config::Config;
+use users_service::config::{Config, PlainCommands};
 use users_service::startup::{Application, Role};
 
 const NOT_READY: (StatusCode, &str) = (StatusCode::SERVICE_UNAVAILABLE, "not ready");
@@ -137,4 +137,27 @@ async fn roles_that_start_at_the_same_time_share_new_files() {
             application.unwrap();
         }
     }
+}
+
+#[test]
+fn plain_commands_are_refused_if_callers_are_authenticated_and_nobody_says_otherwise() {
+    let folder = TempDir::new().unwrap();
+    let mut config = config(folder.path(), &"0e".repeat(32));
+    assert!(config.accepts_plain_commands());
+    config.access.auth_jwks = Some("keys.json".to_owned());
+    assert!(!config.accepts_plain_commands());
+    config.commands.commands_plain = Some(PlainCommands::Accept);
+    assert!(config.accepts_plain_commands());
+}
+
+#[tokio::test]
+async fn a_service_that_lets_everybody_in_does_not_listen_on_all_addresses() {
+    let folder = TempDir::new().unwrap();
+    let mut config = config(folder.path(), &"0e".repeat(32));
+    config.bind.users = "0.0.0.0:0".parse().unwrap();
+    let refused = Application::build(Role::Api, &config).await;
+    let reason = refused.err().unwrap().to_string();
+    assert!(reason.contains("AUTH_SECRET_FILE"), "{reason}");
+    config.access.insecure = true;
+    assert!(Application::build(Role::Api, &config).await.is_ok());
 }

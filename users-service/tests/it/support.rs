@@ -16,6 +16,7 @@ use users_service::command::api;
 use users_service::command::envelope::{Command, Committed, Envelope};
 use users_service::command::error::CommandError;
 use users_service::command::handler::CommandHandler;
+use users_service::command::queue::CommandSender;
 use users_service::domain::{FamilyName, GivenName, Profile, UserId, Username};
 use users_service::eraser::Eraser;
 use users_service::erasure::Erasure;
@@ -25,6 +26,8 @@ use users_service::privacy::subject_keys::SubjectKeys;
 /// The time limit of a condition. Only a failing test waits this long.
 const DEADLINE: Duration = Duration::from_mins(1);
 
+/// One byte of the master key, in hexadecimal digits.
+pub(crate) const MASTER: &str = "0c";
 /// One byte of the username secret, in hexadecimal digits.
 pub(crate) const SECRET: &str = "0d";
 
@@ -72,7 +75,7 @@ pub(crate) async fn spawn_app_in(folder: TempDir) -> App {
     let server = Store::start(Config::new(folder.path().join("store"))).await;
     let server = server.unwrap();
     let store = EventStreams::connect(&server.url()).unwrap();
-    let master = "0c".repeat(32).parse().unwrap();
+    let master = MASTER.repeat(32).parse().unwrap();
     let keys = SubjectKeys::open(&folder.path().join("keys.db"), master).await;
     let keys = keys.unwrap();
     let handler = CommandHandler::new(
@@ -81,7 +84,7 @@ pub(crate) async fn spawn_app_in(folder: TempDir) -> App {
         SECRET.repeat(32).parse().unwrap(),
         IdSource::new(vec![Box::new(Counter::default())]),
     );
-    let (url, stops_when_dropped) = serve_until_dropped(handler.clone());
+    let (url, stops_when_dropped) = serve_until_dropped(handler.clone(), None);
     App {
         store,
         keys,
@@ -96,27 +99,35 @@ pub(crate) async fn spawn_app_in(folder: TempDir) -> App {
 }
 
 /// Serves the routes of single users until the guard is dropped. Returns the URL.
-fn serve_until_dropped(handler: CommandHandler) -> (String, DropGuard) {
+fn serve_until_dropped(
+    handler: CommandHandler,
+    sender: Option<CommandSender>,
+) -> (String, DropGuard) {
     let shutdown = CancellationToken::new();
-    let address = serve(handler, shutdown.clone());
+    let address = serve_with(handler, (sender, None), shutdown.clone());
     (format!("http://{address}"), shutdown.drop_guard())
 }
 
 /// Serves the routes of single users in a thread.
 pub(crate) fn serve(handler: CommandHandler, shutdown: CancellationToken) -> SocketAddr {
-    serve_to(handler, shutdown, None)
+    serve_with(handler, (None, None), shutdown)
 }
 
-/// Serves the routes of single users in a thread, to callers with tokens for this verifier.
-pub(crate) fn serve_to(
+/// Serves the routes of single users in a thread: to callers with tokens for the verifier, and with asynchronous answers through
+/// the sender.
+pub(crate) fn serve_with(
     handler: CommandHandler,
+    (sender, verifier): (Option<CommandSender>, Option<Verifier>),
     shutdown: CancellationToken,
-    verifier: Option<Verifier>,
 ) -> SocketAddr {
+    let sender = sender.map(actix_web::web::Data::new);
     let server = web::Server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let server = server.admitting(verifier);
     let address = server.address();
     let routes = move |config: &mut actix_web::web::ServiceConfig| {
+        if let Some(sender) = &sender {
+            config.app_data(actix_web::web::Data::clone(sender));
+        }
         config
             .app_data(actix_web::web::Data::new(handler.clone()))
             .service(api::create_at(actix_web::web::resource("/")))
@@ -187,7 +198,7 @@ impl App {
     /// The same stores behind another handler.
     pub(crate) fn with_handler(self, other: impl FnOnce(CommandHandler) -> CommandHandler) -> Self {
         let handler = other(self.handler);
-        let (url, stops_when_dropped) = serve_until_dropped(handler.clone());
+        let (url, stops_when_dropped) = serve_until_dropped(handler.clone(), None);
         Self {
             url,
             handler,
@@ -196,9 +207,20 @@ impl App {
         }
     }
 
+    /// The same stores behind routes whose clients may prefer asynchronous answers.
+    pub(crate) fn deferring(self, sender: CommandSender) -> Self {
+        let handler = self.handler.clone();
+        let (url, stops_when_dropped) = serve_until_dropped(handler, Some(sender));
+        Self {
+            url,
+            _stops_when_dropped: stops_when_dropped,
+            ..self
+        }
+    }
+
     /// Serves the same users with these ids, until the guard is dropped. Returns the URL.
     pub(crate) fn serve_with(&self, ids: IdSource) -> (String, DropGuard) {
-        serve_until_dropped(self.handler_with(ids))
+        serve_until_dropped(self.handler_with(ids), None)
     }
 
     pub(crate) async fn send(&self, method: Method, path: &str, body: &Value) -> Response {

@@ -3,10 +3,10 @@
 use crate::broker::Broker;
 use crate::consumer::{Consumer, Incoming};
 use crate::message::Delivery;
+use crate::replies::reply;
 use crate::topology::{Queue, QueueKind, Topology};
 use futures::stream::{FuturesUnordered, StreamExt};
-use lapin::options::{BasicAckOptions, BasicPublishOptions};
-use lapin::types::ShortString;
+use lapin::options::BasicAckOptions;
 use lapin::{BasicProperties, Channel};
 use tokio_util::sync::CancellationToken;
 
@@ -64,32 +64,13 @@ where
         acker,
         ..
     } = request;
-    let reply = handler(body).await;
+    let answer = handler(body).await;
     let answered = async {
-        if let Some(reply_to) = properties.reply_to() {
-            answer(&channel, reply_to, &properties, &reply).await?;
-        }
+        reply(&channel, &properties, BasicProperties::default(), &answer).await?;
         acker.ack(BasicAckOptions::default()).await
     };
     if let Err(error) = answered.await {
         // The caller has stopped waiting or will send the request again.
         tracing::debug!(%error, "a reply was lost");
     }
-}
-
-async fn answer(
-    channel: &Channel,
-    reply_to: &ShortString,
-    request: &BasicProperties,
-    reply: &[u8],
-) -> lapin::Result<()> {
-    let mut properties = BasicProperties::default();
-    if let Some(id) = request.correlation_id() {
-        properties = properties.with_correlation_id(id.clone());
-    }
-    let options = BasicPublishOptions::default();
-    channel
-        .basic_publish("".into(), reply_to.clone(), options, reply, properties)
-        .await?;
-    Ok(())
 }

@@ -39,7 +39,7 @@ pub(crate) fn message(routing_key: &str, id: impl std::fmt::Display) -> Message 
         exchange: "events".into(),
         routing_key: routing_key.into(),
         id: id.to_string(),
-        content_type: "text/plain",
+        content_type: "text/plain".into(),
         headers: vec![("kind".into(), routing_key.into())],
         body: id.to_string().into_bytes(),
     }

@@ -43,8 +43,8 @@ fn spawn_with(settings: &AccessSettings) -> TestApp {
 
 fn routes(config: &mut ServiceConfig) {
     let things = resource("/")
-        .route(secured(get().to(read), "things:read"))
-        .route(secured(post().to(write), "things:write"));
+        .route(secured(get().to(read), &["things:read", "things:admin"]))
+        .route(secured(post().to(write), &["things:write"]));
     config.service(things);
 }
 
@@ -92,6 +92,9 @@ async fn a_token_with_the_scope_lets_its_bearer_in() {
         assert_eq!(response.status(), 200, "{scheme:?}");
         assert_eq!(response.json::<String>().await.unwrap(), "grace");
     }
+    let token = guarded.token("things:admin");
+    let response = guarded.get(&[&format!("Bearer {token}")]).await;
+    assert_eq!(response.status(), 200);
 }
 
 #[tokio::test]
@@ -125,7 +128,7 @@ async fn another_scope_is_not_enough() {
         let response = guarded
             .get(&[&format!("Bearer {}", guarded.token(scope))])
             .await;
-        let expected = r#"Bearer error="insufficient_scope", scope="things:read""#;
+        let expected = r#"Bearer error="insufficient_scope", scope="things:read things:admin""#;
         assert_eq!(challenge(&response), expected);
         problem(response, 403).await;
     }

@@ -2,9 +2,10 @@
 
 use super::Once;
 use crate::command::command_memory::Remembered;
-use crate::command::envelope::{Command, Committed};
+use crate::command::envelope::{CommandKind, Committed};
 use crate::command::error::CommandError;
 use crate::command::reservation::UserStatus;
+use crate::command::stores::Stores;
 use crate::command::user_history::HistoryError;
 use crate::privacy::cipher::SubjectKey;
 use crate::privacy::subject_keys::Lookup;
@@ -24,13 +25,16 @@ impl Once<'_> {
         &self,
         known: &Remembered,
     ) -> Result<Option<SubjectKey>, CommandError> {
-        let (Some((id, print)), Some(names)) = (&known.body, self.envelope.command.names()) else {
+        let Some((id, print)) = &known.body else {
             return Ok(None);
         };
+        let stream = self.memory.stream();
         match self.stores.keys.find(*id).await? {
             Lookup::Destroyed => Err(CommandError::Gone),
             Lookup::Missing => Err(HistoryError::KeyLost(*id).into()),
-            Lookup::Found(key) if key.fingerprint(self.memory.stream(), &names) == *print => {
+            Lookup::Found(key)
+                if self.envelope.fingerprint(&key, stream).as_ref() == Some(print) =>
+            {
                 Ok(Some(key))
             }
             Lookup::Found(_) => Err(CommandError::KeyReused),
@@ -44,7 +48,8 @@ impl Once<'_> {
     ) -> Result<Option<Result<Committed, CommandError>>, CommandError> {
         let end = Instant::now() + PATIENCE;
         loop {
-            if let Some(outcome) = self.outcome(known).await? {
+            let kind = self.envelope.command.kind();
+            if let Some(outcome) = self.stores.outcome(known, kind).await? {
                 return Ok(Some(outcome));
             }
             if Instant::now() >= end {
@@ -54,11 +59,14 @@ impl Once<'_> {
             *known = self.memory.read().await?.ok_or(CommandError::Conflict)?;
         }
     }
+}
 
+impl Stores {
     /// The outcome of an accepted command, if there is one.
-    async fn outcome(
+    pub(in crate::command) async fn outcome(
         &self,
         known: &Remembered,
+        kind: CommandKind,
     ) -> Result<Option<Result<Committed, CommandError>>, CommandError> {
         let committed = |revision| Committed {
             user: known.user,
@@ -73,16 +81,17 @@ impl Once<'_> {
             }
             None => {}
         }
-        let sought = self.resumed(known).event_after(known.revision);
-        let histories = &self.stores.histories;
-        let history = histories.read_seeking(known.user, &sought).await?;
+        let sought = kind.event_after(known.command, known.revision);
+        let history = self.histories.read_seeking(known.user, &sought).await?;
         let erased = history.status() == UserStatus::Erased;
-        Ok(match (&self.envelope.command, history.found()) {
-            (Command::Delete(_), found) if erased => {
-                self.stores.complete_erasure(known.user, &history).await?;
+        Ok(match (kind, history.found()) {
+            (CommandKind::Delete, found) if erased => {
+                self.complete_erasure(known.user, &history).await?;
                 Some(Ok(committed(found.unwrap_or_default())))
             }
-            (Command::Create(_) | Command::Patch(..), _) if erased => Some(Err(CommandError::Gone)),
+            (CommandKind::Create | CommandKind::Patch, _) if erased => {
+                Some(Err(CommandError::Gone))
+            }
             (_, found) => found.map(|revision| Ok(committed(revision))),
         })
     }

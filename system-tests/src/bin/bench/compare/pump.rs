@@ -87,7 +87,7 @@ impl Sample {
             exchange: EXCHANGE.to_owned(),
             routing_key: self.routing_key.clone(),
             id: Uuid::new_v4().to_string(),
-            content_type: "application/json",
+            content_type: "application/json".into(),
             headers,
             body: self.body.clone(),
         }

@@ -1,0 +1,78 @@
+//! The text of a command: `{"command":"CreateUser","data":{…}}`, the same in plain and in sealed messages.
+
+use super::not_a_command::{NotACommand, Unacceptable};
+use crate::command::envelope::{Command, CommandKind};
+use crate::domain::{NameField, UserId};
+use crate::user_body;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use web::Fields;
+
+const CREATE: &str = "CreateUser";
+const PATCH: &str = "PatchUser";
+const DELETE: &str = "DeleteUser";
+
+/// A command and its data. The data is not parsed yet, so that each of its errors can be listed.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CommandText {
+    command: String,
+    data: Box<RawValue>,
+}
+
+impl CommandText {
+    /// The text of a command. `None` only if it does not serialize.
+    pub(super) fn of(command: &Command) -> Option<Self> {
+        let name = match command.kind() {
+            CommandKind::Create => CREATE,
+            CommandKind::Patch => PATCH,
+            CommandKind::Delete => DELETE,
+        };
+        let mut data = Map::new();
+        if let Command::Patch(user, _) | Command::Delete(user) = command {
+            data.insert("id".to_owned(), user.to_string().into());
+        }
+        let names = command.names().into_iter().flatten();
+        for (field, name) in NameField::ALL.into_iter().zip(names) {
+            if let Some(name) = name {
+                let name = Value::from(name.reveal().as_str());
+                data.insert(field.as_str().to_owned(), name);
+            }
+        }
+        Some(Self {
+            command: name.to_owned(),
+            data: serde_json::value::to_raw_value(&data).ok()?,
+        })
+    }
+
+    /// Parses a plain message.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, NotACommand> {
+        serde_json::from_slice(bytes).map_err(|_| NotACommand::Malformed)
+    }
+
+    /// The command, and the id that its sender has chosen for a new user.
+    pub(super) fn command(&self) -> Result<(Command, Option<UserId>), Unacceptable> {
+        match self.command.as_str() {
+            CREATE => {
+                let (id, profile) = user_body::new_user_with_id(self.fields()?)?;
+                Ok((Command::Create(profile), id))
+            }
+            PATCH => {
+                let (id, changes) = user_body::changes_with_id(self.fields()?)?;
+                Ok((Command::Patch(id, changes), None))
+            }
+            DELETE => {
+                let id = user_body::only_id(self.fields()?)?;
+                Ok((Command::Delete(id), None))
+            }
+            _ => Err(NotACommand::Unknown.into()),
+        }
+    }
+
+    fn fields(&self) -> Result<Fields, NotACommand> {
+        let fields = Fields::parse(self.data.get().as_bytes());
+        let fields = fields.map_err(|_| NotACommand::Malformed)?;
+        Ok(fields.hiding_unknown_names())
+    }
+}
