@@ -78,9 +78,9 @@ impl Once<'_> {
         let history = histories.read_seeking(known.user, &sought).await?;
         let erased = history.status() == UserStatus::Erased;
         Ok(match (&self.envelope.command, history.found()) {
-            (Command::Delete(_), found) if erased => {
+            (Command::Delete(_), Some(revision)) => {
                 self.stores.complete_erasure(known.user, &history).await?;
-                Some(Ok(committed(found.unwrap_or_default())))
+                Some(Ok(committed(revision)))
             }
             (Command::Create(_) | Command::Patch(..), _) if erased => Some(Err(CommandError::Gone)),
             (_, found) => found.map(|revision| Ok(committed(revision))),
