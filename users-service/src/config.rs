@@ -91,7 +91,7 @@ pub struct Config {
     /// The data folder and the files of secrets.
     #[command(flatten)]
     pub data: DataConfig,
-    /// The execution of commands.
+    /// The execution of commands and reads.
     #[command(flatten)]
     pub commands: CommandsConfig,
 }
@@ -160,7 +160,7 @@ pub struct DataConfig {
     pub username_secret_file: Option<PathBuf>,
 }
 
-/// The execution of commands.
+/// The execution of commands and reads.
 #[derive(Debug, Clone, Args)]
 pub struct CommandsConfig {
     /// For how many days a command that was sent with an idempotency key is remembered (`IDEMPOTENCY_DAYS`).
@@ -170,6 +170,11 @@ pub struct CommandsConfig {
     /// A user's history of so many events is read from a snapshot (`SNAPSHOT_EVERY`).
     #[arg(long, env = "SNAPSHOT_EVERY", default_value = "100", value_parser = clap::value_parser!(u16).range(8..=4_000))]
     pub snapshot_every: u16,
+
+    /// At most so many commands, and as many reads of users, are executed at once; others are answered 503 at once
+    /// (`REQUESTS_IN_FLIGHT`).
+    #[arg(long, env = "REQUESTS_IN_FLIGHT", default_value = "256", value_parser = clap::value_parser!(u16).range(1..))]
+    pub requests_in_flight: u16,
 }
 
 impl CommandsConfig {

@@ -9,6 +9,7 @@ mod garbage;
 mod harness;
 mod kills;
 mod lifecycle;
+mod overload;
 mod privacy;
 mod retries;
 mod start_order;

@@ -155,6 +155,10 @@ fn problem(error: CommandError) -> Problem {
             let detail = "too many conflicts with other requests";
             Problem::new(problem_types::CONTENDED, detail).retry_after(RETRY_AFTER)
         }
+        CommandError::Overloaded => {
+            let detail = "the service has too much to do, and nothing was done";
+            Problem::new(problem_types::OVERLOADED, detail).retry_after(RETRY_AFTER)
+        }
         CommandError::Unavailable(source) => {
             tracing::warn!(error = %source, "a command was not executed");
             Problem::unavailable("the service is temporarily unavailable", RETRY_AFTER)
