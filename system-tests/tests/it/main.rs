@@ -11,6 +11,7 @@ mod kills;
 mod lifecycle;
 mod overload;
 mod privacy;
+mod property;
 mod retries;
 mod start_order;
 mod structure;
