@@ -185,7 +185,7 @@ async fn bears_many_connections(
         .await?
         .expect(200)?;
     let bytes = (memory(process, "VmHWM")? - before) * 1024 / count as u64;
-    println!("{part:?}: {count} connections, {bytes} bytes each");
+    eprintln!("{part:?}: {count} connections, {bytes} bytes each");
     ensure!(bytes <= MOST_BYTES, "{bytes} bytes for each connection");
     Ok(())
 }

@@ -204,12 +204,12 @@ mod tests {
         }
     }
 
-    fn done(version: &str) -> Option<Outcome> {
-        Some(Outcome::Done(Some(version.into())))
+    fn done(version: &str) -> Outcome {
+        Outcome::Done(Some(version.into()))
     }
 
-    fn shown(username: &str, given: &str, version: &str) -> Option<Outcome> {
-        Some(Outcome::Shown(names(username, given), version.into()))
+    fn shown(username: &str, given: &str, version: &str) -> Outcome {
+        Outcome::Shown(names(username, given), version.into())
     }
 
     /// An operation from `began` to `ended`.
@@ -245,17 +245,17 @@ mod tests {
     fn a_history_of_one_client_is_explained_in_its_own_order_only() {
         let history = |last: Option<Outcome>| {
             one_by_one(vec![
-                (create("ada"), done("1")),
+                (create("ada"), Some(done("1"))),
                 (create("ADA"), Some(Outcome::Taken)),
-                (patch(0, renamed("eda")), done("2")),
-                (create("ada"), done("3")),
+                (patch(0, renamed("eda")), Some(done("2"))),
+                (create("ada"), Some(done("3"))),
                 (patch(3, renamed("eda")), Some(Outcome::Taken)),
                 (Call::Get { user: 0 }, last),
             ])
         };
-        assert!(is_explained(&history(shown("eda", "g", "2"))));
-        assert!(!is_explained(&history(shown("ada", "g", "2"))));
-        assert!(!is_explained(&history(shown("eda", "g", "1"))));
+        assert!(is_explained(&history(Some(shown("eda", "g", "2")))));
+        assert!(!is_explained(&history(Some(shown("ada", "g", "2")))));
+        assert!(!is_explained(&history(Some(shown("eda", "g", "1")))));
         assert!(!is_explained(&history(Some(Outcome::NotFound))));
     }
 
@@ -263,10 +263,15 @@ mod tests {
     fn commands_at_the_same_time_may_have_happened_in_any_order() {
         let history = |second_began| {
             vec![
-                from_to(0, 1, create("ada"), done("1")),
-                from_to(2, 9, patch(0, given("one")), done("2")),
-                from_to(second_began, 11, patch(0, given("two")), done("3")),
-                from_to(12, 13, Call::Get { user: 0 }, shown("ada", "one", "2")),
+                from_to(0, 1, create("ada"), Some(done("1"))),
+                from_to(2, 9, patch(0, given("one")), Some(done("2"))),
+                from_to(second_began, 11, patch(0, given("two")), Some(done("3"))),
+                from_to(
+                    12,
+                    13,
+                    Call::Get { user: 0 },
+                    Some(shown("ada", "one", "2")),
+                ),
             ]
         };
         assert!(is_explained(&history(3)));
@@ -277,8 +282,8 @@ mod tests {
     #[test]
     fn two_users_never_have_one_name() {
         let both = vec![
-            from_to(0, 8, create("ada"), done("1")),
-            from_to(1, 9, create("Ada"), done("2")),
+            from_to(0, 8, create("ada"), Some(done("1"))),
+            from_to(1, 9, create("Ada"), Some(done("2"))),
         ];
         assert!(!is_explained(&both));
         let with_deletion = |ended| {
@@ -288,8 +293,8 @@ mod tests {
                 shared: false,
             };
             let deletion = from_to(3, ended, delete, Some(Outcome::Done(None)));
-            let create_again = from_to(5, 9, create("Ada"), done("2"));
-            let create_first = from_to(0, 2, create("ada"), done("1"));
+            let create_again = from_to(5, 9, create("Ada"), Some(done("2")));
+            let create_first = from_to(0, 2, create("ada"), Some(done("1")));
             let get = from_to(10, 11, Call::Get { user: 0 }, Some(Outcome::NotFound));
             vec![create_first, deletion, create_again, get]
         };
@@ -301,7 +306,7 @@ mod tests {
     fn a_refusal_needs_a_holder_at_some_moment() {
         let refused = |call| {
             one_by_one(vec![
-                (create("ada"), done("1")),
+                (create("ada"), Some(done("1"))),
                 (call, Some(Outcome::Taken)),
             ])
         };
@@ -319,19 +324,25 @@ mod tests {
     #[test]
     fn a_command_without_an_answer_happens_once_or_never_and_perhaps_late() {
         let history = |shown: Vec<Option<Outcome>>| {
-            let mut history = vec![(create("ada"), done("1")), (patch(0, given("x")), None)];
+            let mut history = vec![
+                (create("ada"), Some(done("1"))),
+                (patch(0, given("x")), None),
+            ];
             let gets = shown.into_iter();
             history.extend(gets.map(|shown| (Call::Get { user: 0 }, shown)));
             one_by_one(history)
         };
-        let (before, after) = (shown("ada", "g", "1"), shown("ada", "x", "2"));
+        let (before, after) = (Some(shown("ada", "g", "1")), Some(shown("ada", "x", "2")));
         assert!(is_explained(&history(vec![before.clone()])));
         assert!(is_explained(&history(vec![after.clone()])));
         let late = vec![before.clone(), after.clone(), after.clone()];
         assert!(is_explained(&history(late)));
         assert!(!is_explained(&history(vec![after.clone(), before])));
         // The version that it made does not change.
-        assert!(!is_explained(&history(vec![after, shown("ada", "x", "3")])));
+        assert!(!is_explained(&history(vec![
+            after,
+            Some(shown("ada", "x", "3"))
+        ])));
     }
 
     #[test]
@@ -343,17 +354,17 @@ mod tests {
                 if_match: Some(if_match.into()),
             };
             one_by_one(vec![
-                (create("ada"), done("1")),
-                (self::patch(0, given("a")), done("2")),
+                (create("ada"), Some(done("1"))),
+                (self::patch(0, given("a")), Some(done("2"))),
                 (patch, outcome),
             ])
         };
-        assert!(is_explained(&history("2", done("3"))));
+        assert!(is_explained(&history("2", Some(done("3")))));
         assert!(is_explained(&history(
             "1",
             Some(Outcome::PreconditionFailed)
         )));
-        assert!(!is_explained(&history("1", done("3"))));
+        assert!(!is_explained(&history("1", Some(done("3")))));
         assert!(!is_explained(&history(
             "2",
             Some(Outcome::PreconditionFailed)
@@ -364,8 +375,8 @@ mod tests {
     fn a_command_that_changes_nothing_has_the_current_version() {
         let history = |version: &str| {
             one_by_one(vec![
-                (create("ada"), done("1")),
-                (patch(0, given("g")), done(version)),
+                (create("ada"), Some(done("1"))),
+                (patch(0, given("g")), Some(done(version))),
             ])
         };
         assert!(is_explained(&history("1")));
@@ -384,7 +395,7 @@ mod tests {
             shared,
         };
         let history = |outcome, deleted: bool| {
-            let mut history = vec![from_to(0, 1, create("ada"), done("1"))];
+            let mut history = vec![from_to(0, 1, create("ada"), Some(done("1")))];
             if deleted {
                 history.push(from_to(2, 3, delete(false), Some(Outcome::Done(None))));
             }

@@ -234,12 +234,10 @@ impl Model {
         if current != names {
             return None;
         }
-        match version {
-            Some(version) => (version == shown).then_some(Effect::Nothing),
-            None => {
-                let (names, version) = (names.clone(), Some(shown.clone()));
-                Some(Effect::Set(user, User::Active { names, version }))
-            }
+        if let Some(version) = version {
+            return (version == shown).then_some(Effect::Nothing);
         }
+        let (names, version) = (names.clone(), Some(shown.clone()));
+        Some(Effect::Set(user, User::Active { names, version }))
     }
 }
