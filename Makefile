@@ -42,6 +42,12 @@ web-test: ## test the web page of eventstore-lite in headless Chromium; screensh
 test-long: ## kill -9 every part under load, KILLS=50 times each, and count losses
 	@SYSTEM_TESTS_KILLS=$(or $(KILLS),50) scripts/test -p system-tests --test it kills
 
+test-property: ## kill the API and the store, KILLS=50 times each, under random commands, and explain every answer
+	@PROPERTY_KILLS=$(or $(KILLS),50) scripts/test -p system-tests --test it property:: -- --nocapture
+
+test-connections: ## open CONNECTIONS=10000 connections to each service, and measure its memory
+	@SYSTEM_TESTS_CONNECTIONS=$(or $(CONNECTIONS),10000) scripts/test -p system-tests --test it many_connections -- --nocapture
+
 test-long-store: ## kill -9 eventstore-lite under load, KILLS=300 times, and count losses
 	@STORE_KILLS=$(or $(KILLS),300) scripts/test -p eventstore-lite --test it kill:: -- --nocapture
 
@@ -73,4 +79,4 @@ ifeq ($(firstword $(MAKECMDGOALS)),logs)
 users uuids eventstore rabbitmq: ; @:
 endif
 
-.PHONY: help up token rebuild down logs reset lint test test-long test-long-store test-long-ids test-up loadtest bench bench-compare bench-store bench-ids conformance web-test users uuids eventstore rabbitmq
+.PHONY: help up token rebuild down logs reset lint test test-long test-property test-connections test-long-store test-long-ids test-up loadtest bench bench-compare bench-store bench-ids conformance web-test users uuids eventstore rabbitmq

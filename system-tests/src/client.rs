@@ -2,7 +2,8 @@
 
 use crate::wait;
 use anyhow::{Context, Result, ensure};
-use reqwest::{Client, Method, RequestBuilder, header};
+use reqwest::header::{self, HeaderMap};
+use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ pub struct Answer {
     pub content_type: String,
     /// The header `Location`.
     pub location: Option<String>,
+    /// All headers.
+    pub headers: HeaderMap,
     /// The body; null if it is not JSON.
     pub body: Value,
 }
@@ -31,8 +34,22 @@ impl Answer {
             status: response.status().as_u16(),
             content_type: header(header::CONTENT_TYPE).unwrap_or_default(),
             location: header(header::LOCATION),
+            headers: response.headers().clone(),
             body: serde_json::from_slice(&response.bytes().await?).unwrap_or_default(),
         })
+    }
+
+    /// The text of a header, if the answer has it.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The last part of the problem's type, such as `username-taken`; empty if the answer is no problem.
+    #[must_use]
+    pub fn problem(&self) -> &str {
+        let uri = self.body["type"].as_str().unwrap_or_default();
+        uri.strip_prefix("urn:problem-type:").unwrap_or(uri)
     }
 
     /// The user id in the body.

@@ -105,6 +105,19 @@ impl System {
         }
     }
 
+    /// Sets an environment variable of a part from its next start on.
+    pub fn set(&mut self, part: Part, name: &str, value: &str) -> Result<()> {
+        let process = self.processes.get_mut(&part).context("a prepared part")?;
+        process.set_variable(name, value);
+        Ok(())
+    }
+
+    /// The id of the process of a part, while it runs.
+    #[must_use]
+    pub fn process_id(&self, part: Part) -> Option<u32> {
+        self.processes.get(&part)?.id()
+    }
+
     /// Starts or restarts a part and waits until it listens.
     pub async fn start_part(&mut self, part: Part) -> Result<()> {
         let process = self.processes.get_mut(&part).context("a prepared part")?;

@@ -107,7 +107,7 @@ pub struct Config {
     /// The data folder and the files of secrets.
     #[command(flatten)]
     pub data: DataConfig,
-    /// The execution of commands.
+    /// The execution of commands and reads.
     #[command(flatten)]
     pub commands: CommandsConfig,
     /// Who may call the API.
@@ -184,7 +184,7 @@ pub struct DataConfig {
     pub username_secret_file: Option<PathBuf>,
 }
 
-/// The execution of commands.
+/// The execution of commands and reads.
 #[derive(Debug, Clone, Args)]
 pub struct CommandsConfig {
     /// For how many days a command that was sent with an idempotency key is remembered (`IDEMPOTENCY_DAYS`).
@@ -203,6 +203,11 @@ pub struct CommandsConfig {
     /// is to accept them, and to refuse them if callers are authenticated.
     #[arg(long, env = "COMMANDS_PLAIN")]
     pub commands_plain: Option<PlainCommands>,
+
+    /// At most so many commands, and as many reads of users, are executed at once; others are answered 503 at once
+    /// (`REQUESTS_IN_FLIGHT`).
+    #[arg(long, env = "REQUESTS_IN_FLIGHT", default_value = "256", value_parser = clap::value_parser!(u16).range(1..))]
+    pub requests_in_flight: u16,
 }
 
 /// The kind of the queue of commands.

@@ -1,5 +1,6 @@
 //! User accounts: event-sourced commands, read models, and erasure by destroying keys.
 
+pub mod admission;
 pub mod clock;
 pub mod command;
 pub mod config;

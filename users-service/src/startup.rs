@@ -281,12 +281,20 @@ fn readiness(
         readiness = check(readiness, ids, commands.ids(), |ids| async move {
             ids.next().await.map(drop)
         });
+        let capacity = ("capacity", Importance::Useful);
+        readiness = check(readiness, capacity, commands, |commands| async move {
+            commands.check_capacity()
+        });
     }
     if let Some(directory) = directory {
         let read_model = ("read model", role.list());
         let model = &directory.read_model;
         readiness = check(readiness, read_model, model, |model| async move {
             model.check().await
+        });
+        let capacity = ("capacity for the list", Importance::Useful);
+        readiness = check(readiness, capacity, directory, |directory| async move {
+            directory.check_capacity()
         });
     }
     readiness

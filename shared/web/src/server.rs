@@ -13,6 +13,7 @@ use actix_web::{
     web::{self, Data, ServiceConfig},
 };
 use anyhow::Context as _;
+use socket2::SockRef;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -23,6 +24,10 @@ use crate::{
     observe::observe,
     readiness::{healthz, readyz},
 };
+
+/// How many connections may wait until they are accepted. The system may allow fewer (`net.core.somaxconn`). A connection beyond
+/// that is made only after a second, when the client's system tries again.
+const BACKLOG: i32 = 4_096;
 
 /// How long a connection may be idle. This is longer than the pools of common clients keep one, so that the client closes
 /// the connection and not the server.
@@ -54,6 +59,8 @@ impl Server {
         let listener =
             TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
         let address = listener.local_addr()?;
+        // The standard library lets 128 connections wait. Listening again changes the number.
+        SockRef::from(&listener).listen(BACKLOG)?;
         if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
             tracing::warn!(%error, "the limit of open files stays as it is");
         }

@@ -1,10 +1,11 @@
 //! The structure of every crate, checked by reading its sources.
 //!
 //! The modules of a crate form a tree. The children of one module must not use each other in a circle, and a name must
-//! have one meaning.
+//! have one meaning. Every queue has a bound.
 
 mod circles;
 mod names;
+mod queues;
 mod sources;
 
 use sources::{Crate, workspace};
@@ -22,6 +23,44 @@ fn no_name_has_two_meanings() {
     let mut twice: BTreeSet<String> = workspace.iter().flat_map(names::declared_twice).collect();
     twice.extend(names::declared_again(&workspace));
     assert!(twice.is_empty(), "{twice:#?}");
+}
+
+#[test]
+fn every_channel_has_a_bound() {
+    let unbounded: Vec<_> = workspace().iter().flat_map(Crate::unbounded).collect();
+    assert!(unbounded.is_empty(), "{unbounded:#?}");
+}
+
+#[test]
+fn planted_channels_without_a_bound_are_found() {
+    let planted = Crate::of(
+        "planted",
+        &[
+            (
+                "lib.rs",
+                "/// Not unbounded.\nfn a() { mpsc::channel(7); oneshot::channel(); }",
+            ),
+            ("one.rs", "use tokio::sync::mpsc::unbounded_channel;"),
+            (
+                "two.rs",
+                "fn a() { b(|| { let (c, d) = std::sync::mpsc::channel::<(u8, u8)>(); }); }",
+            ),
+            (
+                "three.rs",
+                "fn a() { futures::channel::mpsc::unbounded(); }",
+            ),
+            (
+                "four.rs",
+                "#[cfg(test)] mod tests { fn a() { mpsc::channel(); } }",
+            ),
+        ],
+    );
+    let expected = [
+        "planted/one: unbounded_channel",
+        "planted/three: unbounded",
+        "planted/two: channel",
+    ];
+    assert_eq!(planted.unbounded(), expected);
 }
 
 #[test]

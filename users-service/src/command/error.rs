@@ -1,6 +1,7 @@
 //! The reasons why a command was not executed.
 
 use super::user_history::HistoryError;
+use crate::admission::Overload;
 use crate::domain::UserError;
 use crate::erasure::ErasureError;
 use crate::ids::NoIds;
@@ -36,9 +37,21 @@ pub enum CommandError {
     /// not open, or a key is lost. Other users are not concerned.
     #[error("what is stored cannot be read")]
     Unreadable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// A dependency failed. The command may or may not have been executed.
+    /// Too many commands are executed at once. Nothing was done, and the command may be sent again.
+    #[error("too many commands are executed at once")]
+    Overloaded,
+    /// A dependency failed, or did not answer in time. The command may or may not have been executed.
     #[error("a dependency of the command is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<Overload> for CommandError {
+    fn from(overload: Overload) -> Self {
+        match overload {
+            Overload::Full => Self::Overloaded,
+            Overload::OutOfTime => Self::Unavailable(Box::new(overload)),
+        }
+    }
 }
 
 macro_rules! unavailable_from {

@@ -5,6 +5,7 @@
 //! - Every append expects an exact revision.
 //! - The ids of a command's events are derived from the command's id, so a repeated append is idempotent. All other events
 //!   have random ids.
+//! - The number of commands, and of reads, that are executed at once is bounded, and so is the time of each.
 //! - A command depends only on the id source, the key store and the event store.
 
 use super::envelope::{Command, Committed, Envelope};
@@ -14,6 +15,7 @@ use super::once::Once;
 use super::plan::Plan;
 use super::stores::Stores;
 use super::user_history::{Activity, SnapshotNeed};
+use crate::admission::Admission;
 use crate::clock::Clock;
 use crate::domain::{Profile, UserError, UserId, UserState};
 use crate::ids::IdSource;
@@ -29,6 +31,9 @@ const FRESH_IDS: u32 = 5;
 /// How long a command that was sent with an idempotency key is remembered.
 const KEPT_FOR: Duration = Duration::from_hours(30 * 24);
 
+/// How many commands, and how many reads, are executed at once, unless it is configured. ADR 19 derives the number.
+pub const IN_FLIGHT: usize = 256;
+
 /// Executes commands.
 #[derive(Debug, Clone)]
 pub struct CommandHandler {
@@ -37,6 +42,8 @@ pub struct CommandHandler {
     ids: IdSource,
     pub(super) kept_for: Duration,
     pub(super) clock: Clock,
+    commands: Admission,
+    reads: Admission,
 }
 
 impl CommandHandler {
@@ -54,6 +61,8 @@ impl CommandHandler {
             ids,
             kept_for: KEPT_FOR,
             clock: Clock::of_machine(),
+            commands: commands(IN_FLIGHT),
+            reads: reads(IN_FLIGHT),
         }
     }
 
@@ -83,6 +92,24 @@ impl CommandHandler {
         Self { clock, ..self }
     }
 
+    /// Executes at most so many commands, and as many reads, at once. The default is [`IN_FLIGHT`].
+    #[must_use]
+    pub fn in_flight(self, limit: usize) -> Self {
+        Self {
+            commands: commands(limit),
+            reads: reads(limit),
+            ..self
+        }
+    }
+
+    /// Fails with the reason while commands or reads are refused because there are too many.
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn check_capacity(&self) -> Result<(), String> {
+        self.commands.check().and_then(|()| self.reads.check())
+    }
+
     /// Reads histories of so many events from snapshots. The default is
     /// [`SNAPSHOT_EVERY`](super::user_histories::SNAPSHOT_EVERY).
     #[must_use]
@@ -98,6 +125,10 @@ impl CommandHandler {
     /// A refusal: [`UserError::UsernameTaken`], [`UserError::Exists`] (the chosen id was used before), [`UserError::Unknown`],
     /// or [`UserError::Erased`], before which an interrupted deletion is completed. Or a failure: see [`CommandError`].
     pub async fn execute(&self, envelope: &Envelope) -> Result<Committed, CommandError> {
+        self.commands.run(self.execute_admitted(envelope)).await?
+    }
+
+    async fn execute_admitted(&self, envelope: &Envelope) -> Result<Committed, CommandError> {
         if let Some(memory) = envelope.identity(|parts| self.secret.command_stream(parts)) {
             let parts = (&self.stores, &self.secret, &self.ids);
             let once = Once::new(parts, (envelope, memory), self.kept_for);
@@ -147,8 +178,12 @@ impl CommandHandler {
     /// The current names of the user, and the revision of the last event that changed them.
     ///
     /// # Errors
-    /// [`UserError::Unknown`], [`UserError::Erased`], or [`CommandError::Unavailable`].
+    /// [`UserError::Unknown`], [`UserError::Erased`], [`CommandError::Overloaded`], or [`CommandError::Unavailable`].
     pub async fn get(&self, user: UserId) -> Result<(Profile, u64), CommandError> {
+        self.reads.run(self.read(user)).await?
+    }
+
+    async fn read(&self, user: UserId) -> Result<(Profile, u64), CommandError> {
         let history = self.stores.histories.read(user).await?;
         let state = match history.activity(&self.stores.keys).await? {
             Activity::Active(key) => {
@@ -165,4 +200,12 @@ impl CommandHandler {
             UserState::Erased => Err(UserError::Erased.into()),
         }
     }
+}
+
+fn commands(limit: usize) -> Admission {
+    Admission::new("commands", limit)
+}
+
+fn reads(limit: usize) -> Admission {
+    Admission::new("reads of users", limit)
 }

@@ -51,7 +51,7 @@ struct Turn {
     user: UserId,
     key: Option<SubjectKey>,
     history: Option<UserHistory>,
-    /// The revision of the user's stream before the command.
+    /// The revision of the user's stream before the command. `None` if the user was not active.
     after: Option<u64>,
     /// The revision of the owner's event in the memory.
     head: u64,
@@ -120,7 +120,7 @@ impl<'a> Once<'a> {
             envelope: self.envelope.clone(),
             user,
             key,
-            after: history.as_ref().and_then(UserHistory::revision),
+            after: history.as_ref().and_then(revision_if_active),
             history,
             head: 0,
             taken_over: false,
@@ -218,9 +218,17 @@ impl<'a> Once<'a> {
                     self.take_another_id(&mut turn).await?;
                     continue;
                 }
-                Err(CommandError::Rejected(refusal)) => {
-                    (NoEvent::Refused(refusal), Err(refusal.into()))
-                }
+                Err(CommandError::Rejected(refusal)) => match turn.deleted_by_another(refusal) {
+                    Some(revision) => {
+                        let replayed = turn.taken_over;
+                        let done = turn.committed(revision);
+                        (
+                            NoEvent::Unchanged(revision),
+                            Ok(Committed { replayed, ..done }),
+                        )
+                    }
+                    None => (NoEvent::Refused(refusal), Err(refusal.into())),
+                },
                 Err(error @ CommandError::PreconditionFailed) => {
                     (NoEvent::PreconditionFailed, Err(error))
                 }
@@ -288,7 +296,23 @@ impl<'a> Once<'a> {
     }
 }
 
+/// The revision of an active user's stream.
+fn revision_if_active(history: &UserHistory) -> Option<u64> {
+    match history.status() {
+        UserStatus::Active { revision, .. } => Some(revision),
+        UserStatus::Absent | UserStatus::Abandoned | UserStatus::Erased => None,
+    }
+}
+
 impl Turn {
+    /// The revision before a deletion that was accepted while the user was active, if another command deleted the user since.
+    /// Such a deletion is done: its own event may be gone with the user's stream, so nothing else can be said of it later.
+    fn deleted_by_another(&self, refusal: UserError) -> Option<u64> {
+        let is_deletion = matches!(self.envelope.command, Command::Delete(_));
+        self.after
+            .filter(|_| is_deletion && refusal == UserError::Erased)
+    }
+
     fn committed(&self, revision: u64) -> Committed {
         Committed {
             user: self.user,

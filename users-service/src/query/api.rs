@@ -1,8 +1,10 @@
 //! The route `GET /?limit=&cursor=`, which lists the users in the order of their ids.
 
+use crate::admission::{Admission, Overload};
 use crate::domain::{NameField, Personal, UserId};
 use crate::privacy::subject_keys::SubjectKeys;
-use crate::read_model::{ListedUser, PageError, ReadModel, UserPage};
+use crate::problem_types;
+use crate::read_model::{ListedUser, ReadModel, UserPage};
 use crate::scopes;
 use crate::user_body::UserBody;
 use actix_web::web::{Data, get};
@@ -14,14 +16,45 @@ use web::{InputError, Problem, Query, secured};
 const RETRY_AFTER: u64 = 1;
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1_000;
+/// The most pages that are read at once. A page of 1,000 users takes up to three megabytes while it is read.
+const PAGES: usize = 64;
 
-/// The read model and the keys that the list needs.
+/// The list.
 #[derive(Debug, Clone)]
 pub struct Directory {
-    /// The read model.
-    pub read_model: ReadModel,
-    /// The subject keys. They are looked up for each request.
-    pub keys: SubjectKeys,
+    pub(crate) read_model: ReadModel,
+    /// They are looked up for each request.
+    keys: SubjectKeys,
+    pages: Admission,
+}
+
+impl Directory {
+    /// The list in this read model.
+    #[must_use]
+    pub fn new(read_model: ReadModel, keys: SubjectKeys) -> Self {
+        Self {
+            read_model,
+            keys,
+            pages: Admission::new("pages of the list", PAGES),
+        }
+    }
+
+    /// Fails with the reason while pages are refused because there are too many requests.
+    pub(crate) fn check_capacity(&self) -> Result<(), String> {
+        self.pages.check()
+    }
+
+    async fn page(&self, after: Option<UserId>, limit: usize) -> Result<UserPage, Problem> {
+        let page = self.read_model.page(&self.keys, after, limit);
+        match self.pages.run(page).await {
+            Ok(page) => page.map_err(|error| problem(&error)),
+            Err(Overload::Full) => {
+                let detail = "too many pages of the list are read";
+                Err(Problem::new(problem_types::OVERLOADED, detail).retry_after(RETRY_AFTER))
+            }
+            Err(error @ Overload::OutOfTime) => Err(problem(&error)),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -46,8 +79,7 @@ async fn list(
     Query(parameters): Query<Parameters>,
 ) -> Result<HttpResponse, Problem> {
     let (limit, after) = parameters.parse()?;
-    let page = directory.read_model.page(&directory.keys, after, limit);
-    let page = page.await.map_err(|error| problem(&error))?;
+    let page = directory.page(after, limit).await?;
     Ok(HttpResponse::Ok().json(Body::from(&page)))
 }
 
@@ -99,7 +131,7 @@ fn shown(user: &ListedUser) -> UserBody<'_> {
     UserBody::new(user.id, NameField::ALL.map(name))
 }
 
-fn problem(error: &PageError) -> Problem {
+fn problem(error: &dyn std::error::Error) -> Problem {
     tracing::error!(%error, "the list cannot be read");
     Problem::unavailable("the list is temporarily unavailable", RETRY_AFTER)
 }

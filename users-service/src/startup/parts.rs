@@ -59,7 +59,8 @@ impl Parts {
         let (store, keys) = (self.store.clone(), self.keys.clone());
         let handler = CommandHandler::new(store, keys, secret, ids);
         let handler = handler.remembering_for(config.commands.remembered_for());
-        Ok(handler.snapshot_every(config.commands.snapshot_every.into()))
+        let handler = handler.snapshot_every(config.commands.snapshot_every.into());
+        Ok(handler.in_flight(config.commands.requests_in_flight.into()))
     }
 
     /// Hands commands over to the queue.
@@ -92,10 +93,7 @@ impl Parts {
     }
 
     pub(super) async fn directory(&self, config: &Config) -> anyhow::Result<Directory> {
-        Ok(Directory {
-            read_model: read_model(config).await?,
-            keys: self.keys.clone(),
-        })
+        Ok(Directory::new(read_model(config).await?, self.keys.clone()))
     }
 
     pub(super) async fn repair(&self, config: &Config) -> anyhow::Result<Repair> {

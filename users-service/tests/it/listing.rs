@@ -9,10 +9,7 @@ use serde_json::{Value, json};
 use users_service::query::api::{Directory, list_at};
 
 pub(crate) async fn get(app: &App, path: &str) -> (StatusCode, Value) {
-    let directory = Directory {
-        read_model: read_model(app).await,
-        keys: app.keys.clone(),
-    };
+    let directory = Directory::new(read_model(app).await, app.keys.clone());
     let service = actix_web::App::new()
         .app_data(Data::new(directory))
         .service(list_at(resource("/")));

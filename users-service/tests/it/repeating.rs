@@ -6,6 +6,7 @@ use event_streams::{AppendError, Expected, NewEvent};
 use futures::future::{BoxFuture, FutureExt as _, join_all};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::time::Duration;
 use users_service::domain::UserId;
 use users_service::ids::{FetchError, IdService, IdSource};
@@ -330,6 +331,23 @@ async fn concurrent_duplicates_have_one_outcome() {
             .iter()
             .all(|answer| answer.status() == StatusCode::NO_CONTENT)
     );
+}
+
+#[tokio::test]
+async fn deletions_under_one_key_have_one_answer_also_if_another_command_deletes_the_user() {
+    let app = spawn_app().await;
+    for round in 0..10 {
+        let ada = app.created(&format!("ada{round}")).await;
+        let at_once = async |key: &str| {
+            let answers = join_all((0..4).map(|_| delete(&app, key, &ada))).await;
+            answers.iter().map(Response::status).collect::<HashSet<_>>()
+        };
+        let (answers, _) = tokio::join!(at_once("k"), app.delete(&ada));
+        assert_eq!(answers.len(), 1, "{answers:?}");
+        assert_eq!(at_once("k").await, answers);
+        let late = at_once("late").await;
+        assert_eq!(late, [StatusCode::NOT_FOUND].into());
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,9 @@ use crate::support::{App, id, spawn_app, until, user};
 use event_streams::{Direction, Expected, NewEvent, ReadError, RecordedEvent};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio_util::task::AbortOnDropHandle;
 use users_service::command::user_histories::SNAPSHOT_EVERY;
 use users_service::domain::{Changes, Claim, GivenName, ReservationName, UserEvent, UserId};
 use users_service::privacy::subject_keys::Lookup;
@@ -12,6 +15,9 @@ use uuid::Uuid;
 
 /// How many events one append has.
 const SET: usize = 500;
+/// The events of a long history, and how many of them one read returns.
+const LONG: usize = 20_000;
+const PAGE: usize = 500;
 
 fn number(user: &Value) -> UserId {
     id(user).parse().unwrap()
@@ -91,7 +97,7 @@ fn assert_short((events, calls): (u64, u64), what: &str) {
 #[tokio::test]
 async fn a_user_with_many_events_costs_a_snapshot_and_a_few_events_however_many_there_are() {
     let app = spawn_app().await;
-    for events in [1_000, 20_000] {
+    for events in [1_000, 100_000] {
         let ada = with_history(&app, &format!("ada{events}"), events).await;
         let (answer, first, _) = cost(&app, app.get(&ada)).await;
         assert_eq!(answer.status(), StatusCode::OK);
@@ -118,6 +124,37 @@ async fn a_user_with_many_events_costs_a_snapshot_and_a_few_events_however_many_
         assert_eq!(status, StatusCode::NO_CONTENT);
         assert_short((read, calls), "DELETE");
     }
+}
+
+/// The runtime of a test has one thread, which all requests of this test share, and the store too.
+#[tokio::test]
+async fn a_long_history_does_not_hold_up_the_other_requests_of_its_thread() {
+    let app = spawn_app().await;
+    let ada = with_history(&app, "ada", LONG).await;
+    let eve = number(&app.created("eve").await);
+    let answered = Arc::new(AtomicUsize::new(0));
+    let others = {
+        let (handler, answered) = (app.handler.clone(), Arc::clone(&answered));
+        async move {
+            loop {
+                handler.get(eve).await.unwrap();
+                answered.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    };
+    let before = app.store_calls().await;
+    let others = AbortOnDropHandle::new(tokio::spawn(others));
+    app.handler.get(number(&ada)).await.unwrap();
+    let (answered, pages) = (answered.load(Ordering::SeqCst), LONG / PAGE);
+    drop(others);
+    // Each answer to the others takes one call. All other calls are reads of a page, which others need not wait for.
+    let calls = usize::try_from(app.store_calls().await - before).unwrap();
+    let reads = calls - answered;
+    assert!(reads >= pages, "{reads} reads, so a page is too long");
+    assert!(
+        answered >= pages / 2,
+        "{answered} answers during {reads} reads"
+    );
 }
 
 #[tokio::test]

@@ -1,11 +1,18 @@
 //! Connections that send very little and keep their place for long.
 
+use std::time::Duration;
+
 use reqwest::StatusCode;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+
+use web::Server;
 
 use crate::support::{GOOD, TestApp, spawn_patient_app};
 
 const SLOW: usize = 1_000;
+
+/// More connections than the standard library lets wait, and fewer than [`FEW_FILES`].
+const BURST: usize = 300;
 
 /// Fewer files than there are connections. Many systems begin a process with such a limit, and allow it to raise it.
 const FEW_FILES: u64 = 512;
@@ -54,4 +61,14 @@ async fn a_thousand_slow_connections_hold_up_nobody() {
         let waiting = slow.iter().filter(|connection| waits(connection));
         assert_eq!(waiting.count(), SLOW, "in round {round}");
     }
+}
+
+/// A connection for which there is no room is only made by a later attempt of the client's system.
+#[tokio::test]
+async fn a_burst_of_connections_is_made_before_the_server_accepts_any() {
+    let server = Server::bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let connect = |_| TcpStream::connect(server.address());
+    let connections = futures::future::try_join_all((0..BURST).map(connect));
+    let made = tokio::time::timeout(Duration::from_mins(1), connections).await;
+    assert_eq!(made.expect("there is room").unwrap().len(), BURST);
 }

@@ -11,8 +11,10 @@ mod behind;
 mod compare;
 mod empty_handler;
 mod generator;
+mod histories;
 mod late_store;
 mod report;
+mod steps;
 mod visible;
 mod work;
 
@@ -43,6 +45,9 @@ struct Arguments {
     /// Number of users that the list must catch up with.
     #[arg(long, default_value_t = 50_000)]
     behind: usize,
+    /// Numbers of events of the users whose reads are measured.
+    #[arg(long, value_delimiter = ',', default_value = "1,1000,100000")]
+    events: Vec<usize>,
     #[command(subcommand)]
     role: Option<Role>,
 }
@@ -63,6 +68,9 @@ enum Role {
 
 /// The number of users that the GET requests read in turn.
 pub(crate) const KNOWN: usize = 256;
+
+/// The number of connections that change one user.
+const WRITERS: usize = 8;
 
 /// The number of users to create for each second of deleting. A row ends early when it has deleted all of them.
 const DELETED_PER_SECOND: usize = 1_500;
@@ -89,8 +97,13 @@ fn main() -> ExitCode {
 async fn measure(arguments: &Arguments) -> Result<()> {
     let mut report = prompt_store(arguments).await?;
     late_store(arguments, &mut report).await?;
+    long_histories(arguments, &mut report).await?;
+    let steps = steps::measure(Node::own().await?, arguments).await?;
     let behind = behind::measure(Node::own().await?, arguments.behind).await?;
-    println!("{}\n{report}\n{behind}", bench_machine::describe()?);
+    println!(
+        "{}\n{report}\n{steps}\n{behind}",
+        bench_machine::describe()?
+    );
     Ok(())
 }
 
@@ -107,6 +120,9 @@ async fn prompt_store(arguments: &Arguments) -> Result<Report> {
     );
     let visible = visible::measure(&system.users()?, arguments.visible).await?;
     let mut report = Report::new(visible);
+    if !arguments.connections.contains(&WRITERS) {
+        row(&empty, WRITERS, arguments, &mut report).await?;
+    }
     for work in [empty, ids] {
         rows(&work, arguments, &mut report).await?;
     }
@@ -139,6 +155,20 @@ async fn late_store(arguments: &Arguments, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
+/// Measures reads of users with few and many events. No publisher runs, because it would be busy with these events.
+async fn long_histories(arguments: &Arguments, report: &mut Report) -> Result<()> {
+    let broker = Node::own().await?;
+    let system = System::of(&histories::PARTS, broker, "info").await?;
+    let address = system.address(Part::Api).context("an API")?;
+    for events in &arguments.events {
+        let user = histories::user_with(&system, *events).await?;
+        let work = Work::get_long(address, user, *events);
+        rows(&work, arguments, report).await?;
+    }
+    system.end();
+    Ok(())
+}
+
 /// Measures the rows of users-service. `named` adapts the name of each kind of work.
 async fn users(
     system: &System,
@@ -154,6 +184,9 @@ async fn users(
     for work in [get, Work::post(address), Work::post(address).keyed()] {
         rows(&named(work), arguments, report).await?;
     }
+    let one = work::seed(&system.users()?, 1).await?;
+    let patch = named(Work::patch(address, one[0].clone()));
+    row(&patch, WRITERS, arguments, report).await?;
     for connections in &arguments.connections {
         let count = DELETED_PER_SECOND * usize::try_from(arguments.seconds)?;
         let ids = work::seed(&system.users()?, count).await?;

@@ -53,7 +53,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "\n{:<30} {:>11} {:>10} {:>9} {:>8} {:>8} {:>9}",
+            "\n{:<44} {:>11} {:>10} {:>9} {:>8} {:>8} {:>9}",
             "measured", "connections", "answers/s", "of empty", "p50 ms", "p99 ms", "generator"
         )?;
         for (name, connections, figures) in &self.rows {
@@ -65,7 +65,7 @@ impl fmt::Display for Report {
             };
             writeln!(
                 f,
-                "{name:<30} {connections:>11} {:>10.0} {:>7.0} %{mark} {:>7.3} {:>8.3} {:>7.0} %",
+                "{name:<44} {connections:>11} {:>10.0} {:>7.0} %{mark} {:>7.3} {:>8.3} {:>7.0} %",
                 figures.rate,
                 share * 100.0,
                 milliseconds(&figures.latency, 0.5),

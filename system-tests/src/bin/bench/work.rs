@@ -6,6 +6,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use http_body_util::Full;
 use hyper::Request;
 use hyper::body::Bytes;
+use serde_json::json;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,6 +33,8 @@ enum Kind {
     Ids,
     /// The ids of existing users.
     Get(Arc<[String]>),
+    /// The id of one user, whose given name each request changes.
+    Patch(String),
     /// The prefix of the usernames, and the ids of the acknowledged users.
     Post(String, Arc<Mutex<Vec<u64>>>),
     /// The prefix of the usernames. Like `Post`, but to a route that does not create a user.
@@ -62,6 +65,17 @@ impl Work {
         Self::new("users GET /{id}", address, Kind::Get(known))
     }
 
+    /// Reads of one user, who has so many events.
+    pub(crate) fn get_long(address: SocketAddr, user: String, events: usize) -> Self {
+        let name = format!("users GET /{{id}}, history of {events}");
+        Self::new(&name, address, Kind::Get([user].into()))
+    }
+
+    /// Changes of one user.
+    pub(crate) fn patch(address: SocketAddr, user: String) -> Self {
+        Self::new("users PATCH /{id}, one user", address, Kind::Patch(user))
+    }
+
     pub(crate) fn post(address: SocketAddr) -> Self {
         let kind = Kind::Post(unique("bench"), Arc::default());
         Self::new("users POST /", address, kind)
@@ -86,7 +100,12 @@ impl Work {
     pub(crate) fn acknowledged(&self) -> Vec<u64> {
         match &self.kind {
             Kind::Post(_, ids) => ids.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            Kind::Empty | Kind::Ids | Kind::Get(_) | Kind::Bare(_) | Kind::Delete(_) => Vec::new(),
+            Kind::Empty
+            | Kind::Ids
+            | Kind::Get(_)
+            | Kind::Patch(_)
+            | Kind::Bare(_)
+            | Kind::Delete(_) => Vec::new(),
         }
     }
 
@@ -125,6 +144,7 @@ impl Work {
                 format!("/{}", ids[number % ids.len()]),
                 String::new(),
             ),
+            Kind::Patch(id) => ("PATCH", format!("/{id}"), new_name(number)),
             Kind::Post(prefix, _) => ("POST", "/".to_owned(), new_user(prefix, number)),
             Kind::Bare(prefix) => ("POST", "/bare".to_owned(), new_user(prefix, number)),
             Kind::Delete(ids) => match ids.get(number) {
@@ -159,9 +179,13 @@ impl Work {
                 }
                 Ok(_) | Err(_) => false,
             },
-            Kind::Delete(_) => status == 204 && body.is_empty(),
+            Kind::Patch(_) | Kind::Delete(_) => status == 204 && body.is_empty(),
         }
     }
+}
+
+fn new_name(number: usize) -> String {
+    json!({"given_name": format!("Given {number}")}).to_string()
 }
 
 fn new_user(prefix: &str, number: usize) -> String {

@@ -1,6 +1,7 @@
 //! The modules of each crate: which modules they use, and which types they declare. Code that is only built for tests is
 //! omitted.
 
+use super::queues;
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::ToTokens;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +30,8 @@ pub(super) struct Contents {
     pub(super) types: BTreeSet<String>,
     /// The types that are declared `pub`.
     pub(super) public: BTreeSet<String>,
+    /// The named channels without a bound.
+    pub(super) unbounded: BTreeSet<String>,
     /// Re-exported name -> its origin.
     exports: BTreeMap<String, Module>,
     tests: BTreeSet<String>,
@@ -100,6 +103,17 @@ impl Crate {
         self
     }
 
+    /// Each module that names a channel without a bound, and the name, in a line.
+    pub(super) fn unbounded(&self) -> Vec<String> {
+        let modules = self.modules.iter();
+        let lines = modules.flat_map(|(module, contents)| {
+            let place = format!("{}/{}", self.name, module.join("/"));
+            let names = contents.unbounded.iter();
+            names.map(move |name| format!("{place}: {name}"))
+        });
+        lines.collect()
+    }
+
     /// The module to which a path leads, following re-exports.
     pub(super) fn resolve(&self, path: &[String]) -> Module {
         let mut path = path.to_vec();
@@ -168,7 +182,9 @@ fn contents(module: &[String], file: File) -> Contents {
             continue;
         }
         declare(&mut contents, module, &item);
-        paths(module, item.into_token_stream(), &mut contents.uses);
+        let tokens = item.into_token_stream();
+        contents.unbounded.extend(queues::unbounded(tokens.clone()));
+        paths(module, tokens, &mut contents.uses);
     }
     contents
 }

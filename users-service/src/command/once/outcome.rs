@@ -85,9 +85,9 @@ impl Stores {
         let history = self.histories.read_seeking(known.user, &sought).await?;
         let erased = history.status() == UserStatus::Erased;
         Ok(match (kind, history.found()) {
-            (CommandKind::Delete, found) if erased => {
+            (CommandKind::Delete, Some(revision)) => {
                 self.complete_erasure(known.user, &history).await?;
-                Some(Ok(committed(found.unwrap_or_default())))
+                Some(Ok(committed(revision)))
             }
             (CommandKind::Create | CommandKind::Patch, _) if erased => {
                 Some(Err(CommandError::Gone))

@@ -294,7 +294,8 @@ impl Work<'_> {
                 error @ (CommandError::Unavailable(_)
                 | CommandError::Unreadable(_)
                 | CommandError::Conflict
-                | CommandError::Superseded),
+                | CommandError::Superseded
+                | CommandError::Overloaded),
             ) => return Err(error.into()),
             Err(
                 refusal @ (CommandError::Rejected(_)
