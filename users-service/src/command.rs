@@ -1,6 +1,7 @@
 //! The command side: a command is decided, its events are appended to the store, and it is answered when they are durable.
 
 pub mod api;
+mod attempt;
 mod command_memory;
 mod conditions;
 pub mod envelope;

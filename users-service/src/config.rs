@@ -29,7 +29,7 @@ pub enum Arguments {
     Projector(Config),
     /// Publishes events from the event store to the broker.
     Publisher(Config),
-    /// Finishes every deletion.
+    /// Finishes every deletion, and sweeps the reservations of names.
     Eraser(Config),
     /// Reads one user's events into the read model again, lifts a hold, and exits.
     Replay {
@@ -94,6 +94,9 @@ pub struct Config {
     /// The execution of commands.
     #[command(flatten)]
     pub commands: CommandsConfig,
+    /// The eraser.
+    #[command(flatten)]
+    pub eraser: EraserConfig,
 }
 
 /// The addresses of other servers.
@@ -170,6 +173,15 @@ pub struct CommandsConfig {
     /// A user's history of so many events is read from a snapshot (`SNAPSHOT_EVERY`).
     #[arg(long, env = "SNAPSHOT_EVERY", default_value = "100", value_parser = clap::value_parser!(u16).range(8..=4_000))]
     pub snapshot_every: u16,
+}
+
+/// The eraser.
+#[derive(Debug, Clone, Args)]
+pub struct EraserConfig {
+    /// The pause between two sweeps of the reservations, in seconds. A claim without a user is released when two sweeps have
+    /// seen it (`SWEEP_SECONDS`).
+    #[arg(long, env = "SWEEP_SECONDS", default_value = "60", value_parser = clap::value_parser!(u32).range(1..))]
+    pub sweep_seconds: u32,
 }
 
 impl CommandsConfig {

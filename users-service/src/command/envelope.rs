@@ -1,5 +1,6 @@
 //! The envelope in which a command travels, by HTTP or by a queue, and what comes back.
 
+use super::attempt::CommandKind;
 use super::idempotency_key::IdempotencyKey;
 use super::user_histories::Sought;
 use super::version::Precondition;
@@ -49,6 +50,14 @@ pub struct Committed {
 }
 
 impl Command {
+    pub(super) fn kind(&self) -> CommandKind {
+        match self {
+            Self::Create(_) => CommandKind::Create,
+            Self::Patch(..) => CommandKind::Patch,
+            Self::Delete(_) => CommandKind::Delete,
+        }
+    }
+
     /// The method and the path of the command, as HTTP has them. A key belongs to one caller, method and path.
     pub(super) fn target(&self) -> (&'static str, String) {
         match self {
