@@ -24,5 +24,6 @@ mod repeating;
 mod snapshots;
 mod starting;
 mod support;
+mod sweeping;
 mod topology;
 mod versions;
