@@ -113,7 +113,7 @@ impl Sweeper {
         let end = Instant::now() + self.pause;
         progress.has_swept |= !progress.unsettled.is_empty();
         for unsettled in std::mem::take(&mut progress.unsettled) {
-            let sweep = Sweep::after(unsettled.name.clone(), &unsettled.event, unsettled.revision);
+            let sweep = Sweep::after(&unsettled.name, &unsettled.event, unsettled.revision);
             let sweep = sweep.suspecting(unsettled.suspected.clone());
             if let SweepOutcome::Suspect(suspected) = self.steps.perform(sweep).await? {
                 progress.unsettled.push_back(Unsettled {
@@ -158,7 +158,7 @@ impl Sweeper {
                 return Ok(());
             }
         };
-        let sweep = Sweep::after(name.clone(), &event, revision);
+        let sweep = Sweep::after(&name, &event, revision);
         if let SweepOutcome::Suspect(suspected) = self.steps.perform(sweep).await? {
             progress.unsettled.push_back(Unsettled {
                 name,

@@ -236,9 +236,10 @@ impl Attempt {
     pub(super) fn observe(&mut self, seen: AttemptSeen) {
         let phase = std::mem::replace(&mut self.phase, AttemptPhase::ReadingMemory);
         self.phase = match (phase, seen) {
-            (AttemptPhase::Accepting, AttemptSeen::Turn(user, head)) => {
-                Turn::of_nobody_else(user, head)
-            }
+            (
+                AttemptPhase::Accepting | AttemptPhase::TakingAnotherId(_),
+                AttemptSeen::Turn(user, head),
+            ) => Turn::of_nobody_else(user, head),
             (AttemptPhase::Accepting | AttemptPhase::ReadingMemory, AttemptSeen::Known(known)) => {
                 AttemptPhase::knowing(known)
             }
@@ -253,9 +254,6 @@ impl Attempt {
                 self.taken_over = true;
                 self.decisions_left = self.limits.decisions;
                 Turn::after_others(user, head)
-            }
-            (AttemptPhase::TakingAnotherId(_), AttemptSeen::Turn(user, head)) => {
-                Turn::of_nobody_else(user, head)
             }
             (AttemptPhase::Running(turn), AttemptSeen::Ran(decided)) => self.decided(turn, decided),
             (AttemptPhase::Fencing(turn, reason, _), AttemptSeen::Appended) => {

@@ -103,7 +103,7 @@ struct Suspicion {
 
 impl Sweep {
     /// Sweeps a reservation that got this event at this revision.
-    pub(crate) fn after(name: ReservationName, event: &ReservationEvent, revision: u64) -> Self {
+    pub(crate) fn after(name: &ReservationName, event: &ReservationEvent, revision: u64) -> Self {
         let (phase, leaves) = match event {
             ReservationEvent::Claimed { user, leaves } => {
                 let claim = Claim {
@@ -313,12 +313,12 @@ mod tests {
             user: OWNER,
             leaves: Some(name("a")),
         };
-        Sweep::after(name("b"), &event, 3)
+        Sweep::after(&name("b"), &event, 3)
     }
 
     /// The sweep of reservation `a` after a claim at revision 3.
     fn claimed() -> Sweep {
-        Sweep::after(name("a"), &ReservationEvent::claimed(OWNER), 3)
+        Sweep::after(&name("a"), &ReservationEvent::claimed(OWNER), 3)
     }
 
     fn steps(mut sweep: Sweep, seen: impl IntoIterator<Item = SweepSeen>) -> Vec<SweepStep> {
@@ -359,7 +359,7 @@ mod tests {
 
     #[test]
     fn a_released_reservation_is_only_limited() {
-        let sweep = Sweep::after(name("a"), &ReservationEvent::Released, 4);
+        let sweep = Sweep::after(&name("a"), &ReservationEvent::Released, 4);
         let expected = [SweepStep::KeepLast(name("a")), SETTLED];
         assert_eq!(steps(sweep, [SweepSeen::Appended]), expected);
     }

@@ -64,11 +64,12 @@ enum Variation {
 impl Variation {
     /// Whether the sweep omits a fence that expects this revision.
     fn spares_a_fence(self, expected: Option<u64>) -> bool {
-        match self {
-            Self::SweepsWithoutAFence => expected.is_some(),
-            Self::SweepsWithoutFencingTheAbsent => expected.is_none(),
-            _ => false,
-        }
+        let spared = if expected.is_some() {
+            Self::SweepsWithoutAFence
+        } else {
+            Self::SweepsWithoutFencingTheAbsent
+        };
+        self == spared
     }
 }
 
@@ -89,7 +90,7 @@ enum Cleaners {
     /// Anybody at any time.
     Anybody(Cleaner),
     /// The sweep and the eraser, which follow the log.
-    Followers(Sweeper, Eraser),
+    Followers(Box<(Sweeper, Eraser)>),
 }
 
 impl World {
@@ -134,7 +135,7 @@ impl World {
     /// The same world, in which the sweep and the eraser follow the log meanwhile.
     fn with_followers(active: &[(u64, &str)], contenders: &[Contender]) -> Self {
         Self {
-            cleaners: Cleaners::Followers(Sweeper::default(), Eraser::default()),
+            cleaners: Cleaners::Followers(Box::default()),
             ..Self::with(Store::logging(), active, &within(1, 0, contenders))
         }
     }
@@ -164,18 +165,16 @@ impl World {
                 let after = |(cleaner, store)| self.after(store, Cleaners::Anybody(cleaner));
                 next.extend(choices.into_iter().map(after));
             }
-            Cleaners::Followers(sweeper, eraser) => {
+            Cleaners::Followers(followers) => {
                 for choice in [Move::Next, Move::LookAgain] {
-                    let mut store = self.store.clone();
-                    let mut sweeper = sweeper.clone();
-                    if sweeper.step(&mut store, choice, variation) {
-                        next.push(self.after(store, Cleaners::Followers(sweeper, eraser.clone())));
+                    let (mut store, mut followers) = (self.store.clone(), followers.clone());
+                    if followers.0.step(&mut store, choice, variation) {
+                        next.push(self.after(store, Cleaners::Followers(followers)));
                     }
                 }
-                let mut store = self.store.clone();
-                let mut eraser = eraser.clone();
-                if eraser.step(&mut store, variation) {
-                    next.push(self.after(store, Cleaners::Followers(sweeper.clone(), eraser)));
+                let (mut store, mut followers) = (self.store.clone(), followers.clone());
+                if followers.1.step(&mut store, variation) {
+                    next.push(self.after(store, Cleaners::Followers(followers)));
                 }
             }
         }
@@ -251,7 +250,7 @@ impl World {
         let mut store = self.store.clone();
         let (mut sweeper, mut eraser) = match &self.cleaners {
             Cleaners::Nobody | Cleaners::Anybody(_) => Default::default(),
-            Cleaners::Followers(sweeper, eraser) => (sweeper.clone(), eraser.clone()),
+            Cleaners::Followers(followers) => (**followers).clone(),
         };
         eraser.finish(&mut store, variation);
         sweeper.finish(&mut store, variation);

@@ -187,17 +187,13 @@ impl Contender {
         }
         if let Some(reservation) = &self.reservation {
             let step = reservation.next();
-            if let Some(seen) = self.reserve(step, store, variation)
-                && let Some(reservation) = &mut self.reservation
-            {
-                reservation.observe(seen);
+            if let Some(seen) = self.reserve(step, store, variation) {
+                self.observe(seen);
             }
         } else if let Some(attempt) = &self.attempt {
             let step = attempt.next();
-            if let Some(seen) = self.attempt(step, store, variation)
-                && let Some(attempt) = &mut self.attempt
-            {
-                attempt.observe(seen);
+            if let Some(seen) = self.attempt(&step, store, variation) {
+                self.observe_attempt(seen);
             }
         }
         while self.takes_a_step_of_its_own(store, variation) {}
@@ -206,45 +202,46 @@ impl Contender {
 
     /// Performs the next step if it does not touch the store, so that it needs no interleaving.
     fn takes_a_step_of_its_own(&mut self, store: &mut Store, variation: Variation) -> bool {
-        let has_key = self.attempt.is_some();
-        if let Some(reservation) = &mut self.reservation {
-            match reservation.next() {
-                Step::Wait => reservation.observe(Seen::Waited),
-                Step::CheckOwner
-                    if !has_key || variation == Variation::RetriesWithoutAnOwnershipCheck =>
-                {
-                    reservation.observe(Seen::Owned);
-                }
-                Step::Done(outcome) if has_key => self.decided(outcome, store),
-                Step::Done(_) => {
-                    self.finish();
-                    return false;
-                }
-                _ => return false,
+        let step = self.reservation.as_ref().map(Reservation::next);
+        match (step, self.attempt.as_ref().map(Attempt::next)) {
+            (Some(Step::Wait), _) => self.observe(Seen::Waited),
+            (Some(Step::CheckOwner), None) => self.observe(Seen::Owned),
+            (Some(Step::CheckOwner), Some(_))
+                if variation == Variation::RetriesWithoutAnOwnershipCheck =>
+            {
+                self.observe(Seen::Owned);
             }
-            return true;
-        }
-        let Some(attempt) = &mut self.attempt else {
-            return false;
-        };
-        match attempt.next() {
-            AttemptStep::Wait => attempt.observe(AttemptSeen::PatienceOver),
-            AttemptStep::Run {
-                user,
-                head,
-                read_first,
-            } => {
+            (Some(Step::Done(_)), None) => self.finish(),
+            (Some(Step::Done(outcome)), Some(_)) => self.decided(outcome, store),
+            (None, Some(AttemptStep::Wait)) => self.observe_attempt(AttemptSeen::PatienceOver),
+            (
+                None,
+                Some(AttemptStep::Run {
+                    user,
+                    head,
+                    read_first,
+                }),
+            ) => {
                 self.user = user;
                 self.head = head;
                 self.run(read_first && variation != Variation::NeverReadsANewUserFirst);
             }
-            AttemptStep::Done(outcome) => {
-                self.answer(outcome, store);
-                return false;
-            }
+            (None, Some(AttemptStep::Done(outcome))) => self.answer(outcome, store),
             _ => return false,
         }
         true
+    }
+
+    fn observe(&mut self, seen: Seen) {
+        if let Some(reservation) = &mut self.reservation {
+            reservation.observe(seen);
+        }
+    }
+
+    fn observe_attempt(&mut self, seen: AttemptSeen) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.observe(seen);
+        }
     }
 
     /// Reports the end of the reservation protocol to the attempt.
@@ -265,8 +262,7 @@ impl Contender {
                 return self.answer(AttemptOutcome::Contended, store);
             }
         };
-        let attempt = self.attempt.as_mut().unwrap();
-        attempt.observe(AttemptSeen::Ran(decided));
+        self.observe_attempt(AttemptSeen::Ran(decided));
     }
 
     fn answer(&mut self, outcome: AttemptOutcome, store: &mut Store) {
@@ -277,7 +273,7 @@ impl Contender {
 
     fn attempt(
         &mut self,
-        step: AttemptStep,
+        step: &AttemptStep,
         store: &mut Store,
         variation: Variation,
     ) -> Option<AttemptSeen> {
@@ -285,7 +281,7 @@ impl Contender {
         let appended = |appended: Option<u64>| {
             appended.map_or(AttemptSeen::Refused, |_| AttemptSeen::Appended)
         };
-        Some(match step {
+        Some(match *step {
             AttemptStep::Accept => {
                 if !matches!(goal, Goal::Create { .. }) && self.base.is_none() {
                     self.base = Some(store.status(self.user));
@@ -323,9 +319,10 @@ impl Contender {
                 expected,
             } => appended(store.fence(user, fence, expected)),
             AttemptStep::Remember(reason, head) => {
-                let head = match variation {
-                    Variation::AnybodyStoresTheOutcome => store.memory_head(number).unwrap(),
-                    _ => head,
+                let head = if variation == Variation::AnybodyStoresTheOutcome {
+                    store.memory_head(number).unwrap()
+                } else {
+                    head
                 };
                 appended(store.remember(number, head, MemoryEvent::Done(reason)))
             }

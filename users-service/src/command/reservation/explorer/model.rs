@@ -175,12 +175,11 @@ impl Store {
     /// The claim of the user's last event that has one.
     pub(super) fn last_claim(&self, user: UserId) -> Option<&Claim> {
         let events = self.users.get(&user)?.0.iter().rev();
-        events
-            .filter_map(|(_, event)| match event {
-                ModelEvent::Active(claim) => Some(claim),
-                ModelEvent::Deleted | ModelEvent::Abandoned | ModelEvent::Fenced => None,
-            })
-            .next()
+        let mut claims = events.filter_map(|(_, event)| match event {
+            ModelEvent::Active(claim) => Some(claim),
+            ModelEvent::Deleted | ModelEvent::Abandoned | ModelEvent::Fenced => None,
+        });
+        claims.next()
     }
 
     pub(super) fn append_to_user(

@@ -55,13 +55,15 @@ impl Sweeper {
         let step = sweep.next();
         sweep.observe(perform(step, store, variation));
         skip_limits(&mut sweep);
-        match sweep.next() {
-            SweepStep::Done(SweepOutcome::Settled) => {}
-            SweepStep::Done(SweepOutcome::Suspect(claim)) => self.unsettled.push(Swept {
+        let SweepStep::Done(outcome) = sweep.next() else {
+            self.running = Some((swept, sweep));
+            return true;
+        };
+        if let SweepOutcome::Suspect(claim) = outcome {
+            self.unsettled.push(Swept {
                 suspected: Some(claim),
                 ..swept
-            }),
-            _ => self.running = Some((swept, sweep)),
+            });
         }
         true
     }
@@ -82,7 +84,7 @@ impl Sweeper {
                 }
             }
         };
-        let sweep = Sweep::after(swept.name.clone(), &swept.event, swept.revision);
+        let sweep = Sweep::after(&swept.name, &swept.event, swept.revision);
         let sweep = sweep.with_conflicts(CONFLICTS);
         let sweep = match &swept.suspected {
             Some(claim) => sweep.suspecting(claim.clone()),
@@ -121,9 +123,10 @@ fn perform(step: SweepStep, store: &mut Store, variation: Variation) -> SweepSee
         } => appended(store.fence(user, fence, expected)),
         SweepStep::Release(claim) => {
             let current = store.last_revision_of(&claim.reservation);
-            let expected = match variation {
-                Variation::SweepsAtAnyRevision => current,
-                _ => Some(claim.revision),
+            let expected = if variation == Variation::SweepsAtAnyRevision {
+                current
+            } else {
+                Some(claim.revision)
             };
             let released = ReservationEvent::Released;
             appended(store.append_to_reservation(&claim.reservation, expected, released))
@@ -153,7 +156,7 @@ impl Cleaner {
                 reservation: name.clone(),
                 revision,
             };
-            let sweep = Sweep::after(name, &event, revision).suspecting(suspected);
+            let sweep = Sweep::after(&name, &event, revision).suspecting(suspected);
             sweep.with_conflicts(CONFLICTS)
         });
         let deleted = store.deleted();
