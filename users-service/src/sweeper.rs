@@ -45,7 +45,7 @@ pub struct Sweeper {
 
 /// An event of a reservation whose sweep is not settled.
 #[derive(Debug)]
-struct Unsettled {
+struct UnsettledClaim {
     name: ReservationName,
     event: ReservationEvent,
     revision: u64,
@@ -57,9 +57,9 @@ struct Unsettled {
 }
 
 /// What is read of the log, and not settled.
-struct Progress {
+struct SweepProgress {
     checkpoint: LogCheckpoint,
-    unsettled: VecDeque<Unsettled>,
+    unsettled: VecDeque<UnsettledClaim>,
     /// The log is read up to this position.
     read: Option<Position>,
     /// Whether there were sweeps since the last checkpoint.
@@ -94,7 +94,7 @@ impl Sweeper {
 
     async fn sweep(&self, state: &watch::Sender<Result<(), String>>) -> anyhow::Result<()> {
         let checkpoint = LogCheckpoint::read(&self.store, CHECKPOINT).await?;
-        let mut progress = Progress {
+        let mut progress = SweepProgress {
             read: checkpoint.position(),
             checkpoint,
             unsettled: VecDeque::new(),
@@ -109,14 +109,14 @@ impl Sweeper {
 
     /// Looks again at what is unsettled, and then at the events since the last round. Takes about as long as the pause at most,
     /// so that what is unsettled does not wait for the end of a busy log.
-    async fn round(&self, progress: &mut Progress) -> anyhow::Result<()> {
+    async fn round(&self, progress: &mut SweepProgress) -> anyhow::Result<()> {
         let end = Instant::now() + self.pause;
         progress.has_swept |= !progress.unsettled.is_empty();
         for unsettled in std::mem::take(&mut progress.unsettled) {
             let sweep = Sweep::after(&unsettled.name, &unsettled.event, unsettled.revision);
             let sweep = sweep.suspecting(unsettled.suspected.clone());
             if let SweepOutcome::Suspect(suspected) = self.steps.perform(sweep).await? {
-                progress.unsettled.push_back(Unsettled {
+                progress.unsettled.push_back(UnsettledClaim {
                     suspected,
                     ..unsettled
                 });
@@ -143,7 +143,11 @@ impl Sweeper {
         }
     }
 
-    async fn look_at(&self, event: &RecordedEvent, progress: &mut Progress) -> anyhow::Result<()> {
+    async fn look_at(
+        &self,
+        event: &RecordedEvent,
+        progress: &mut SweepProgress,
+    ) -> anyhow::Result<()> {
         progress.has_swept = true;
         let before = progress.read.replace(event.position);
         let Some(name) = reservation_of_stream(&event.stream) else {
@@ -160,7 +164,7 @@ impl Sweeper {
         };
         let sweep = Sweep::after(&name, &event, revision);
         if let SweepOutcome::Suspect(suspected) = self.steps.perform(sweep).await? {
-            progress.unsettled.push_back(Unsettled {
+            progress.unsettled.push_back(UnsettledClaim {
                 name,
                 event,
                 revision,
@@ -173,7 +177,7 @@ impl Sweeper {
     }
 }
 
-impl Progress {
+impl SweepProgress {
     /// Everything up to this position is settled.
     fn settled(&self) -> Option<Position> {
         match self.unsettled.front() {

@@ -32,7 +32,7 @@ pub(super) enum CommandKind {
 
 /// What the memory says about a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Known {
+pub(super) struct KnownCommand {
     /// The user under whose id the command is executed.
     pub(super) user: UserId,
     /// The revision of the memory's last event.
@@ -56,7 +56,7 @@ pub(super) enum AttemptStep {
     Wait,
     /// Append to the memory that the command goes on under this id, expecting the revision. The result is
     /// [`AttemptSeen::Turn`] or [`AttemptSeen::Refused`].
-    TakeOver(Known),
+    TakeOver(KnownCommand),
     /// Get an id for the user that nobody has used, and append it to the memory, expecting this revision. The result is
     /// [`AttemptSeen::Turn`] or [`AttemptSeen::Refused`].
     TakeAnotherId(u64),
@@ -92,7 +92,7 @@ pub(super) enum AttemptSeen {
     /// This process owns the command, for this user and at this revision of the memory.
     Turn(UserId, u64),
     /// The command was accepted before.
-    Known(Known),
+    Known(KnownCommand),
     /// The memory does not know the command any more.
     Forgotten,
     /// The user's stream was read.
@@ -165,7 +165,7 @@ pub(super) struct AttemptLimits {
 
 /// The progress of one attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Attempt {
+pub(super) struct CommandAttempt {
     kind: CommandKind,
     limits: AttemptLimits,
     decisions_left: u32,
@@ -178,9 +178,9 @@ pub(super) struct Attempt {
 enum AttemptPhase {
     Accepting,
     ReadingMemory,
-    Looking(Known),
-    Waiting(Known),
-    TakingOver(Known),
+    Looking(KnownCommand),
+    Waiting(KnownCommand),
+    TakingOver(KnownCommand),
     TakingAnotherId(u64),
     Running(Turn),
     Fencing(Turn, NoEvent, (Fence, Option<u64>)),
@@ -196,7 +196,7 @@ struct Turn {
     read_first: bool,
 }
 
-impl Attempt {
+impl CommandAttempt {
     /// Starts an attempt.
     pub(super) fn new(kind: CommandKind, limits: AttemptLimits) -> Self {
         Self {
@@ -277,7 +277,12 @@ impl Attempt {
     }
 
     /// The outcome of an accepted command, if its user's stream shows one.
-    fn outcome(&self, known: Known, status: &UserStatus, found: Option<u64>) -> AttemptPhase {
+    fn outcome(
+        &self,
+        known: KnownCommand,
+        status: &UserStatus,
+        found: Option<u64>,
+    ) -> AttemptPhase {
         match (self.kind, status, found) {
             (_, UserStatus::Erased, found) => self.erased(known.user, found),
             (_, _, Some(revision)) => AttemptPhase::Over(AttemptOutcome::Committed {
@@ -353,7 +358,7 @@ impl Attempt {
 }
 
 impl AttemptPhase {
-    fn knowing(known: Known) -> Self {
+    fn knowing(known: KnownCommand) -> Self {
         match known.done {
             Some(reason) => Self::Over(AttemptOutcome::WithoutEvent {
                 user: known.user,

@@ -4,7 +4,7 @@
 //! - Every append expects an exact revision, so of two processes that go on with a command one fails.
 //! - The events are random in their ids, because rivals must not be taken for one another.
 
-use super::attempt::Known;
+use super::attempt::KnownCommand;
 use super::error::CommandError;
 use crate::domain::UserId;
 use crate::privacy::cipher::{Fingerprint, KeyId};
@@ -50,8 +50,8 @@ pub(super) enum Acceptance {
 
 impl Remembered {
     /// What matters to the decision who goes on with the command.
-    pub(super) fn known(&self) -> Known {
-        Known {
+    pub(super) fn known(&self) -> KnownCommand {
+        KnownCommand {
             user: self.user,
             head: self.head,
             done: self.done,

@@ -1,7 +1,7 @@
 //! The execution of a command that was sent with an idempotency key: once, whoever repeats it, and wherever a process dies. It
-//! performs the steps of an [`Attempt`], which decides whose turn it is, and reports their results to it.
+//! performs the steps of a [`CommandAttempt`], which decides whose turn it is, and reports their results to it.
 
-use super::attempt::{Attempt, AttemptLimits, AttemptSeen, AttemptStep, Decided};
+use super::attempt::{AttemptLimits, AttemptSeen, AttemptStep, CommandAttempt, Decided};
 use super::command_memory::{Acceptance, CommandMemory, Remembered};
 use super::envelope::{Command, Committed, Envelope};
 use super::error::CommandError;
@@ -78,7 +78,7 @@ impl<'a> Once<'a> {
 
     /// Executes the command, or returns the outcome of its first execution.
     pub(super) async fn execute(mut self) -> Result<Committed, CommandError> {
-        let mut attempt = Attempt::new(self.envelope.command.kind(), LIMITS);
+        let mut attempt = CommandAttempt::new(self.envelope.command.kind(), LIMITS);
         loop {
             let step = attempt.next();
             if let AttemptStep::Done(outcome) = step {

@@ -8,9 +8,9 @@ const LIMITS: AttemptLimits = AttemptLimits {
 };
 const TAKEN: NoEvent = NoEvent::Refused(UserError::UsernameTaken);
 
-fn known(head: u64, done: Option<NoEvent>) -> Known {
+fn known(head: u64, done: Option<NoEvent>) -> KnownCommand {
     let user = USER;
-    Known { user, head, done }
+    KnownCommand { user, head, done }
 }
 
 fn active(revision: u64) -> UserStatus {
@@ -61,7 +61,7 @@ const CONTENDED: AttemptStep = AttemptStep::Done(AttemptOutcome::Contended);
 
 /// The steps of an attempt whose results are `seen`.
 fn steps(kind: CommandKind, seen: impl IntoIterator<Item = AttemptSeen>) -> Vec<AttemptStep> {
-    let mut attempt = Attempt::new(kind, LIMITS);
+    let mut attempt = CommandAttempt::new(kind, LIMITS);
     let mut steps = vec![attempt.next()];
     for seen in seen {
         attempt.observe(seen);

@@ -3,7 +3,7 @@
 use super::Variation;
 use super::model::{CommandNumber, MemoryEvent, ModelEvent, Store};
 use crate::command::attempt::{
-    Attempt, AttemptLimits, AttemptOutcome, AttemptSeen, AttemptStep, CommandKind, Decided,
+    AttemptLimits, AttemptOutcome, AttemptSeen, AttemptStep, CommandAttempt, CommandKind, Decided,
 };
 use crate::command::reservation::{
     Goal, Holder, Reservation, ReservationOutcome, Seen, Step, UserStatus,
@@ -66,7 +66,7 @@ pub(super) struct Contender {
     user: UserId,
     tasks: Vec<Task>,
     limits: Limits,
-    attempt: Option<Attempt>,
+    attempt: Option<CommandAttempt>,
     reservation: Option<Reservation>,
     /// The revision of the memory at which this process owns the command.
     head: u64,
@@ -148,7 +148,7 @@ impl Contender {
                 Goal::Hold { .. } | Goal::Keep => CommandKind::Patch,
                 Goal::Delete => CommandKind::Delete,
             };
-            self.attempt = Some(Attempt::new(kind, self.limits.attempt));
+            self.attempt = Some(CommandAttempt::new(kind, self.limits.attempt));
         } else {
             self.run(false);
         }
@@ -203,7 +203,7 @@ impl Contender {
     /// Performs the next step if it does not touch the store, so that it needs no interleaving.
     fn takes_a_step_of_its_own(&mut self, store: &mut Store, variation: Variation) -> bool {
         let step = self.reservation.as_ref().map(Reservation::next);
-        match (step, self.attempt.as_ref().map(Attempt::next)) {
+        match (step, self.attempt.as_ref().map(CommandAttempt::next)) {
             (Some(Step::Wait), _) => self.observe(Seen::Waited),
             (Some(Step::CheckOwner), None) => self.observe(Seen::Owned),
             (Some(Step::CheckOwner), Some(_))

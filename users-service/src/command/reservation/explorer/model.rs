@@ -1,6 +1,6 @@
 //! A model of the event store. Its appends are idempotent, like the server's.
 
-use crate::command::attempt::{AttemptOutcome, Known};
+use crate::command::attempt::{AttemptOutcome, KnownCommand};
 use crate::command::command_memory::Remembered;
 use crate::command::reservation::{Holder, UserStatus};
 use crate::domain::{Claim, ReservationName, UserId};
@@ -279,7 +279,7 @@ impl Store {
         self.memories.keys().copied().collect()
     }
 
-    pub(super) fn known(&self, command: CommandNumber) -> Option<Known> {
+    pub(super) fn known(&self, command: CommandNumber) -> Option<KnownCommand> {
         let mut remembered = None;
         for (head, (_, event)) in (0..).zip(&self.memories.get(&command)?.0) {
             let event = match *event {
