@@ -1,6 +1,7 @@
 //! The command side: a command is decided, its events are appended to the store, and it is answered when they are durable.
 
 pub mod api;
+mod attempt;
 pub mod command_answer;
 mod command_memory;
 pub mod command_status;

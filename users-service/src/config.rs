@@ -30,7 +30,7 @@ pub enum Arguments {
     Projector(Config),
     /// Publishes events from the event store to the broker.
     Publisher(Config),
-    /// Finishes every deletion.
+    /// Finishes every deletion, and sweeps the reservations of names.
     Eraser(Config),
     /// Reads one user's events into the read model again, lifts a hold, and exits.
     Replay {
@@ -113,6 +113,9 @@ pub struct Config {
     /// Who may call the API.
     #[command(flatten)]
     pub access: AccessSettings,
+    /// The eraser.
+    #[command(flatten)]
+    pub eraser: EraserConfig,
 }
 
 /// The addresses of other servers.
@@ -226,6 +229,15 @@ pub enum PlainCommands {
     Accept,
     /// They go to the dead-letter queue.
     Refuse,
+}
+
+/// The eraser.
+#[derive(Debug, Clone, Args)]
+pub struct EraserConfig {
+    /// The pause between two sweeps of the reservations, in seconds. A claim without a user is released when two sweeps have
+    /// seen it (`SWEEP_SECONDS`).
+    #[arg(long, env = "SWEEP_SECONDS", default_value = "60", value_parser = clap::value_parser!(u32).range(1..))]
+    pub sweep_seconds: u32,
 }
 
 impl CommandsConfig {

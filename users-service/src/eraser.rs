@@ -5,15 +5,14 @@
 //! - A user's stream is tombstoned only when the key is destroyed and the publisher has sent the stream's last event.
 //! - The number of unfinished erasures is bounded. At the bound, the eraser stops reading the log.
 
-mod eraser_checkpoint;
-
 use crate::command::user_histories::UserHistories;
 use crate::command::user_history::HistoryError;
 use crate::domain::UserId;
 use crate::erasure::{Erasure, ErasureError};
 use crate::integration::publisher::{Published, published};
+use crate::log_checkpoint::{CheckpointPlace, LogCheckpoint};
 use crate::stored_event::{USER_DELETED, user_of_stream, user_stream};
-use eraser_checkpoint::EraserCheckpoint;
+use crate::sweeper::sweep_steps::{SweepError, SweepSteps};
 use event_streams::{Delivery, EventStreams, Position, Subscription, Unavailable};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -21,6 +20,10 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+const CHECKPOINT: CheckpointPlace = CheckpointPlace {
+    stream: "eraser-users",
+    event_type: "EraserCheckpoint.v1",
+};
 /// The most erasures that are unfinished at one time.
 const UNFINISHED: usize = 1_024;
 /// After this many deliveries without an erasure, the checkpoint moves. The server omits all other events, and sends its
@@ -35,6 +38,7 @@ pub struct Eraser {
     store: EventStreams,
     histories: UserHistories,
     erasure: Erasure,
+    sweeps: SweepSteps,
 }
 
 /// An unfinished erasure.
@@ -59,12 +63,14 @@ enum EraserError {
     History(#[from] HistoryError),
     #[error(transparent)]
     Erasure(#[from] ErasureError),
+    #[error(transparent)]
+    Release(#[from] SweepError),
 }
 
 /// Erasures that were read from the log and are not finished, and how far the log is finished.
 struct Backlog {
     unfinished: VecDeque<Unfinished>,
-    checkpoint: EraserCheckpoint,
+    checkpoint: LogCheckpoint,
     /// All erasures up to this position are finished.
     finished: Option<Position>,
     /// Deliveries without an erasure since the last checkpoint.
@@ -79,6 +85,7 @@ impl Eraser {
     pub fn new(store: EventStreams, erasure: Erasure) -> Self {
         Self {
             histories: UserHistories::new(store.clone()),
+            sweeps: SweepSteps::new(store.clone()),
             store,
             erasure,
         }
@@ -99,7 +106,7 @@ impl Eraser {
     }
 
     async fn follow(&self, state: &watch::Sender<Result<(), String>>) -> anyhow::Result<()> {
-        let checkpoint = EraserCheckpoint::read(&self.store).await?;
+        let checkpoint = LogCheckpoint::read(&self.store, CHECKPOINT).await?;
         let finished = checkpoint.position();
         let mut log = self.store.subscribe_all_of_types(&[USER_DELETED], finished);
         let mut backlog = Backlog {
@@ -175,7 +182,9 @@ impl Eraser {
             self.erasure.erase(user, key).await?;
         }
         if let Some(claim) = history.claim() {
-            self.erasure.release(claim).await?;
+            self.sweeps
+                .release_of_erased(user, &claim.reservation)
+                .await?;
         }
         Ok(Stage::Erased(last))
     }
@@ -243,7 +252,8 @@ impl Backlog {
 
     async fn save(&mut self, store: &EventStreams) -> anyhow::Result<()> {
         if let Some(finished) = self.finished.filter(|_| self.quiet >= QUIET) {
-            self.checkpoint.save(store, finished).await?;
+            let saved = self.checkpoint.save(store, finished).await?;
+            anyhow::ensure!(saved, "another eraser moved the checkpoint");
             self.quiet = 0;
         }
         Ok(())

@@ -41,7 +41,7 @@ pub enum Role {
     Projector,
     /// Publishes events from the event store to the broker.
     Publisher,
-    /// Finishes every deletion.
+    /// Finishes every deletion, and sweeps the reservations of names.
     Eraser,
 }
 
@@ -246,6 +246,11 @@ async fn supervise(
         supervisor.run("eraser", move |state, shutdown| {
             let eraser = Arc::clone(&eraser);
             async move { eraser.run(&state, &shutdown).await }
+        });
+        let sweeper = parts.sweeper(config);
+        supervisor.run_as(Importance::Useful, "sweep", move |state, shutdown| {
+            let sweeper = sweeper.clone();
+            async move { sweeper.run(&state, &shutdown).await }
         });
     }
     Ok(())

@@ -31,7 +31,9 @@ pub use origin::{Caller, Origin};
 pub use reservation_stream::{ReservationEvent, USERNAME_CLAIMED, USERNAME_RELEASED};
 pub use sealed_names::{CurrentNames, SealedNames, Unopened};
 pub use snapshot::{UserSnapshot, snapshot_stream, snapshot_streams};
-pub use stream_names::{TOMBSTONES, USER_STREAM_PREFIX, user_of_stream, user_stream};
+pub use stream_names::{
+    TOMBSTONES, USER_STREAM_PREFIX, reservation_of_stream, user_of_stream, user_stream,
+};
 pub use user_stream::{
     Fence, REGISTRATION_ABANDONED, RENAME_FENCED, StoredEvent, USER_DELETED, is_known_user_event,
     tombstone, tombstoned_user,

@@ -3,13 +3,11 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use eventstore_protocol::streams::BatchAppendReq;
 use eventstore_protocol::streams::batch_append_req::options::{
     DeadlineOption, ExpectedStreamPosition,
 };
 use eventstore_protocol::streams::batch_append_req::{Options, ProposedMessage};
-use uuid::Uuid;
 
 use crate::EventStreams;
 use crate::error::AppendError;
@@ -49,41 +47,6 @@ impl EventStreams {
         });
         let written: Result<_, AppendError> = written.await;
         written?.ok_or(AppendError::NotWritten)
-    }
-
-    /// Makes the stream keep only its last `count` events (`$maxCount`, at least 1). Replaces all other metadata of the
-    /// stream, and appends one event to its `$$` stream.
-    ///
-    /// # Errors
-    ///
-    /// See [`AppendError`].
-    pub async fn set_max_count(&self, stream: &str, count: u64) -> Result<(), AppendError> {
-        self.set_metadata(stream, format!("{{\"$maxCount\":{count}}}"))
-            .await
-    }
-
-    /// Makes the stream forget events that are older than `age` (`$maxAge`, rounded up to seconds). Replaces all other metadata
-    /// of the stream, and appends one event to its `$$` stream.
-    ///
-    /// # Errors
-    ///
-    /// See [`AppendError`].
-    pub async fn set_max_age(&self, stream: &str, age: Duration) -> Result<(), AppendError> {
-        let seconds = age.as_millis().div_ceil(1_000).max(1);
-        self.set_metadata(stream, format!("{{\"$maxAge\":{seconds}}}"))
-            .await
-    }
-
-    async fn set_metadata(&self, stream: &str, metadata: String) -> Result<(), AppendError> {
-        let event = NewEvent {
-            id: Uuid::new_v4(),
-            event_type: "$metadata".into(),
-            data: metadata.into(),
-            metadata: Bytes::new(),
-        };
-        let stream = format!("$${stream}");
-        let appended = self.append(&stream, Expected::Any, vec![event]).await;
-        appended.map(|_| ())
     }
 
     fn append_request(

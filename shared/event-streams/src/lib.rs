@@ -23,6 +23,7 @@ mod event;
 mod failure;
 mod generation;
 mod headers;
+mod metadata;
 mod node;
 mod read;
 mod remove;

@@ -4,6 +4,7 @@
 //! - Every append expects an exact revision, so of two processes that go on with a command one fails.
 //! - The events are random in their ids, because rivals must not be taken for one another.
 
+use super::attempt::KnownCommand;
 use super::error::CommandError;
 use crate::domain::UserId;
 use crate::privacy::cipher::{Fingerprint, KeyId};
@@ -45,6 +46,43 @@ pub(super) enum Acceptance {
     New(u64),
     /// The command was accepted before.
     Known(Remembered),
+}
+
+impl Remembered {
+    /// What matters to the decision who goes on with the command.
+    pub(super) fn known(&self) -> KnownCommand {
+        KnownCommand {
+            user: self.user,
+            head: self.head,
+            done: self.done,
+        }
+    }
+
+    /// What is remembered after the next event of the memory.
+    pub(super) fn after(remembered: Option<Self>, event: CommandEvent, head: u64) -> Option<Self> {
+        match (remembered, event) {
+            (_, CommandEvent::Accepted(accepted)) => Some(Self {
+                command: accepted.command,
+                user: accepted.user,
+                body: accepted.body,
+                revision: accepted.revision,
+                done: None,
+                head,
+            }),
+            (Some(remembered), CommandEvent::Resumed(user)) => Some(Self {
+                user,
+                head,
+                ..remembered
+            }),
+            (Some(remembered), CommandEvent::Done(reason)) => Some(Self {
+                done: Some(reason),
+                head,
+                ..remembered
+            }),
+            // The event belongs to a command whose first event has expired.
+            (None, CommandEvent::Resumed(_) | CommandEvent::Done(_)) => None,
+        }
+    }
 }
 
 impl CommandMemory {
@@ -108,7 +146,7 @@ impl CommandMemory {
         let mut remembered = None;
         for event in events {
             let (head, event) = (event.revision, CommandEvent::decode(&event)?);
-            remembered = after(remembered, event, head);
+            remembered = Remembered::after(remembered, event, head);
         }
         Ok(remembered)
     }
@@ -132,31 +170,5 @@ impl CommandMemory {
     pub(super) async fn is_owned_at(&self, head: u64) -> Result<bool, CommandError> {
         let last = self.store.read_last(&self.stream).await?;
         Ok(last.is_some_and(|last| last.revision == head))
-    }
-}
-
-/// What is remembered after the event.
-fn after(remembered: Option<Remembered>, event: CommandEvent, head: u64) -> Option<Remembered> {
-    match (remembered, event) {
-        (_, CommandEvent::Accepted(accepted)) => Some(Remembered {
-            command: accepted.command,
-            user: accepted.user,
-            body: accepted.body,
-            revision: accepted.revision,
-            done: None,
-            head,
-        }),
-        (Some(remembered), CommandEvent::Resumed(user)) => Some(Remembered {
-            user,
-            head,
-            ..remembered
-        }),
-        (Some(remembered), CommandEvent::Done(reason)) => Some(Remembered {
-            done: Some(reason),
-            head,
-            ..remembered
-        }),
-        // The event belongs to a command whose first event has expired.
-        (None, CommandEvent::Resumed(_) | CommandEvent::Done(_)) => None,
     }
 }

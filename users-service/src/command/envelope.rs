@@ -20,7 +20,7 @@ pub enum Command {
 }
 
 /// The kind of a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CommandKind {
     /// [`Command::Create`]
     Create,

@@ -44,6 +44,8 @@ pub(super) struct Execution<'a> {
     history: UserHistory,
     /// The user's history, if it was read before the command.
     preloaded: Option<UserHistory>,
+    /// Whether even a creation reads the user's stream first.
+    read_first: bool,
     /// The revision of the command's event, once it is stored.
     committed: Option<u64>,
     /// The reservations that the new name had before Unicode folded more letters.
@@ -87,6 +89,7 @@ impl<'a> Execution<'a> {
             user,
             history: UserHistory::default(),
             preloaded: None,
+            read_first: false,
             committed: None,
             former: Vec::new(),
             key: None,
@@ -109,13 +112,19 @@ impl<'a> Execution<'a> {
         self
     }
 
+    /// Reads the user's stream first, also for a creation: another process may have executed the command.
+    pub(super) fn reading_first(mut self, read_first: bool) -> Self {
+        self.read_first = read_first;
+        self
+    }
+
     /// Performs steps until the command is committed or refused.
     pub(super) async fn run(&mut self, plan: Plan) -> Result<Ran, CommandError> {
         if let Some(ran) = self.check_chosen_id().await? {
             return Ok(ran);
         }
         self.former = plan.former;
-        let mut reservation = Reservation::new(self.user, plan.goal, REFUSALS);
+        let mut reservation = self.started(Reservation::new(self.user, plan.goal, REFUSALS))?;
         loop {
             let step = reservation.next();
             if let Step::Done(outcome) = step {
@@ -127,12 +136,26 @@ impl<'a> Execution<'a> {
         }
     }
 
+    fn started(&mut self, reservation: Reservation) -> Result<Reservation, CommandError> {
+        Ok(match self.preloaded.take() {
+            Some(history) => {
+                self.history = history;
+                self.check_precondition()?;
+                reservation.after_reading(self.history.status())
+            }
+            None if self.read_first => reservation.reading_first(),
+            None => reservation,
+        })
+    }
+
     fn end(&self, outcome: ReservationOutcome) -> Result<Ran, CommandError> {
         match (outcome, self.committed, self.history.changed()) {
             (ReservationOutcome::Committed, Some(revision), _) => Ok(Ran::Committed(revision)),
             (ReservationOutcome::Committed, None, Some(revision)) => Ok(Ran::Unchanged(revision)),
             (ReservationOutcome::Taken, ..) => Err(UserError::UsernameTaken.into()),
             (ReservationOutcome::IdUsed, ..) => Ok(Ran::IdUsed),
+            (ReservationOutcome::Superseded, ..) => Err(CommandError::Superseded),
+            (ReservationOutcome::Gone, ..) => Err(CommandError::Gone),
             (ReservationOutcome::Committed, None, None) | (ReservationOutcome::Contended, ..) => {
                 Err(CommandError::Conflict)
             }
@@ -160,6 +183,7 @@ impl<'a> Execution<'a> {
         Ok(match step {
             Step::ReadUser(user) if user == self.user => self.read_own().await?,
             Step::ReadUser(user) => Seen::User(self.stores.histories.read(user).await?.status()),
+            Step::CheckOwner => self.check_owner().await?,
             Step::ReadReservation(name) => self.read_reservation(&name).await?,
             Step::Wait => {
                 pause(PATIENCE).await;
@@ -168,9 +192,11 @@ impl<'a> Execution<'a> {
             Step::Claim {
                 reservation,
                 expected,
+                leaves,
             } => {
                 self.prepare_key().await?;
-                let claim = ReservationEvent::Claimed(self.user).encode(Uuid::new_v4());
+                let user = self.user;
+                let claim = ReservationEvent::Claimed { user, leaves }.encode(Uuid::new_v4());
                 self.append(reservation.as_str(), expected, claim).await?
             }
             Step::Fence {
@@ -188,71 +214,63 @@ impl<'a> Execution<'a> {
     }
 
     async fn read_own(&mut self) -> Result<Seen, CommandError> {
-        let preloaded = self.preloaded.take();
-        let history = match preloaded {
-            Some(history) => history,
-            None => self.read_again().await?,
-        };
+        let history = self.read_again().await?;
         self.history = match self.envelope.command {
             Command::Delete(_) => history.require_key()?,
             Command::Create(_) | Command::Patch(..) => history.require_known_events()?,
         };
         let status = self.history.status();
         match (self.history.found(), &self.envelope.command, &status) {
+            (None, ..) => Ok(Seen::User(status)),
             (Some(revision), Command::Delete(_), _) => {
                 self.complete_erasure().await?;
                 self.committed = Some(revision);
                 Ok(Seen::AlreadyCommitted)
             }
-            (Some(_), _, UserStatus::Erased) => Err(CommandError::Gone),
-            (None, Command::Create(_), UserStatus::Erased) if self.envelope.chosen_id.is_none() => {
+            (Some(_), Command::Create(_) | Command::Patch(..), UserStatus::Erased) => {
                 Err(CommandError::Gone)
             }
-            (Some(revision), ..) => {
+            (Some(revision), Command::Create(_) | Command::Patch(..), _) => {
                 self.committed = Some(revision);
                 Ok(Seen::AlreadyCommitted)
             }
-            (None, ..) => {
-                self.check_precondition(&status)?;
-                self.recover_key(&status);
-                Ok(Seen::User(status))
-            }
         }
+    }
+
+    /// Reads the user's stream, and looks for the event of a command that other processes execute too.
+    async fn read_again(&self) -> Result<UserHistory, CommandError> {
+        let histories = &self.stores.histories;
+        Ok(match (&self.ownership, &self.envelope.command) {
+            (Some(Ownership { after, .. }), _) => {
+                let sought = self.envelope.event_after(*after);
+                histories.read_seeking(self.user, &sought).await?
+            }
+            (None, Command::Delete(_)) => histories.read_to_erase(self.user).await?,
+            (None, Command::Create(_) | Command::Patch(..)) => histories.read(self.user).await?,
+        })
+    }
+
+    /// Makes sure that the command still has the same owner, and may be decided on the user's stream as it was just read.
+    async fn check_owner(&mut self) -> Result<Seen, CommandError> {
+        if let Some(Ownership { memory, head, .. }) = self.ownership
+            && !memory.is_owned_at(head).await?
+        {
+            return Ok(Seen::Superseded);
+        }
+        self.check_precondition()?;
+        self.recover_key();
+        Ok(Seen::Owned)
     }
 
     /// Refuses the command if the user exists in another version than the caller requires. This is checked before the claim, on
     /// the same read on which the command is decided.
-    fn check_precondition(&self, status: &UserStatus) -> Result<(), CommandError> {
+    fn check_precondition(&self) -> Result<(), CommandError> {
         let precondition = &self.envelope.precondition;
-        match (status, self.history.changed()) {
+        match (self.history.status(), self.history.changed()) {
             (UserStatus::Active { .. }, Some(changed)) if !precondition.allows(changed) => {
                 Err(CommandError::PreconditionFailed)
             }
             _ => Ok(()),
-        }
-    }
-
-    /// Reads the user's stream, and then makes sure that the command still has the same owner. In this order, because another
-    /// owner may have fenced the stream in order to decide the command differently.
-    async fn read_again(&self) -> Result<UserHistory, CommandError> {
-        let histories = &self.stores.histories;
-        let Some(Ownership {
-            memory,
-            head,
-            after,
-        }) = self.ownership
-        else {
-            return Ok(match self.envelope.command {
-                Command::Delete(_) => histories.read_to_erase(self.user).await?,
-                Command::Create(_) | Command::Patch(..) => histories.read(self.user).await?,
-            });
-        };
-        let sought = self.envelope.event_after(after);
-        let history = histories.read_seeking(self.user, &sought).await?;
-        if memory.is_owned_at(head).await? {
-            Ok(history)
-        } else {
-            Err(CommandError::Superseded)
         }
     }
 
@@ -272,8 +290,8 @@ impl<'a> Execution<'a> {
     }
 
     /// Recovers the key after a refused commit. If the stream contains only the fence, the key is unused.
-    fn recover_key(&mut self, status: &UserStatus) {
-        if let (UserStatus::Abandoned, Some(key)) = (status, self.refused.take()) {
+    fn recover_key(&mut self) {
+        if let (UserStatus::Abandoned, Some(key)) = (self.history.status(), self.refused.take()) {
             self.key = Some(key);
         }
     }

@@ -15,7 +15,7 @@ pub(super) async fn holder(
         return Ok(Holder::Nobody(None));
     };
     Ok(match ReservationEvent::decode(&last)? {
-        ReservationEvent::Claimed(user) => Holder::Claimed(user, last.revision),
+        ReservationEvent::Claimed { user, .. } => Holder::Claimed(user, last.revision),
         ReservationEvent::Released => Holder::Nobody(Some(last.revision)),
     })
 }

@@ -74,6 +74,10 @@ pub enum Step {
     /// Read a user's stream. The result is [`Seen::User`]. If the stream is this command's own and already has the command's
     /// event, the result is [`Seen::AlreadyCommitted`].
     ReadUser(UserId),
+    /// Make sure that no other process has taken over the command, after the user's own stream was read. In this order, because
+    /// another process may have fenced the stream in order to decide the command differently. The result is [`Seen::Owned`] or
+    /// [`Seen::Superseded`].
+    CheckOwner,
     /// Read the last event of a reservation. The result is [`Seen::Reservation`] or [`Seen::HeldUnderFormerName`].
     ReadReservation(ReservationName),
     /// Wait about 50 ms so that a rival can finish. This saves work; safety does not depend on it. The result is
@@ -85,6 +89,9 @@ pub enum Step {
         reservation: ReservationName,
         /// The reservation's revision.
         expected: Option<u64>,
+        /// The reservation that the user holds now, and gives up if the claim is committed. The claim names it, so that the sweep
+        /// looks at it even if the command never releases it.
+        leaves: Option<ReservationName>,
     },
     /// Append a fence to a rival's stream. The result is [`Seen::Appended`] or [`Seen::Refused`].
     Fence {
@@ -117,6 +124,10 @@ pub enum Seen {
     User(UserStatus),
     /// The user's stream has the event of this command: another process executed the same command.
     AlreadyCommitted,
+    /// The command has the same owner as before.
+    Owned,
+    /// Another process owns the command.
+    Superseded,
     /// The reservation's last event was read.
     Reservation(Holder),
     /// Another user holds the name under a reservation that it had before Unicode folded more letters.
@@ -142,6 +153,10 @@ pub enum ReservationOutcome {
     IdUsed,
     /// There were too many conflicts with other commands.
     Contended,
+    /// Another process owns the command.
+    Superseded,
+    /// Another process created the new user, who has been erased since. Nobody is created anew.
+    Gone,
 }
 
 /// The progress of one command.
@@ -158,6 +173,7 @@ pub struct Reservation {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Phase {
     ReadingUser,
+    CheckingOwner(UserStatus),
     ReadingReservation(ReservationName),
     ReadingRival(Rival),
     Waiting(Rival),
@@ -196,11 +212,28 @@ impl Reservation {
         }
     }
 
+    /// Starts with a read of the user's stream, also for a new user: another process may have executed the command.
+    #[must_use]
+    pub fn reading_first(self) -> Self {
+        Self {
+            phase: Phase::ReadingUser,
+            ..self
+        }
+    }
+
+    /// Starts with this status, which was read before the command.
+    #[must_use]
+    pub fn after_reading(mut self, status: UserStatus) -> Self {
+        self.phase = self.start(status);
+        self
+    }
+
     /// The next step. It stays the same until [`observe`](Self::observe) gets its result.
     #[must_use]
     pub fn next(&self) -> Step {
         match &self.phase {
             Phase::ReadingUser => Step::ReadUser(self.me),
+            Phase::CheckingOwner(_) => Step::CheckOwner,
             Phase::ReadingReservation(name) => Step::ReadReservation(name.clone()),
             Phase::ReadingRival(rival) => Step::ReadUser(rival.user),
             Phase::Waiting(_) => Step::Wait,
@@ -209,14 +242,8 @@ impl Reservation {
                 fence: *fence,
                 expected: *expected,
             },
-            Phase::ClaimingUnread(reservation) => Step::Claim {
-                reservation: reservation.clone(),
-                expected: None,
-            },
-            Phase::Claiming(reservation, expected) => Step::Claim {
-                reservation: reservation.clone(),
-                expected: *expected,
-            },
+            Phase::ClaimingUnread(reservation) => self.claim(reservation, None),
+            Phase::Claiming(reservation, expected) => self.claim(reservation, *expected),
             Phase::Committing(claim) => Step::Commit {
                 expected: self.base.revision(),
                 claim: claim.clone(),
@@ -230,7 +257,11 @@ impl Reservation {
     pub fn observe(&mut self, seen: Seen) {
         let phase = std::mem::replace(&mut self.phase, Phase::ReadingUser);
         self.phase = match (phase, seen) {
-            (Phase::ReadingUser, Seen::User(status)) => self.start(status),
+            (Phase::ReadingUser, Seen::User(status)) => Phase::CheckingOwner(status),
+            (Phase::CheckingOwner(status), Seen::Owned) => self.start(status),
+            (Phase::CheckingOwner(_), Seen::Superseded) => {
+                Phase::Over(ReservationOutcome::Superseded)
+            }
             (Phase::ReadingReservation(name), Seen::Reservation(holder)) => {
                 self.claim_or_check_rival(name, holder)
             }
@@ -267,13 +298,28 @@ impl Reservation {
         };
     }
 
+    fn claim(&self, reservation: &ReservationName, expected: Option<u64>) -> Step {
+        let leaves = match &self.base {
+            UserStatus::Active { claim, .. } => Some(claim.reservation.clone()),
+            UserStatus::Absent | UserStatus::Abandoned | UserStatus::Erased => None,
+        };
+        Step::Claim {
+            reservation: reservation.clone(),
+            expected,
+            leaves,
+        }
+    }
+
     fn start(&mut self, status: UserStatus) -> Phase {
         self.base = status;
         match (&self.goal, &self.base) {
             (Goal::Create { name, .. }, UserStatus::Absent) => {
                 Phase::ReadingReservation(name.clone())
             }
-            (Goal::Create { .. }, _) => Phase::Over(ReservationOutcome::IdUsed),
+            (Goal::Create { .. }, UserStatus::Erased) => Phase::Over(ReservationOutcome::Gone),
+            (Goal::Create { .. }, UserStatus::Abandoned | UserStatus::Active { .. }) => {
+                Phase::Over(ReservationOutcome::IdUsed)
+            }
             (Goal::Hold { name, former_name }, UserStatus::Active { claim, .. })
                 if claim.reservation != *name
                     && Some(&claim.reservation) != former_name.as_ref() =>
@@ -406,10 +452,10 @@ mod tests {
     }
 
     fn claims(expected: Option<u64>) -> Step {
-        let reservation = name("a");
         Step::Claim {
-            reservation,
+            reservation: name("a"),
             expected,
+            leaves: None,
         }
     }
 
@@ -476,9 +522,10 @@ mod tests {
             claim: claim("a", 3),
             revision: 7,
         };
-        let seen = [Seen::User(alive), Seen::Appended(8)];
+        let seen = [Seen::User(alive), Seen::Owned, Seen::Appended(8)];
         let expected = [
             Step::ReadUser(UserId::new(1)),
+            Step::CheckOwner,
             Step::Commit {
                 expected: Some(7),
                 claim: None,
@@ -490,6 +537,82 @@ mod tests {
             let goal = Goal::Hold { name, former_name };
             assert_eq!(steps(goal, seen.clone()), expected);
         }
+    }
+
+    #[test]
+    fn the_claim_of_a_rename_names_the_reservation_that_it_leaves() {
+        let alive = UserStatus::Active {
+            claim: claim("a", 3),
+            revision: 7,
+        };
+        let goal = Goal::Hold {
+            name: name("b"),
+            former_name: None,
+        };
+        let seen = [
+            Seen::User(alive),
+            Seen::Owned,
+            Seen::Reservation(Holder::Nobody(None)),
+            Seen::Appended(0),
+            Seen::Appended(8),
+            Seen::Appended(4),
+        ];
+        let expected = [
+            Step::ReadUser(UserId::new(1)),
+            Step::CheckOwner,
+            Step::ReadReservation(name("b")),
+            Step::Claim {
+                reservation: name("b"),
+                expected: None,
+                leaves: Some(name("a")),
+            },
+            Step::Commit {
+                expected: Some(7),
+                claim: Some(claim("b", 0)),
+            },
+            Step::Release(claim("a", 3)),
+            Step::Done(ReservationOutcome::Committed),
+        ];
+        assert_eq!(steps(goal, seen), expected);
+    }
+
+    #[test]
+    fn a_command_that_another_process_owns_ends_before_it_claims() {
+        let seen = [Seen::User(UserStatus::Absent), Seen::Superseded];
+        let last = steps(Goal::Keep, seen).pop();
+        assert_eq!(last, Some(Step::Done(ReservationOutcome::Superseded)));
+    }
+
+    #[test]
+    fn a_creation_makes_nobody_anew_after_an_erasure() {
+        let seen = [
+            Seen::Appended(0),
+            Seen::Refused,
+            Seen::User(UserStatus::Erased),
+            Seen::Owned,
+        ];
+        let last = steps(create(false), seen).pop();
+        assert_eq!(last, Some(Step::Done(ReservationOutcome::Gone)));
+    }
+
+    #[test]
+    fn a_creation_that_others_may_have_executed_reads_its_own_user_first() {
+        let reservation = Reservation::new(UserId::new(1), create(false), 2).reading_first();
+        assert_eq!(reservation.next(), Step::ReadUser(UserId::new(1)));
+    }
+
+    #[test]
+    fn a_command_whose_user_was_read_before_does_not_read_the_user_again() {
+        let status = UserStatus::Active {
+            claim: claim("a", 3),
+            revision: 7,
+        };
+        let reservation = Reservation::new(UserId::new(1), Goal::Delete, 2).after_reading(status);
+        let commit = Step::Commit {
+            expected: Some(7),
+            claim: None,
+        };
+        assert_eq!(reservation.next(), commit);
     }
 
     #[test]

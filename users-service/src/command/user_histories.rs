@@ -6,6 +6,7 @@
 //! - A history that fits into one read costs one read. A longer one costs a snapshot too, and not the events before it.
 //! - A snapshot is used only if the stream has the event that it names, with the same id.
 
+use super::reservation::UserStatus;
 use super::user_history::{HistoryError, SnapshotNeed, UserHistory};
 use crate::domain::UserId;
 use crate::stored_event::{UserSnapshot, snapshot_stream, user_stream};
@@ -66,6 +67,17 @@ impl UserHistories {
     pub async fn read_to_erase(&self, user: UserId) -> Result<UserHistory, HistoryError> {
         let history = self.read_on(user, UserHistory::default()).await?;
         Ok(history.require_key()?)
+    }
+
+    /// Reads the user's status. `None` if an event cannot be decoded, unless the user was deleted all the same.
+    ///
+    /// # Errors
+    /// If the store is unavailable.
+    pub async fn read_status(&self, user: UserId) -> Result<Option<UserStatus>, HistoryError> {
+        let history = self.read_on(user, UserHistory::default()).await?;
+        let status = history.status();
+        let is_certain = status == UserStatus::Erased || history.require_known_events().is_ok();
+        Ok(is_certain.then_some(status))
     }
 
     /// Reads the user's history, and looks for this event.

@@ -1,7 +1,7 @@
 //! The reasons why a rule refuses a command.
 
 /// A refusal. Nothing failed, so the same command is refused again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum UserError {
     /// No user was ever created under this id.
     #[error("there is no such user")]

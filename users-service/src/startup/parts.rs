@@ -13,6 +13,7 @@ use crate::projection::repair::Repair;
 use crate::projection::view::View;
 use crate::query::api::Directory;
 use crate::read_model::ReadModel;
+use crate::sweeper::Sweeper;
 use event_streams::EventStreams;
 use jittered_backoff::Backoff;
 use messaging::{Broker, QueueKind, RpcClient};
@@ -114,6 +115,11 @@ impl Parts {
     pub(super) fn eraser(&self) -> Eraser {
         let erasure = Erasure::new(self.store.clone(), self.keys.clone());
         Eraser::new(self.store.clone(), erasure)
+    }
+
+    pub(super) fn sweeper(&self, config: &Config) -> Sweeper {
+        let pause = Duration::from_secs(config.eraser.sweep_seconds.into());
+        Sweeper::new(self.store.clone(), pause)
     }
 }
 

@@ -44,8 +44,17 @@ impl Supervisor {
         R: Fn(Arc<Health>, CancellationToken) -> F + Send + Sync + 'static,
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
+        self.run_as(self.importance, name, role);
+    }
+
+    /// Runs a role of another importance.
+    pub(super) fn run_as<R, F>(&mut self, importance: Importance, name: &'static str, role: R)
+    where
+        R: Fn(Arc<Health>, CancellationToken) -> F + Send + Sync + 'static,
+        F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
         let (sender, health) = watch::channel(Err("starting".to_owned()));
-        self.add(self.importance, name, health);
+        self.add(importance, name, health);
         let supervised = supervise(name, role, Arc::new(sender), self.shutdown.clone());
         self.roles.spawn(supervised);
     }

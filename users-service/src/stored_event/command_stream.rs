@@ -41,7 +41,7 @@ pub struct AcceptedCommand {
 }
 
 /// The reason why a command made no event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NoEvent {
     /// The user was already as requested, since the event with this revision.
     Unchanged(u64),

@@ -2,7 +2,7 @@
 //! hash, and the events contain only ids.
 
 use super::{Undecodable, json};
-use crate::domain::UserId;
+use crate::domain::{ReservationName, UserId};
 use bytes::Bytes;
 use event_streams::{NewEvent, RecordedEvent};
 use serde::{Deserialize, Serialize};
@@ -14,10 +14,16 @@ pub const USERNAME_CLAIMED: &str = "UsernameClaimed.v1";
 pub const USERNAME_RELEASED: &str = "UsernameReleased.v1";
 
 /// An event of a reservation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ReservationEvent {
     /// This user has the username, or is about to get it.
-    Claimed(UserId),
+    Claimed {
+        /// The user.
+        user: UserId,
+        /// The reservation that the user held at that time, if this is the claim of a rename. Claims of earlier versions do not
+        /// name it.
+        leaves: Option<ReservationName>,
+    },
     /// Nobody has the username.
     Released,
 }
@@ -25,9 +31,17 @@ pub enum ReservationEvent {
 #[derive(Serialize, Deserialize)]
 struct Claimed {
     user_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leaves: Option<String>,
 }
 
 impl ReservationEvent {
+    /// The claim of a user who has no other username.
+    #[must_use]
+    pub fn claimed(user: UserId) -> Self {
+        Self::Claimed { user, leaves: None }
+    }
+
     /// Decodes an event of a reservation. Every stored version is accepted.
     ///
     /// # Errors
@@ -35,10 +49,13 @@ impl ReservationEvent {
     pub fn decode(event: &RecordedEvent) -> Result<Self, Undecodable> {
         match event.event_type.as_str() {
             USERNAME_CLAIMED => {
-                let claimed = serde_json::from_slice::<Claimed>(&event.data).ok();
-                let user = claimed.and_then(|claimed| claimed.user_id.parse().ok());
                 let malformed = || Undecodable::Malformed(USERNAME_CLAIMED.to_owned());
-                user.map(Self::Claimed).ok_or_else(malformed)
+                let claimed: Claimed =
+                    serde_json::from_slice(&event.data).map_err(|_| malformed())?;
+                Ok(Self::Claimed {
+                    user: claimed.user_id.parse().map_err(|_| malformed())?,
+                    leaves: claimed.leaves.as_deref().map(ReservationName::new),
+                })
             }
             USERNAME_RELEASED => Ok(Self::Released),
             unknown => Err(Undecodable::UnknownType(unknown.to_owned())),
@@ -47,11 +64,14 @@ impl ReservationEvent {
 
     /// Encodes the event for the reservation's stream.
     #[must_use]
-    pub fn encode(self, id: Uuid) -> NewEvent {
+    pub fn encode(&self, id: Uuid) -> NewEvent {
         let (event_type, data) = match self {
-            Self::Claimed(user) => {
-                let user_id = user.to_string();
-                (USERNAME_CLAIMED, json(&Claimed { user_id }))
+            Self::Claimed { user, leaves } => {
+                let claimed = Claimed {
+                    user_id: user.to_string(),
+                    leaves: leaves.as_ref().map(ToString::to_string),
+                };
+                (USERNAME_CLAIMED, json(&claimed))
             }
             Self::Released => (USERNAME_RELEASED, Bytes::from_static(b"{}")),
         };

@@ -1,6 +1,6 @@
 use super::{
     AcceptedCommand, Caller, CommandEvent, CurrentNames, Fence, NoEvent, Origin, ReservationEvent,
-    StoredEvent, Undecodable, UserSnapshot, user_of_stream, user_stream,
+    StoredEvent, Undecodable, UserSnapshot, reservation_of_stream, user_of_stream, user_stream,
 };
 use crate::domain::{
     Changes, Claim, FamilyName, GivenName, Profile, ReservationName, UserError, UserEvent, UserId,
@@ -140,9 +140,18 @@ fn an_event_of_a_command_is_read_and_written_with_its_origin_as_in_its_frozen_ex
 
 #[test]
 fn every_reservation_event_is_read_and_written_as_in_its_frozen_example() {
-    for event in [ReservationEvent::Claimed(ada()), ReservationEvent::Released] {
+    let leaves = Some(ReservationName::new("username-01"));
+    let renamed = ReservationEvent::Claimed {
+        user: ada(),
+        leaves,
+    };
+    for (file, event) in [
+        ("UsernameClaimed.v1", ReservationEvent::claimed(ada())),
+        ("UsernameClaimed.v1.of-a-rename", renamed),
+        ("UsernameReleased.v1", ReservationEvent::Released),
+    ] {
         let new = event.encode(Uuid::nil());
-        let example = example(&new.event_type);
+        let example = example_in(file, &new.event_type);
         assert_eq!(ReservationEvent::decode(&example), Ok(event));
         assert_eq!(shape(&new.data), shape(&example.data));
     }
@@ -296,5 +305,25 @@ fn the_user_of_a_stream_is_known_by_its_name() {
         "$$users-1",
     ] {
         assert_eq!(user_of_stream(stream), None, "{stream}");
+    }
+}
+
+#[test]
+fn a_reservation_is_known_by_the_name_of_its_stream() {
+    let hash = "0123456789abcdef".repeat(4);
+    let name = format!("username-{hash}");
+    assert_eq!(
+        reservation_of_stream(&name),
+        Some(ReservationName::new(&name))
+    );
+    for stream in [
+        "username-",
+        "username-policy",
+        &format!("username-{hash}0"),
+        &format!("username-{}", hash.to_uppercase()),
+        &format!("$${name}"),
+        &format!("users-{hash}"),
+    ] {
+        assert_eq!(reservation_of_stream(stream), None, "{stream}");
     }
 }

@@ -113,6 +113,27 @@ async fn an_interrupted_deletion_is_finished_without_a_second_request() {
     until_checkpoint(&app, position).await;
 }
 
+/// Two processes may claim one name for the same user, and only one of the claims is committed.
+#[tokio::test]
+async fn a_deleted_users_later_claim_of_the_name_is_released_too() {
+    let app = spawn_app().await;
+    let ada = app.created("ada").await;
+    let claimed = app.log().await.remove(0);
+    assert_eq!(claimed.event_type, "UsernameClaimed.v1");
+    let data = String::from_utf8(claimed.data.to_vec()).unwrap();
+    app.append(&claimed.stream, "UsernameClaimed.v1", &data)
+        .await;
+    assert_eq!(app.delete(&ada).await, StatusCode::NO_CONTENT);
+    let last = || app.store.read_last(&claimed.stream);
+    assert_eq!(last().await.unwrap().unwrap().revision, 1);
+    let _eraser = app.eraser();
+    until("the claim is released", || async {
+        let last = last().await.unwrap()?;
+        (last.event_type == "UsernameReleased.v1").then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_stream_is_kept_until_the_publisher_is_past_its_last_event() {
     let app = spawn_app().await;

@@ -63,13 +63,13 @@ async fn append(app: &App, event: &Value) {
 }
 
 /// Stores a user as a version did that had no rules and folded as before Unicode 17.
-async fn stored_before(app: &App, id: u64, name: &str) -> Value {
+pub(crate) async fn stored_before(app: &App, id: u64, name: &str) -> Value {
     let user = UserId::new(id);
     let secret: UsernameSecret = SECRET.repeat(32).parse().unwrap();
     let username = Username::as_stored(name.to_owned());
     let former = secret.former_reservation(&username);
     let reservation = former.unwrap_or_else(|| secret.reservation(&username));
-    let claimed = ReservationEvent::Claimed(user).encode(Uuid::new_v4());
+    let claimed = ReservationEvent::claimed(user).encode(Uuid::new_v4());
     let names = reservation.to_string();
     let claimed = app.store.append(&names, Expected::NoStream, vec![claimed]);
     let claim = Claim {

@@ -27,5 +27,6 @@ mod repeating;
 mod snapshots;
 mod starting;
 mod support;
+mod sweeping;
 mod topology;
 mod versions;

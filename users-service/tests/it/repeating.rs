@@ -119,7 +119,7 @@ impl Interrupted {
 
     async fn claim(&self, app: &App, username: &str) {
         let name = secret().reservation(&profile(username).username);
-        let claim = ReservationEvent::Claimed(self.user).encode(Uuid::new_v4());
+        let claim = ReservationEvent::claimed(self.user).encode(Uuid::new_v4());
         append(app, name.as_str(), Expected::NoStream, claim)
             .await
             .unwrap();
@@ -425,6 +425,51 @@ async fn a_creation_whose_process_died_between_claim_and_commit_is_finished() {
         app.create(&user("ada")).await.status(),
         StatusCode::CONFLICT
     );
+}
+
+#[tokio::test]
+async fn a_creation_whose_id_was_abandoned_while_a_rival_took_the_name_is_refused() {
+    let app = spawn_app().await;
+    let died = Interrupted::creation(&app, "k", "ada", 4_711).await;
+    died.claim(&app, "ada").await;
+    app.created("ada").await;
+    assert_eq!(
+        app.events("users-4711").await.len(),
+        1,
+        "the id is abandoned"
+    );
+    let refused = post(&app, "k", "ada").await;
+    assert_eq!(told(&refused), (409, false));
+    let problem: Value = refused.json().await.unwrap();
+    assert_eq!(problem["type"], "urn:problem-type:username-taken");
+    assert_eq!(told(&post(&app, "k", "ada").await), (409, true));
+}
+
+#[tokio::test]
+async fn a_creation_whose_process_died_and_whose_claim_was_swept_is_finished_under_another_id() {
+    let app = spawn_app().await;
+    let died = Interrupted::creation(&app, "k", "ada", 4_711).await;
+    died.claim(&app, "ada").await;
+    let sweeper = app.sweeper(Duration::from_millis(10));
+    until("the claim is released", || async {
+        let name = secret().reservation(&profile("ada").username);
+        let last = app.store.read_last(name.as_str()).await.unwrap()?;
+        (last.event_type == "UsernameReleased.v1").then_some(())
+    })
+    .await;
+    drop(sweeper);
+    assert!(matches!(
+        died.commit(&app).await,
+        Err(AppendError::Conflict { .. })
+    ));
+    let again = post(&app, "k", "ada").await;
+    assert_eq!(told(&again), (201, false));
+    let ada = created(again).await;
+    assert_ne!(id(&ada), died.user.to_string());
+    assert!(app.is_there(&ada).await);
+    let once_more = post(&app, "k", "ada").await;
+    assert_eq!(told(&once_more), (201, true));
+    assert_eq!(created(once_more).await, ada);
 }
 
 #[tokio::test]

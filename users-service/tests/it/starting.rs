@@ -84,7 +84,8 @@ async fn a_command_api_reports_that_store_and_ids_are_missing() {
 
 #[tokio::test]
 async fn an_eraser_reports_that_the_store_is_missing() {
-    assert_starts(Role::Eraser, NOT_READY, &["event store", "eraser"]).await;
+    let missing = ["event store", "eraser", "sweep"];
+    assert_starts(Role::Eraser, NOT_READY, &missing).await;
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ use users_service::eraser::Eraser;
 use users_service::erasure::Erasure;
 use users_service::ids::{FetchError, IdService, IdSource};
 use users_service::privacy::subject_keys::SubjectKeys;
+use users_service::sweeper::Sweeper;
 
 /// The time limit of a condition. Only a failing test waits this long.
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -329,6 +330,12 @@ impl App {
             .await
     }
 
+    /// The number of events that were appended to the store.
+    pub(crate) async fn events_written(&self) -> u64 {
+        self.metric("eventstore_io_events{activity=\"written\"} ")
+            .await
+    }
+
     async fn metric(&self, name: &str) -> u64 {
         self.counted.fetch_add(1, Ordering::SeqCst);
         let address = self.server.as_ref().unwrap().address();
@@ -354,6 +361,26 @@ impl App {
         let stop = shutdown.clone();
         tokio::spawn(async move { eraser.run(&state, &stop).await.unwrap() });
         shutdown.drop_guard()
+    }
+
+    /// Runs a sweeper with this pause between two rounds until the guard is dropped.
+    pub(crate) fn sweeper(&self, pause: Duration) -> DropGuard {
+        let sweeper = Sweeper::new(self.store.clone(), pause);
+        let (state, _) = tokio::sync::watch::channel(Ok(()));
+        let shutdown = CancellationToken::new();
+        let stop = shutdown.clone();
+        tokio::spawn(async move { sweeper.run(&state, &stop).await.unwrap() });
+        shutdown.drop_guard()
+    }
+
+    /// Stops the store until `meanwhile` has ended. Then it is started again at the same address.
+    pub(crate) async fn interrupt_store(&mut self, meanwhile: impl AsyncFnOnce()) {
+        let server = self.server.take().unwrap();
+        let mut config = Config::new(self.folder.path().join("store"));
+        config.address = server.address();
+        server.shutdown().await;
+        meanwhile().await;
+        self.server = Some(Store::start(config).await.unwrap());
     }
 
     /// Stops the store for good.

@@ -55,7 +55,7 @@ async fn stored_in_the_made_up_version(app: &App) -> Value {
     let id = UserId::new(77);
     let secret: UsernameSecret = SECRET.repeat(32).parse().unwrap();
     let reservation = secret.reservation(&Username::parse("ada.lovelace").unwrap());
-    let claimed = ReservationEvent::Claimed(id).encode(Uuid::new_v4());
+    let claimed = ReservationEvent::claimed(id).encode(Uuid::new_v4());
     let claimed = app
         .store
         .append(reservation.as_str(), Expected::NoStream, vec![claimed]);

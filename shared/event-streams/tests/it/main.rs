@@ -4,6 +4,7 @@
 
 mod append;
 mod cluster;
+mod metadata;
 mod misbehaving_server;
 mod read;
 mod reconnect;

@@ -142,7 +142,7 @@ impl Parts {
             passed(0);
             let key = self.keys.fresh().await?;
             let reservation = self.secret.reservation(&profile.username);
-            let claimed = vec![ReservationEvent::Claimed(user).encode(Uuid::new_v4())];
+            let claimed = vec![ReservationEvent::claimed(user).encode(Uuid::new_v4())];
             let stream = reservation.as_str().to_owned();
             let revision = self.append(&stream, claimed).await?;
             passed(1);

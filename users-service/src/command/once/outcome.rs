@@ -1,12 +1,14 @@
 //! The outcome of a command that was accepted before.
 
 use super::Once;
+use crate::command::attempt::{AttemptOutcome, AttemptSeen};
 use crate::command::command_memory::Remembered;
-use crate::command::envelope::{CommandKind, Committed};
+use crate::command::envelope::{Command, CommandKind, Committed};
 use crate::command::error::CommandError;
 use crate::command::reservation::UserStatus;
 use crate::command::stores::Stores;
 use crate::command::user_history::HistoryError;
+use crate::domain::UserId;
 use crate::privacy::cipher::SubjectKey;
 use crate::privacy::subject_keys::Lookup;
 use crate::stored_event::NoEvent;
@@ -23,9 +25,9 @@ impl Once<'_> {
     /// The key of the accepted command, if it has one. Fails if the command had another body, or its user was erased.
     pub(super) async fn verified_key(
         &self,
-        known: &Remembered,
+        remembered: &Remembered,
     ) -> Result<Option<SubjectKey>, CommandError> {
-        let Some((id, print)) = &known.body else {
+        let Some((id, print)) = &remembered.body else {
             return Ok(None);
         };
         let stream = self.memory.stream();
@@ -41,53 +43,60 @@ impl Once<'_> {
         }
     }
 
-    /// Looks for the outcome until there is one, or patience ends.
-    pub(super) async fn wait_for_outcome(
-        &self,
-        known: &mut Remembered,
-    ) -> Result<Option<Result<Committed, CommandError>>, CommandError> {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let kind = self.envelope.command.kind();
-            if let Some(outcome) = self.stores.outcome(known, kind).await? {
-                return Ok(Some(outcome));
-            }
-            if Instant::now() >= end {
-                return Ok(None);
-            }
-            tokio::time::sleep(Duration::from_millis(rand::random_range(PAUSE))).await;
-            *known = self.memory.read().await?.ok_or(CommandError::Conflict)?;
+    /// Looks for the command's event in the user's stream. A deletion that another process began is completed.
+    pub(super) async fn look_for_event(&self, user: UserId) -> Result<AttemptSeen, CommandError> {
+        let sought = self.envelope.event_after(self.after);
+        let histories = &self.stores.histories;
+        let history = histories.read_seeking(user, &sought).await?;
+        let status = history.status();
+        let found = history.found();
+        if let (Command::Delete(_), Some(_)) = (&self.envelope.command, found) {
+            self.stores.complete_erasure(user, &history).await?;
         }
+        Ok(AttemptSeen::User { status, found })
+    }
+
+    /// Pauses until the next look for the outcome, unless patience has ended.
+    pub(super) async fn wait(&mut self) -> AttemptSeen {
+        let now = Instant::now();
+        if *self.patience.get_or_insert(now + PATIENCE) <= now {
+            self.patience = None;
+            return AttemptSeen::PatienceOver;
+        }
+        tokio::time::sleep(Duration::from_millis(rand::random_range(PAUSE))).await;
+        AttemptSeen::Waited
     }
 }
 
 impl Stores {
-    /// The outcome of an accepted command, if there is one.
+    /// The outcome of an accepted command as far as anybody can see it who does not execute it. After an erasure every deletion
+    /// counts as done.
     pub(in crate::command) async fn outcome(
         &self,
         known: &Remembered,
         kind: CommandKind,
     ) -> Result<Option<Result<Committed, CommandError>>, CommandError> {
+        let user = known.user;
+        if let Some(reason) = known.done {
+            let replayed = true;
+            let outcome = AttemptOutcome::WithoutEvent {
+                user,
+                reason,
+                replayed,
+            };
+            return Ok(Some(answer(outcome)));
+        }
+        let sought = kind.event_after(known.command, known.revision);
+        let history = self.histories.read_seeking(user, &sought).await?;
+        let erased = history.status() == UserStatus::Erased;
         let committed = |revision| Committed {
-            user: known.user,
+            user,
             revision,
             replayed: true,
         };
-        match known.done {
-            Some(NoEvent::Unchanged(revision)) => return Ok(Some(Ok(committed(revision)))),
-            Some(NoEvent::Refused(refusal)) => return Ok(Some(Err(before(refusal.into())))),
-            Some(NoEvent::PreconditionFailed) => {
-                return Ok(Some(Err(before(CommandError::PreconditionFailed))));
-            }
-            None => {}
-        }
-        let sought = kind.event_after(known.command, known.revision);
-        let history = self.histories.read_seeking(known.user, &sought).await?;
-        let erased = history.status() == UserStatus::Erased;
         Ok(match (kind, history.found()) {
-            (CommandKind::Delete, Some(revision)) => {
-                self.complete_erasure(known.user, &history).await?;
-                Some(Ok(committed(revision)))
+            (CommandKind::Delete, found) if erased => {
+                Some(Ok(committed(found.unwrap_or_default())))
             }
             (CommandKind::Create | CommandKind::Patch, _) if erased => {
                 Some(Err(CommandError::Gone))
@@ -97,7 +106,37 @@ impl Stores {
     }
 }
 
-/// The refusal of a command that was refused before.
-fn before(refusal: CommandError) -> CommandError {
-    CommandError::RefusedBefore(Box::new(refusal))
+/// What the caller is told.
+pub(super) fn answer(outcome: AttemptOutcome) -> Result<Committed, CommandError> {
+    let committed = |user, revision, replayed| Committed {
+        user,
+        revision,
+        replayed,
+    };
+    match outcome {
+        AttemptOutcome::Committed {
+            user,
+            revision,
+            replayed,
+        } => Ok(committed(user, revision, replayed)),
+        AttemptOutcome::WithoutEvent {
+            user,
+            reason,
+            replayed,
+        } => match reason {
+            NoEvent::Unchanged(revision) => Ok(committed(user, revision, replayed)),
+            NoEvent::Refused(refusal) => Err(refused(refusal.into(), replayed)),
+            NoEvent::PreconditionFailed => Err(refused(CommandError::PreconditionFailed, replayed)),
+        },
+        AttemptOutcome::Gone => Err(CommandError::Gone),
+        AttemptOutcome::Contended => Err(CommandError::Conflict),
+    }
+}
+
+fn refused(refusal: CommandError, replayed: bool) -> CommandError {
+    if replayed {
+        CommandError::RefusedBefore(Box::new(refusal))
+    } else {
+        refusal
+    }
 }
