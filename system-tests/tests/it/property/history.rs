@@ -313,3 +313,88 @@ fn call(wish: &Wish, user: usize) -> Call {
         Action::Get { .. } => Call::Get { user },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn created(id: &str) -> Answer {
+        let mut headers = reqwest::header::HeaderMap::new();
+        headers.insert("etag", format!("\"{id}\"").parse().expect("a header"));
+        Answer {
+            status: 201,
+            content_type: String::new(),
+            location: None,
+            headers,
+            body: json!({"id": id}),
+        }
+    }
+
+    fn refused(status: u16, problem: &str) -> Answer {
+        Answer {
+            status,
+            body: json!({"type": format!("urn:problem-type:{problem}")}),
+            ..created("0")
+        }
+    }
+
+    /// One creation, sent once for each answer, one after the other.
+    fn sent(key: Option<&str>, answers: Vec<Option<Answer>>) -> Vec<Sent> {
+        let names = Names {
+            username: "ada".into(),
+            given: "g".into(),
+            family: "f".into(),
+        };
+        let wish = Arc::new(Wish {
+            number: 0,
+            action: Action::Create(names),
+            key: key.map(str::to_owned),
+        });
+        let numbered = (0..).zip(answers);
+        let sent = numbered.map(|(number, answer)| Sent {
+            wish: Arc::clone(&wish),
+            other_body: false,
+            began: 2 * number,
+            ended: 2 * number + 1,
+            answer,
+        });
+        sent.collect()
+    }
+
+    #[test]
+    fn a_command_under_a_key_happens_once_before_its_first_answer() -> Result<()> {
+        let repeated = vec![None, Some(created("1")), Some(created("1"))];
+        let operations = operations(&sent(Some("k"), repeated))?;
+        let ends: Vec<_> = operations
+            .iter()
+            .map(|one| (one.began, one.ended))
+            .collect();
+        assert_eq!(ends, [(0, Some(3)), (4, Some(5))]);
+        assert_eq!(operations[1].call, Call::Repeat { user: 0 });
+        assert_eq!(operations[1].after, Some(0));
+        Ok(())
+    }
+
+    #[test]
+    fn two_answers_to_one_command_under_a_key_are_found() {
+        let twice = || vec![Some(created("1")), Some(created("2"))];
+        assert!(operations(&sent(Some("k"), twice())).is_err());
+        let taken = refused(409, "username-taken");
+        let both = vec![Some(created("1")), Some(taken)];
+        assert!(operations(&sent(Some("k"), both)).is_err());
+        // Without a key these are two commands.
+        assert!(operations(&sent(None, twice())).is_ok_and(|two| two.len() == 2));
+    }
+
+    #[test]
+    fn only_an_answer_that_nothing_was_done_excludes_that_something_was() -> Result<()> {
+        let overloaded = || Some(refused(503, "overloaded"));
+        assert!(operations(&sent(None, vec![overloaded()]))?.is_empty());
+        for answer in [None, Some(refused(503, "unavailable"))] {
+            let unknown = operations(&sent(Some("k"), vec![overloaded(), answer]))?;
+            assert_eq!((unknown.len(), unknown[0].ended), (1, None));
+        }
+        assert!(operations(&sent(None, vec![Some(refused(500, "internal-error"))])).is_err());
+        Ok(())
+    }
+}
