@@ -2,11 +2,12 @@
 
 use anyhow::{Context, Result, ensure};
 use private_broker::PrivateBroker;
+use reqwest::Method;
 use serde_json::{Value, json};
 use std::process::Command;
 use system_tests::client::{id, user};
 use system_tests::system::Node;
-use system_tests::{Part, System, Users, unique, wait};
+use system_tests::{Answer, Part, System, Users, unique, wait};
 
 /// Runs a script with the npm packages that `scripts/node-baseline` installs.
 const RUN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../loadtest/node-baseline/run");
@@ -96,7 +97,9 @@ async fn a_command_waits_for_the_store_and_is_executed_once() -> Result<()> {
         Ok(())
     })
     .await?;
+    system.kill(Part::Api)?;
     system.start_part(Part::Store).await?;
+    system.start_part(Part::Api).await?;
     system.ready().await?;
     let created = async || {
         let page = system.store()?.read_all(&["users-"], None, 100).await?;
@@ -104,15 +107,49 @@ async fn a_command_waits_for_the_store_and_is_executed_once() -> Result<()> {
         let created = created.filter(|event| event.event_type == "UserCreated.v1");
         anyhow::Ok(created.count())
     };
-    wait::until("the user exists and the queue is empty", || async {
+    wait::until("the user exists, and no message is left", || async {
         ensure!(created().await? == 1, "no user, or two");
-        let waiting = system.messages("users").await?;
-        ensure!(waiting.is_empty(), "{waiting:?}");
+        let queue = system.management("GET", "queues", "users", &Value::Null);
+        let left = queue.await?["messages"].as_u64();
+        ensure!(left == Some(0), "{left:?}");
         Ok(())
     })
     .await?;
+    ensure!(created().await? == 1, "two users");
     ensure!(system.messages(DEAD).await?.is_empty());
     Ok(())
+}
+
+#[tokio::test]
+async fn the_settings_make_the_queue_a_quorum_queue_for_our_own_commands_only() -> Result<()> {
+    let broker = Node::Shared(PrivateBroker::shared().await);
+    let url = broker.vhost().await;
+    let mut system = System::prepare(&PARTS, broker, &url, "info")?;
+    system.set_variable(Part::Api, "COMMANDS_QUEUE", "quorum")?;
+    system.set_variable(Part::Api, "COMMANDS_PLAIN", "refuse")?;
+    for part in PARTS {
+        system.start_part(part).await?;
+    }
+    system.ready().await?;
+    let queue = system.management("GET", "queues", "users", &Value::Null);
+    ensure!(queue.await?["type"] == "quorum");
+    send(&system, "plain", &text("CreateUser", &user(&unique("ada")))).await?;
+    let users = system.users()?;
+    let post = users.request(Method::POST, "/").json(&user(&unique("bob")));
+    let accepted = Answer::to(post.header("Prefer", "respond-async")).await?;
+    let status = accepted.expect(202)?.location.context("a location")?;
+    wait::until(
+        "our own command is done, and the plain one is dead",
+        || async {
+            let status = Answer::to(users.request(Method::GET, &status)).await?;
+            let status = status.expect(200)?.body;
+            ensure!(status["result"]["status"] == 201, "{status}");
+            let dead = system.messages(DEAD).await?;
+            ensure!(dead.len() == 1, "{dead:?}");
+            Ok(())
+        },
+    )
+    .await
 }
 
 /// Waits until the API has tried a command so many times since its first start.

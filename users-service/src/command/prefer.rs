@@ -80,7 +80,7 @@ mod tests {
             "respond-sync",
             "respond-async=no",
             "wait=10; respond-async",
-            "note=\"x, respond-async\"",
+            "note=\"x, respond-async, y\"",
         ] {
             assert!(!asks(&[header]), "{header}");
         }

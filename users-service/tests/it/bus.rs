@@ -212,11 +212,6 @@ impl Bus {
         self.broker.declare(&topology(kind)).await.unwrap();
     }
 
-    /// Hands commands of HTTP requests over to the queue.
-    pub(crate) fn command_sender(&self) -> CommandSender {
-        CommandSender::new(self.broker.clone(), QueueKind::Plain, message_key())
-    }
-
     /// Publishes a message to the queue of commands, as any other client would.
     pub(crate) async fn command(&self, properties: Value, body: &str) {
         self.put(COMMANDS, properties, ("string", body)).await;
@@ -338,6 +333,11 @@ impl Bus {
 fn message_key() -> MessageKey {
     let master: MasterKey = MASTER.repeat(32).parse().unwrap();
     master.message_key(SEALED_COMMANDS)
+}
+
+/// Hands commands of HTTP requests over to the queue.
+pub(crate) fn command_sender(broker: Broker) -> CommandSender {
+    CommandSender::new(broker, QueueKind::Plain, message_key())
 }
 
 /// Accepts plain and sealed commands.

@@ -134,6 +134,13 @@ async fn until_dead(bus: &Bus, count: usize) -> Vec<(String, String)> {
     .await
 }
 
+/// Stops the consumer, and checks that it has acknowledged every message. (Messages that it has taken are not shown before.)
+async fn nothing_is_left(bus: &Bus, consumer: Role) {
+    consumer.stop().await;
+    let left = bus.messages("users").await;
+    assert!(left.is_empty(), "{left:?}");
+}
+
 async fn usernames(app: &App) -> Vec<String> {
     let mut names = Vec::new();
     for event in app.log().await {
@@ -158,7 +165,7 @@ async fn until_created(app: &App, expected: &[&str]) {
 #[tokio::test]
 async fn users_are_created_changed_and_deleted_by_messages() {
     let (app, bus) = app_and_bus().await;
-    let _consumer = bus.commands(&app).await;
+    let consumer = bus.commands(&app).await;
     let mut client = Client::of(&bus).await;
     let created = client.ask(&create("ada")).await;
     assert_eq!(created, json!({"status": 201, "id": created["id"]}));
@@ -179,6 +186,7 @@ async fn users_are_created_changed_and_deleted_by_messages() {
     let again = client.ask(&text("DeleteUser", &json!({"id": id}))).await;
     assert_eq!((&again["status"], &again["id"]), (&json!(404), id));
     assert_eq!(again["problem"]["type"], "urn:problem-type:not-found");
+    nothing_is_left(&bus, consumer).await;
 }
 
 #[tokio::test]
@@ -642,7 +650,7 @@ async fn a_reply_never_has_a_name_and_never_goes_to_a_queue_of_ours() {
 #[tokio::test]
 async fn a_strange_address_for_a_reply_harms_nobody() {
     let (app, bus) = app_and_bus().await;
-    let _consumer = bus.commands(&app).await;
+    let consumer = bus.commands(&app).await;
     let mut client = Client::of(&bus).await;
     let addresses = [
         "",
@@ -661,7 +669,7 @@ async fn a_strange_address_for_a_reply_harms_nobody() {
         (usernames(&app).await.len() == 8).then_some(())
     })
     .await;
-    assert!(bus.messages("users").await.is_empty());
+    nothing_is_left(&bus, consumer).await;
 }
 
 #[tokio::test]

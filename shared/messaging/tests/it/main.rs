@@ -4,5 +4,6 @@
 
 mod consuming;
 mod publishing;
+mod replying;
 mod rpc;
 mod support;

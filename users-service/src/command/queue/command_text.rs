@@ -76,3 +76,55 @@ impl CommandText {
         Ok(fields.hiding_unknown_names())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::CommandText;
+    use crate::command::envelope::Command;
+    use crate::domain::{Changes, FamilyName, GivenName, Profile, UserId, Username};
+    use proptest::prelude::*;
+
+    fn read(bytes: &[u8]) -> Option<(Command, Option<UserId>)> {
+        CommandText::parse(bytes).ok()?.command().ok()
+    }
+
+    #[test]
+    fn a_command_is_read_as_it_was_written() {
+        let profile = Profile {
+            username: Username::parse("ada").unwrap(),
+            given_name: GivenName::parse("Ada \"\\ é").unwrap(),
+            family_name: FamilyName::parse("Lovelace").unwrap(),
+        };
+        let changes = Changes {
+            family_name: Some(profile.family_name.clone()),
+            ..Changes::default()
+        };
+        for command in [
+            Command::Create(profile),
+            Command::Patch(UserId::new(7), changes),
+            Command::Patch(UserId::new(7), Changes::default()),
+            Command::Delete(UserId::new(u64::MAX / 2)),
+        ] {
+            let text = CommandText::of(&command).unwrap();
+            let text = serde_json::to_vec(&text).unwrap();
+            assert_eq!(read(&text), Some((command, None)));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_read_or_refused(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            data in "[\\[\\]{}\":, a-z0-9\\\\u]{0,80}",
+            depth in 0..20_000_usize,
+        ) {
+            let _ = read(&bytes);
+            for command in ["CreateUser", "PatchUser", "DeleteUser"] {
+                for data in [&data, &format!("{{{data}}}"), &"[".repeat(depth)] {
+                    let text = format!(r#"{{"command":"{command}","data":{data}}}"#);
+                    let _ = read(text.as_bytes());
+                }
+            }
+        }
+    }
+}
