@@ -18,11 +18,11 @@ const PAGE: usize = 1_000;
 #[derive(Debug, Clone)]
 pub(super) struct DeletedUsers {
     store: EventStreams,
-    known: Arc<Mutex<Known>>,
+    known: Arc<Mutex<KnownTombstones>>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct KnownTombstones {
     ids: HashSet<UserId>,
     /// The revision of the next tombstone.
     next: u64,

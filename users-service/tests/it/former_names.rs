@@ -107,7 +107,7 @@ async fn claims(app: &App) -> usize {
     log.iter().filter(of_names).count()
 }
 
-#[actix_web::test]
+#[tokio::test]
 async fn users_with_names_that_are_refused_now_are_read_and_listed_unchanged() {
     let app = app_with_former_data().await;
     let users = users(&app).await;

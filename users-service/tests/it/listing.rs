@@ -1,23 +1,24 @@
 //! The list: its pages, its parameters, and erased users.
 
 use crate::bus::{read_model, repair, view};
-use crate::support::{App, id, spawn_app};
-use actix_web::http::StatusCode;
-use actix_web::test::{TestRequest, call_service, init_service, read_body};
+use crate::support::{App, id, serve_routes, spawn_app};
 use actix_web::web::{Data, resource};
+use reqwest::StatusCode;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use users_service::query::api::{Directory, list_at};
 
 pub(crate) async fn get(app: &App, path: &str) -> (StatusCode, Value) {
     let directory = Directory::new(read_model(app).await, app.keys.clone());
-    let service = actix_web::App::new()
-        .app_data(Data::new(directory))
-        .service(list_at(resource("/")));
-    let service = init_service(service).await;
-    let response = call_service(&service, TestRequest::get().uri(path).to_request()).await;
-    let status = response.status();
-    let body = read_body(response).await;
-    (status, serde_json::from_slice(&body).unwrap())
+    let shutdown = CancellationToken::new();
+    let address = serve_routes(None, shutdown.clone(), move |config| {
+        let directory = Data::new(directory.clone());
+        config.app_data(directory).service(list_at(resource("/")));
+    });
+    let _serving = shutdown.drop_guard();
+    let response = reqwest::get(format!("http://{address}{path}")).await;
+    let response = response.unwrap();
+    (response.status(), response.json().await.unwrap())
 }
 
 /// Brings users into the view without a broker.
@@ -31,7 +32,7 @@ pub(crate) async fn project(app: &App, users: &[&Value]) {
     }
 }
 
-#[actix_web::test]
+#[tokio::test]
 async fn users_are_listed_in_the_order_of_their_ids() {
     let app = spawn_app().await;
     let (ada, eda) = (app.created("ada").await, app.created("eda").await);
@@ -41,7 +42,7 @@ async fn users_are_listed_in_the_order_of_their_ids() {
     assert_eq!(body, json!({"data": [ada, eda], "next": null}));
 }
 
-#[actix_web::test]
+#[tokio::test]
 async fn the_cursor_of_a_page_leads_to_the_next_page() {
     let app = spawn_app().await;
     let mut users = Vec::new();
@@ -65,7 +66,7 @@ async fn the_cursor_of_a_page_leads_to_the_next_page() {
     assert_eq!(pages, 3);
 }
 
-#[actix_web::test]
+#[tokio::test]
 async fn a_full_last_page_has_no_cursor() {
     let app = spawn_app().await;
     let (ada, eda) = (app.created("ada").await, app.created("eda").await);
@@ -74,7 +75,7 @@ async fn a_full_last_page_has_no_cursor() {
     assert_eq!(body["next"], Value::Null);
 }
 
-#[actix_web::test]
+#[tokio::test]
 async fn a_user_whose_key_is_destroyed_is_omitted_at_once() {
     let app = spawn_app().await;
     let users = [
@@ -88,7 +89,7 @@ async fn a_user_whose_key_is_destroyed_is_omitted_at_once() {
     assert_eq!(body, json!({"data": [users[1], users[2]], "next": null}));
 }
 
-#[actix_web::test]
+#[tokio::test]
 async fn a_lost_key_is_an_error_and_not_an_erasure() {
     let app = spawn_app().await;
     let ada = app.created("ada").await;
@@ -103,7 +104,7 @@ async fn a_lost_key_is_an_error_and_not_an_erasure() {
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
 }
 
-#[actix_web::test]
+#[tokio::test]
 async fn invalid_parameters_are_refused_and_named() {
     let app = spawn_app().await;
     let cases: [(&str, &[&str]); 8] = [
@@ -125,7 +126,7 @@ async fn invalid_parameters_are_refused_and_named() {
     }
 }
 
-#[actix_web::test]
+#[tokio::test]
 async fn a_cursor_beyond_all_ids_gives_an_empty_page() {
     let app = spawn_app().await;
     let (_, body) = get(&app, &format!("/?cursor={}", u64::MAX)).await;

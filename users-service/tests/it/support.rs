@@ -122,10 +122,7 @@ pub(crate) fn serve_with(
     shutdown: CancellationToken,
 ) -> SocketAddr {
     let sender = sender.map(actix_web::web::Data::new);
-    let server = web::Server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-    let server = server.admitting(verifier);
-    let address = server.address();
-    let routes = move |config: &mut actix_web::web::ServiceConfig| {
+    serve_routes(verifier, shutdown, move |config| {
         if let Some(sender) = &sender {
             config.app_data(actix_web::web::Data::clone(sender));
         }
@@ -133,7 +130,18 @@ pub(crate) fn serve_with(
             .app_data(actix_web::web::Data::new(handler.clone()))
             .service(api::create_at(actix_web::web::resource("/")))
             .configure(api::one_user);
-    };
+    })
+}
+
+/// Serves these routes in a thread, to callers with tokens for the verifier.
+pub(crate) fn serve_routes(
+    verifier: Option<Verifier>,
+    shutdown: CancellationToken,
+    routes: impl Fn(&mut actix_web::web::ServiceConfig) + Clone + Send + 'static,
+) -> SocketAddr {
+    let server = web::Server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let server = server.admitting(verifier);
+    let address = server.address();
     std::thread::spawn(move || {
         let serving = server.run(web::Readiness::new(), routes, shutdown);
         actix_web::rt::System::new().block_on(serving)

@@ -126,13 +126,13 @@ struct Work<'a> {
 }
 
 /// The end of a message.
-struct Settled {
+struct SettledMessage {
     answer: CommandAnswer,
     /// Why the message goes to the dead-letter queue, if it does.
     dead: Option<String>,
 }
 
-impl Settled {
+impl SettledMessage {
     fn answered(answer: CommandAnswer) -> Self {
         let dead = None;
         Self { answer, dead }
@@ -188,15 +188,19 @@ impl Work<'_> {
         user
     }
 
-    async fn settle(&self, received: &Received, over: &CancellationToken) -> Option<Settled> {
+    async fn settle(
+        &self,
+        received: &Received,
+        over: &CancellationToken,
+    ) -> Option<SettledMessage> {
         let delivery = &received.delivery;
         let settled = match &received.request {
             Ok(envelope) => self.execute(envelope, delivery, over).await?,
             Err(Unacceptable::Invalid(problem)) => {
-                Settled::answered(CommandAnswer::refused(None, problem))
+                SettledMessage::answered(CommandAnswer::refused(None, problem))
             }
             Err(Unacceptable::NotACommand(reason)) => {
-                Settled::dead(None, reason.to_string(), &reason.problem())
+                SettledMessage::dead(None, reason.to_string(), &reason.problem())
             }
         };
         if let Some(reason) = &settled.dead {
@@ -224,7 +228,7 @@ impl Work<'_> {
         envelope: &Envelope,
         delivery: &Delivery,
         over: &CancellationToken,
-    ) -> Option<Settled> {
+    ) -> Option<SettledMessage> {
         let user = envelope.user();
         let mut backoff = Backoff::default();
         let mut unreadable_since = None;
@@ -240,7 +244,11 @@ impl Work<'_> {
             if let Some(CommandError::Unreadable(reason)) = error.downcast_ref() {
                 let since = unreadable_since.get_or_insert_with(|| self.unreadable.since(user));
                 if since.elapsed() >= self.consumer.unreadable_for {
-                    return Some(Settled::dead(user, reason.to_string(), &unavailable()));
+                    return Some(SettledMessage::dead(
+                        user,
+                        reason.to_string(),
+                        &unavailable(),
+                    ));
                 }
             }
             _waiting = Some(self.health.waits(format!("{error:#}")));
@@ -254,7 +262,7 @@ impl Work<'_> {
         envelope: &Envelope,
         delivery: &Delivery,
         over: &CancellationToken,
-    ) -> Option<anyhow::Result<Settled>> {
+    ) -> Option<anyhow::Result<SettledMessage>> {
         if delivery.redelivered {
             let _turn = over.run_until_cancelled(self.turns.write()).await?;
             return Some(self.counted_attempt(envelope, delivery).await);
@@ -267,12 +275,16 @@ impl Work<'_> {
         &self,
         envelope: &Envelope,
         delivery: &Delivery,
-    ) -> anyhow::Result<Settled> {
+    ) -> anyhow::Result<SettledMessage> {
         let attempts = &self.consumer.attempts;
         let message = self.consumer.intake.hash(delivery);
         if attempts.unfinished(&message).await? >= MOST_ATTEMPTS {
             let reason = NO_OUTCOME.to_owned();
-            return Ok(Settled::dead(envelope.user(), reason, &Problem::internal()));
+            return Ok(SettledMessage::dead(
+                envelope.user(),
+                reason,
+                &Problem::internal(),
+            ));
         }
         attempts.count(&message).await?;
         let attempted = self.uncounted_attempt(envelope).await;
@@ -286,7 +298,7 @@ impl Work<'_> {
         attempted
     }
 
-    async fn uncounted_attempt(&self, envelope: &Envelope) -> anyhow::Result<Settled> {
+    async fn uncounted_attempt(&self, envelope: &Envelope) -> anyhow::Result<SettledMessage> {
         tracing::debug!("a command of the queue is tried");
         let answer = match self.consumer.handler.execute(envelope).await {
             Ok(done) => CommandAnswer::done(envelope.command.kind(), done.user),
@@ -305,7 +317,7 @@ impl Work<'_> {
                 | CommandError::KeyReused),
             ) => CommandAnswer::refused(envelope.user(), &problem(refusal)),
         };
-        Ok(Settled::answered(answer))
+        Ok(SettledMessage::answered(answer))
     }
 
     /// Moves the message to the dead-letter queue, and returns when it is there. `None` if it is `over` before.
