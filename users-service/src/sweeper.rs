@@ -1,7 +1,7 @@
 //! The sweep of all reservations. Refusals and crashes leave claims that hold no name; the sweep releases them, and tells the
 //! store to keep only the last event of each reservation, so that a scavenge removes who held a name.
 //!
-//! It works in rounds. A round reads the events of reservations since the last one, and performs a [`Sweep`] after each. A
+//! It works in rounds. A round reads the events of reservations since the last one, and performs a `Sweep` after each. A
 //! claim that may still be committed is looked at again in the next round.
 //!
 //! Invariants:

@@ -345,12 +345,12 @@ impl CommandAttempt {
     fn fence(&self, status: &UserStatus) -> Option<(Fence, Option<u64>)> {
         match (self.kind, status) {
             (CommandKind::Create, UserStatus::Absent) => Some((Fence::RegistrationAbandoned, None)),
-            // No creation can be committed under an id that was used.
-            (CommandKind::Create, _) => None,
-            (_, UserStatus::Active { revision, .. }) => {
+            (CommandKind::Patch | CommandKind::Delete, UserStatus::Active { revision, .. }) => {
                 Some((Fence::RenameFenced, Some(*revision)))
             }
-            (_, UserStatus::Absent | UserStatus::Abandoned | UserStatus::Erased) => None,
+            // No creation can be committed under an id that was used, and nothing for a user who is not active.
+            (CommandKind::Create, UserStatus::Active { .. })
+            | (_, UserStatus::Absent | UserStatus::Abandoned | UserStatus::Erased) => None,
         }
     }
 
