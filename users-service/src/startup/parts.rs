@@ -76,7 +76,7 @@ impl Parts {
     ) -> anyhow::Result<CommandConsumer> {
         let key = config.data.master_key()?.message_key(SEALED_COMMANDS);
         let remembered_for = config.commands.remembered_for();
-        let intake = Intake::new(config.data.username_secret()?, key, remembered_for);
+        let intake = Intake::new(key, remembered_for);
         let accepts_plain = config.commands.commands_plain == PlainCommands::Accept;
         let intake = intake.accepting_plain(accepts_plain);
         let file = config.data.folder()?.join("commands.db");

@@ -22,7 +22,7 @@ struct Now {
 
 /// A command that waits. Dropping it ends the wait.
 #[derive(Debug)]
-pub(super) struct Waiting<'a>(&'a QueueHealth<'a>);
+pub(super) struct WaitingCommand<'a>(&'a QueueHealth<'a>);
 
 impl<'a> QueueHealth<'a> {
     pub(super) fn new(shown: &'a watch::Sender<Result<(), String>>) -> Self {
@@ -43,12 +43,12 @@ impl<'a> QueueHealth<'a> {
     }
 
     /// Notes that a command waits, for this reason, as long as the result exists.
-    pub(super) fn waits(&'a self, reason: String) -> Waiting<'a> {
+    pub(super) fn waits(&'a self, reason: String) -> WaitingCommand<'a> {
         self.change(|now| {
             now.waiting += 1;
             now.reason = reason;
         });
-        Waiting(self)
+        WaitingCommand(self)
     }
 
     fn change(&self, change: impl FnOnce(&mut Now)) {
@@ -80,7 +80,7 @@ impl Now {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingCommand<'_> {
     fn drop(&mut self) {
         self.0.change(|now| now.waiting -= 1);
     }
