@@ -18,11 +18,11 @@ const PAGE: usize = 1_000;
 #[derive(Debug, Clone)]
 pub(super) struct DeletedUsers {
     store: EventStreams,
-    known: Arc<Mutex<KnownTombstones>>,
+    known: Arc<Mutex<Tombstones>>,
 }
 
 #[derive(Debug, Default)]
-struct KnownTombstones {
+struct Tombstones {
     ids: HashSet<UserId>,
     /// The revision of the next tombstone.
     next: u64,

@@ -7,8 +7,10 @@
 //! - No reply and no reason for a dead letter has personal data, and no reply goes to a queue of ours.
 //! - In one process, commands that name the same user are executed in the order of the queue.
 
+mod attempting;
 mod attempts;
 mod command_consumer;
+mod command_end;
 mod command_message;
 mod command_sender;
 mod command_text;

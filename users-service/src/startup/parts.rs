@@ -79,7 +79,7 @@ impl Parts {
     ) -> anyhow::Result<CommandConsumer> {
         let key = config.data.master_key()?.message_key(SEALED_COMMANDS);
         let remembered_for = config.commands.remembered_for();
-        let intake = Intake::new(config.data.username_secret()?, key, remembered_for);
+        let intake = Intake::new(key, remembered_for);
         let intake = intake.accepting_plain(config.accepts_plain_commands());
         let file = config.data.folder()?.join("commands.db");
         let attempts = open_with_retries(async || Attempts::open(&file).await).await?;

@@ -1,6 +1,6 @@
 //! A virtual host of a real broker for each test, and roles that use it.
 
-use crate::support::{App, MASTER, SECRET, until};
+use crate::support::{App, MASTER, until};
 use event_streams::{Position, RecordedEvent};
 use messaging::{
     Broker, Consumer, Delivery, Incoming, Message, Publisher as Sender, QueueKind, Topology,
@@ -342,8 +342,7 @@ pub(crate) fn command_sender(broker: Broker) -> CommandSender {
 
 /// Accepts plain and sealed commands.
 pub(crate) fn intake() -> Intake {
-    let secret = SECRET.repeat(32).parse().unwrap();
-    Intake::new(secret, message_key(), Duration::from_hours(30 * 24))
+    Intake::new(message_key(), Duration::from_hours(30 * 24))
 }
 
 pub(crate) async fn read_model(app: &App) -> ReadModel {

@@ -1,10 +1,8 @@
-//! Executes the commands of the queue.
-//!
-//! Commands run at the same time, as many as the queue delivers without an acknowledgement. A command that was delivered
-//! before runs alone, and its attempt is counted durably before it begins. So if the process dies, the count names the command
-//! that was running.
+//! Consumes the queue of commands. Commands run at the same time, as many as the queue delivers without an acknowledgement.
 
-use super::attempts::{Attempts, MessageHash};
+use super::attempting::Attempting;
+use super::attempts::Attempts;
+use super::command_end::CommandEnd;
 use super::command_message::{Intake, Received};
 use super::lanes::Lanes;
 use super::not_a_command::Unacceptable;
@@ -16,36 +14,29 @@ use crate::command::command_answer::CommandAnswer;
 use crate::command::envelope::Envelope;
 use crate::command::error::CommandError;
 use crate::command::handler::CommandHandler;
-use crate::command::problems::{problem, unavailable};
+use crate::command::problems::unavailable;
 use crate::domain::UserId;
 use crate::integration::consumer::{dead_letter, keep_declared};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use jittered_backoff::Backoff;
 use messaging::{Broker, Consumer, Delivery, Incoming, Publisher, QueueKind, Replies, Topology};
 use std::time::Duration;
-use tokio::sync::{RwLock, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use web::Problem;
 
 /// How many commands run or wait in one process.
 const PREFETCH: u16 = 64;
-/// A message with so many unfinished attempts is not tried again. Its first delivery was not counted, so it was delivered
-/// three times without an outcome.
-const MOST_ATTEMPTS: i64 = 2;
 /// How long commands wait for a user who cannot be read. An update of all processes may take so long.
 const UNREADABLE_FOR: Duration = Duration::from_mins(10);
-/// The reason why such a message is a dead letter.
-const NO_OUTCOME: &str = "it was delivered three times without an outcome";
 /// The media type of a reply.
 const JSON: &str = "application/json";
 
 /// Consumes the queue of commands.
 #[derive(Debug)]
 pub struct CommandConsumer {
-    handler: CommandHandler,
+    attempting: Attempting,
     broker: Broker,
     intake: Intake,
-    attempts: Attempts,
     topology: Topology,
     unreadable_for: Duration,
 }
@@ -62,10 +53,9 @@ impl CommandConsumer {
     ) -> Self {
         let topology = topology(kind);
         Self {
-            handler,
+            attempting: Attempting::new(handler, attempts),
             broker,
             intake,
-            attempts,
             topology,
             unreadable_for: UNREADABLE_FOR,
         }
@@ -95,7 +85,6 @@ impl CommandConsumer {
             dead_letters: Publisher::new(self.broker.clone(), self.topology.clone()),
             replies: Replies::new(self.broker.clone()),
             health: QueueHealth::new(state),
-            turns: RwLock::default(),
             unreadable: UnreadableUsers::default(),
         };
         let declared = keep_declared(&self.broker, &self.topology, || {});
@@ -120,30 +109,7 @@ struct Work<'a> {
     dead_letters: Publisher,
     replies: Replies,
     health: QueueHealth<'a>,
-    /// Taken for writing by an attempt that runs alone, and for reading by all others.
-    turns: RwLock<()>,
     unreadable: UnreadableUsers,
-}
-
-/// The end of a message.
-struct SettledMessage {
-    answer: CommandAnswer,
-    /// Why the message goes to the dead-letter queue, if it does.
-    dead: Option<String>,
-}
-
-impl SettledMessage {
-    fn answered(answer: CommandAnswer) -> Self {
-        let dead = None;
-        Self { answer, dead }
-    }
-
-    fn dead(user: Option<UserId>, reason: String, problem: &Problem) -> Self {
-        Self {
-            answer: CommandAnswer::refused(user, problem),
-            dead: Some(reason),
-        }
-    }
 }
 
 impl Work<'_> {
@@ -188,19 +154,15 @@ impl Work<'_> {
         user
     }
 
-    async fn settle(
-        &self,
-        received: &Received,
-        over: &CancellationToken,
-    ) -> Option<SettledMessage> {
+    async fn settle(&self, received: &Received, over: &CancellationToken) -> Option<CommandEnd> {
         let delivery = &received.delivery;
         let settled = match &received.request {
             Ok(envelope) => self.execute(envelope, delivery, over).await?,
             Err(Unacceptable::Invalid(problem)) => {
-                SettledMessage::answered(CommandAnswer::refused(None, problem))
+                CommandEnd::answered(CommandAnswer::refused(None, problem))
             }
             Err(Unacceptable::NotACommand(reason)) => {
-                SettledMessage::dead(None, reason.to_string(), &reason.problem())
+                CommandEnd::dead(None, reason.to_string(), &reason.problem())
             }
         };
         if let Some(reason) = &settled.dead {
@@ -228,13 +190,13 @@ impl Work<'_> {
         envelope: &Envelope,
         delivery: &Delivery,
         over: &CancellationToken,
-    ) -> Option<SettledMessage> {
-        let user = envelope.user();
+    ) -> Option<CommandEnd> {
+        let (attempting, user) = (&self.consumer.attempting, envelope.user());
         let mut backoff = Backoff::default();
         let mut unreadable_since = None;
         let mut _waiting = None;
         loop {
-            let error = match self.attempt(envelope, delivery, over).await? {
+            let error = match attempting.attempt(envelope, delivery, over).await? {
                 Ok(settled) => {
                     self.unreadable.forget(user);
                     return Some(settled);
@@ -244,80 +206,12 @@ impl Work<'_> {
             if let Some(CommandError::Unreadable(reason)) = error.downcast_ref() {
                 let since = unreadable_since.get_or_insert_with(|| self.unreadable.since(user));
                 if since.elapsed() >= self.consumer.unreadable_for {
-                    return Some(SettledMessage::dead(
-                        user,
-                        reason.to_string(),
-                        &unavailable(),
-                    ));
+                    return Some(CommandEnd::dead(user, reason.to_string(), &unavailable()));
                 }
             }
             _waiting = Some(self.health.waits(format!("{error:#}")));
             over.run_until_cancelled(backoff.pause()).await?;
         }
-    }
-
-    /// Makes one attempt, alone if the message was delivered before. Returns `None` if it is `over` before that.
-    async fn attempt(
-        &self,
-        envelope: &Envelope,
-        delivery: &Delivery,
-        over: &CancellationToken,
-    ) -> Option<anyhow::Result<SettledMessage>> {
-        if delivery.redelivered {
-            let _turn = over.run_until_cancelled(self.turns.write()).await?;
-            return Some(self.counted_attempt(envelope, delivery).await);
-        }
-        let _turn = over.run_until_cancelled(self.turns.read()).await?;
-        Some(self.uncounted_attempt(envelope).await)
-    }
-
-    async fn counted_attempt(
-        &self,
-        envelope: &Envelope,
-        delivery: &Delivery,
-    ) -> anyhow::Result<SettledMessage> {
-        let attempts = &self.consumer.attempts;
-        let message = self.consumer.intake.hash(delivery);
-        if attempts.unfinished(&message).await? >= MOST_ATTEMPTS {
-            let reason = NO_OUTCOME.to_owned();
-            return Ok(SettledMessage::dead(
-                envelope.user(),
-                reason,
-                &Problem::internal(),
-            ));
-        }
-        attempts.count(&message).await?;
-        let attempted = self.uncounted_attempt(envelope).await;
-        let counted = match &attempted {
-            Ok(_) => attempts.forget(&message).await,
-            Err(_) => attempts.discount(&message).await,
-        };
-        if let Err(error) = counted {
-            tracing::warn!(%error, "an attempt that ended stays counted");
-        }
-        attempted
-    }
-
-    async fn uncounted_attempt(&self, envelope: &Envelope) -> anyhow::Result<SettledMessage> {
-        tracing::debug!("a command of the queue is tried");
-        let answer = match self.consumer.handler.execute(envelope).await {
-            Ok(done) => CommandAnswer::done(envelope.command.kind(), done.user),
-            Err(
-                error @ (CommandError::Unavailable(_)
-                | CommandError::Unreadable(_)
-                | CommandError::Conflict
-                | CommandError::Superseded
-                | CommandError::Overloaded),
-            ) => return Err(error.into()),
-            Err(
-                refusal @ (CommandError::Rejected(_)
-                | CommandError::RefusedBefore(_)
-                | CommandError::PreconditionFailed
-                | CommandError::Gone
-                | CommandError::KeyReused),
-            ) => CommandAnswer::refused(envelope.user(), &problem(refusal)),
-        };
-        Ok(SettledMessage::answered(answer))
     }
 
     /// Moves the message to the dead-letter queue, and returns when it is there. `None` if it is `over` before.
@@ -342,14 +236,8 @@ impl Work<'_> {
             over.run_until_cancelled(backoff.pause()).await?;
         }
         if delivery.redelivered {
-            self.forget(&self.consumer.intake.hash(delivery)).await;
+            self.consumer.attempting.forget(delivery).await;
         }
         Some(())
-    }
-
-    async fn forget(&self, message: &MessageHash) {
-        if let Err(error) = self.consumer.attempts.forget(message).await {
-            tracing::warn!(%error, "the attempts at a dead letter stay counted");
-        }
     }
 }

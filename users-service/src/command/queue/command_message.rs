@@ -2,7 +2,6 @@
 //!
 //! Invariant: no error repeats a text of the message, because errors go to logs, headers and other queues.
 
-use super::attempts::MessageHash;
 use super::command_text::CommandText;
 use super::not_a_command::{NotACommand, Unacceptable};
 use super::sealed_command::{SEALED, SEALED_LIMIT, open};
@@ -11,7 +10,6 @@ use crate::command::envelope::Envelope;
 use crate::command::trace_parent::{TRACE_PARENT, trace_id};
 use crate::domain::UserId;
 use crate::privacy::cipher::MessageKey;
-use crate::privacy::pseudonym::UsernameSecret;
 use crate::stored_event::Caller;
 use messaging::Delivery;
 use std::time::Duration;
@@ -21,7 +19,6 @@ use web::BODY_LIMIT;
 /// Turns messages into commands.
 #[derive(Debug, Clone)]
 pub struct Intake {
-    secret: UsernameSecret,
     key: MessageKey,
     clock: Clock,
     /// How long commands are remembered.
@@ -44,11 +41,10 @@ impl Received {
 }
 
 impl Intake {
-    /// Uses this secret for hashes of messages, and this key for sealed messages, which are accepted for `kept_for`.
+    /// Uses this key for sealed messages, which are accepted for `kept_for`.
     #[must_use]
-    pub fn new(secret: UsernameSecret, key: MessageKey, kept_for: Duration) -> Self {
+    pub fn new(key: MessageKey, kept_for: Duration) -> Self {
         Self {
-            secret,
             key,
             clock: Clock::of_machine(),
             kept_for,
@@ -96,12 +92,6 @@ impl Intake {
             .caused_by(delivery.id().and_then(uuid))
             .under_key(key)
             .under_id(chosen_id))
-    }
-
-    /// The keyed hash of the message.
-    pub(super) fn hash(&self, delivery: &Delivery) -> MessageHash {
-        let id = delivery.id().unwrap_or_default();
-        self.secret.message(id, &delivery.body)
     }
 }
 
