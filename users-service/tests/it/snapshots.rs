@@ -186,12 +186,12 @@ async fn changes_write_snapshots_so_that_no_read_is_ever_long() {
         let patch = json!({"given_name": format!("Ada {change}")});
         let (status, read, calls) = cost(&app, app.patch(&ada, &patch)).await;
         assert_eq!(status, StatusCode::NO_CONTENT);
-        // A snapshot that the change before wrote may be read meanwhile.
+        // The snapshots of the changes before may be written meanwhile, each with a few calls.
         assert!(
-            read <= every as u64 + 1,
+            read <= 2 * every as u64,
             "change {change} read {read} events"
         );
-        assert!(calls <= 5, "change {change} took {calls} calls");
+        assert!(calls <= 12, "change {change} took {calls} calls");
         if change >= 16 {
             until_snapshot(&app, &ada, change - 9).await;
         }
