@@ -55,6 +55,9 @@ test-long-ids: ## take IDS=100000000 ids through clock steps, kills, outages and
 	@scripts/need cc setpriv
 	@IDS=$(or $(IDS),100000000) cargo test --release --locked -p uuids-service --test it -- campaign processes seen --nocapture
 
+mutants: ## change the rules of names, claims and ids one by one, and list the changes that no unit test notices
+	@scripts/mutants $(ARGS)
+
 test-up: ## test `make up`, the tour of README.md and `make down`, on other ports and in a separate folder
 	@scripts/test-up
 
@@ -79,4 +82,4 @@ ifeq ($(firstword $(MAKECMDGOALS)),logs)
 users uuids eventstore rabbitmq: ; @:
 endif
 
-.PHONY: help up token rebuild down logs reset lint test test-long test-property test-connections test-long-store test-long-ids test-up loadtest bench bench-compare bench-store bench-ids conformance web-test users uuids eventstore rabbitmq
+.PHONY: help up token rebuild down logs reset lint test test-long test-property test-connections test-long-store test-long-ids mutants test-up loadtest bench bench-compare bench-store bench-ids conformance web-test users uuids eventstore rabbitmq

@@ -159,6 +159,32 @@ fn a_repeated_command_waits_for_its_owner_and_then_takes_over() {
 }
 
 #[test]
+fn waiting_for_an_owner_uses_up_no_attempt_to_follow_one() {
+    let waited = [
+        AttemptSeen::Known(known(0, None)),
+        nothing_found(UserStatus::Absent),
+        AttemptSeen::Waited,
+    ];
+    let many = LIMITS.follows as usize + 2;
+    let steps = steps(
+        CommandKind::Create,
+        std::iter::repeat_n(waited, many).flatten(),
+    );
+    assert_eq!(steps.last(), Some(&AttemptStep::ReadMemory));
+}
+
+#[test]
+fn an_attempt_that_has_ended_stays_as_it_ended() {
+    let seen = [
+        AttemptSeen::Turn(USER, 0),
+        AttemptSeen::Ran(Decided::Committed(7)),
+        AttemptSeen::Waited,
+    ];
+    let last = steps(CommandKind::Create, seen).pop();
+    assert_eq!(last, Some(committed(7, false)));
+}
+
+#[test]
 fn an_owner_who_took_over_fences_before_it_stores_a_refusal() {
     for (kind, status, fence, expected) in [
         (
