@@ -23,8 +23,14 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// The greatest size of a set, in bytes.
 const SIZE: usize = 256 * 1024;
 
+/// The algorithms of all keys.
+pub(crate) const ALGORITHMS: [Algorithm; 3] =
+    [Algorithm::HS256, Algorithm::RS256, Algorithm::ES256];
+
+/// The keys by their ids.
+type Keys = BTreeMap<Option<String>, Arc<Key>>;
+
 /// A key, and the only algorithm that it verifies.
-#[derive(Clone)]
 pub(crate) struct Key {
     pub(crate) algorithm: Algorithm,
     pub(crate) verifying: DecodingKey,
@@ -32,7 +38,7 @@ pub(crate) struct Key {
 
 /// The result of a look-up.
 pub(crate) enum Lookup {
-    Found(Key),
+    Found(Arc<Key>),
     /// The set has no such key.
     Unknown,
     /// The set could not be read yet.
@@ -55,7 +61,7 @@ pub(crate) struct KeySet {
 }
 
 struct Known {
-    keys: Arc<BTreeMap<Option<String>, Key>>,
+    keys: Keys,
     /// When these keys were read. `None` before the first read.
     since: Option<Instant>,
     /// Why the last read failed.
@@ -72,7 +78,7 @@ impl Source {
         Ok(Self::Url(client, url))
     }
 
-    async fn read(&self) -> anyhow::Result<BTreeMap<Option<String>, Key>> {
+    async fn read(&self) -> anyhow::Result<Keys> {
         let text = match self {
             Self::File(file) => {
                 let text = tokio::fs::read(file).await;
@@ -97,9 +103,9 @@ async fn fetch(client: &reqwest::Client, url: &Url) -> anyhow::Result<Vec<u8>> {
     Ok(text)
 }
 
-fn keys(text: &[u8]) -> anyhow::Result<BTreeMap<Option<String>, Key>> {
+fn keys(text: &[u8]) -> anyhow::Result<Keys> {
     let set: JwkSet = serde_json::from_slice(text).context("this is no JWK set")?;
-    let keys: BTreeMap<_, _> = set.keys.iter().filter_map(key).collect();
+    let keys: Keys = set.keys.iter().filter_map(key).collect();
     if keys.is_empty() {
         bail!("the set has no RSA or P-256 key for signatures");
     }
@@ -107,7 +113,7 @@ fn keys(text: &[u8]) -> anyhow::Result<BTreeMap<Option<String>, Key>> {
 }
 
 /// The key, if it can verify signatures with an algorithm that we accept.
-fn key(jwk: &Jwk) -> Option<(Option<String>, Key)> {
+fn key(jwk: &Jwk) -> Option<(Option<String>, Arc<Key>)> {
     let signs = matches!(
         jwk.common.public_key_use,
         None | Some(PublicKeyUse::Signature)
@@ -128,7 +134,7 @@ fn key(jwk: &Jwk) -> Option<(Option<String>, Key)> {
         algorithm,
         verifying,
     };
-    signs.then(|| (jwk.common.key_id.clone(), key))
+    signs.then(|| (jwk.common.key_id.clone(), Arc::new(key)))
 }
 
 impl KeySet {
@@ -138,18 +144,18 @@ impl KeySet {
             algorithm: Algorithm::HS256,
             verifying: DecodingKey::from_secret(secret)?,
         };
-        Ok(Self::new(None, BTreeMap::from([(None, key)])))
+        Ok(Self::new(None, Keys::from([(None, Arc::new(key))])))
     }
 
     /// The set at this place. It is read when the first token arrives.
     pub(crate) fn of(source: Source) -> Self {
-        Self::new(Some(source), BTreeMap::new())
+        Self::new(Some(source), Keys::new())
     }
 
-    fn new(source: Option<Source>, keys: BTreeMap<Option<String>, Key>) -> Self {
+    fn new(source: Option<Source>, keys: Keys) -> Self {
         let since = source.is_none().then(Instant::now);
         let known = Known {
-            keys: Arc::new(keys),
+            keys,
             since,
             failure: None,
         };
@@ -211,7 +217,7 @@ impl KeySet {
             None if keys.len() == 1 => keys.values().next(),
             None => None,
         };
-        key.map_or(Lookup::Unknown, |key| Lookup::Found(key.clone()))
+        key.map_or(Lookup::Unknown, |key| Lookup::Found(Arc::clone(key)))
     }
 
     fn is_fresh(&self) -> bool {
@@ -231,7 +237,7 @@ impl KeySet {
         match read {
             Ok(keys) => {
                 *known = Known {
-                    keys: Arc::new(keys),
+                    keys,
                     since: Some(Instant::now()),
                     failure: None,
                 };

@@ -1,7 +1,7 @@
 //! Verifies tokens.
 
-use crate::key_set::{KeySet, Lookup};
-use jsonwebtoken::{Validation, decode, decode_header};
+use crate::key_set::{ALGORITHMS, KeySet, Lookup};
+use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,8 +16,8 @@ const LENGTH: usize = 8 * 1024;
 #[derive(Clone)]
 pub struct Verifier {
     keys: Arc<KeySet>,
-    issuer: Arc<str>,
-    audience: Arc<str>,
+    /// The rules for a token, one for each algorithm.
+    rules: Arc<[Validation]>,
 }
 
 /// What a valid token says about its bearer.
@@ -49,8 +49,9 @@ impl Verifier {
     pub(crate) fn new(keys: KeySet, issuer: &str, audience: &str) -> Self {
         Self {
             keys: Arc::new(keys),
-            issuer: issuer.into(),
-            audience: audience.into(),
+            rules: ALGORITHMS
+                .map(|algorithm| rules(algorithm, issuer, audience))
+                .into(),
         }
     }
 
@@ -73,13 +74,10 @@ impl Verifier {
             Lookup::Unknown => return Err(TokenError::Invalid("was signed under an unknown key")),
             Lookup::Unavailable => return Err(TokenError::KeysUnavailable),
         };
-        let mut validation = Validation::new(key.algorithm);
-        validation.leeway = LEEWAY;
-        validation.validate_nbf = true;
-        validation.set_issuer(&[&self.issuer]);
-        validation.set_audience(&[&self.audience]);
-        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        let decoded = decode::<Claims>(token, &key.verifying, &validation);
+        let for_key = |rules: &&Validation| rules.algorithms == [key.algorithm];
+        let rules = self.rules.iter().find(for_key);
+        let rules = rules.ok_or(TokenError::Invalid("was signed with another algorithm"))?;
+        let decoded = decode::<Claims>(token, &key.verifying, rules);
         let claims = decoded.map_err(|error| TokenError::Invalid(reason(&error)))?;
         Access::of(claims.claims)
     }
@@ -121,6 +119,16 @@ impl Access {
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
         self.scopes.iter().map(String::as_str)
     }
+}
+
+fn rules(algorithm: Algorithm, issuer: &str, audience: &str) -> Validation {
+    let mut rules = Validation::new(algorithm);
+    rules.leeway = LEEWAY;
+    rules.validate_nbf = true;
+    rules.set_issuer(&[issuer]);
+    rules.set_audience(&[audience]);
+    rules.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+    rules
 }
 
 /// The reason for a caller. It repeats nothing of the token.
