@@ -7,6 +7,9 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 run=${RUN_DIR:-$root/.run}
 # shellcheck disable=SC2034 # used by the scripts that source this file
 profile=${PROFILE:-release}
+# cargo puts the builds of its profile `dev` into the folder `debug`.
+# shellcheck disable=SC2034
+binaries=${CARGO_TARGET_DIR:-$root/target}/${profile/#dev/debug}
 
 say() { printf '%s\n' "$*"; }
 
