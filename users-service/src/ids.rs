@@ -13,7 +13,7 @@ mod route;
 #[cfg(test)]
 mod tests;
 
-pub use over_broker::OverBroker;
+pub use over_broker::{OverBroker, QUEUE};
 pub use over_http::OverHttp;
 
 use crate::domain::UserId;

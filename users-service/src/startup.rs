@@ -161,7 +161,7 @@ impl Application {
             .then(|| {
                 anyhow::Ok(Commands {
                     handler: parts.commands(config)?,
-                    sender: Data::new(parts.command_sender(config)?),
+                    sender: Data::new(parts.command_sender(config)),
                 })
             })
             .transpose()?;

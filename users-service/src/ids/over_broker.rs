@@ -8,6 +8,9 @@ use messaging::{RpcClient, RpcError};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
+/// The queue that takes requests for ids.
+pub const QUEUE: &str = "uuids";
+
 /// How long one request may take.
 pub(super) const TIMEOUT: Duration = Duration::from_millis(500);
 /// The status of a refusal of a field. The field is always `after`, because the count is always in range.

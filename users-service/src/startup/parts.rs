@@ -5,8 +5,9 @@ use crate::command::queue::{Attempts, CommandConsumer, CommandSender, Intake, SE
 use crate::config::{CommandsQueue, Config};
 use crate::eraser::Eraser;
 use crate::erasure::Erasure;
-use crate::ids::{IdSource, OverBroker, OverHttp};
+use crate::ids::{self, IdSource, OverBroker, OverHttp};
 use crate::integration::publisher::{EventPublisher, Pace};
+use crate::privacy::cipher::MessageKey;
 use crate::privacy::subject_keys::SubjectKeys;
 use crate::projection::projector::Projector;
 use crate::projection::repair::Repair;
@@ -21,8 +22,6 @@ use std::fmt::Display;
 use std::time::Duration;
 use web::{Importance, Readiness};
 
-/// The queue for requests of ids.
-const IDS: &str = "uuids";
 /// How often the read model is compared with the log.
 const CHECK_EVERY: Duration = Duration::from_secs(10);
 
@@ -34,6 +33,8 @@ pub(super) struct Parts {
     pub(super) store: EventStreams,
     pub(super) broker: Broker,
     pub(super) keys: SubjectKeys,
+    /// Seals the commands that go through the queue.
+    sealed_commands: MessageKey,
 }
 
 impl Parts {
@@ -42,17 +43,19 @@ impl Parts {
         let broker = Broker::connect(&config.servers.amqp_url, env!("CARGO_PKG_NAME"))?;
         let keys = config.data.folder()?.join("keys.db");
         let master = config.data.master_key()?;
+        let sealed_commands = master.message_key(SEALED_COMMANDS);
         let keys =
             open_with_retries(async || SubjectKeys::open(&keys, master.clone()).await).await?;
         Ok(Self {
             store,
             broker,
             keys,
+            sealed_commands,
         })
     }
 
     pub(super) fn commands(&self, config: &Config) -> anyhow::Result<CommandHandler> {
-        let over_broker = OverBroker::new(RpcClient::new(self.broker.clone(), IDS));
+        let over_broker = OverBroker::new(RpcClient::new(self.broker.clone(), ids::QUEUE));
         let token = config.servers.uuids_token_file.clone();
         let over_http = OverHttp::new(&config.servers.uuids_url, token)?;
         let ids = IdSource::new(vec![Box::new(over_broker), Box::new(over_http)]);
@@ -65,10 +68,10 @@ impl Parts {
     }
 
     /// Hands commands over to the queue.
-    pub(super) fn command_sender(&self, config: &Config) -> anyhow::Result<CommandSender> {
-        let key = config.data.master_key()?.message_key(SEALED_COMMANDS);
+    pub(super) fn command_sender(&self, config: &Config) -> CommandSender {
         let kind = queue_kind(config.commands.commands_queue);
-        Ok(CommandSender::new(self.broker.clone(), kind, key))
+        let key = self.sealed_commands.clone();
+        CommandSender::new(self.broker.clone(), kind, key)
     }
 
     /// Executes the commands of the queue with this handler.
@@ -77,7 +80,7 @@ impl Parts {
         handler: CommandHandler,
         config: &Config,
     ) -> anyhow::Result<CommandConsumer> {
-        let key = config.data.master_key()?.message_key(SEALED_COMMANDS);
+        let key = self.sealed_commands.clone();
         let remembered_for = config.commands.remembered_for();
         let intake = Intake::new(key, remembered_for);
         let intake = intake.accepting_plain(config.accepts_plain_commands());

@@ -1,9 +1,10 @@
 //! Which queues a reply may go to.
 
 use super::COMMANDS;
+use crate::ids;
 
 /// The names of our queues and exchanges, and the beginnings of the others, which continue with a dot.
-const OURS: [&str; 2] = [COMMANDS, "uuids"];
+const OURS: [&str; 2] = [COMMANDS, ids::QUEUE];
 
 /// Whether a reply may go to this queue. A reply in a queue of ours would be taken for a message that belongs there.
 pub(super) fn is_foreign(queue: &str) -> bool {
