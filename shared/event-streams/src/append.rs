@@ -19,6 +19,26 @@ use crate::request::stream_identifier;
 const LARGEST_APPEND: usize = 15 * 1024 * 1024;
 
 impl EventStreams {
+    /// Appends if the stream is at this revision, or absent (`None`). Returns `None`, and has stored nothing, if the stream is at
+    /// another revision or was deleted. Otherwise like [`append`](Self::append).
+    ///
+    /// # Errors
+    ///
+    /// See [`AppendError`]. Neither a conflict nor a deleted stream is an error.
+    pub async fn append_at(
+        &self,
+        stream: &str,
+        revision: Option<u64>,
+        events: Vec<NewEvent>,
+    ) -> Result<Option<Appended>, AppendError> {
+        let expected = revision.map_or(Expected::NoStream, Expected::Revision);
+        match self.append(stream, expected, events).await {
+            Ok(appended) => Ok(Some(appended)),
+            Err(AppendError::Conflict { .. } | AppendError::StreamDeleted) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Appends all of the events or none, and returns when they are durable. Takes at most 10 s.
     ///
     /// An attempt whose outcome is unknown (the connection broke) is repeated with the same event ids and the same

@@ -33,12 +33,13 @@ pub(super) enum Executed {
 
 impl Execute {
     fn of(request: &HttpRequest) -> Result<Self, Problem> {
-        let handler = request.app_data::<Data<CommandHandler>>().cloned();
+        let handler = request.app_data::<Data<CommandHandler>>();
+        let handler = handler.ok_or_else(Problem::internal)?;
         let sender = request.app_data::<Data<CommandSender>>();
         let later = sender.filter(|_| prefers_async(request.headers()));
         Ok(Self {
-            handler: handler.ok_or_else(Problem::internal)?,
-            context: RequestContext::of(request)?,
+            handler: Data::clone(handler),
+            context: RequestContext::of(request, handler)?,
             later: later.cloned(),
         })
     }

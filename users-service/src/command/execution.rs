@@ -19,7 +19,7 @@ use super::user_history::{SnapshotNeed, UserHistory};
 use crate::domain::{Claim, ReservationName, UserError, UserId};
 use crate::privacy::cipher::SubjectKey;
 use crate::stored_event::{ReservationEvent, user_stream};
-use event_streams::{AppendError, EventStreams, Expected, NewEvent};
+use event_streams::{EventStreams, NewEvent};
 use std::ops::Range;
 use std::time::Duration;
 use uuid::Uuid;
@@ -358,14 +358,8 @@ async fn append(
     expected: Option<u64>,
     events: Vec<NewEvent>,
 ) -> Result<Seen, CommandError> {
-    let expected = expected.map_or(Expected::NoStream, Expected::Revision);
-    match store.append(stream, expected, events).await {
-        Ok(appended) => Ok(Seen::Appended(appended.revision)),
-        Err(AppendError::Conflict { .. } | AppendError::StreamDeleted) => Ok(Seen::Refused),
-        Err(
-            error @ (AppendError::TooLarge | AppendError::NotWritten | AppendError::Unavailable(_)),
-        ) => Err(error.into()),
-    }
+    let appended = store.append_at(stream, expected, events).await?;
+    Ok(appended.map_or(Seen::Refused, |appended| Seen::Appended(appended.revision)))
 }
 
 async fn pause(milliseconds: Range<u64>) {

@@ -15,7 +15,6 @@ use crate::ids::IdSource;
 use crate::privacy::cipher::SubjectKey;
 use crate::privacy::pseudonym::UsernameSecret;
 use crate::stored_event::{AcceptedCommand, CommandEvent, Fence, NoEvent, user_stream};
-use event_streams::{AppendError, Expected};
 use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -269,15 +268,10 @@ impl<'a> Once<'a> {
         expected: Option<u64>,
     ) -> Result<AttemptSeen, CommandError> {
         let fence = vec![fence.encode(Uuid::new_v4(), user)];
-        let expected = expected.map_or(Expected::NoStream, Expected::Revision);
         let stream = user_stream(user);
-        match self.stores.events.append(&stream, expected, fence).await {
-            Ok(_) => Ok(AttemptSeen::Appended),
-            Err(AppendError::Conflict { .. } | AppendError::StreamDeleted) => {
-                Ok(AttemptSeen::Refused)
-            }
-            Err(error) => Err(error.into()),
-        }
+        let appended = self.stores.events.append_at(&stream, expected, fence);
+        let appended = appended.await?;
+        Ok(appended.map_or(AttemptSeen::Refused, |_| AttemptSeen::Appended))
     }
 }
 

@@ -284,17 +284,9 @@ mod tests {
         ReservationName::new(name)
     }
 
-    fn claim(reservation: &str, revision: u64) -> Claim {
-        let reservation = name(reservation);
-        Claim {
-            reservation,
-            revision,
-        }
-    }
-
     fn holding(reservation: &str) -> SweepSeen {
         SweepSeen::Owner(Some(UserStatus::Active {
-            claim: claim(reservation, 0),
+            claim: Claim::of(reservation, 0),
             revision: 7,
         }))
     }
@@ -378,7 +370,7 @@ mod tests {
                 SweepStep::ReadOwner(OWNER),
                 SweepStep::ReadReservation(name("a")),
                 SweepStep::ReadOwner(OWNER),
-                SweepStep::Release(claim("a", 3)),
+                SweepStep::Release(Claim::of("a", 3)),
                 SweepStep::KeepLast(name("a")),
                 SETTLED,
             ];
@@ -389,7 +381,7 @@ mod tests {
     #[test]
     fn a_claim_in_flight_is_suspected_first_and_fenced_and_released_the_second_time() {
         let alive = UserStatus::Active {
-            claim: claim("c", 0),
+            claim: Claim::of("c", 0),
             revision: 7,
         };
         for (status, fence, revision) in [
@@ -398,13 +390,13 @@ mod tests {
         ] {
             let seen = [owner(status.clone()), last(3), owner(status)];
             let first = steps(claimed(), seen.clone());
-            assert_eq!(first.last(), Some(&suspect(claim("a", 3))));
+            assert_eq!(first.last(), Some(&suspect(Claim::of("a", 3))));
             let appended = [const { SweepSeen::Appended }; 3];
             let seen = seen.into_iter().chain(appended);
-            let second = steps(claimed().suspecting(claim("a", 3)), seen);
+            let second = steps(claimed().suspecting(Claim::of("a", 3)), seen);
             let expected = [
                 fences(fence, revision),
-                SweepStep::Release(claim("a", 3)),
+                SweepStep::Release(Claim::of("a", 3)),
                 SweepStep::KeepLast(name("a")),
                 SETTLED,
             ];
@@ -419,22 +411,22 @@ mod tests {
             last(4),
             owner(UserStatus::Absent),
         ];
-        let steps = steps(claimed().suspecting(claim("a", 3)), seen);
-        assert_eq!(steps.last(), Some(&suspect(claim("a", 4))));
+        let steps = steps(claimed().suspecting(Claim::of("a", 3)), seen);
+        assert_eq!(steps.last(), Some(&suspect(Claim::of("a", 4))));
     }
 
     #[test]
     fn an_owner_who_moved_before_the_fence_is_looked_at_again() {
         let absent = owner(UserStatus::Absent);
         let seen = [absent.clone(), last(3), absent.clone(), SweepSeen::Refused];
-        let again = claimed().suspecting(claim("a", 3));
+        let again = claimed().suspecting(Claim::of("a", 3));
         let committed = seen.clone().into_iter().chain([holding("a")]);
         let committed = steps(again.clone(), committed);
         assert_eq!(committed[4], SweepStep::ReadOwner(OWNER));
         assert_eq!(committed[5], SweepStep::KeepLast(name("a")));
         let every_time = std::iter::repeat_n([absent, SweepSeen::Refused], REFUSALS as usize);
         let given_up = steps(again, seen.into_iter().chain(every_time.flatten()));
-        assert_eq!(given_up.last(), Some(&suspect(claim("a", 3))));
+        assert_eq!(given_up.last(), Some(&suspect(Claim::of("a", 3))));
         let fence = fences(Fence::RegistrationAbandoned, None);
         assert_eq!(given_up[given_up.len() - 2], fence);
     }
@@ -461,21 +453,21 @@ mod tests {
             SweepStep::KeepLast(name("b")),
             SweepStep::ReadReservation(name("a")),
             SweepStep::ReadOwner(OWNER),
-            suspect(claim("a", 0)),
+            suspect(Claim::of("a", 0)),
         ];
         assert_eq!(first, expected);
         let appended = [const { SweepSeen::Appended }; 2];
-        let second = renamed().suspecting(claim("a", 0));
+        let second = renamed().suspecting(Claim::of("a", 0));
         let second = steps(second, seen.into_iter().chain(appended));
         let expected = [
             fences(Fence::RenameFenced, Some(7)),
-            SweepStep::Release(claim("a", 0)),
+            SweepStep::Release(Claim::of("a", 0)),
             SETTLED,
         ];
         assert_eq!(second[4..], expected);
         let undecided = [holding("a"), last(3), holding("a")];
         let undecided = steps(renamed(), undecided);
-        assert_eq!(undecided.last(), Some(&suspect(claim("b", 3))));
+        assert_eq!(undecided.last(), Some(&suspect(Claim::of("b", 3))));
     }
 
     #[test]
@@ -483,7 +475,7 @@ mod tests {
         let sweep = Sweep::of_erased(OWNER, name("a"));
         let expected = [
             SweepStep::ReadReservation(name("a")),
-            SweepStep::Release(claim("a", 9)),
+            SweepStep::Release(Claim::of("a", 9)),
             SETTLED,
         ];
         assert_eq!(

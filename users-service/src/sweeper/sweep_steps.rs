@@ -6,7 +6,7 @@ use crate::command::user_histories::UserHistories;
 use crate::command::user_history::HistoryError;
 use crate::domain::{ReservationName, UserId};
 use crate::stored_event::{ReservationEvent, user_stream};
-use event_streams::{AppendError, EventStreams, Expected, NewEvent, ReadError};
+use event_streams::{AppendError, EventStreams, NewEvent, ReadError};
 use uuid::Uuid;
 
 /// How many events of a reservation the store keeps.
@@ -102,13 +102,8 @@ impl SweepSteps {
         expected: Option<u64>,
         event: NewEvent,
     ) -> Result<SweepSeen, SweepError> {
-        let expected = expected.map_or(Expected::NoStream, Expected::Revision);
-        match self.store.append(stream, expected, vec![event]).await {
-            Ok(_) => Ok(SweepSeen::Appended),
-            Err(AppendError::Conflict { .. } | AppendError::StreamDeleted) => {
-                Ok(SweepSeen::Refused)
-            }
-            Err(error) => Err(error.into()),
-        }
+        let appended = self.store.append_at(stream, expected, vec![event]);
+        let appended = appended.await?;
+        Ok(appended.map_or(SweepSeen::Refused, |_| SweepSeen::Appended))
     }
 }
