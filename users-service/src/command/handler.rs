@@ -92,6 +92,11 @@ impl CommandHandler {
         Self { clock, ..self }
     }
 
+    /// Returns when no snapshot is being written beside an answer.
+    pub async fn snapshots_settled(&self) {
+        self.stores.snapshots.settled().await;
+    }
+
     /// Executes at most so many commands, and as many reads, at once. The default is [`IN_FLIGHT`].
     #[must_use]
     pub fn in_flight(self, limit: usize) -> Self {

@@ -10,7 +10,6 @@ use crate::problem_types;
 use crate::stored_event::Caller;
 use access_tokens::Access;
 use actix_web::http::header::HeaderMap;
-use actix_web::web::Data;
 use actix_web::{HttpMessage as _, HttpRequest};
 use uuid::Uuid;
 use web::Problem;
@@ -30,7 +29,7 @@ pub(super) struct RequestContext {
 }
 
 impl RequestContext {
-    pub(super) fn of(request: &HttpRequest) -> Result<Self, Problem> {
+    pub(super) fn of(request: &HttpRequest, handler: &CommandHandler) -> Result<Self, Problem> {
         let headers = request.headers();
         let parent = headers.get(TRACE_PARENT);
         let trace = parent.and_then(|parent| trace_id(parent.to_str().ok()?));
@@ -38,8 +37,6 @@ impl RequestContext {
             let detail = format!("the header Idempotency-Key is refused: {error}");
             Problem::new(problem_types::MALFORMED_KEY, detail)
         })?;
-        let handler = request.app_data::<Data<CommandHandler>>();
-        let handler = handler.ok_or_else(Problem::internal)?;
         Ok(Self {
             caller: handler.caller(request.extensions().get::<Access>()),
             correlation: trace.unwrap_or_else(Uuid::new_v4),

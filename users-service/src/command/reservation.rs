@@ -438,14 +438,6 @@ mod tests {
         ReservationName::new(name)
     }
 
-    fn claim(reservation: &str, revision: u64) -> Claim {
-        let reservation = name(reservation);
-        Claim {
-            reservation,
-            revision,
-        }
-    }
-
     fn create(read_first: bool) -> Goal {
         let name = name("a");
         Goal::Create { name, read_first }
@@ -462,7 +454,7 @@ mod tests {
     fn commits(revision: u64) -> Step {
         Step::Commit {
             expected: None,
-            claim: Some(claim("a", revision)),
+            claim: Some(Claim::of("a", revision)),
         }
     }
 
@@ -499,7 +491,7 @@ mod tests {
     fn a_taken_name_costs_a_refusal_and_two_reads() {
         let rival = UserId::new(2);
         let alive = UserStatus::Active {
-            claim: claim("a", 0),
+            claim: Claim::of("a", 0),
             revision: 0,
         };
         let seen = [
@@ -519,7 +511,7 @@ mod tests {
     #[test]
     fn a_user_who_keeps_the_name_makes_no_claim_and_no_release() {
         let alive = UserStatus::Active {
-            claim: claim("a", 3),
+            claim: Claim::of("a", 3),
             revision: 7,
         };
         let seen = [Seen::User(alive), Seen::Owned, Seen::Appended(8)];
@@ -542,7 +534,7 @@ mod tests {
     #[test]
     fn the_claim_of_a_rename_names_the_reservation_that_it_leaves() {
         let alive = UserStatus::Active {
-            claim: claim("a", 3),
+            claim: Claim::of("a", 3),
             revision: 7,
         };
         let goal = Goal::Hold {
@@ -568,9 +560,9 @@ mod tests {
             },
             Step::Commit {
                 expected: Some(7),
-                claim: Some(claim("b", 0)),
+                claim: Some(Claim::of("b", 0)),
             },
-            Step::Release(claim("a", 3)),
+            Step::Release(Claim::of("a", 3)),
             Step::Done(ReservationOutcome::Committed),
         ];
         assert_eq!(steps(goal, seen), expected);
@@ -604,7 +596,7 @@ mod tests {
     #[test]
     fn a_command_whose_user_was_read_before_does_not_read_the_user_again() {
         let status = UserStatus::Active {
-            claim: claim("a", 3),
+            claim: Claim::of("a", 3),
             revision: 7,
         };
         let reservation = Reservation::new(UserId::new(1), Goal::Delete, 2).after_reading(status);

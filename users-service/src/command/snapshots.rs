@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 /// The most snapshots that are written at the same time. A snapshot that is not written now is written by a later command.
-const AT_ONCE: usize = 8;
+const AT_ONCE: u32 = 8;
 
 /// Writes snapshots.
 #[derive(Debug, Clone)]
@@ -35,8 +35,14 @@ enum SnapshotError {
 
 impl Snapshots {
     pub(super) fn new(store: EventStreams) -> Self {
-        let permits = Arc::new(Semaphore::new(AT_ONCE));
+        let permits = Arc::new(Semaphore::new(AT_ONCE as usize));
         Self { store, permits }
+    }
+
+    /// Returns when no snapshot is being written.
+    pub(super) async fn settled(&self) {
+        // The semaphore is never closed.
+        let _ = self.permits.acquire_many(AT_ONCE).await;
     }
 
     /// Writes a snapshot of this history in the background.

@@ -36,3 +36,14 @@ pub struct Claim {
     /// The revision of the claim in the reservation's stream, counted from 0.
     pub revision: u64,
 }
+
+#[cfg(test)]
+impl Claim {
+    /// The claim of the reservation with this name.
+    pub(crate) fn of(reservation: &str, revision: u64) -> Self {
+        Self {
+            reservation: ReservationName::new(reservation),
+            revision,
+        }
+    }
+}

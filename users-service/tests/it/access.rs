@@ -1,11 +1,12 @@
 //! Who may call the routes, and who sent a command.
 
-use crate::support::spawn_app;
+use crate::support::{App, serve_with, spawn_app};
 use access_tokens::{AccessSettings, TokenRequest};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 use std::time::Duration;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use users_service::scopes;
 
 /// Callers who are authenticated under a secret.
@@ -29,6 +30,15 @@ impl Callers {
         }
     }
 
+    /// The address of this app's handler for these callers, until the guard is dropped.
+    fn served_by(&self, app: &App) -> (SocketAddr, DropGuard) {
+        let shutdown = CancellationToken::new();
+        let verifier = self.settings.verifier().unwrap();
+        let handler = app.handler.clone();
+        let address = serve_with(handler, (None, verifier), shutdown.clone());
+        (address, shutdown.drop_guard())
+    }
+
     fn token(&self, subject: &str, scopes: &[&str]) -> String {
         let request = TokenRequest {
             subject,
@@ -46,11 +56,7 @@ impl Callers {
 async fn each_route_needs_its_own_scope() {
     let app = spawn_app().await;
     let callers = Callers::new();
-    let shutdown = CancellationToken::new();
-    let verifier = callers.settings.verifier().unwrap();
-    let address =
-        crate::support::serve_with(app.handler.clone(), (None, verifier), shutdown.clone());
-    let _serving = shutdown.drop_guard();
+    let (address, _serving) = callers.served_by(&app);
     let all = [scopes::READ, scopes::WRITE, scopes::ERASE];
     let body = crate::support::user("ada");
     let client = Client::new();
@@ -99,11 +105,7 @@ async fn each_route_needs_its_own_scope() {
 async fn a_key_belongs_to_its_caller_and_events_name_a_pseudonym() {
     let app = spawn_app().await;
     let callers = Callers::new();
-    let shutdown = CancellationToken::new();
-    let verifier = callers.settings.verifier().unwrap();
-    let address =
-        crate::support::serve_with(app.handler.clone(), (None, verifier), shutdown.clone());
-    let _serving = shutdown.drop_guard();
+    let (address, _serving) = callers.served_by(&app);
     let create = async |subject: &str, username: &str| {
         let token = callers.token(subject, &[scopes::WRITE]);
         let request = Client::new()

@@ -184,14 +184,16 @@ async fn changes_write_snapshots_so_that_no_read_is_ever_long() {
     let ada = app.created("ada").await;
     for change in 1..=200_u64 {
         let patch = json!({"given_name": format!("Ada {change}")});
+        // The snapshots of earlier changes cost this one nothing.
+        app.handler.snapshots_settled().await;
         let (status, read, calls) = cost(&app, app.patch(&ada, &patch)).await;
         assert_eq!(status, StatusCode::NO_CONTENT);
-        // The snapshots of the changes before may be written meanwhile, each with a few calls.
+        // The snapshot that the change writes may be read meanwhile.
         assert!(
-            read <= 2 * every as u64,
+            read <= every as u64 + 1,
             "change {change} read {read} events"
         );
-        assert!(calls <= 12, "change {change} took {calls} calls");
+        assert!(calls <= 5, "change {change} took {calls} calls");
         if change >= 16 {
             until_snapshot(&app, &ada, change - 9).await;
         }

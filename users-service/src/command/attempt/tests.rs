@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::{Claim, ReservationName, UserError};
+use crate::domain::{Claim, UserError};
 
 const USER: UserId = UserId::new(1);
 const LIMITS: AttemptLimits = AttemptLimits {
@@ -15,10 +15,7 @@ fn known(head: u64, done: Option<NoEvent>) -> KnownCommand {
 
 fn active(revision: u64) -> UserStatus {
     UserStatus::Active {
-        claim: Claim {
-            reservation: ReservationName::new("a"),
-            revision: 0,
-        },
+        claim: Claim::of("a", 0),
         revision,
     }
 }

@@ -48,32 +48,26 @@ impl Attempts {
 
     /// Counts an attempt, before it is made.
     pub(super) async fn count(&self, message: &MessageHash) -> Result<(), sqlx::Error> {
-        sqlx::query(
-            "INSERT INTO attempts (message, attempts, counted) VALUES (?, 1, unixepoch())
-             ON CONFLICT DO UPDATE SET attempts = attempts + 1, counted = unixepoch()",
-        )
-        .bind(message.as_slice())
-        .execute(&self.0)
-        .await
-        .map(drop)
+        let count = "INSERT INTO attempts (message, attempts, counted) VALUES (?, 1, unixepoch())
+             ON CONFLICT DO UPDATE SET attempts = attempts + 1, counted = unixepoch()";
+        self.change(count, message).await
     }
 
     /// Takes back a counted attempt. It ended without an outcome, and the process survived it.
     pub(super) async fn discount(&self, message: &MessageHash) -> Result<(), sqlx::Error> {
-        sqlx::query("UPDATE attempts SET attempts = attempts - 1 WHERE message = ?")
-            .bind(message.as_slice())
-            .execute(&self.0)
-            .await
-            .map(drop)
+        let discount = "UPDATE attempts SET attempts = attempts - 1 WHERE message = ?";
+        self.change(discount, message).await
     }
 
     /// Forgets the message, because it has an outcome.
     pub(super) async fn forget(&self, message: &MessageHash) -> Result<(), sqlx::Error> {
-        sqlx::query("DELETE FROM attempts WHERE message = ?")
-            .bind(message.as_slice())
-            .execute(&self.0)
+        self.change("DELETE FROM attempts WHERE message = ?", message)
             .await
-            .map(drop)
+    }
+
+    async fn change(&self, change: &'static str, message: &MessageHash) -> Result<(), sqlx::Error> {
+        let change = sqlx::query(change).bind(message.as_slice());
+        change.execute(&self.0).await.map(drop)
     }
 }
 
