@@ -61,10 +61,8 @@ async fn a_client_that_asserts_the_queue_as_the_original_does_sends_commands_fro
     ada["id"] = json!("1509466340062097408");
     let create = text("CreateUser", &ada);
     let created = send_from_node(&url, vec![create.clone(), create]).await?;
-    ensure!(
-        created[0] == json!({"status": 201, "id": id(&ada)}),
-        "{created:?}"
-    );
+    ensure!(created[0]["status"] == 201, "{created:?}");
+    ensure!(created[0]["id"] == ada["id"], "{created:?}");
     ensure!(created[1]["status"] == 409, "{created:?}");
     ensure!(read(&users, id(&ada), 200).await? == ada);
     let changes = json!({"id": ada["id"], "given_name": "Augusta"});

@@ -1,5 +1,5 @@
-//! At least eight clients at once send random commands, repeat them and send some twice, while the service and the store are
-//! killed and restarted. At the end some order of the commands explains every answer, and the users are as that order says.
+//! At least eight clients at once send random commands over HTTP and through the queue, repeat them and send some twice, while
+//! the service and the store are killed and restarted. At the end some order of the commands explains every answer, and the users are as that order says.
 //!
 //! `PROPERTY_KILLS` is the number of rounds, each of which kills a process with the API and the store; the default is 2.
 //! `PROPERTY_SEED` repeats the commands of a run; what they meet differs from run to run.
@@ -61,11 +61,13 @@ impl Run {
     }
 
     fn client(&mut self) -> Result<Client> {
-        let transports = APIS.map(|part| {
+        let mut transports = Vec::new();
+        for part in APIS {
             let address = self.system.address(part).context("a part with the API")?;
-            Ok(Transport::Http(Users::new(&format!("http://{address}"))?))
-        });
-        let transports = transports.into_iter().collect::<Result<_>>()?;
+            let users = Users::new(&format!("http://{address}"))?;
+            transports.push(Transport::Http(users.clone()));
+            transports.push(Transport::Queue(users));
+        }
         self.clients += 1;
         let seed = self.seed.wrapping_add(self.clients);
         let (down, answered) = (self.down.subscribe(), self.answered.clone());
@@ -133,12 +135,22 @@ fn check(history: &[Sent]) -> Result<()> {
     Ok(())
 }
 
-/// How many requests were answered, lost, and repeated under a key.
-fn figures(history: &[Sent]) -> (usize, usize, usize) {
-    let answered = history.iter().filter(|sent| sent.answer.is_some()).count();
-    let replayed = history.iter().filter_map(|sent| sent.answer.as_ref());
-    let replayed = replayed.filter(|answer| answer.header("idempotency-replayed").is_some());
-    (answered, history.len() - answered, replayed.count())
+/// How many requests were answered, how many of them by the status of a command in the queue or as repetitions under a key, and
+/// how many were lost.
+fn figures(history: &[Sent]) -> [usize; 4] {
+    let answers: Vec<_> = history
+        .iter()
+        .filter_map(|sent| sent.answer.as_ref())
+        .collect();
+    let by_status = answers.iter().filter(|answer| {
+        let location = answer.location.as_deref().unwrap_or_default();
+        location.starts_with("/commands/")
+    });
+    let replayed = answers
+        .iter()
+        .filter(|answer| answer.header("idempotency-replayed").is_some());
+    let lost = history.len() - answers.len();
+    [answers.len(), by_status.count(), replayed.count(), lost]
 }
 
 #[tokio::test]
@@ -153,7 +165,7 @@ async fn some_order_of_the_commands_explains_every_answer_whatever_is_killed() -
             .with_context(|| format!("round {round}"))?;
     }
     run.system.ready().await?;
-    let mut total = [0; 3];
+    let mut total = [0; 4];
     for world in run.worlds.clone() {
         let coda = run.end(&world).await?;
         let history = world.history();
@@ -164,11 +176,15 @@ async fn some_order_of_the_commands_explains_every_answer_whatever_is_killed() -
             let found = found.is_err_and(|unexplained| unexplained.certain);
             ensure!(found, "{fault:?} was not found");
         }
-        let (answered, lost, replayed) = figures(&history);
-        total = [total[0] + answered, total[1] + lost, total[2] + replayed];
+        for (total, figure) in total.iter_mut().zip(figures(&history)) {
+            *total += figure;
+        }
     }
-    let [answered, lost, replayed] = total;
-    println!("{answered} answers, {replayed} of them repeated, and {lost} requests without one");
+    let [answered, by_status, replayed, lost] = total;
+    println!(
+        "{answered} answers ({by_status} to commands in the queue, {replayed} repeated), and {lost} requests without one"
+    );
+    ensure!(by_status > 0, "no command went through the queue");
     ensure!(lost > 0, "no request was interrupted");
     ensure!(replayed > 0, "no command was repeated");
     run.system.end();

@@ -2,7 +2,8 @@
 //!
 //! Invariant: it has ids and rules, and no personal data.
 
-use super::envelope::CommandKind;
+use super::envelope::{CommandKind, Committed};
+use super::version::Version;
 use crate::domain::UserId;
 use serde_json::{Value, json};
 use web::{Problem, StatusCode};
@@ -12,15 +13,21 @@ use web::{Problem, StatusCode};
 pub struct CommandAnswer {
     status: u16,
     user: Option<UserId>,
+    version: Option<Version>,
     problem: Option<Value>,
 }
 
 impl CommandAnswer {
-    /// The command was executed for this user.
-    pub(super) fn done(kind: CommandKind, user: UserId) -> Self {
+    /// The command was executed.
+    pub(super) fn done(kind: CommandKind, done: &Committed) -> Self {
+        let version = match kind {
+            CommandKind::Create | CommandKind::Patch => Some(Version::of(done.revision)),
+            CommandKind::Delete => None,
+        };
         Self {
             status: status_of(kind).as_u16(),
-            user: Some(user),
+            user: Some(done.user),
+            version,
             problem: None,
         }
     }
@@ -30,16 +37,21 @@ impl CommandAnswer {
         Self {
             status: problem.status().as_u16(),
             user,
+            version: None,
             problem: Some(problem.json()),
         }
     }
 
-    /// `{"status":201,"id":"…"}` or `{"status":409,"id":"…","problem":{…}}`. A refused command that names no user has no `id`.
+    /// `{"status":201,"id":"…","etag":"\"…\""}` or `{"status":409,"id":"…","problem":{…}}`. A deletion has no `etag`, and a
+    /// refused command that names no user has no `id`.
     #[must_use]
     pub fn json(&self) -> Value {
         let mut answer = json!({"status": self.status});
         if let Some(user) = self.user {
             answer["id"] = user.to_string().into();
+        }
+        if let Some(version) = &self.version {
+            answer["etag"] = version.entity_tag().into();
         }
         if let Some(problem) = &self.problem {
             answer["problem"] = problem.clone();

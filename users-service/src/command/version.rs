@@ -41,6 +41,12 @@ impl Version {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The version as `ETag` and `If-Match` have it, in quotation marks.
+    #[must_use]
+    pub fn entity_tag(&self) -> String {
+        format!("\"{}\"", self.0)
+    }
 }
 
 impl Precondition {

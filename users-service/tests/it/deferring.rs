@@ -63,6 +63,13 @@ async fn until_not_pending(app: &App, link: &str) -> (u16, Value) {
     .await
 }
 
+/// The `ETag` and the body of `GET`.
+async fn read(app: &App, user: &Value) -> (String, Value) {
+    let answer = app.get(user).await;
+    let etag = answer.headers()["etag"].to_str().unwrap().to_owned();
+    (etag, answer.json().await.unwrap())
+}
+
 async fn number_of_users(app: &App) -> usize {
     let log = app.log().await;
     let created = log
@@ -82,27 +89,24 @@ async fn a_command_is_pending_until_it_is_done_and_its_status_has_the_result() {
     let _consumer = bus.commands(&app).await;
     let (code, done) = until_not_pending(&app, &created).await;
     let ada = json!({"id": done["result"]["id"]});
-    let result = json!({"status": 201, "id": ada["id"]});
-    assert_eq!(
-        (code, &done),
-        (200, &json!({"status": "done", "result": result}))
-    );
     let mut expected = user("ada");
     expected["id"] = ada["id"].clone();
-    let read: Value = app.get(&ada).await.json().await.unwrap();
+    let (etag, read) = read(&app, &ada).await;
     assert_eq!(read, expected);
+    let result = json!({"status": 201, "id": ada["id"], "etag": etag});
+    let expected = json!({"status": "done", "result": result});
+    assert_eq!((code, &done), (200, &expected));
 
     let path = format!("/{}", id(&ada));
-    let result = json!({"status": "done", "result": {"status": 204, "id": ada["id"]}});
     let augusta = json!({"given_name": "Augusta"});
     let patched = link(&later(&app, Method::PATCH, &path, &augusta).await);
-    assert_eq!(
-        until_not_pending(&app, &patched).await,
-        (200, result.clone())
-    );
-    let read: Value = app.get(&ada).await.json().await.unwrap();
+    let done = until_not_pending(&app, &patched).await.1;
+    let (etag, read) = self::read(&app, &ada).await;
     assert_eq!(read["given_name"], "Augusta");
+    let result = json!({"status": 204, "id": ada["id"], "etag": etag});
+    assert_eq!(done, json!({"status": "done", "result": result}));
     let deleted = link(&later(&app, Method::DELETE, &path, &json!(null)).await);
+    let result = json!({"status": "done", "result": {"status": 204, "id": ada["id"]}});
     assert_eq!(until_not_pending(&app, &deleted).await, (200, result));
     assert!(!app.is_there(&ada).await);
 }
@@ -252,10 +256,15 @@ async fn after_the_erasure_a_status_says_gone_and_that_of_the_deletion_says_done
     let changes = json!({"given_name": "Augusta"});
     let patched = link(&later(&app, Method::PATCH, &path, &changes).await);
     until_not_pending(&app, &patched).await;
+    let unchanged = link(&later(&app, Method::PATCH, &path, &changes).await);
+    assert_eq!(
+        until_not_pending(&app, &unchanged).await,
+        status(&app, &patched).await
+    );
     let deleted = link(&later(&app, Method::DELETE, &path, &json!(null)).await);
     until_not_pending(&app, &deleted).await;
     let check = async || {
-        for gone in [&created, &patched] {
+        for gone in [&created, &patched, &unchanged] {
             let (code, problem) = status(&app, gone).await;
             assert_eq!(
                 (code, &problem["type"]),
@@ -279,9 +288,69 @@ async fn after_the_erasure_a_status_says_gone_and_that_of_the_deletion_says_done
             .await
             .unwrap();
     }
-    for link in [&created, &patched, &deleted] {
+    for link in [&created, &patched, &unchanged, &deleted] {
         assert_eq!(status(&app, link).await.0, 410);
     }
+}
+
+/// A deletion in the queue, which a process accepted when the user's last revision was this one, and has not decided yet. Returns
+/// the link to its status and the stream that remembers it.
+async fn undecided_deletion(
+    (app, bus): (&App, &Bus),
+    user: &Value,
+    revision: Option<u64>,
+) -> (String, String) {
+    let path = format!("/{}", id(user));
+    let link = link(&later(app, Method::DELETE, &path, &json!(null)).await);
+    let message = bus.messages("users").await.remove(0);
+    let command = message["properties"]["message_id"].as_str().unwrap();
+    let memory = format!("command-{command}");
+    let mut accepted = json!({"command_id": uuid::Uuid::new_v4(), "user_id": id(user)});
+    if let Some(revision) = revision {
+        accepted["revision"] = revision.into();
+    }
+    app.append(&memory, "CommandAccepted.v1", &accepted.to_string())
+        .await;
+    (link, memory)
+}
+
+#[tokio::test]
+async fn the_status_of_a_deletion_is_not_contradicted_by_its_owner() {
+    let (app, bus) = deferring().await;
+    let ada = app.created("ada").await;
+    let (link, memory) = undecided_deletion((&app, &bus), &ada, Some(0)).await;
+    assert_eq!(status(&app, &link).await, pending());
+    assert_eq!(app.delete(&ada).await, StatusCode::NO_CONTENT);
+    let done = status(&app, &link).await;
+    let result = json!({"status": 204, "id": ada["id"]});
+    assert_eq!(done, (200, json!({"status": "done", "result": result})));
+    // Its owner can decide nothing else any more, for instance that a condition was not met.
+    let last = app.events(&memory).await.pop().unwrap();
+    assert_eq!(
+        (last.revision, last.event_type.as_str()),
+        (1, "CommandDone.v1")
+    );
+    // Commands for one user are executed in order.
+    let path = format!("/{}", id(&ada));
+    let later = later(&app, Method::PATCH, &path, &json!({"given_name": "A."})).await;
+    let later = self::link(&later);
+    let _consumer = bus.commands(&app).await;
+    until_not_pending(&app, &later).await;
+    assert_eq!(status(&app, &link).await, done);
+}
+
+#[tokio::test]
+async fn a_deletion_that_was_accepted_after_the_erasure_is_pending_until_somebody_decides_it() {
+    let (app, bus) = deferring().await;
+    let ada = app.created("ada").await;
+    assert_eq!(app.delete(&ada).await, StatusCode::NO_CONTENT);
+    let (link, _) = undecided_deletion((&app, &bus), &ada, None).await;
+    assert_eq!(status(&app, &link).await, pending());
+    let _consumer = bus.commands(&app).await;
+    // The consumer cannot know what the process found that had accepted the deletion, but the user is deleted.
+    let done = until_not_pending(&app, &link).await;
+    assert_eq!(done.1["result"]["status"], 204, "{done:?}");
+    assert_eq!(status(&app, &link).await, done);
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
 //! A client that sends random commands, repeats them, and gives up at random.
 
-use super::history::{Action, Wish};
+use super::history::{Action, Sent, Wish};
 use super::model::NewNames;
 use super::world::{World, given_name, now};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use reqwest::{Method, RequestBuilder};
@@ -21,30 +21,84 @@ const ATTEMPTS: usize = 6;
 pub(super) enum Transport {
     /// To one process with the API.
     Http(Users),
+    /// Through the queue of commands, and then by the status of the command from one process with the API.
+    Queue(Users),
 }
 
 impl Transport {
-    /// Sends the command, or the read. `None` if there is no answer.
-    async fn send(&self, action: &Action, key: Option<&str>) -> Option<Answer> {
+    fn users(&self) -> &Users {
         match self {
-            Self::Http(users) => Answer::to(request(users, action, key)).await.ok(),
+            Self::Http(users) | Self::Queue(users) => users,
+        }
+    }
+
+    /// Sends the command, or the read. `None` if there is no answer.
+    async fn send(&self, action: &Action, key: Option<&str>) -> Result<Option<Answer>> {
+        let users = self.users();
+        let request = request(users, action, key);
+        match self {
+            Self::Http(_) => Ok(Answer::to(request).await.ok()),
+            Self::Queue(_) => {
+                let request = request.header("Prefer", "respond-async");
+                match Answer::to(request).await {
+                    Ok(accepted) if accepted.status == 202 => {
+                        executed(users, &accepted).await.map(Some)
+                    }
+                    // A repeated command, and any command while the broker is away, is answered at once.
+                    answer => Ok(answer.ok()),
+                }
+            }
         }
     }
 
     /// Waits until the service answers, after it did not.
     async fn recover(&self, down: &mut watch::Receiver<BTreeSet<Part>>) -> Result<()> {
-        match self {
-            Self::Http(users) => {
-                down.wait_for(BTreeSet::is_empty).await?;
-                wait::until("the service can do its work", || async {
-                    let ready = Answer::to(users.request(Method::GET, "/_readyz")).await?;
-                    ready.expect(200)
-                })
-                .await?;
-            }
-        }
+        down.wait_for(BTreeSet::is_empty).await?;
+        wait::until("the service can do its work", || async {
+            let ready = Answer::to(self.users().request(Method::GET, "/_readyz")).await?;
+            ready.expect(200)
+        })
+        .await?;
         Ok(())
     }
+}
+
+/// Waits until a command of the queue is executed, whatever is killed, and returns the answer that it would have had over HTTP.
+async fn executed(users: &Users, accepted: &Answer) -> Result<Answer> {
+    let link = accepted.location.as_deref().context("a link")?;
+    wait::until("the command in the queue has an outcome", || async {
+        let status = Answer::to(users.request(Method::GET, link)).await?;
+        let answer = answer_of(status)?;
+        Ok(Answer {
+            location: Some(link.to_owned()),
+            ..answer
+        })
+    })
+    .await
+}
+
+/// The answer that a command would have had, by its status. Fails if there is none yet.
+fn answer_of(mut status: Answer) -> Result<Answer> {
+    if status.status == 410 {
+        return Ok(status);
+    }
+    status = status.expect(200)?;
+    let body = std::mem::take(&mut status.body);
+    let outcome = match body["status"].as_str() {
+        Some("done") => &body["result"],
+        Some("refused") => &body["problem"],
+        _ => bail!("{body}"),
+    };
+    let code = outcome["status"].as_u64().context("a status code")?;
+    status.status = code.try_into()?;
+    if let Some(etag) = outcome["etag"].as_str() {
+        status.headers.insert("etag", etag.parse()?);
+    }
+    // An answer over HTTP without content has no id.
+    if code != 204 {
+        status.body = outcome.clone();
+    }
+    Ok(status)
 }
 
 fn request(users: &Users, action: &Action, key: Option<&str>) -> RequestBuilder {
@@ -134,7 +188,7 @@ impl Client {
             let repeated = !earlier.is_empty() && self.random.random_bool(0.1);
             if repeated {
                 let (world, wish) = &earlier[self.random.random_range(0..earlier.len())];
-                self.send(world, wish, false).await;
+                self.send(world, wish).await?;
                 continue;
             }
             let world = &worlds[self.random.random_range(0..worlds.len())];
@@ -155,7 +209,7 @@ impl Client {
             key: None,
         });
         for _ in 0..ATTEMPTS {
-            let answer = self.send(world, &wish, false).await;
+            let answer = self.send(world, &wish).await?;
             if let Some(answer) = answer.filter(|answer| is_final(Some(answer))) {
                 return Ok(answer);
             }
@@ -216,9 +270,9 @@ impl Client {
         for _ in 0..ATTEMPTS {
             let twice = wish.key.is_some() && self.random.random_bool(0.2);
             let is_answered = if twice {
-                self.send_twice(world, wish).await
+                self.send_twice(world, wish).await?
             } else {
-                is_final(self.send(world, wish, false).await.as_ref())
+                is_final(self.send(world, wish).await?.as_ref())
             };
             if is_answered {
                 break;
@@ -229,37 +283,41 @@ impl Client {
             }
         }
         if wish.key.is_some() && self.random.random_bool(0.05) {
-            self.reuse_key(world, wish).await;
+            self.reuse_key(world, wish).await?;
         }
         Ok(())
     }
 
-    async fn send(&mut self, world: &World, wish: &Arc<Wish>, other_body: bool) -> Option<Answer> {
+    async fn send(&mut self, world: &World, wish: &Arc<Wish>) -> Result<Option<Answer>> {
         let transport = self.transport();
-        let answer = deliver(&transport, world, wish, other_body).await;
+        let answer = deliver(&transport, world, wish, false).await?;
         self.answered.send_modify(|count| *count += 1);
-        answer
+        Ok(answer)
     }
 
-    async fn send_twice(&mut self, world: &World, wish: &Arc<Wish>) -> bool {
+    async fn send_twice(&mut self, world: &World, wish: &Arc<Wish>) -> Result<bool> {
         let (one, other) = (self.transport(), self.transport());
-        let answers = tokio::join!(
+        let answers = tokio::try_join!(
             deliver(&one, world, wish, false),
             deliver(&other, world, wish, false)
-        );
+        )?;
         self.answered.send_modify(|count| *count += 2);
-        is_final(answers.0.as_ref()) || is_final(answers.1.as_ref())
+        Ok(is_final(answers.0.as_ref()) || is_final(answers.1.as_ref()))
     }
 
-    /// Sends another command with the key of one that was executed, which is refused.
-    async fn reuse_key(&mut self, world: &World, wish: &Arc<Wish>) {
+    /// Sends another command with the key of one that was executed, which is refused. It is not sent through the queue: while
+    /// the store is away, the queue takes it, and its status is that of the command that was executed.
+    async fn reuse_key(&mut self, world: &World, wish: &Arc<Wish>) -> Result<()> {
         let executed = world.history().iter().any(|sent| {
             let status = sent.answer.as_ref().map(|answer| answer.status);
             sent.wish.number == wish.number && matches!(status, Some(201 | 204))
         });
         if executed && wish.action.with_other_body().is_some() {
-            self.send(world, wish, true).await;
+            let at_once = Transport::Http(self.transport().users().clone());
+            deliver(&at_once, world, wish, true).await?;
+            self.answered.send_modify(|count| *count += 1);
         }
+        Ok(())
     }
 
     fn transport(&mut self) -> Transport {
@@ -283,11 +341,18 @@ async fn deliver(
     world: &World,
     wish: &Arc<Wish>,
     other_body: bool,
-) -> Option<Answer> {
+) -> Result<Option<Answer>> {
     let began = now();
     let other = wish.action.with_other_body().filter(|_| other_body);
     let action = other.as_ref().unwrap_or(&wish.action);
-    let answer = transport.send(action, wish.key.as_deref()).await;
-    world.note(wish, other_body, began, answer.clone());
-    answer
+    let answer = transport.send(action, wish.key.as_deref()).await?;
+    world.note(Sent {
+        wish: Arc::clone(wish),
+        other_body,
+        queued: matches!(transport, Transport::Queue(_)),
+        began,
+        ended: now(),
+        answer: answer.clone(),
+    });
+    Ok(answer)
 }

@@ -41,6 +41,8 @@ pub(super) struct Sent {
     pub(super) wish: Arc<Wish>,
     /// Whether the key of the wish was sent with another body.
     pub(super) other_body: bool,
+    /// Whether the command was sent through the queue. There the service gives it a key if it has none.
+    pub(super) queued: bool,
     pub(super) began: u64,
     pub(super) ended: u64,
     /// `None` if the connection was lost.
@@ -205,7 +207,7 @@ impl History {
             ensure!(other.is_none(), "two creations of one user: {requests:#?}");
         }
         self.operations.push(Operation {
-            call: call(&requests[0].wish, user),
+            call: call(requests, user),
             outcome: verdicts
                 .first
                 .as_ref()
@@ -297,7 +299,8 @@ fn share_deletions(operations: &mut [Operation]) {
     }
 }
 
-fn call(wish: &Wish, user: usize) -> Call {
+fn call(requests: &[&Sent], user: usize) -> Call {
+    let wish = &requests[0].wish;
     match wish.action.clone() {
         Action::Create(names) => Call::Create(names),
         Action::Patch { new, if_match, .. } => Call::Patch {
@@ -308,7 +311,7 @@ fn call(wish: &Wish, user: usize) -> Call {
         Action::Delete { if_match, .. } => Call::Delete {
             user,
             if_match,
-            shared: wish.key.is_some(),
+            shared: wish.key.is_some() || requests.iter().any(|one| one.queued),
         },
         Action::Get { .. } => Call::Get { user },
     }
@@ -354,6 +357,7 @@ mod tests {
         let sent = numbered.map(|(number, answer)| Sent {
             wish: Arc::clone(&wish),
             other_body: false,
+            queued: false,
             began: 2 * number,
             ended: 2 * number + 1,
             answer,

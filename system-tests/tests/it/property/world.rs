@@ -6,7 +6,7 @@ use super::model::{Names, Text};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use system_tests::client::Answer;
 use system_tests::unique;
 
@@ -110,24 +110,11 @@ impl World {
         }
     }
 
-    /// Notes a request that was sent at `began`.
-    pub(super) fn note(
-        &self,
-        wish: &Arc<Wish>,
-        other_body: bool,
-        began: u64,
-        answer: Option<Answer>,
-    ) {
-        if let Some(answer) = &answer {
-            self.learn(wish, answer);
+    /// Notes a request and its answer.
+    pub(super) fn note(&self, sent: Sent) {
+        if let Some(answer) = &sent.answer {
+            self.learn(&sent.wish, answer);
         }
-        let sent = Sent {
-            wish: Arc::clone(wish),
-            other_body,
-            began,
-            ended: now(),
-            answer,
-        };
         self.history_of(|history| history.push(sent));
     }
 

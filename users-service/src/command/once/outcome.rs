@@ -3,10 +3,8 @@
 use super::Once;
 use crate::command::attempt::{AttemptOutcome, AttemptSeen};
 use crate::command::command_memory::Remembered;
-use crate::command::envelope::{Command, CommandKind, Committed};
+use crate::command::envelope::{Command, Committed};
 use crate::command::error::CommandError;
-use crate::command::reservation::UserStatus;
-use crate::command::stores::Stores;
 use crate::command::user_history::HistoryError;
 use crate::domain::UserId;
 use crate::privacy::cipher::SubjectKey;
@@ -65,44 +63,6 @@ impl Once<'_> {
         }
         tokio::time::sleep(Duration::from_millis(rand::random_range(PAUSE))).await;
         AttemptSeen::Waited
-    }
-}
-
-impl Stores {
-    /// The outcome of an accepted command as far as anybody can see it who does not execute it. After an erasure every deletion
-    /// counts as done.
-    pub(in crate::command) async fn outcome(
-        &self,
-        known: &Remembered,
-        kind: CommandKind,
-    ) -> Result<Option<Result<Committed, CommandError>>, CommandError> {
-        let user = known.user;
-        if let Some(reason) = known.done {
-            let replayed = true;
-            let outcome = AttemptOutcome::WithoutEvent {
-                user,
-                reason,
-                replayed,
-            };
-            return Ok(Some(answer(outcome)));
-        }
-        let sought = kind.event_after(known.command, known.revision);
-        let history = self.histories.read_seeking(user, &sought).await?;
-        let erased = history.status() == UserStatus::Erased;
-        let committed = |revision| Committed {
-            user,
-            revision,
-            replayed: true,
-        };
-        Ok(match (kind, history.found()) {
-            (CommandKind::Delete, found) if erased => {
-                Some(Ok(committed(found.unwrap_or_default())))
-            }
-            (CommandKind::Create | CommandKind::Patch, _) if erased => {
-                Some(Err(CommandError::Gone))
-            }
-            (_, found) => found.map(|revision| Ok(committed(revision))),
-        })
     }
 }
 

@@ -84,7 +84,7 @@ impl Attempting {
     async fn uncounted_attempt(&self, envelope: &Envelope) -> anyhow::Result<CommandEnd> {
         tracing::debug!("a command of the queue is tried");
         let answer = match self.handler.execute(envelope).await {
-            Ok(done) => CommandAnswer::done(envelope.command.kind(), done.user),
+            Ok(done) => CommandAnswer::done(envelope.command.kind(), &done),
             Err(
                 error @ (CommandError::Unavailable(_)
                 | CommandError::Unreadable(_)
