@@ -65,6 +65,15 @@ impl Hidden {
         })
         .await;
     }
+
+    /// Writes one more event, which stays visible: it would soon be too old like the others, so these are truncated instead.
+    async fn write_another(self, client: &mut Client) {
+        let stream = self.stream();
+        if matches!(self, Self::TooOld) {
+            describe(client, &stream, &format!(r#"{{"$tb":{EVENTS}}}"#)).await;
+        }
+        write(client, &stream, 1).await;
+    }
 }
 
 /// Writes metadata of a stream.
@@ -152,7 +161,7 @@ async fn nothing_hidden_comes(client: &mut Client, groups: &mut Groups) {
         groups
             .until(&stream, "the end", |i| i.status == "Live")
             .await;
-        write(client, &stream, 1).await;
+        way.write_another(client).await;
         for mut answers in subscriptions {
             assert_eq!(revisions(&[next(&mut answers).await]), [EVENTS], "{way:?}");
         }
@@ -253,7 +262,7 @@ async fn events_that_a_group_has_read_are_not_sent_to_a_client_that_joins_after_
             .await;
         way.hide(&mut client).await;
         let mut member = groups.join(&stream).await;
-        write(&mut client, &stream, 1).await;
+        way.write_another(&mut client).await;
         let given = member.take(way.stay().len() + 1).await;
         let given: Vec<u64> = given.iter().map(revision).collect();
         assert_eq!(given, [way.stay(), &[EVENTS]].concat(), "{way:?}");
