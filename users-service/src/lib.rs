@@ -8,6 +8,7 @@ mod database;
 pub mod domain;
 pub mod eraser;
 pub mod erasure;
+pub mod feed;
 pub mod ids;
 pub mod integration;
 mod log_checkpoint;

@@ -7,6 +7,7 @@ web::problem_types! {
     MALFORMED_CONDITION = BAD_REQUEST, "malformed-condition", "The header If-Match is malformed";
     GONE = GONE, "gone", "The command was executed before, and its user has been deleted since";
     PRECONDITION_FAILED = PRECONDITION_FAILED, "precondition-failed", "The user has another version than If-Match requires";
+    UNKNOWN_POSITION = PRECONDITION_FAILED, "unknown-position", "The last event id is none of this feed, for example because the store was restored";
     KEY_REUSED = UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The idempotency key was used for another request";
     OVERLOADED = SERVICE_UNAVAILABLE, "overloaded", "Too many requests are worked on at once, and this one was not begun";
     CONTENDED = CONFLICT, "contended", "Too many other commands changed the same user or name at the same time";

@@ -15,6 +15,8 @@ use crate::command::handler::CommandHandler;
 use crate::command::queue::CommandSender;
 use crate::config::Config;
 use crate::domain::UserId;
+use crate::feed::Feed;
+use crate::feed::api::{self as feed_api, FeedRoute};
 use crate::query::api::{self as queries, Directory};
 use actix_web::web::{Data, ServiceConfig, resource};
 pub use parked::parked;
@@ -133,6 +135,7 @@ pub struct Application {
     supervisor: Supervisor,
     commands: Option<Commands>,
     directory: Option<Directory>,
+    feed: Option<Feed>,
     shutdown: CancellationToken,
 }
 
@@ -170,6 +173,7 @@ impl Application {
         } else {
             None
         };
+        let feed = role.queries().then(|| Feed::new(parts.store.clone()));
         let shutdown = CancellationToken::new();
         let handler = commands.as_ref().map(|commands| &commands.handler);
         let mut readiness = readiness(role, &parts, (handler, directory.as_ref()));
@@ -181,11 +185,22 @@ impl Application {
         }
         let mut supervisor = Supervisor::new(readiness, role.background(), shutdown.clone());
         supervise((role, handler), &parts, config, &mut supervisor).await?;
+        if let Some(feed) = feed.clone() {
+            supervisor.run_as(
+                Importance::Useful,
+                "feed of events",
+                move |state, shutdown| {
+                    let feed = feed.clone();
+                    async move { feed.run(&state, &shutdown).await }
+                },
+            );
+        }
         Ok(Self {
             server,
             supervisor,
             commands,
             directory,
+            feed,
             shutdown,
         })
     }
@@ -202,7 +217,8 @@ impl Application {
     /// If the server fails.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let (readiness, roles) = self.supervisor.supervised();
-        let routes = routes(self.commands, self.directory);
+        let feed = self.feed.map(|feed| FeedRoute::new(feed, shutdown.clone()));
+        let routes = routes(self.commands, self.directory, feed);
         let served = self.server.run(readiness, routes, shutdown).await;
         self.shutdown.cancel();
         roles.join_all().await;
@@ -309,6 +325,7 @@ fn readiness(
 fn routes(
     commands: Option<Commands>,
     directory: Option<Directory>,
+    feed: Option<FeedRoute>,
 ) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
     move |config| {
         let mut users = resource("/");
@@ -323,6 +340,11 @@ fn routes(
         }
         if commands.is_some() || directory.is_some() {
             config.service(users);
+        }
+        if let Some(feed) = &feed {
+            config
+                .app_data(Data::new(feed.clone()))
+                .configure(feed_api::events);
         }
         if commands.is_some() {
             api::one_user(config);

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use actix_web::{
     Error, HttpResponse, ResponseError as _,
-    body::{BoxBody, MessageBody},
+    body::{self, BodySize, BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{
         Method, StatusCode, Version,
@@ -53,7 +53,7 @@ pub(crate) async fn observe(
     let started = Instant::now();
     let method = request.method().clone();
     had_request(&request);
-    let body = HeldBody::of(&mut request);
+    let held = HeldBody::of(&mut request);
     let mut response = if let Some(problem) = refused(&request) {
         request.into_response(problem.error_response())
     } else if method == Method::OPTIONS && request.path() == "*" {
@@ -64,9 +64,9 @@ pub(crate) async fn observe(
     };
     complete_allow(&method, &mut response);
     log(&method, &response, started);
-    let response = with_problem(response);
-    Ok(match body {
-        Some(body) => body.until_sent(response),
+    let response = without_endless_body(&method, with_problem(response));
+    Ok(match held {
+        Some(held) => held.until_sent(response),
         None => response,
     })
 }
@@ -106,6 +106,17 @@ fn get_for_head(request: &mut ServiceRequest) {
     if request.method() == Method::HEAD {
         request.head_mut().method = Method::GET;
     }
+}
+
+/// The server reads the body of an answer to HEAD, although it does not send it. A body of unknown length may have no end.
+fn without_endless_body(
+    method: &Method,
+    response: ServiceResponse<BoxBody>,
+) -> ServiceResponse<BoxBody> {
+    if method == Method::HEAD && response.response().body().size() == BodySize::Stream {
+        return response.map_body(|_, _| BoxBody::new(body::None::new()));
+    }
+    response
 }
 
 /// Adds HEAD and OPTIONS to the `Allow` header of a 405, because the routes do not know these methods. To OPTIONS, the

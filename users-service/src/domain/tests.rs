@@ -1,6 +1,6 @@
 use super::{
-    Changes, Claim, FamilyName, GivenName, Profile, ReservationName, User, UserCommand, UserError,
-    UserEvent, UserId, Username,
+    Changes, Claim, FamilyName, GivenName, NameField, Profile, ReservationName, User, UserCommand,
+    UserError, UserEvent, UserId, Username,
 };
 use event_sourcing::testing::{Given, given as given_events};
 
@@ -158,8 +158,48 @@ fn an_erased_user_stays_erased() {
 }
 
 #[test]
+fn an_unchanged_family_name_is_no_change() {
+    let family_name = |name| Changes {
+        family_name: Some(FamilyName::parse(name).unwrap()),
+        ..Changes::default()
+    };
+    given([created("ada")])
+        .when(patch(family_name("Lovelace"), None))
+        .then_nothing();
+    given([created("ada")])
+        .when(patch(family_name("King"), None))
+        .then([patched(family_name("King"), claim("ada", 0))]);
+}
+
+#[test]
+fn names_stand_in_the_order_of_their_fields() {
+    let texts = NameField::ALL.map(NameField::as_str);
+    assert_eq!(texts, ["username", "given_name", "family_name"]);
+    assert_eq!(NameField::ALL.map(|field| field.to_string()), texts);
+    let profile = profile("ada");
+    let names = profile.names().map(|name| name.reveal().as_str());
+    assert_eq!(names, ["ada", "Ada", "Lovelace"]);
+    let revealed = |changes: &Changes| {
+        changes
+            .names()
+            .map(|name| name.map(|name| name.reveal().clone()))
+    };
+    let changed = |name: &str| Some(name.to_owned());
+    assert_eq!(revealed(&username("eda")), [changed("eda"), None, None]);
+    assert_eq!(revealed(&given_name("Eda")), [None, changed("Eda"), None]);
+}
+
+#[test]
+fn a_reservation_has_the_name_that_it_was_given() {
+    let reservation = ReservationName::new("username-01");
+    assert_eq!(reservation.as_str(), "username-01");
+    assert_eq!(reservation.to_string(), "username-01");
+}
+
+#[test]
 fn an_id_has_exactly_one_spelling() {
     assert_eq!("42".parse(), Ok(UserId::new(42)));
+    assert_eq!(UserId::new(42).number(), 42);
     for text in ["", "-1", "+42", "042", "42 ", "abc", "18446744073709551616"] {
         assert!(text.parse::<UserId>().is_err(), "{text}");
     }

@@ -9,7 +9,7 @@ use crate::privacy::cipher::{DoesNotOpen, KeyId, Place, Sealed, SubjectKey};
 use messaging::{Delivery, Message};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use timestamp::rfc3339;
+pub(crate) use timestamp::rfc3339;
 use uuid::Uuid;
 
 /// The topic exchange of all messages. The routing key is the type of the message.
@@ -18,10 +18,10 @@ pub const EXCHANGE: &str = "users";
 pub const PARTITION_KEY: &str = "cloudEvents:partitionkey";
 
 const SOURCE: &str = "users-service";
-const CREATED: &str = "user.created.v1";
-const PATCHED: &str = "user.patched.v1";
-const DELETED: &str = "user.deleted.v1";
-const FENCED: &str = "user.fenced.v1";
+pub(crate) const CREATED: &str = "user.created.v1";
+pub(crate) const PATCHED: &str = "user.patched.v1";
+pub(crate) const DELETED: &str = "user.deleted.v1";
+pub(crate) const FENCED: &str = "user.fenced.v1";
 
 /// Opened names, which are about to be sealed for another place.
 pub type ClearNames = BTreeMap<NameField, Personal<String>>;

@@ -12,6 +12,7 @@ mod crashing;
 mod deferring;
 mod documents;
 mod erasing;
+mod feeding;
 mod forging;
 mod former_names;
 mod frozen_names;

@@ -346,7 +346,11 @@ fn every_folding_is_as_before_except_for_48_capital_letters() {
     for (capital, small) in moved {
         let former = Username::as_stored(small.to_owned()).former_foldings();
         assert_eq!(former, [Personal::new(capital.to_owned())]);
-        assert!(Username::as_stored(capital.to_owned()).former_foldings() == former);
+        let capital = Username::as_stored(capital.to_owned());
+        assert_eq!(capital.former_foldings(), former);
+        assert_eq!(capital.folded_formerly(), former.first().cloned());
+        let small = Username::as_stored(small.to_owned());
+        assert_eq!(small.folded_formerly(), None);
     }
 }
 

@@ -16,7 +16,7 @@ const MILLISECONDS: EncodedConfig = Config::DEFAULT
 const LATEST: u64 = 253_402_300_799_999;
 
 /// Formats milliseconds since the Unix epoch as `2026-11-21T02:27:14.123Z`.
-pub(super) fn rfc3339(millis: u64) -> String {
+pub(crate) fn rfc3339(millis: u64) -> String {
     let nanos = i128::from(millis.min(LATEST)) * 1_000_000;
     OffsetDateTime::from_unix_timestamp_nanos(nanos)
         .expect("every time up to the year 9999 is valid")

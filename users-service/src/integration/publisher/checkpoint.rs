@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
-const STREAM: &str = "publisher-users";
+/// The stream whose last event is the checkpoint.
+pub const STREAM: &str = "publisher-users";
 const EVENT_TYPE: &str = "PublisherCheckpoint.v1";
 /// How many checkpoints the stream keeps. Only the last one counts.
 const KEPT: u64 = 2;
