@@ -36,6 +36,9 @@ const KEEP_ALIVE: Duration = Duration::from_mins(2);
 /// How long the head of a request may take to arrive.
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long a client may leave what it was sent unread, or unacknowledged. Then its connection ends.
+const READ_WITHIN: Duration = Duration::from_secs(30);
+
 /// How long requests in flight may take to finish after the shutdown begins, in seconds.
 const GRACE_SECONDS: u64 = 10;
 
@@ -61,6 +64,7 @@ impl Server {
         let address = listener.local_addr()?;
         // The standard library lets 128 connections wait. Listening again changes the number.
         SockRef::from(&listener).listen(BACKLOG)?;
+        end_unread(&listener, READ_WITHIN)?;
         if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
             tracing::warn!(%error, "the limit of open files stays as it is");
         }
@@ -89,6 +93,15 @@ impl Server {
             body_within: BodyWithin(bound),
             ..self
         }
+    }
+
+    /// Sets how long a client may leave what it was sent unread, or unacknowledged; the default is 30 s.
+    ///
+    /// # Errors
+    /// If the system refuses it.
+    pub fn read_within(self, bound: Duration) -> io::Result<Self> {
+        end_unread(&self.listener, bound)?;
+        Ok(self)
     }
 
     /// Lets only callers with valid tokens use [`secured`](crate::secured) routes. `None`, the default, lets every caller in.
@@ -139,4 +152,13 @@ impl Server {
         tracing::info!(address = %self.address, "listening");
         server.run().await
     }
+}
+
+/// The connections of this listener end when what they were sent stays unread for so long (RFC 5482). The framework has no such
+/// bound. Other systems than Linux keep such a connection.
+fn end_unread(listener: &TcpListener, bound: Duration) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    SockRef::from(listener).set_tcp_user_timeout(Some(bound))?;
+    let _ = (listener, bound);
+    Ok(())
 }

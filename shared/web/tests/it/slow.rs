@@ -1,13 +1,24 @@
 //! Connections that send very little and keep their place for long.
 
-use std::time::Duration;
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
+use actix_web::{
+    HttpResponse,
+    web::{Bytes, get, resource},
+};
+use futures::Stream;
 use reqwest::StatusCode;
-use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::Notify};
 
-use web::Server;
+use web::{Readiness, Server};
 
-use crate::support::{GOOD, TestApp, spawn_patient_app};
+use crate::support::{GOOD, TestApp, spawn_patient_app, spawn_server};
 
 const SLOW: usize = 1_000;
 
@@ -71,4 +82,63 @@ async fn a_burst_of_connections_is_made_before_the_server_accepts_any() {
     let connections = futures::future::try_join_all((0..BURST).map(connect));
     let made = tokio::time::timeout(Duration::from_mins(1), connections).await;
     assert_eq!(made.expect("there is room").unwrap().len(), BURST);
+}
+
+/// An answer without an end, which tells when it is dropped.
+struct Endless(Arc<Notify>);
+
+impl Stream for Endless {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Ready(Some(Ok(Bytes::from_static(&[b'x'; 4_096]))))
+    }
+}
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+fn spawn_endless_app(dropped: &Arc<Notify>) -> TestApp {
+    let server = Server::bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let server = server.read_within(Duration::from_millis(200)).unwrap();
+    let dropped = Arc::clone(dropped);
+    spawn_server(server, Readiness::new(), move |config| {
+        let dropped = Arc::clone(&dropped);
+        let endless = move || {
+            let body = Endless(Arc::clone(&dropped));
+            async move { HttpResponse::Ok().streaming(body) }
+        };
+        config.service(resource("/").route(get().to(endless)));
+    })
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_reads_ends() {
+    let dropped = Arc::new(Notify::new());
+    let app = spawn_endless_app(&dropped);
+    let address = app.url.trim_start_matches("http://");
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
+    let ended = tokio::time::timeout(Duration::from_mins(1), dropped.notified());
+    ended.await.expect("the connection ends");
+}
+
+#[tokio::test]
+async fn head_of_an_answer_without_an_end_is_answered_and_keeps_nothing() {
+    let dropped = Arc::new(Notify::new());
+    let app = spawn_endless_app(&dropped);
+    let head = app
+        .request(reqwest::Method::HEAD, "/")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(head.status(), StatusCode::OK);
+    let ended = tokio::time::timeout(Duration::from_mins(1), dropped.notified());
+    ended.await.expect("the answer is dropped");
 }
