@@ -14,6 +14,7 @@ use crate::command::api;
 use crate::command::handler::CommandHandler;
 use crate::command::queue::CommandSender;
 use crate::config::Config;
+use crate::contracts::api::{self as contracts, Contracts};
 use crate::domain::UserId;
 use crate::query::api::{self as queries, Directory};
 use actix_web::web::{Data, ServiceConfig, resource};
@@ -310,7 +311,12 @@ fn routes(
     commands: Option<Commands>,
     directory: Option<Directory>,
 ) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
+    let published = Data::new(Contracts::generate());
     move |config| {
+        if commands.is_some() || directory.is_some() {
+            config.app_data(Data::clone(&published));
+            contracts::contracts(config);
+        }
         let mut users = resource("/");
         if let Some(Commands { handler, sender }) = &commands {
             users = api::create_at(users);
