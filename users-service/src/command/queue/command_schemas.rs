@@ -143,17 +143,29 @@ mod tests {
         }
     }
 
+    /// The schema of this member of `PatchUser`.
+    fn schema_of(member: &str) -> Value {
+        let patch = command_schemas().swap_remove(1);
+        patch.body["properties"]["data"]["properties"][member].clone()
+    }
+
     #[test]
-    fn the_parser_takes_the_ids_and_the_lengths_of_the_schema() {
-        let id = |id: Value| is_taken("DeleteUser", &json!({ "id": id }));
-        assert!(id(json!(1)) && id(json!(i64::MAX)) && id(json!(i64::MAX.to_string())));
-        assert!(!id(json!(0)) && !id(json!("07")) && !id(json!(i64::MAX.unsigned_abs() + 1)));
-        let name = |length| {
-            is_taken(
-                "PatchUser",
-                &json!({"id": 7, "given_name": "a".repeat(length)}),
-            )
-        };
-        assert!(name(1) && name(100) && !name(0) && !name(101));
+    fn the_parser_takes_the_ids_and_the_lengths_of_the_schema_and_no_others() {
+        let id = |id: Value| is_taken("PatchUser", &json!({ "id": id }));
+        let numbers = &schema_of("id")["anyOf"][1];
+        let limit = |limit: &str| numbers[limit].as_u64().unwrap();
+        let (min, max) = (limit("minimum"), limit("maximum"));
+        assert!(id(json!(min)) && id(json!(max)) && id(json!(max.to_string())));
+        assert!(!id(json!(min - 1)) && !id(json!(max + 1)) && !id(json!("07")));
+        for field in ["given_name", "family_name"] {
+            let name = |length: u64| {
+                let name = "a".repeat(length.try_into().unwrap());
+                is_taken("PatchUser", &json!({"id": 7, field: name}))
+            };
+            let schema = schema_of(field);
+            let limit = |limit: &str| schema[limit].as_u64().unwrap();
+            let (min, max) = (limit("minLength"), limit("maxLength"));
+            assert!(name(min) && name(max) && !name(min - 1) && !name(max + 1));
+        }
     }
 }

@@ -12,13 +12,13 @@ use std::collections::BTreeMap;
 #[serde(untagged)]
 pub(super) enum NamesData<N> {
     /// The names are sealed under the user's key, each for this message and its field.
-    Sealed(SealedData<N>),
+    Sealed(OpenableData<N>),
     /// The user's key is destroyed. Nobody can know the names any more.
     Erased(ErasedData),
 }
 
 #[derive(Serialize, JsonSchema)]
-pub(super) struct SealedData<N> {
+pub(super) struct OpenableData<N> {
     /// The user.
     #[schemars(schema_with = "user_id")]
     id: String,
@@ -74,7 +74,7 @@ pub(super) struct ChangedNames<'a> {
 
 impl<N> NamesData<N> {
     pub(super) fn sealed(user: UserId, key: KeyId, sealed: N) -> Self {
-        Self::Sealed(SealedData {
+        Self::Sealed(OpenableData {
             id: user.to_string(),
             key: key.to_string(),
             sealed,
