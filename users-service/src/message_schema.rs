@@ -1,6 +1,6 @@
 //! The JSON Schema of one type of message, generated from the types that the message is written with.
 //!
-//! The schemas are of draft 7, because AsyncAPI 3 and every validator know it, and refer to nothing outside themselves.
+//! The schemas are of draft 7, because `AsyncAPI` 3 and every validator know it, and refer to nothing outside themselves.
 
 use schemars::generate::{Contract, SchemaSettings};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};

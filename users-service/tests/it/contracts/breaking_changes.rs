@@ -89,8 +89,8 @@ impl Change<'_> {
                 None => self.note(place, &format!("lost the message {name}")),
             }
         }
-        let is_new = |name: &&&str| !old.contains_key(**name);
-        if writer == Writer::Ours && new.keys().any(|name| is_new(&&name)) {
+        let has_more = new.keys().any(|name| !old.contains_key(name));
+        if writer == Writer::Ours && has_more {
             self.note(place, "has a message more, which nobody expects there");
         }
     }
