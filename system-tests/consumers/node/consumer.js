@@ -29,16 +29,25 @@ async function errorsOf(name, value) {
   return (validate.errors ?? []).map((error) => `${name}${error.instancePath} ${error.message}`);
 }
 
+function parsed(content) {
+  try {
+    return JSON.parse(content.toString());
+  } catch {
+    return null;
+  }
+}
+
 async function received({ content, fields, properties }) {
-  const { headers, messageId } = properties;
+  const { headers = {}, messageId } = properties;
   const type = headers["cloudEvents:type"];
-  const data = JSON.parse(content.toString());
+  const data = parsed(content);
   const errors = [...(await errorsOf(`${type}.headers`, headers)), ...(await errorsOf(type, data))];
   if (messageId !== headers["cloudEvents:id"]) errors.push("message-id is not the event's id");
   if (fields.routingKey !== type) errors.push("the routing key is not the type");
   const [user, revision] = [headers["cloudEvents:subject"], Number(headers["cloudEvents:sequence"])];
   const repeated = revision <= (revisions.get(user) ?? -1);
-  if (!repeated) revisions.set(user, revision);
+  // A real consumer applies a message here if it is right and new, and puts a wrong one aside.
+  if (errors.length === 0 && !repeated) revisions.set(user, revision);
   return { type, user, revision, repeated, headers, data, errors };
 }
 

@@ -38,18 +38,26 @@ def errors_of(name, value):
     return [f"{name}{error.json_path[1:]} {error.message}" for error in validator.iter_errors(value)]
 
 
+def parsed(body):
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
+
+
 def received(method, properties, body):
-    headers = properties.headers
-    kind = headers["cloudEvents:type"]
-    data = json.loads(body)
-    errors = errors_of(f"{kind}.headers", headers) + errors_of(kind, data)
-    if properties.message_id != headers["cloudEvents:id"]:
+    headers = properties.headers or {}
+    kind = headers.get("cloudEvents:type")
+    data = parsed(body)
+    errors = errors_of(f"{kind}.headers", headers) + errors_of(f"{kind}", data)
+    if properties.message_id != headers.get("cloudEvents:id"):
         errors.append("message-id is not the event's id")
     if method.routing_key != kind:
         errors.append("the routing key is not the type")
-    user, revision = headers["cloudEvents:subject"], int(headers["cloudEvents:sequence"])
-    repeated = revision <= revisions.get(user, -1)
-    if not repeated:
+    user, revision = headers.get("cloudEvents:subject"), None if errors else int(headers["cloudEvents:sequence"])
+    repeated = not errors and revision <= revisions.get(user, -1)
+    # A real consumer applies a message here if it is right and new, and puts a wrong one aside.
+    if not errors and not repeated:
         revisions[user] = revision
     return {
         "type": kind,

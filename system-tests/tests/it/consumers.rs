@@ -189,6 +189,10 @@ async fn finds_planted_messages(
         let report = consumer.about(&planted).await?;
         ensure!(report["errors"] != json!([]), "{pointer}: {report}");
     }
+    let garbage = (json!({}), "no JSON");
+    system.publish("users", "user.created.v1", garbage).await?;
+    let report = consumer.next().await?;
+    ensure!(report["errors"] != json!([]), "{report}");
     Ok(())
 }
 
@@ -205,18 +209,27 @@ async fn a_consumer_in_python_finds_every_message_as_its_schema_says_and_reports
     consumes(&python, "python/consumer.py").await
 }
 
-/// Whether the parser of the `AsyncAPI` project accepts the document, and what it prints.
-async fn parsed(document: &str) -> Result<(bool, String)> {
-    let mut parser = Command::new("node")
-        .arg(format!("{CONSUMERS}/node/parse-asyncapi.js"))
+/// Validates values against the schemas with these names, and returns the errors of each.
+pub(crate) async fn errors_of(values: &[(&str, Value)]) -> Result<Vec<Value>> {
+    let input = json!({"schemas": contracts::schemas(), "values": values});
+    let (went_well, printed) = run_node("validate.js", &input.to_string()).await?;
+    ensure!(went_well, "{printed}");
+    let lines = printed.lines().map(serde_json::from_str);
+    Ok(lines.collect::<Result<_, _>>()?)
+}
+
+/// Whether the script goes well with this input, and what it prints.
+async fn run_node(script: &str, input: &str) -> Result<(bool, String)> {
+    let mut node = Command::new("node")
+        .arg(format!("{CONSUMERS}/node/{script}"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
-    let mut stdin = parser.stdin.take().context("a pipe")?;
-    stdin.write_all(document.as_bytes()).await?;
+    let mut stdin = node.stdin.take().context("a pipe")?;
+    stdin.write_all(input.as_bytes()).await?;
     drop(stdin);
-    let output = parser.wait_with_output().await?;
+    let output = node.wait_with_output().await?;
     let mut printed = String::from_utf8_lossy(&output.stdout).into_owned();
     write!(printed, "{}", String::from_utf8_lossy(&output.stderr))?;
     Ok((output.status.success(), printed))
@@ -225,7 +238,8 @@ async fn parsed(document: &str) -> Result<(bool, String)> {
 #[tokio::test]
 async fn the_parser_of_the_asyncapi_project_accepts_the_document_and_reports_planted_faults()
 -> Result<()> {
-    let (accepted, printed) = parsed(&contracts::text(&contracts::asyncapi())).await?;
+    let document = contracts::text(&contracts::asyncapi());
+    let (accepted, printed) = run_node("parse-asyncapi.js", &document).await?;
     ensure!(accepted, "{printed}");
     ensure!(printed == "accepted: 8 messages\n", "{printed}");
     for (pointer, fault, reported) in [
@@ -244,7 +258,7 @@ async fn the_parser_of_the_asyncapi_project_accepts_the_document_and_reports_pla
     ] {
         let mut planted = contracts::asyncapi();
         *planted.pointer_mut(pointer).context(pointer)? = fault;
-        let (accepted, printed) = parsed(&planted.to_string()).await?;
+        let (accepted, printed) = run_node("parse-asyncapi.js", &planted.to_string()).await?;
         ensure!(
             !accepted && printed.contains(reported),
             "{pointer}: {printed}"
