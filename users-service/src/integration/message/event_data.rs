@@ -47,7 +47,7 @@ pub(super) struct IdData {
     id: String,
 }
 
-/// All names of a user.
+/// All names of a user. (The mapping refuses a creation that lacks one, so none is missing.)
 #[derive(Serialize, JsonSchema)]
 pub(super) struct AllNames<'a> {
     #[schemars(required, schema_with = "sealed_name")]
