@@ -24,7 +24,6 @@ pub mod reservation;
 mod snapshots;
 mod status_link;
 mod stores;
-mod trace_parent;
 pub mod user_histories;
 pub mod user_history;
 pub mod version;

@@ -14,6 +14,7 @@ use crate::command::api;
 use crate::command::handler::CommandHandler;
 use crate::command::queue::CommandSender;
 use crate::config::Config;
+use crate::contracts::api::{self as contracts, Contracts};
 use crate::domain::UserId;
 use crate::feed::Feed;
 use crate::feed::api::{self as feed_api, FeedRoute};
@@ -327,7 +328,12 @@ fn routes(
     directory: Option<Directory>,
     feed: Option<FeedRoute>,
 ) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
+    let published = Data::new(Contracts::generate());
     move |config| {
+        if commands.is_some() || directory.is_some() {
+            config.app_data(Data::clone(&published));
+            contracts::contracts(config);
+        }
         let mut users = resource("/");
         if let Some(Commands { handler, sender }) = &commands {
             users = api::create_at(users);

@@ -1,5 +1,6 @@
 //! Commands over the queue `users`, with real processes: a client in Node, a store that is away, and a message that kills.
 
+use crate::consumers::errors_of;
 use anyhow::{Context, Result, ensure};
 use private_broker::PrivateBroker;
 use reqwest::Method;
@@ -148,6 +149,49 @@ async fn the_settings_make_the_queue_a_quorum_queue_for_our_own_commands_only() 
         },
     )
     .await
+}
+
+#[tokio::test]
+async fn commands_and_replies_are_as_their_schemas_say() -> Result<()> {
+    let broker = Node::Shared(PrivateBroker::shared().await);
+    let url = broker.vhost().await;
+    let mut system = System::prepare(&PARTS, broker, &url, "info")?;
+    for part in PARTS {
+        system.start_part(part).await?;
+    }
+    system.ready().await?;
+    let mut ada = user(&unique("ada"));
+    ada["id"] = json!("1509466340062097408");
+    let changes = json!({"id": 1_509_466_340_062_097_408_u64, "given_name": "Augusta"});
+    let nobody = json!({"id": ada["id"], "username": "", "age": 7});
+    let delete = json!({"id": ada["id"]});
+    let commands = [
+        ("CreateUser", &ada, 201),
+        ("CreateUser", &ada, 409),
+        ("PatchUser", &changes, 204),
+        ("PatchUser", &nobody, 422),
+        ("DeleteUser", &delete, 204),
+        ("DeleteUser", &delete, 404),
+    ];
+    let texts = commands.map(|(command, data, _)| text(command, data));
+    let replies = send_from_node(&url, texts.to_vec()).await?;
+    let mut values = Vec::new();
+    for ((command, data, status), reply) in commands.into_iter().zip(&replies) {
+        ensure!(reply["status"] == status, "{command} {reply}");
+        values.push((command, json!({"command": command, "data": data})));
+        values.push(("CommandReply", reply.clone()));
+    }
+    values.push(("CommandReply", json!({"status": "201"})));
+    let errors = errors_of(&values).await?;
+    for ((schema, value), errors) in values.iter().zip(&errors) {
+        let is_wrong = value["data"] == nobody || value["status"] == "201";
+        ensure!(
+            (*errors != json!([])) == is_wrong,
+            "{schema} {value}: {errors}"
+        );
+    }
+    ensure!(errors.len() == values.len());
+    Ok(())
 }
 
 /// Waits until the API has tried a command so many times since its first start.

@@ -3,6 +3,7 @@
 mod bad_input;
 mod commands_by_queue;
 mod compare;
+mod consumers;
 mod cost;
 mod edges;
 mod erasure;

@@ -12,6 +12,7 @@ mod attempts;
 mod command_consumer;
 mod command_end;
 mod command_message;
+mod command_schemas;
 mod command_sender;
 mod command_text;
 mod lanes;
@@ -24,6 +25,7 @@ mod unreadable_users;
 pub use attempts::Attempts;
 pub use command_consumer::CommandConsumer;
 pub use command_message::Intake;
+pub use command_schemas::{command_schemas, reply_schema};
 pub use command_sender::CommandSender;
 pub use sealed_command::SEALED_COMMANDS;
 

@@ -7,7 +7,7 @@ use super::message::{Change, ClearNames, Identity, IntegrationEvent, Names};
 use crate::domain::{NameField, UserId};
 use crate::privacy::cipher::{DoesNotOpen, KeyId, SubjectKey};
 use crate::privacy::subject_keys::{KeysError, Lookup, SubjectKeys};
-use crate::stored_event::{StoredEvent, USER_CREATED, Undecodable, user_of_stream};
+use crate::stored_event::{Origin, StoredEvent, USER_CREATED, Undecodable, user_of_stream};
 use event_streams::RecordedEvent;
 use std::collections::HashMap;
 
@@ -104,6 +104,7 @@ fn to_message(
         user,
         revision: event.revision,
         created: event.created,
+        conversation: Origin::conversation_of(event),
         change,
     })
 }

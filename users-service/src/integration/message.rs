@@ -2,10 +2,16 @@
 //!
 //! Invariant: headers and routing keys contain ids, numbers, types and times, and never a personal value.
 
+mod event_data;
+mod event_headers;
+mod event_schemas;
 mod timestamp;
 
 use crate::domain::{NameField, Personal, UserId};
 use crate::privacy::cipher::{DoesNotOpen, KeyId, Place, Sealed, SubjectKey};
+use event_data::{AllNames, ChangedNames, IdData, NamesData};
+use event_headers::EventHeaders;
+pub use event_schemas::schemas;
 use messaging::{Delivery, Message};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -17,7 +23,6 @@ pub const EXCHANGE: &str = "users";
 /// The header with the user's id. Messages with the same value stay in order.
 pub const PARTITION_KEY: &str = "cloudEvents:partitionkey";
 
-const SOURCE: &str = "users-service";
 pub(crate) const CREATED: &str = "user.created.v1";
 pub(crate) const PATCHED: &str = "user.patched.v1";
 pub(crate) const DELETED: &str = "user.deleted.v1";
@@ -37,6 +42,9 @@ pub struct IntegrationEvent {
     pub revision: u64,
     /// The time of storing, in milliseconds since the Unix epoch.
     pub created: u64,
+    /// The conversation of the event. It becomes the trace of its message, and is not read from one: it is not authenticated, and
+    /// nothing depends on it.
+    pub conversation: Option<Uuid>,
     /// The change.
     pub change: Change,
 }
@@ -84,14 +92,14 @@ pub enum Names {
 #[error("{0}")]
 pub struct NotAMessage(&'static str);
 
-#[derive(Serialize, Deserialize)]
+/// The body as it is read, from this version or another one.
+#[derive(Deserialize)]
 struct MessageBody {
     id: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default)]
     sealed: BTreeMap<String, Sealed>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     erased: bool,
 }
 
@@ -193,47 +201,30 @@ impl IntegrationEvent {
     #[must_use]
     pub fn encode(&self) -> Message {
         let event_type = self.change.event_type();
-        let user = self.user.to_string();
-        let headers = [
-            ("specversion", "1.0".to_owned()),
-            ("id", self.id.to_string()),
-            ("type", event_type.to_owned()),
-            ("source", SOURCE.to_owned()),
-            ("subject", user.clone()),
-            ("sequence", self.revision.to_string()),
-            ("partitionkey", user),
-            ("time", rfc3339(self.created)),
-        ];
-        let headers = headers.map(|(name, value)| (format!("cloudEvents:{name}"), value));
         Message {
             exchange: EXCHANGE.to_owned(),
             routing_key: event_type.to_owned(),
             id: self.id.to_string(),
             content_type: "application/json".into(),
-            headers: headers.to_vec(),
+            headers: EventHeaders::of(self).pairs(),
             body: self.body(),
         }
     }
 
     fn body(&self) -> Vec<u8> {
-        let mut body = MessageBody {
-            id: self.user.to_string(),
-            key: None,
-            sealed: BTreeMap::new(),
-            erased: false,
-        };
-        match self.change.names() {
-            Some(Names::Sealed { key, fields }) => {
-                body.key = Some(key.to_string());
-                let name = |(field, sealed): (&NameField, &Sealed)| {
-                    (field.as_str().to_owned(), sealed.clone())
-                };
-                body.sealed = fields.iter().map(name).collect();
+        let user = self.user;
+        match &self.change {
+            Change::Created(Names::Sealed { key, fields }) => {
+                json(&NamesData::sealed(user, *key, AllNames::of(fields)))
             }
-            Some(Names::Erased) => body.erased = true,
-            None => {}
+            Change::Patched(Names::Sealed { key, fields }) => {
+                json(&NamesData::sealed(user, *key, ChangedNames::of(fields)))
+            }
+            Change::Created(Names::Erased) | Change::Patched(Names::Erased) => {
+                json(&NamesData::<AllNames<'_>>::erased(user))
+            }
+            Change::Deleted | Change::Fenced => json(&IdData::of(user)),
         }
-        serde_json::to_vec(&body).expect("a map with text keys and text values always serializes")
     }
 
     /// Decodes a received message.
@@ -266,6 +257,7 @@ impl IntegrationEvent {
             user,
             revision: sequence.ok_or(NotAMessage("the sequence is not a number"))?,
             created: 0,
+            conversation: None,
             change: body.change(event_type)?,
         })
     }
@@ -315,6 +307,10 @@ fn container<'a>(event: Identity, fields: impl Iterator<Item = &'a NameField>) -
     let Identity { id, user, revision } = event;
     let fields: Vec<_> = fields.map(|field| field.as_str()).collect();
     format!("{EXCHANGE}/{user}/{revision}/{id}/{}", fields.join(","))
+}
+
+fn json(body: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(body).expect("a struct of texts always serializes")
 }
 
 fn place<'a>(container: &'a str, event_type: &'a str, field: NameField) -> Place<'a> {

@@ -1,7 +1,7 @@
 //! The origin of an event: who sent the command that made it, and what the command belongs to.
 
 use super::json;
-use event_streams::NewEvent;
+use event_streams::{NewEvent, RecordedEvent};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use uuid::Uuid;
@@ -46,6 +46,19 @@ impl Caller {
 }
 
 impl Origin {
+    /// The conversation of a stored event, if its metadata names one. Events of earlier versions, fences, and the events of
+    /// other writers may name none.
+    #[must_use]
+    pub fn conversation_of(event: &RecordedEvent) -> Option<Uuid> {
+        #[derive(Deserialize)]
+        struct Conversation {
+            #[serde(rename = "$correlationId")]
+            id: Uuid,
+        }
+        let conversation: Conversation = serde_json::from_slice(&event.metadata).ok()?;
+        Some(conversation.id)
+    }
+
     /// Adds the origin to the event's metadata.
     #[must_use]
     pub fn added_to(&self, event: NewEvent) -> NewEvent {

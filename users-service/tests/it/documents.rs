@@ -4,10 +4,10 @@
 
 use crate::architecture::code;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use users_service::problem_types;
+use users_service::{contracts, problem_types};
 use web::ProblemType;
 
 fn root() -> PathBuf {
@@ -41,6 +41,34 @@ fn the_api_document_lists_every_problem_type() {
         writeln!(table, "| `{uri}` | {} | {title} |", status.as_u16()).unwrap();
     }
     check("API.md", &table);
+}
+
+#[test]
+fn the_contracts_in_docs_are_as_generated() {
+    let docs = root().join("docs");
+    let schemas = contracts::schemas().into_iter().map(|(name, schema)| {
+        let path = docs.join(format!("schemas/{name}.json"));
+        (path, contracts::text(&schema))
+    });
+    let document = (
+        docs.join("asyncapi.json"),
+        contracts::text(&contracts::asyncapi()),
+    );
+    let generated: BTreeMap<_, _> = schemas.chain([document]).collect();
+    if std::env::var_os("WRITE_DOCS").is_some() {
+        for (path, text) in &generated {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+    }
+    for (path, text) in &generated {
+        let there = std::fs::read_to_string(path).unwrap_or_default();
+        assert_eq!(&there, text, "{} is not as generated", path.display());
+    }
+    for entry in std::fs::read_dir(docs.join("schemas")).unwrap() {
+        let path = entry.unwrap().path();
+        assert!(generated.contains_key(&path), "{path:?} describes nothing");
+    }
 }
 
 /// The frozen examples of stored events: `{"stream"?, "type", "data", "metadata"?}`. A file without these members is the data

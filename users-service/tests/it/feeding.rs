@@ -124,7 +124,8 @@ impl Client {
         if !block.id.is_empty() {
             self.last.clone_from(&block.id);
         }
-        self.text = rest.to_owned();
+        let read = self.text.len() - rest.len();
+        self.text.drain(..read);
         Some(block)
     }
 

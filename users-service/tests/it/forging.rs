@@ -168,6 +168,20 @@ async fn an_old_message_with_a_later_revision_does_not_restore_an_old_name() {
     until_listed(&app, &read_model, &[(id(&ada), "byron")]).await;
 }
 
+#[tokio::test]
+async fn a_message_is_applied_whatever_trace_it_claims() {
+    let (app, bus) = tokio::join!(spawn_app(), Bus::new());
+    let (read_model, view) = (read_model(&app).await, view(&app).await);
+    bus.broker.declare(&topology()).await.unwrap();
+    let _projector = bus.projector(&app, &view, NEVER);
+    let ada = app.created("ada").await;
+    let mut strange = genuine(&app, &ada, 0).await;
+    replace(&mut strange, "cloudEvents:traceparent", "no trace");
+    bus.sender().publish(strange).await.unwrap();
+    until_listed(&app, &read_model, &[(id(&ada), "ada")]).await;
+    assert_eq!(bus.dead_letters().await, Vec::<String>::new());
+}
+
 /// A view of an earlier version, which believed every message. In the view ada is erased, and eda has a fence instead of a
 /// patch. In the log both are active.
 async fn damaged(app: &App) -> [Value; 2] {

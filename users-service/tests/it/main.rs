@@ -8,6 +8,7 @@ mod bus;
 mod commands;
 mod comparing;
 mod conditions;
+mod contracts;
 mod crashing;
 mod deferring;
 mod documents;

@@ -1,8 +1,9 @@
 use crate::bus::{Bus, PACE, published, receive, until_published};
-use crate::support::{App, id, spawn_app, until};
+use crate::support::{App, id, spawn_app, until, user};
 use event_streams::Direction;
 use messaging::{Consumer, Delivery};
 use private_broker::PrivateBroker;
+use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::Duration;
 use users_service::integration::publisher::Pace;
@@ -54,6 +55,25 @@ async fn every_event_of_a_user_is_published_in_order() {
         assert_eq!(body(delivery)["id"], id(&ada));
     }
     until_published(&app).await;
+}
+
+#[tokio::test]
+async fn the_trace_of_a_command_goes_on_in_the_message_of_its_event() {
+    let (app, bus) = app_and_bus().await;
+    let mut probe = bus.probe().await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let create = app.request(Method::POST, "/").json(&user("ada"));
+    let create = create.header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"));
+    assert!(create.send().await.unwrap().status().is_success());
+    app.append("users-77", "RegistrationAbandoned.v1", "{}")
+        .await;
+    let _publisher = bus.publisher(&app, PACE);
+    let received = receive(&mut probe, 2).await;
+    let span = received[0].id().unwrap().replace('-', "").split_off(16);
+    let parent = format!("00-{trace}-{span}-00");
+    let header = |message: usize| received[message].header("cloudEvents:traceparent");
+    assert_eq!(header(0), Some(parent.as_str()));
+    assert_eq!(header(1), None, "a fence belongs to no command");
 }
 
 #[tokio::test]

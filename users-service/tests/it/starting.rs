@@ -21,7 +21,7 @@ struct Arguments {
 }
 
 /// A configuration with unavailable servers: nothing listens on port 1.
-fn config(folder: &Path, secret: &str) -> Config {
+pub(crate) fn config(folder: &Path, secret: &str) -> Config {
     let file = folder.join("secret");
     std::fs::write(&file, secret).unwrap();
     let file = file.display().to_string();

@@ -9,9 +9,9 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use web::Fields;
 
-const CREATE: &str = "CreateUser";
-const PATCH: &str = "PatchUser";
-const DELETE: &str = "DeleteUser";
+pub(super) const CREATE: &str = "CreateUser";
+pub(super) const PATCH: &str = "PatchUser";
+pub(super) const DELETE: &str = "DeleteUser";
 
 /// A command and its data. The data is not parsed yet, so that each of its errors can be listed.
 #[derive(Debug, Serialize, Deserialize)]

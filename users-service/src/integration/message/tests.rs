@@ -1,4 +1,5 @@
 use super::*;
+use serde_json::Value;
 
 const USER: UserId = UserId::new(1_509_466_340_062_097_408);
 
@@ -19,6 +20,7 @@ fn event(change: Change) -> IntegrationEvent {
         user: USER,
         revision: 3,
         created: 1_700_000_000_123,
+        conversation: Some(Uuid::from_u128(0xcafe)),
         change,
     }
 }
@@ -47,6 +49,35 @@ fn a_message_is_a_cloud_event() {
         assert_eq!(header(&message, name), value, "{name}");
     }
     assert_eq!(message.body, br#"{"id":"1509466340062097408"}"#);
+}
+
+/// The frozen form of a message with sealed names; only the sealed texts differ from message to message.
+#[test]
+fn a_message_with_names_has_the_key_and_the_sealed_names_in_its_body() {
+    let key = SubjectKey::generate();
+    let created = event(Change::created(EVENT, &key, &names())).encode();
+    let body: Value = serde_json::from_slice(&created.body).unwrap();
+    assert_eq!(body["id"], USER.to_string());
+    assert_eq!(body["key"], key.id().to_string());
+    let sealed = body["sealed"].as_object().unwrap();
+    let is_text = |field: NameField| sealed[field.as_str()].is_string();
+    assert!(NameField::ALL.into_iter().all(is_text), "{body}");
+    assert_eq!((sealed.len(), body.as_object().unwrap().len()), (3, 3));
+}
+
+#[test]
+fn a_message_has_the_trace_of_its_event_if_the_event_has_one() {
+    let mut of_trace = event(Change::Deleted);
+    of_trace.id = Uuid::from_u128(0x7d44_4840_9dc0_41d1_b245_5ffd_ce74_fad2);
+    let parent = "00-0000000000000000000000000000cafe-b2455ffdce74fad2-00";
+    let trace_parent = "cloudEvents:traceparent";
+    assert_eq!(header(&of_trace.encode(), trace_parent), parent);
+    let without = IntegrationEvent {
+        conversation: None,
+        ..of_trace
+    };
+    let message = without.encode();
+    assert!(message.headers.iter().all(|(name, _)| name != trace_parent));
 }
 
 #[test]
