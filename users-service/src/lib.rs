@@ -11,6 +11,8 @@ pub mod erasure;
 pub mod ids;
 pub mod integration;
 mod log_checkpoint;
+pub mod operations;
+pub mod operator_routes;
 pub mod privacy;
 pub mod problem_types;
 pub mod projection;

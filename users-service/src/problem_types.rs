@@ -9,5 +9,6 @@ web::problem_types! {
     PRECONDITION_FAILED = PRECONDITION_FAILED, "precondition-failed", "The user has another version than If-Match requires";
     KEY_REUSED = UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The idempotency key was used for another request";
     OVERLOADED = SERVICE_UNAVAILABLE, "overloaded", "Too many requests are worked on at once, and this one was not begun";
+    MOVED_ON = CONFLICT, "moved-on", "The stream or the user waits at another event than the request names";
     CONTENDED = CONFLICT, "contended", "Too many other commands changed the same user or name at the same time";
 }

@@ -5,6 +5,8 @@
 //! - The process is ready or degraded while its routes can answer, or, if it has no routes, while its loop works.
 //! - A role that fails is run again after growing pauses, and readiness shows the reason until it works.
 
+mod held;
+mod operator_access;
 mod parked;
 mod parts;
 mod supervisor;
@@ -15,8 +17,12 @@ use crate::command::handler::CommandHandler;
 use crate::command::queue::CommandSender;
 use crate::config::Config;
 use crate::domain::UserId;
+use crate::projection::holds;
+use crate::projection::repair::Repair;
 use crate::query::api::{self as queries, Directory};
 use actix_web::web::{Data, ServiceConfig, resource};
+pub use held::held;
+use operator_access::OperatorAccess;
 pub use parked::parked;
 use parts::{Parts, check};
 use std::net::SocketAddr;
@@ -133,6 +139,7 @@ pub struct Application {
     supervisor: Supervisor,
     commands: Option<Commands>,
     directory: Option<Directory>,
+    operators: OperatorAccess,
     shutdown: CancellationToken,
 }
 
@@ -170,6 +177,13 @@ impl Application {
         } else {
             None
         };
+        let repair = if role.queries() || role.projects() {
+            Some(parts.repair(config).await?)
+        } else {
+            None
+        };
+        let operators =
+            OperatorAccess::of((role, server.address()), &parts, config, repair.as_ref())?;
         let shutdown = CancellationToken::new();
         let handler = commands.as_ref().map(|commands| &commands.handler);
         let mut readiness = readiness(role, &parts, (handler, directory.as_ref()));
@@ -180,12 +194,14 @@ impl Application {
             });
         }
         let mut supervisor = Supervisor::new(readiness, role.background(), shutdown.clone());
-        supervise((role, handler), &parts, config, &mut supervisor).await?;
+        let repair = repair.filter(|_| role.projects());
+        supervise((role, handler, repair), &parts, config, &mut supervisor).await?;
         Ok(Self {
             server,
             supervisor,
             commands,
             directory,
+            operators,
             shutdown,
         })
     }
@@ -202,7 +218,7 @@ impl Application {
     /// If the server fails.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let (readiness, roles) = self.supervisor.supervised();
-        let routes = routes(self.commands, self.directory);
+        let routes = routes(self.commands, self.directory, self.operators);
         let served = self.server.run(readiness, routes, shutdown).await;
         self.shutdown.cancel();
         roles.join_all().await;
@@ -210,9 +226,9 @@ impl Application {
     }
 }
 
-/// Starts the roles that have no routes, and the consumer of commands.
+/// Starts the roles that have no routes, and the consumer of commands. The projector writes through `repair`.
 async fn supervise(
-    (role, handler): (Role, Option<&CommandHandler>),
+    (role, handler, repair): (Role, Option<&CommandHandler>, Option<Repair>),
     parts: &Parts,
     config: &Config,
     supervisor: &mut Supervisor,
@@ -233,9 +249,15 @@ async fn supervise(
             async move { publisher.run(&state, &shutdown).await }
         });
     }
-    if role.projects() {
-        let projector = Arc::new(parts.projector(config).await?);
+    if let Some(repair) = repair {
+        let view = repair.view().clone();
+        let projector = Arc::new(parts.projector(repair));
         supervisor.report("completeness", projector.completeness());
+        supervisor.report("deliveries", projector.deliveries());
+        supervisor.check("held users", move || {
+            let view = view.clone();
+            async move { holds::check(&view).await }
+        });
         supervisor.run("projector", move |state, shutdown| {
             let projector = Arc::clone(&projector);
             async move { projector.run(&state, &shutdown).await }
@@ -309,6 +331,7 @@ fn readiness(
 fn routes(
     commands: Option<Commands>,
     directory: Option<Directory>,
+    operators: OperatorAccess,
 ) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
     move |config| {
         let mut users = resource("/");
@@ -327,5 +350,6 @@ fn routes(
         if commands.is_some() {
             api::one_user(config);
         }
+        operators.add_to(config);
     }
 }
