@@ -112,6 +112,21 @@ impl System {
         Ok(())
     }
 
+    /// Gives a part of users-service a disk of its own for its data folder, from its next start on.
+    pub fn set_small_disk(&mut self, part: Part, kibibytes: u32) -> Result<()> {
+        let folder = self.folder.path().join("users");
+        std::fs::create_dir_all(&folder)?;
+        let process = self.processes.get_mut(&part).context("a prepared part")?;
+        process.set_small_disk(&folder, kibibytes);
+        Ok(())
+    }
+
+    /// The data folder of a part of users-service, as its process sees it.
+    pub fn data_folder(&self, part: Part) -> Result<PathBuf> {
+        let process = self.processes.get(&part).context("a prepared part")?;
+        process.inside(&self.folder.path().join("users"))
+    }
+
     /// The id of the process of a part, while it runs.
     #[must_use]
     pub fn process_id(&self, part: Part) -> Option<u32> {

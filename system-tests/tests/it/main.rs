@@ -4,6 +4,7 @@ mod bad_input;
 mod commands_by_queue;
 mod compare;
 mod cost;
+mod disk;
 mod edges;
 mod erasure;
 mod garbage;
