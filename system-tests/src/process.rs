@@ -66,6 +66,15 @@ impl Process {
         self.environment.push((name.to_owned(), value.into()));
     }
 
+    /// A command of the same program with these arguments instead, in the same environment.
+    #[must_use]
+    pub fn other(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.executable);
+        command.args(arguments);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
     /// Gives the process a disk of its own (a tmpfs) for this folder from its next start on. Only the process sees the disk; its
     /// content ends with the process. Works on Linux, also for users other than root.
     pub fn set_small_disk(&mut self, folder: &Path, kibibytes: u32) {

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use tempfile::TempDir;
 
 /// The RabbitMQ node of a system.
@@ -110,6 +111,12 @@ impl System {
         let process = self.processes.get_mut(&part).context("a prepared part")?;
         process.set_variable(name, value);
         Ok(())
+    }
+
+    /// A command of the same program as a part, with these arguments instead, in the environment of the part.
+    pub fn command(&self, part: Part, arguments: &[&str]) -> Result<Command> {
+        let process = self.processes.get(&part).context("a prepared part")?;
+        Ok(process.other(arguments))
     }
 
     /// Gives a part of users-service a disk of its own for its data folder, from its next start on.

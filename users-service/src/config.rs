@@ -70,6 +70,17 @@ pub enum Arguments {
     },
 }
 
+impl Arguments {
+    /// Whether the process prints a result and ends. No logs are mixed into it; a failure is on stderr.
+    #[must_use]
+    pub fn print_a_result(&self) -> bool {
+        matches!(
+            self,
+            Self::Token { .. } | Self::Parked { .. } | Self::Held { .. }
+        )
+    }
+}
+
 /// An operation on parked streams.
 #[derive(Debug, Subcommand)]
 pub enum ParkedCommand {

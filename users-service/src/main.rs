@@ -7,7 +7,9 @@ use users_service::startup::{self, Role};
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    telemetry::init(env!("CARGO_PKG_NAME"))?;
+    if !arguments.print_a_result() {
+        telemetry::init(env!("CARGO_PKG_NAME"))?;
+    }
     let (role, config) = match arguments {
         Arguments::Token {
             scopes,

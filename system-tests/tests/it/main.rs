@@ -11,6 +11,7 @@ mod garbage;
 mod harness;
 mod kills;
 mod lifecycle;
+mod operators;
 mod overload;
 mod privacy;
 mod property;

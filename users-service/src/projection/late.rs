@@ -136,7 +136,7 @@ mod tests {
         };
         tokio::select! {
             () = late.watch(&state) => {}
-            () = watched => {}
+            watched = tokio::time::timeout(SHOWN_FOR * 2, watched) => watched.unwrap(),
         }
     }
 
