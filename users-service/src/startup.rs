@@ -9,6 +9,7 @@ mod held;
 mod operator_access;
 mod parked;
 mod parts;
+mod printable;
 mod supervisor;
 mod token;
 

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use event_streams::{Direction, EventStreams, Expected, NewEvent};
 use serde_json::{Value, json};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use system_tests::client::{Answer, http, id};
 use system_tests::{Part, System, unique, wait};
@@ -142,6 +142,7 @@ async fn a_replay_that_is_killed_anywhere_leaves_nothing_that_the_next_one_does_
     for moment in 1..=20 {
         let mut replay = system
             .command(Part::Projector, &["held", "replay", id(&ada)])?
+            .stdout(Stdio::null())
             .spawn()?;
         let moment = Duration::from_millis(moment * 10);
         let ended = wait::until_within(moment, "the replay ends", || {

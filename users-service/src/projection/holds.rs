@@ -14,7 +14,7 @@ pub const HELD_EVENT_DROPPED: &str = "HeldEventDropped.v1";
 /// The most held users that are shown.
 const SHOWN: u32 = 1_000;
 /// How many of them readiness names.
-const NAMED: usize = 3;
+const NAMED: u32 = 3;
 
 /// An event that was dropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,12 +49,13 @@ pub async fn list(view: &View) -> Result<HeldUserList, sqlx::Error> {
 /// # Errors
 /// The text for readiness, also when the database fails.
 pub async fn check(view: &View) -> Result<(), String> {
-    let held = list(view).await.map_err(|error| error.to_string())?;
-    let named = held.users.iter().take(NAMED);
+    let held = view.held_users(NAMED).await;
+    let held = held.map_err(|error| error.to_string())?;
+    let named = held.users.iter();
     let named =
         named.map(|one| format!("{} at revision {}: {}", one.user, one.revision, one.reason));
     let named = named.collect::<Vec<_>>().join("; ");
-    match held.total.saturating_sub(NAMED as u64) {
+    match held.total.saturating_sub(NAMED.into()) {
         0 if named.is_empty() => Ok(()),
         0 => Err(format!("held: {named}")),
         more => Err(format!("held: {named}; and {more} more")),

@@ -1,6 +1,7 @@
 //! The operator's commands for held users. They work on the read model's file, whether or not a projector runs beside them.
 
 use super::parts::Parts;
+use super::printable::printable;
 use crate::config::{Config, HeldCommand};
 use crate::operations::Decision;
 use crate::projection::holds;
@@ -42,7 +43,8 @@ async fn repair(config: &Config) -> anyhow::Result<Repair> {
 #[expect(clippy::print_stdout, reason = "the command prints its result")]
 fn print(held: &[HeldUser], total: u64) {
     for held in held {
-        println!("{} {} {}", held.user, held.revision, held.reason);
+        let reason = printable(&held.reason);
+        println!("{} {} {reason}", held.user, held.revision);
     }
     let more = total.saturating_sub(held.len() as u64);
     if more > 0 {

@@ -1,5 +1,6 @@
 //! The operator's commands for parked streams.
 
+use super::printable::printable;
 use crate::config::{ParkedCommand, ServersConfig};
 use crate::integration::publisher::operator::{self, Waiting};
 use crate::operations::Decision;
@@ -34,7 +35,11 @@ fn store(servers: &ServersConfig) -> anyhow::Result<EventStreams> {
 #[expect(clippy::print_stdout, reason = "the command prints its result")]
 fn print(list: &[Waiting]) {
     for Waiting { parked, event_type } in list {
-        let event_type = event_type.as_deref().unwrap_or("(deleted)");
-        println!("{} {} {event_type}", parked.stream, parked.revision);
+        let event_type = event_type.as_deref().map_or("(deleted)".into(), printable);
+        println!(
+            "{} {} {event_type}",
+            printable(&parked.stream),
+            parked.revision
+        );
     }
 }

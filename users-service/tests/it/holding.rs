@@ -1,7 +1,7 @@
 //! Held users: what an operator can do about an event that cannot be applied, whatever is killed meanwhile.
 
 use crate::bus::{Bus, listed, read_model, repair, until_listed, view};
-use crate::parking::{decision, decisions};
+use crate::parking::{decision, decisions, keys};
 use crate::projecting::take_and_die;
 use crate::support::{App, id, spawn_app, until};
 use bytes::Bytes;
@@ -290,6 +290,27 @@ async fn a_store_that_is_away_uses_up_no_attempt_and_heals() {
     .await;
     projector.unwrap().ready().await;
     assert_eq!(view.attempts(event).await.unwrap(), 0);
+    assert_eq!(holds::list(&view).await.unwrap().total, 0);
+}
+
+#[tokio::test]
+async fn keys_that_are_away_use_up_no_attempt_and_the_view_heals() {
+    let (app, bus) = tokio::join!(spawn_app(), Bus::new());
+    let (view, model) = (view(&app).await, read_model(&app).await);
+    bus.broker.declare(&topology()).await.unwrap();
+    let ada = app.created("ada").await;
+    bus.publish(&app, &ada, &[0]).await;
+    take_and_die(&bus).await;
+    let keys = keys(&app).await;
+    let away = sqlx::query("ALTER TABLE keys RENAME TO away");
+    away.execute(&keys).await.unwrap();
+    let projector = bus.projector(&app, &view, NEVER);
+    projector.unhealthy("the key store failed").await;
+    let back = sqlx::query("ALTER TABLE away RENAME TO keys");
+    back.execute(&keys).await.unwrap();
+    until_listed(&app, &model, &[(id(&ada), "ada")]).await;
+    projector.ready().await;
+    assert_eq!(view.attempts((number(&ada), 0)).await.unwrap(), 0);
     assert_eq!(holds::list(&view).await.unwrap().total, 0);
 }
 

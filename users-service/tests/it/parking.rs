@@ -73,7 +73,8 @@ pub(crate) async fn decisions(app: &App) -> Vec<Value> {
     data.collect::<Result<_, _>>().unwrap()
 }
 
-async fn keys(app: &App) -> SqlitePool {
+/// The database of the subject keys.
+pub(crate) async fn keys(app: &App) -> SqlitePool {
     let file = app.folder.path().join("keys.db");
     let url = format!("sqlite:{}", file.display());
     SqlitePool::connect(&url).await.unwrap()
