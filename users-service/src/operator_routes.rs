@@ -15,6 +15,7 @@ use crate::privacy::pseudonym::UsernameSecret;
 use crate::{problem_types, scopes};
 use access_tokens::Access;
 use actix_web::{HttpMessage as _, HttpRequest};
+use std::pin::Pin;
 use web::{Fields, Problem};
 
 /// Who may use these routes.
@@ -42,10 +43,10 @@ impl Operators {
         }
     }
 
-    /// Does the work of one request.
+    /// Does the work of one request. The work is boxed, because its futures are large and rare.
     async fn run<T>(
         &self,
-        work: impl Future<Output = Result<T, OperationError>>,
+        work: Pin<Box<impl Future<Output = Result<T, OperationError>>>>,
     ) -> Result<T, Problem> {
         match self.requests.run(work).await {
             Ok(done) => done.map_err(problem),

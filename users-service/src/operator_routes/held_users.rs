@@ -43,7 +43,7 @@ async fn list(held: Data<HeldUsers>) -> Result<HttpResponse, Problem> {
         let listed = holds::list(held.repair.view()).await;
         Ok::<_, OperationError>(listed.map_err(anyhow::Error::from)?)
     };
-    let listed = held.operators.run(listed).await?;
+    let listed = held.operators.run(Box::pin(listed)).await?;
     let data: Vec<_> = listed.users.iter().map(shown).collect();
     Ok(HttpResponse::Ok().json(json!({"data": data, "total": listed.total})))
 }
@@ -51,7 +51,7 @@ async fn list(held: Data<HeldUsers>) -> Result<HttpResponse, Problem> {
 async fn replay(held: Data<HeldUsers>, PathId(id): PathId) -> Result<HttpResponse, Problem> {
     let user = UserId::new(id);
     let still_held = holds::replay(&held.repair, user);
-    let still_held = held.operators.run(still_held).await?;
+    let still_held = held.operators.run(Box::pin(still_held)).await?;
     Ok(HttpResponse::Ok().json(json!({"held": still_held.as_ref().map(shown)})))
 }
 
@@ -64,7 +64,7 @@ async fn drop_event(
     let (revision, decision) = held.operators.decision(&request, body)?;
     let user = UserId::new(id);
     let dropped = holds::drop_event(&held.repair, user, Some(revision), &decision);
-    let dropped = held.operators.run(dropped).await?;
+    let dropped = held.operators.run(Box::pin(dropped)).await?;
     let answer = json!({
         "dropped": {"user": user.to_string(), "revision": revision, "type": dropped.event_type},
         "held": dropped.still_held.as_ref().map(shown),

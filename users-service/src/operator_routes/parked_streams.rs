@@ -37,14 +37,14 @@ impl ParkedStreams {
 
 async fn list(parked: Data<ParkedStreams>) -> Result<HttpResponse, Problem> {
     let listed = async { Ok(operator::list(&parked.store).await?) };
-    let listed = parked.operators.run(listed).await?;
+    let listed = parked.operators.run(Box::pin(listed)).await?;
     let data: Vec<_> = listed.iter().map(shown).collect();
     Ok(HttpResponse::Ok().json(json!({ "data": data })))
 }
 
 async fn retry(parked: Data<ParkedStreams>) -> Result<HttpResponse, Problem> {
     let retried = operator::retry(&parked.store);
-    parked.operators.run(retried).await?;
+    parked.operators.run(Box::pin(retried)).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -56,7 +56,7 @@ async fn skip(
 ) -> Result<HttpResponse, Problem> {
     let (revision, decision) = parked.operators.decision(&request, body)?;
     let skipped = operator::skip(&parked.store, &stream, Some(revision), &decision);
-    let skipped = parked.operators.run(skipped).await?;
+    let skipped = parked.operators.run(Box::pin(skipped)).await?;
     Ok(HttpResponse::Ok().json(shown(&skipped)))
 }
 
