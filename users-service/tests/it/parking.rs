@@ -204,6 +204,8 @@ async fn while_the_list_of_parked_streams_is_full_the_checkpoint_waits() {
     })
     .await;
     assert!(published(&app).await < Some(last));
+    let listed = operator::list(&app.store).await.unwrap();
+    assert_eq!(listed.len(), 1_000);
     let gone = app.store.tombstone("users-of-others-5", Expected::Any);
     gone.await.unwrap();
     until_published(&app).await;
@@ -306,7 +308,6 @@ async fn a_publisher_that_is_killed_beside_a_decision_sends_the_rest_after_its_r
     publisher.parks_nothing().await;
 }
 
-/// An operator's process that died between the record and the hand-over has skipped nothing.
 #[tokio::test]
 async fn of_two_operators_at_once_one_skips_the_event_and_no_other_is_skipped() {
     let (app, _bus, mut probe, _publisher) = publishing_at(CALM).await;
@@ -327,6 +328,31 @@ async fn of_two_operators_at_once_one_skips_the_event_and_no_other_is_skipped() 
         .await
         .unwrap();
     assert_eq!(sequences(&mut probe, 1).await, ["77.2"]);
+}
+
+/// The operator's process dies between the record and the hand-over.
+#[tokio::test]
+async fn a_decision_that_was_recorded_but_not_carried_out_skips_nothing_and_can_be_made_again() {
+    let (app, bus, mut probe, publisher) = publishing_at(CALM).await;
+    for event_type in [UNKNOWN, "RenameFenced.v1"] {
+        app.append("users-77", event_type, "{}").await;
+    }
+    until_parked(&app, &[("users-77", 0)]).await;
+    let recorded = json!({"by": "mary", "stream": "users-77", "revision": 0, "type": UNKNOWN, "reason": "a test wrote it"});
+    let record = recorded.to_string();
+    app.append("operations", operator::PARKED_EVENT_SKIPPED, &record)
+        .await;
+    publisher.stop().await;
+    let _publisher = bus.publisher(&app, CALM);
+    let eda = app.created("eda").await;
+    assert_eq!(sequences(&mut probe, 1).await, [format!("{}.0", id(&eda))]);
+    until_parked(&app, &[("users-77", 0)]).await;
+    let decision = decision("a test wrote it");
+    operator::skip(&app.store, "users-77", Some(0), &decision)
+        .await
+        .unwrap();
+    assert_eq!(sequences(&mut probe, 1).await, ["77.1"]);
+    assert_eq!(decisions(&app).await.len(), 2);
 }
 
 /// The only queue takes creations. The pause between two rounds of attempts is longer than the test.
