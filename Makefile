@@ -9,7 +9,7 @@ help: ## list the targets
 up: ## build and start everything on this machine, without Docker; wait until it is ready
 	@scripts/up
 
-token: ## print an access token for `AUTH=on make up`: SCOPES=users:read,users:write,users:erase,uuids:read
+token: ## print an access token for `AUTH=on make up`: SCOPES=users:read,users:write,users:erase,users:admin,uuids:read
 	@scripts/token --scopes $(or $(SCOPES),users:read)
 
 rebuild: ## build, then restart the services and eventstore-lite with the new build

@@ -19,6 +19,8 @@ pub struct Process {
     arguments: Vec<String>,
     environment: Vec<(String, OsString)>,
     log: PathBuf,
+    /// A folder that is a disk of its own while the process runs, and its size in KiB.
+    small_disk: Option<(PathBuf, u32)>,
     /// Offset in the log at which the current run begins.
     started_at: u64,
     child: Option<Child>,
@@ -39,6 +41,7 @@ impl Process {
             arguments: Vec::new(),
             environment: Vec::new(),
             log: folder.join(format!("{name}.log")),
+            small_disk: None,
             started_at: 0,
             child: None,
         }
@@ -61,6 +64,27 @@ impl Process {
     /// Sets an environment variable for the next start, replacing an earlier value.
     pub fn set_variable(&mut self, name: &str, value: impl Into<OsString>) {
         self.environment.push((name.to_owned(), value.into()));
+    }
+
+    /// A command of the same program with these arguments instead, in the same environment.
+    #[must_use]
+    pub fn other(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.executable);
+        command.args(arguments);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Gives the process a disk of its own (a tmpfs) for this folder from its next start on. Only the process sees the disk; its
+    /// content ends with the process. Works on Linux, also for users other than root.
+    pub fn set_small_disk(&mut self, folder: &Path, kibibytes: u32) {
+        self.small_disk = Some((folder.to_owned(), kibibytes));
+    }
+
+    /// The path of a file as the process sees it, seen from outside.
+    pub fn inside(&self, path: &Path) -> Result<PathBuf> {
+        let root = format!("/proc/{}/root", self.id().context("not started")?);
+        Ok(Path::new(&root).join(path.strip_prefix("/")?))
     }
 
     /// Starts the process and returns at once; [`Process::address`] waits until it listens. Restarts append to the log.
@@ -88,6 +112,11 @@ impl Process {
         }
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]);
+        if let Some((folder, kibibytes)) = &self.small_disk {
+            command.args(["unshare", "--map-root-user", "--mount"]);
+            command.args(["sh", "-c", ON_SMALL_DISK]);
+            command.arg(kibibytes.to_string()).arg(folder);
+        }
         command.arg(&self.executable);
         command
     }
@@ -175,6 +204,10 @@ impl Drop for Process {
 }
 
 const TAIL: usize = 25;
+
+/// Mounts a disk of `$0` KiB at `$1`, and runs the rest of the arguments.
+const ON_SMALL_DISK: &str =
+    r#"mount -t tmpfs -o "size=$0k,mode=700" tmpfs "$1" && shift && exec "$@""#;
 
 const BUILD: &str =
     "run `cargo build --workspace --bins` (with --release for a release build) first";

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use tempfile::TempDir;
 
 /// The RabbitMQ node of a system.
@@ -110,6 +111,27 @@ impl System {
         let process = self.processes.get_mut(&part).context("a prepared part")?;
         process.set_variable(name, value);
         Ok(())
+    }
+
+    /// A command of the same program as a part, with these arguments instead, in the environment of the part.
+    pub fn command(&self, part: Part, arguments: &[&str]) -> Result<Command> {
+        let process = self.processes.get(&part).context("a prepared part")?;
+        Ok(process.other(arguments))
+    }
+
+    /// Gives a part of users-service a disk of its own for its data folder, from its next start on.
+    pub fn set_small_disk(&mut self, part: Part, kibibytes: u32) -> Result<()> {
+        let folder = self.folder.path().join("users");
+        std::fs::create_dir_all(&folder)?;
+        let process = self.processes.get_mut(&part).context("a prepared part")?;
+        process.set_small_disk(&folder, kibibytes);
+        Ok(())
+    }
+
+    /// The data folder of a part of users-service, as its process sees it.
+    pub fn data_folder(&self, part: Part) -> Result<PathBuf> {
+        let process = self.processes.get(&part).context("a prepared part")?;
+        process.inside(&self.folder.path().join("users"))
     }
 
     /// The id of the process of a part, while it runs.

@@ -1,6 +1,7 @@
 //! Configuration by flags and environment variables. The help text never shows the values of URLs and secrets.
 
 use crate::domain::UserId;
+use crate::operations::{Decision, OperatorName, Reason};
 use crate::privacy::cipher::MasterKey;
 use crate::privacy::pseudonym::UsernameSecret;
 use access_tokens::AccessSettings;
@@ -61,6 +62,23 @@ pub enum Arguments {
         #[command(subcommand)]
         command: ParkedCommand,
     },
+    /// Manages held users. A user is held if one of the user's events cannot be applied to the read model.
+    Held {
+        /// The operation.
+        #[command(subcommand)]
+        command: HeldCommand,
+    },
+}
+
+impl Arguments {
+    /// Whether the process prints a result and ends. No logs are mixed into it; a failure is on stderr.
+    #[must_use]
+    pub fn print_a_result(&self) -> bool {
+        matches!(
+            self,
+            Self::Token { .. } | Self::Parked { .. } | Self::Held { .. }
+        )
+    }
 }
 
 /// An operation on parked streams.
@@ -83,16 +101,67 @@ pub enum ParkedCommand {
     Skip {
         /// The name of the stream.
         stream: String,
-        /// The reason, without personal data.
+        /// Skips the event only if it has this revision.
         #[arg(long)]
-        reason: String,
-        /// The name of the operator (`USER`).
-        #[arg(long, env = "USER")]
-        by: String,
+        revision: Option<u64>,
+        /// Who skips the event, and why.
+        #[command(flatten)]
+        decision: DecisionArguments,
         /// The servers.
         #[command(flatten)]
         servers: ServersConfig,
     },
+}
+
+/// An operation on held users.
+#[derive(Debug, Subcommand)]
+pub enum HeldCommand {
+    /// Prints each held user, the revision of the event that cannot be applied, and the reason.
+    List {
+        /// The settings.
+        #[command(flatten)]
+        config: Config,
+    },
+    /// Lifts the hold and applies the user's events from the log. Prints the user again if an event still cannot be applied.
+    Replay {
+        /// The user's id.
+        user: UserId,
+        /// The settings.
+        #[command(flatten)]
+        config: Config,
+    },
+    /// Drops the event from this read model, so that later events of the user are applied. The stream `operations` records the
+    /// name of the operator and the reason. Prints the user again if a later event cannot be applied.
+    Drop {
+        /// The user's id.
+        user: UserId,
+        /// Drops the event only if it has this revision.
+        #[arg(long)]
+        revision: Option<u64>,
+        /// Who drops the event, and why.
+        #[command(flatten)]
+        decision: DecisionArguments,
+        /// The settings.
+        #[command(flatten)]
+        config: Config,
+    },
+}
+
+/// Who decides, and why.
+#[derive(Debug, Clone, Args)]
+pub struct DecisionArguments {
+    /// The reason, without personal data.
+    #[arg(long)]
+    pub reason: Reason,
+    /// The name of the operator (`USER`).
+    #[arg(long, env = "USER")]
+    pub by: OperatorName,
+}
+
+impl From<DecisionArguments> for Decision {
+    fn from(DecisionArguments { reason, by }: DecisionArguments) -> Self {
+        Self { by, reason }
+    }
 }
 
 /// The settings of every role. Each role uses only the settings that it needs.
@@ -161,7 +230,7 @@ pub struct BindConfig {
     #[arg(long = "bind", env = "USERS_BIND", default_value = "127.0.0.1:7000")]
     pub users: SocketAddr,
 
-    /// The address where the other roles serve their health (`HEALTH_BIND`). Port 0 takes a free port.
+    /// The address where the other roles serve their health and the routes of operators (`HEALTH_BIND`). Port 0 takes a free port.
     #[arg(
         long = "health-bind",
         env = "HEALTH_BIND",

@@ -14,6 +14,8 @@ pub mod ids;
 pub mod integration;
 mod log_checkpoint;
 mod message_schema;
+pub mod operations;
+pub mod operator_routes;
 pub mod privacy;
 pub mod problem_types;
 pub mod projection;

@@ -7,7 +7,9 @@ use users_service::startup::{self, Role};
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    telemetry::init(env!("CARGO_PKG_NAME"))?;
+    if !arguments.print_a_result() {
+        telemetry::init(env!("CARGO_PKG_NAME"))?;
+    }
     let (role, config) = match arguments {
         Arguments::Token {
             scopes,
@@ -16,7 +18,8 @@ async fn main() -> anyhow::Result<()> {
             access,
         } => return startup::print_token(&access, &subject, &scopes, hours),
         Arguments::Replay { user, config } => return startup::replay(&config, user).await,
-        Arguments::Parked { command } => return startup::parked(&command).await,
+        Arguments::Parked { command } => return startup::parked(command).await,
+        Arguments::Held { command } => return startup::held(command).await,
         Arguments::Serve(config) => (Role::Serve, config),
         Arguments::CommandApi(config) => (Role::CommandApi, config),
         Arguments::QueryApi(config) => (Role::QueryApi, config),

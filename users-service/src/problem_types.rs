@@ -10,5 +10,6 @@ web::problem_types! {
     UNKNOWN_POSITION = PRECONDITION_FAILED, "unknown-position", "The last event id is none of this feed, for example because the store was restored";
     KEY_REUSED = UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The idempotency key was used for another request";
     OVERLOADED = SERVICE_UNAVAILABLE, "overloaded", "Too many requests are worked on at once, and this one was not begun";
+    MOVED_ON = CONFLICT, "moved-on", "The stream or the user waits at another event than the request names";
     CONTENDED = CONFLICT, "contended", "Too many other commands changed the same user or name at the same time";
 }

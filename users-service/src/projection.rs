@@ -1,7 +1,7 @@
 //! From messages to the read model `directory`: exact, per user.
 //!
 //! [`directory`] decides what an event does to a user's row (pure). [`view`] keeps the rows in SQLite. [`repair`] reads from
-//! the log what the queues have not delivered. [`projector`] consumes the queues.
+//! the log what the queues have not delivered. [`projector`] consumes the queues. [`holds`] is for operators.
 //!
 //! Invariants:
 //! - The last applied revision of each user is stored in the same transaction as the row, so a repeated message is always
@@ -11,6 +11,7 @@
 
 pub mod directory;
 mod health;
+pub mod holds;
 mod late;
 mod names;
 pub mod projector;

@@ -15,7 +15,7 @@ use crate::privacy::cipher::{DoesNotOpen, KeyId, Place, Sealed, SubjectKey};
 use crate::privacy::subject_keys::{KeysError, Lookup, SubjectKeys};
 use sqlx::Row as _;
 use sqlx::migrate::MigrateError;
-use sqlx::sqlite::{SqlitePool, SqlitePoolOptions, SqliteRow};
+use sqlx::sqlite::{SqlitePool, SqliteRow};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -81,13 +81,12 @@ impl ReadModel {
     /// # Errors
     /// When the file cannot be opened, or a newer version has written it.
     pub async fn open(path: &Path) -> Result<Self, MigrateError> {
-        let pool = SqlitePoolOptions::new()
-            .max_connections(CONNECTIONS)
+        let pool = database::pool(CONNECTIONS)
             .connect_with(database::rebuildable(path))
             .await?;
         sqlx::migrate!("migrations/directory").run(&pool).await?;
         let options = database::options(path);
-        let one = || SqlitePoolOptions::new().max_connections(1);
+        let one = || database::pool(1);
         let durable = one().connect_lazy_with(options.clone());
         let impatient = one().connect_lazy_with(options.busy_timeout(Duration::ZERO));
         Ok(Self {

@@ -6,3 +6,5 @@ pub const READ: &str = "users:read";
 pub const WRITE: &str = "users:write";
 /// To delete users.
 pub const ERASE: &str = "users:erase";
+/// To look after parked streams and held users.
+pub const ADMIN: &str = "users:admin";

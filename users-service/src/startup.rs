@@ -5,8 +5,11 @@
 //! - The process is ready or degraded while its routes can answer, or, if it has no routes, while its loop works.
 //! - A role that fails is run again after growing pauses, and readiness shows the reason until it works.
 
+mod held;
+mod operator_access;
 mod parked;
 mod parts;
+mod printable;
 mod supervisor;
 mod token;
 
@@ -18,8 +21,12 @@ use crate::contracts::api::{self as contracts, Contracts};
 use crate::domain::UserId;
 use crate::feed::Feed;
 use crate::feed::api::{self as feed_api, FeedRoute};
+use crate::projection::holds;
+use crate::projection::repair::Repair;
 use crate::query::api::{self as queries, Directory};
 use actix_web::web::{Data, ServiceConfig, resource};
+pub use held::held;
+use operator_access::OperatorAccess;
 pub use parked::parked;
 use parts::{Parts, check};
 use std::net::SocketAddr;
@@ -137,6 +144,7 @@ pub struct Application {
     commands: Option<Commands>,
     directory: Option<Directory>,
     feed: Option<Feed>,
+    operators: OperatorAccess,
     shutdown: CancellationToken,
 }
 
@@ -175,6 +183,13 @@ impl Application {
             None
         };
         let feed = role.queries().then(|| Feed::new(parts.store.clone()));
+        let repair = if role.queries() || role.projects() {
+            Some(parts.repair(config).await?)
+        } else {
+            None
+        };
+        let operators =
+            OperatorAccess::of((role, server.address()), &parts, config, repair.as_ref())?;
         let shutdown = CancellationToken::new();
         let handler = commands.as_ref().map(|commands| &commands.handler);
         let mut readiness = readiness(role, &parts, (handler, directory.as_ref()));
@@ -185,16 +200,10 @@ impl Application {
             });
         }
         let mut supervisor = Supervisor::new(readiness, role.background(), shutdown.clone());
-        supervise((role, handler), &parts, config, &mut supervisor).await?;
+        let repair = repair.filter(|_| role.projects());
+        supervise((role, handler, repair), &parts, config, &mut supervisor).await?;
         if let Some(feed) = feed.clone() {
-            supervisor.run_as(
-                Importance::Useful,
-                "feed of events",
-                move |state, shutdown| {
-                    let feed = feed.clone();
-                    async move { feed.run(&state, &shutdown).await }
-                },
-            );
+            follow_marks(feed, &mut supervisor);
         }
         Ok(Self {
             server,
@@ -202,6 +211,7 @@ impl Application {
             commands,
             directory,
             feed,
+            operators,
             shutdown,
         })
     }
@@ -219,7 +229,7 @@ impl Application {
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let (readiness, roles) = self.supervisor.supervised();
         let feed = self.feed.map(|feed| FeedRoute::new(feed, shutdown.clone()));
-        let routes = routes(self.commands, self.directory, feed);
+        let routes = routes((self.commands, self.directory, feed), self.operators);
         let served = self.server.run(readiness, routes, shutdown).await;
         self.shutdown.cancel();
         roles.join_all().await;
@@ -227,9 +237,21 @@ impl Application {
     }
 }
 
-/// Starts the roles that have no routes, and the consumer of commands.
+/// Lets the feed follow the publisher's mark.
+fn follow_marks(feed: Feed, supervisor: &mut Supervisor) {
+    supervisor.run_as(
+        Importance::Useful,
+        "feed of events",
+        move |state, shutdown| {
+            let feed = feed.clone();
+            async move { feed.run(&state, &shutdown).await }
+        },
+    );
+}
+
+/// Starts the roles that have no routes, and the consumer of commands. The projector writes through `repair`.
 async fn supervise(
-    (role, handler): (Role, Option<&CommandHandler>),
+    (role, handler, repair): (Role, Option<&CommandHandler>, Option<Repair>),
     parts: &Parts,
     config: &Config,
     supervisor: &mut Supervisor,
@@ -250,9 +272,15 @@ async fn supervise(
             async move { publisher.run(&state, &shutdown).await }
         });
     }
-    if role.projects() {
-        let projector = Arc::new(parts.projector(config).await?);
+    if let Some(repair) = repair {
+        let view = repair.view().clone();
+        let projector = Arc::new(parts.projector(repair));
         supervisor.report("completeness", projector.completeness());
+        supervisor.report("deliveries", projector.deliveries());
+        supervisor.check("held users", move || {
+            let view = view.clone();
+            async move { holds::check(&view).await }
+        });
         supervisor.run("projector", move |state, shutdown| {
             let projector = Arc::clone(&projector);
             async move { projector.run(&state, &shutdown).await }
@@ -324,9 +352,8 @@ fn readiness(
 
 /// The routes of a role. One resource has the routes of both APIs, so that a wrong method is answered correctly.
 fn routes(
-    commands: Option<Commands>,
-    directory: Option<Directory>,
-    feed: Option<FeedRoute>,
+    (commands, directory, feed): (Option<Commands>, Option<Directory>, Option<FeedRoute>),
+    operators: OperatorAccess,
 ) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
     let published = Data::new(Contracts::generate());
     move |config| {
@@ -355,5 +382,6 @@ fn routes(
         if commands.is_some() {
             api::one_user(config);
         }
+        operators.add_to(config);
     }
 }

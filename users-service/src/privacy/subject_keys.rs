@@ -14,7 +14,7 @@ mod destroyer;
 use super::cipher::{KeyId, MasterKey, SubjectKey};
 use crate::database::{self, CONNECTIONS};
 use destroyer::Destroyer;
-use sqlx::sqlite::{SqlitePool, SqlitePoolOptions};
+use sqlx::sqlite::SqlitePool;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
@@ -85,10 +85,7 @@ impl SubjectKeys {
     /// If the file cannot be opened, or has keys that the master key does not unwrap.
     pub async fn open(path: &Path, master: MasterKey) -> Result<Self, KeysError> {
         let options = database::options(path);
-        let pool = SqlitePoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .connect_with(options)
-            .await?;
+        let pool = database::pool(CONNECTIONS).connect_with(options).await?;
         sqlx::raw_sql(SCHEMA).execute(&pool).await?;
         check_master_key(&pool, &master).await?;
         Ok(Self(Arc::new(Inner {

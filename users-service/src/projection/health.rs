@@ -56,7 +56,8 @@ impl<'a> Health<'a> {
     }
 }
 
-fn set(state: &State, status: Result<(), String>) {
+/// Changes a state, and wakes its readers only if it is another one.
+pub(super) fn set(state: &State, status: Result<(), String>) {
     state.send_if_modified(|state| {
         let changed = *state != status;
         *state = status;

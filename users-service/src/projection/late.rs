@@ -1,25 +1,49 @@
-//! Events that were read from the log because the queue had not delivered them. If it never delivers them, messages were lost.
+//! Events that were read from the log because the queue had not delivered them. If it does not deliver them in time either,
+//! messages were lost, and readiness says so for a while.
 
+use super::health::{State, set};
 use crate::domain::UserId;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// The queue may deliver an event this late.
-const PATIENCE: Duration = Duration::from_mins(1);
-/// The most events that are remembered.
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
+/// The most events that are remembered, and the most that count as lost.
 const MOST: usize = 10_000;
+/// How often the events that are missing are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long readiness shows a lost message.
+const SHOWN_FOR: Duration = Duration::from_mins(10);
 
-/// Events that the queue has not delivered yet, with the time since when they are missing.
+/// The events that the queue has not delivered yet.
+#[derive(Debug)]
+pub(super) struct LateDeliveries {
+    patience: Duration,
+    events: Mutex<LateEvents>,
+}
+
+/// Users and revisions, each with the time since when the event is missing or counts as lost.
 #[derive(Debug, Default)]
-pub(super) struct LateDeliveries(Mutex<HashMap<(UserId, u64), Instant>>);
+struct LateEvents {
+    missing: BTreeMap<(UserId, u64), Instant>,
+    lost: BTreeMap<(UserId, u64), Instant>,
+}
 
 impl LateDeliveries {
+    /// The queue may deliver an event as late as `patience`.
+    pub(super) fn new(patience: Duration) -> Self {
+        Self {
+            patience,
+            events: Mutex::default(),
+        }
+    }
+
     /// Notes events that were read from the log after later ones had been delivered.
     pub(super) fn expect(&self, user: UserId, revisions: Range<u64>) {
-        let mut missing = self.lock();
+        let missing = &mut self.lock().missing;
         for revision in revisions.take(MOST) {
             if missing.len() < MOST {
                 missing.insert((user, revision), Instant::now());
@@ -27,50 +51,105 @@ impl LateDeliveries {
         }
     }
 
+    /// Notes a delivery. The message is then not lost, however late it is.
     pub(super) fn delivered(&self, event: (UserId, u64)) {
-        self.lock().remove(&event);
+        let mut events = self.lock();
+        events.missing.remove(&event);
+        events.lost.remove(&event);
     }
 
-    /// Reports each event that was not delivered in time once, and returns the number of such events.
-    pub(super) fn alarm(&self) -> usize {
-        let mut missing = self.lock();
-        let before = missing.len();
+    /// Reports lost messages for ever: each once in the log, and all of the last ten minutes in `state`.
+    pub(super) async fn watch(&self, state: &State) {
+        loop {
+            set(state, self.look());
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    fn look(&self) -> Result<(), String> {
+        let mut events = self.lock();
+        let LateEvents { missing, lost } = &mut *events;
+        lost.retain(|_, since| since.elapsed() < SHOWN_FOR);
         missing.retain(|(user, revision), since| {
-            let late = since.elapsed() > PATIENCE;
-            if late {
+            let is_late = since.elapsed() > self.patience;
+            if is_late {
                 tracing::error!(%user, revision, "a message was lost; its event was read from the log");
+                if lost.len() < MOST {
+                    lost.insert((*user, *revision), Instant::now());
+                }
             }
-            !late
+            !is_late
         });
-        before - missing.len()
+        let Some((user, revision)) = lost.keys().next() else {
+            return Ok(());
+        };
+        let count = lost.len();
+        Err(format!(
+            "messages were lost, and their events read from the log: {count}, such as that of user {user} at revision {revision}"
+        ))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(UserId, u64), Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, LateEvents> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::sync::watch;
 
     #[tokio::test(start_paused = true)]
     async fn no_more_is_remembered_than_the_limit() {
-        let late = LateDeliveries::default();
+        let late = LateDeliveries::new(PATIENCE);
         late.expect(UserId::new(7), 0..u64::MAX);
         tokio::time::advance(PATIENCE * 2).await;
-        assert_eq!(late.alarm(), MOST);
+        let reason = late.look().unwrap_err();
+        assert!(reason.contains(&format!(": {MOST}, ")), "{reason}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_the_queue_does_not_deliver_within_a_minute_is_reported_once() {
-        let late = LateDeliveries::default();
+    async fn a_message_that_does_not_come_within_a_minute_is_an_alarm_for_ten_minutes() {
+        let late = LateDeliveries::new(PATIENCE);
         let user = UserId::new(7);
-        late.expect(user, 1..3);
+        let (state, mut health) = watch::channel(Ok(()));
+        let began = Instant::now();
+        late.expect(user, 1..4);
         late.delivered((user, 1));
-        assert_eq!(late.alarm(), 0);
-        tokio::time::advance(PATIENCE * 2).await;
-        assert_eq!(late.alarm(), 1);
-        assert_eq!(late.alarm(), 0);
+        let watched = async {
+            health.wait_for(Result::is_err).await.unwrap();
+            assert!(began.elapsed() > PATIENCE && began.elapsed() < PATIENCE + LOOK_EVERY * 2);
+            let reason: String = health.borrow().clone().unwrap_err();
+            assert!(
+                reason.ends_with(": 2, such as that of user 7 at revision 2"),
+                "{reason}"
+            );
+            late.delivered((user, 2));
+            let one_is_left = |state: &Result<(), String>| {
+                state.as_ref().is_err_and(|reason| {
+                    reason.ends_with(": 1, such as that of user 7 at revision 3")
+                })
+            };
+            health.wait_for(one_is_left).await.unwrap();
+            health.wait_for(Result::is_ok).await.unwrap();
+            assert!(began.elapsed() >= PATIENCE + SHOWN_FOR);
+        };
+        tokio::select! {
+            () = late.watch(&state) => {}
+            watched = tokio::time::timeout(SHOWN_FOR * 2, watched) => watched.unwrap(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_comes_late_ends_the_alarm() {
+        let late = LateDeliveries::new(PATIENCE);
+        let user = UserId::new(7);
+        late.expect(user, 1..2);
+        tokio::time::advance(PATIENCE).await;
+        assert_eq!(late.look(), Ok(()), "it may still come");
+        tokio::time::advance(LOOK_EVERY).await;
+        assert!(late.look().is_err());
+        late.delivered((user, 1));
+        assert_eq!(late.look(), Ok(()));
     }
 }

@@ -8,7 +8,7 @@ mod batch;
 mod completeness;
 
 use super::health::{Health, State};
-use super::late::LateDeliveries;
+use super::late::{LateDeliveries, PATIENCE};
 use super::repair::Repair;
 use super::view::View;
 use crate::integration::consumer::{PARTITIONS, keep_declared, queue, topology};
@@ -33,6 +33,8 @@ pub struct Projector {
     broker: Broker,
     check_every: Duration,
     completeness: State,
+    deliveries: State,
+    patience: Duration,
 }
 
 impl Projector {
@@ -44,7 +46,21 @@ impl Projector {
             broker,
             check_every,
             completeness: watch::Sender::new(Err("starting".to_owned())),
+            deliveries: watch::Sender::new(Ok(())),
+            patience: PATIENCE,
         }
+    }
+
+    /// Gives a queue so much time to deliver an event that was read from the log. The default is a minute.
+    #[must_use]
+    pub fn patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Names a lost message, if there are any. Their events are applied all the same.
+    #[must_use]
+    pub fn deliveries(&self) -> watch::Receiver<Result<(), String>> {
+        self.deliveries.subscribe()
     }
 
     /// Holds the reason if the view is not compared with the log. Messages are applied all the same.
@@ -64,7 +80,7 @@ impl Projector {
             dead_letters: Publisher::new(self.broker.clone(), topology()),
             health: Health::new(state, &self.completeness),
             check: Notify::new(),
-            late: LateDeliveries::default(),
+            late: LateDeliveries::new(self.patience),
             gaps: AtomicU64::default(),
             shutdown,
         };
@@ -73,7 +89,8 @@ impl Projector {
         let topology = topology();
         let declared = keep_declared(&self.broker, &topology, || run.check.notify_one());
         let declared = shutdown.run_until_cancelled(declared);
-        tokio::join!(partitions, complete, declared);
+        let late = shutdown.run_until_cancelled(run.late.watch(&self.deliveries));
+        tokio::join!(partitions, complete, declared, late);
         Ok(())
     }
 }

@@ -17,9 +17,10 @@ use super::view::{Standing, View};
 use crate::domain::UserId;
 use crate::integration::mapping::{self, Unmappable};
 use crate::privacy::cipher::KeyId;
-use crate::privacy::subject_keys::{KeysError, SubjectKeys};
+use crate::privacy::subject_keys::SubjectKeys;
 use crate::read_model::ERASED;
-use crate::stored_event::user_stream;
+use crate::stored_event::{USER_DELETED, user_stream};
+use anyhow::Context as _;
 use event_streams::{Direction, EventStreams, ReadError, RecordedEvent, Unavailable};
 use std::collections::BTreeSet;
 use uuid::Uuid;
@@ -48,7 +49,7 @@ impl Repair {
         &self.store
     }
 
-    pub(super) fn view(&self) -> &View {
+    pub(crate) fn view(&self) -> &View {
         &self.view
     }
 
@@ -93,15 +94,41 @@ impl Repair {
         }
     }
 
-    /// Seals the names of stored events for the read model. All keys are looked up at once.
+    /// The type of a user's event. `None` if the event no longer exists.
+    pub(super) async fn event_type(
+        &self,
+        user: UserId,
+        revision: u64,
+    ) -> Result<Option<String>, Unavailable> {
+        let events = self.read(user, revision, 1).await?;
+        let mut events = events.into_iter().flatten();
+        let event = events.find(|event| event.revision == revision);
+        Ok(event.map(|event| event.event_type))
+    }
+
+    /// Seals the names of stored events for the read model. All keys are looked up at once. A dropped event is not decoded.
     async fn revise(
         &self,
         recorded: &[(UserId, &RecordedEvent)],
-    ) -> Result<Vec<Result<DirectoryEvent, Refused>>, KeysError> {
-        let events = recorded.iter().map(|(_, event)| *event);
-        let (stored, keys) = mapping::decode(events, &self.keys).await?;
+    ) -> anyhow::Result<Vec<Result<DirectoryEvent, Refused>>> {
+        if recorded.is_empty() {
+            return Ok(Vec::new());
+        }
+        let users = recorded.iter().map(|(user, _)| *user).collect();
+        let dropped = self.view.dropped_events(&users).await?;
+        let is_dropped = |(user, event): &(UserId, &RecordedEvent)| {
+            dropped.contains(&(*user, event.revision)) && event.event_type != USER_DELETED
+        };
+        let kept = recorded.iter().filter(|event| !is_dropped(event));
+        let (stored, keys) = mapping::decode(kept.map(|(_, event)| *event), &self.keys).await?;
+        let mut stored = stored.into_iter();
         let mut revised = Vec::with_capacity(recorded.len());
-        for ((user, recorded), stored) in recorded.iter().zip(stored) {
+        for (user, recorded) in recorded {
+            if is_dropped(&(*user, recorded)) {
+                revised.push(Ok(without_effect(*user, recorded)));
+                continue;
+            }
+            let stored = stored.next().context("each kept event was decoded")?;
             let stored = stored.map_err(Unmappable::from);
             let event = stored.and_then(|stored| names::of_log(*user, recorded, &stored, &keys));
             revised.push(match event {
@@ -123,6 +150,15 @@ enum Refused {
     KeyLost(KeyId),
     /// The event of this revision is itself faulty, for this reason.
     ForEver(u64, String),
+}
+
+fn without_effect(user: UserId, event: &RecordedEvent) -> DirectoryEvent {
+    DirectoryEvent {
+        id: event.id,
+        user,
+        revision: event.revision,
+        effect: Effect::Nothing,
+    }
 }
 
 fn erasure(id: Uuid, user: UserId) -> DirectoryEvent {

@@ -8,11 +8,13 @@
 //! - The position of completeness does not go back while the machine runs.
 
 mod history;
+mod hold_table;
 mod ledger;
 mod rows;
 mod writer;
 
 pub(super) use history::{History, Progress};
+pub use hold_table::{HeldUser, HeldUserList};
 
 use super::directory::{DirectoryEvent, Effect, Verdict, judge};
 use crate::domain::UserId;

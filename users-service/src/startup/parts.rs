@@ -105,9 +105,8 @@ impl Parts {
         Ok(Repair::new(self.store.clone(), self.keys.clone(), view))
     }
 
-    pub(super) async fn projector(&self, config: &Config) -> anyhow::Result<Projector> {
-        let repair = self.repair(config).await?;
-        Ok(Projector::new(repair, self.broker.clone(), CHECK_EVERY))
+    pub(super) fn projector(&self, repair: Repair) -> Projector {
+        Projector::new(repair, self.broker.clone(), CHECK_EVERY)
     }
 
     pub(super) fn publisher(&self) -> EventPublisher {

@@ -68,6 +68,18 @@ impl Supervisor {
         self.add(Importance::Useful, name, health);
     }
 
+    /// Adds a check to readiness that runs at each request. If it fails, the process is degraded but stays ready.
+    pub(super) fn check<F>(
+        &mut self,
+        name: &'static str,
+        check: impl Fn() -> F + Send + Sync + 'static,
+    ) where
+        F: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        let readiness = std::mem::take(&mut self.readiness);
+        self.readiness = readiness.uses(name, check);
+    }
+
     fn add(
         &mut self,
         importance: Importance,

@@ -1,5 +1,7 @@
 //! Who may call the routes, and who sent a command.
 
+use crate::operating::{Desk, giving_up, park};
+use crate::parking::decisions;
 use crate::support::{App, serve_with, spawn_app};
 use access_tokens::{AccessSettings, TokenRequest};
 use reqwest::{Client, Method, StatusCode};
@@ -139,4 +141,40 @@ async fn a_key_belongs_to_its_caller_and_events_name_a_pseudonym() {
     }
     assert_eq!(pseudonyms.len(), 2, "{pseudonyms:?}");
     assert!(pseudonyms.iter().all(|pseudonym| pseudonym.len() == 64));
+}
+
+#[tokio::test]
+async fn the_routes_of_operators_need_their_scope_and_decisions_name_a_pseudonym() {
+    let app = spawn_app().await;
+    let callers = Callers::new();
+    let desk = Desk::admitting(&app, callers.settings.verifier().unwrap()).await;
+    park(&app, "users-77").await;
+    let others = [scopes::READ, scopes::WRITE, scopes::ERASE];
+    let token = callers.token("grace", &others);
+    for path in [
+        "/parked/retry",
+        "/parked/users-77/skip",
+        "/held/77/replay",
+        "/held/77/drop",
+    ] {
+        let (status, _) = desk.post_as(&token, path, &giving_up(0)).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{path}");
+    }
+    for path in ["/parked", "/held"] {
+        let (status, _) = desk.get_as(&token, path).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{path}");
+    }
+    let token = callers.token("grace", &[scopes::ADMIN]);
+    assert_eq!(desk.get_as(&token, "/parked").await.0, StatusCode::OK);
+    assert_eq!(desk.get_as(&token, "/held").await.0, StatusCode::OK);
+    let path = "/parked/users-77/skip";
+    // The token says who decides, so the body may not.
+    let (status, refused) = desk.post_as(&token, path, &giving_up(0)).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(refused["errors"][0]["pointer"], "#/by");
+    let skip = json!({"revision": 0, "reason": "a test wrote it"});
+    assert_eq!(desk.post_as(&token, path, &skip).await.0, StatusCode::OK);
+    let decisions = decisions(&app).await;
+    let by = decisions[0]["by"].as_str().unwrap();
+    assert!(by.len() == 64 && !by.contains("grace"), "{by}");
 }

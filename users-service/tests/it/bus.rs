@@ -46,6 +46,8 @@ pub(crate) struct Role {
     pub(crate) state: watch::Receiver<Result<(), String>>,
     /// The streams that a publisher has parked.
     parked: watch::Receiver<Result<(), String>>,
+    /// The messages that a projector has lost.
+    deliveries: watch::Receiver<Result<(), String>>,
     task: JoinHandle<()>,
     shutdown: Option<DropGuard>,
 }
@@ -69,6 +71,7 @@ impl Role {
         Self {
             state,
             parked: watch::channel(Ok(())).1,
+            deliveries: watch::channel(Ok(())).1,
             task,
             shutdown: Some(shutdown.drop_guard()),
         }
@@ -114,6 +117,23 @@ impl Role {
         until(text, async || named(&self.parked.borrow()).then_some(())).await;
     }
 
+    /// Waits until the projector reports lost messages, with this text.
+    pub(crate) async fn loses(&self, text: &str) {
+        until(text, async || {
+            let deliveries = self.deliveries.borrow();
+            let named = deliveries.as_ref().is_err_and(|lost| lost.contains(text));
+            named.then_some(())
+        })
+        .await;
+    }
+
+    pub(crate) async fn loses_nothing(&self) {
+        until("no message is lost", async || {
+            self.deliveries.borrow().is_ok().then_some(())
+        })
+        .await;
+    }
+
     /// Waits until the role is healthy and no stream is parked.
     pub(crate) async fn parks_nothing(&self) {
         self.ready().await;
@@ -157,12 +177,32 @@ impl Bus {
     }
 
     pub(crate) fn projector(&self, app: &App, view: &View, check_every: Duration) -> Role {
-        let repair = repair(app, view);
-        let projector = Arc::new(Projector::new(repair, self.broker.clone(), check_every));
-        Role::run(move |state, shutdown| {
+        self.projector_of(repair(app, view), check_every)
+    }
+
+    pub(crate) fn projector_of(&self, repair: Repair, check_every: Duration) -> Role {
+        Self::project(Projector::new(repair, self.broker.clone(), check_every))
+    }
+
+    /// A projector for which a message is lost at once if it does not come in its turn.
+    pub(crate) fn impatient_projector(
+        &self,
+        app: &App,
+        view: &View,
+        check_every: Duration,
+    ) -> Role {
+        let projector = Projector::new(repair(app, view), self.broker.clone(), check_every);
+        Self::project(projector.patience(Duration::ZERO))
+    }
+
+    fn project(projector: Projector) -> Role {
+        let projector = Arc::new(projector);
+        let deliveries = projector.deliveries();
+        let role = Role::run(move |state, shutdown| {
             let projector = Arc::clone(&projector);
             async move { projector.run(&state, &shutdown).await }
-        })
+        });
+        Role { deliveries, ..role }
     }
 
     /// A consumer of commands that executes them with the app's handler.

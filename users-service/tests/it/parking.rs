@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use sqlx::SqlitePool;
 use std::time::Duration;
 use users_service::integration::publisher::Pace;
-use users_service::integration::publisher::operator::{self, Decision};
+use users_service::integration::publisher::operator;
+use users_service::operations::{Decision, OperationError};
 
 const UNKNOWN: &str = "UserPromoted.v9";
 
@@ -56,7 +57,24 @@ async fn until_parked(app: &App, expected: &[(&str, u64)]) {
     .await;
 }
 
-async fn keys(app: &App) -> SqlitePool {
+pub(crate) fn decision(reason: &str) -> Decision {
+    Decision {
+        by: "grace".parse().unwrap(),
+        reason: reason.parse().unwrap(),
+    }
+}
+
+/// The recorded decisions of operators.
+pub(crate) async fn decisions(app: &App) -> Vec<Value> {
+    let events = app.events("operations").await;
+    let data = events
+        .iter()
+        .map(|event| serde_json::from_slice(&event.data));
+    data.collect::<Result<_, _>>().unwrap()
+}
+
+/// The database of the subject keys.
+pub(crate) async fn keys(app: &App) -> SqlitePool {
     let file = app.folder.path().join("keys.db");
     let url = format!("sqlite:{}", file.display());
     SqlitePool::connect(&url).await.unwrap()
@@ -186,6 +204,8 @@ async fn while_the_list_of_parked_streams_is_full_the_checkpoint_waits() {
     })
     .await;
     assert!(published(&app).await < Some(last));
+    let listed = operator::list(&app.store).await.unwrap();
+    assert_eq!(listed.len(), 1_000);
     let gone = app.store.tombstone("users-of-others-5", Expected::Any);
     gone.await.unwrap();
     until_published(&app).await;
@@ -229,26 +249,17 @@ async fn a_skipped_event_is_recorded_and_the_rest_is_published() {
     let listed = operator::list(&app.store).await.unwrap();
     assert_eq!(listed[0].parked.stream, "users-77");
     assert_eq!(listed[0].event_type.as_deref(), Some(UNKNOWN));
-    let mut decision = Decision {
-        by: "grace".to_owned(),
-        reason: " ".to_owned(),
-    };
-    let without_reason = operator::skip(&app.store, "users-77", &decision).await;
-    without_reason.unwrap_err();
-    "a test wrote it".clone_into(&mut decision.reason);
-    let not_parked = operator::skip(&app.store, "users-78", &decision).await;
-    not_parked.unwrap_err();
-    let skipped = operator::skip(&app.store, "users-77", &decision).await;
+    let decision = decision("a test wrote it");
+    let not_parked = operator::skip(&app.store, "users-78", None, &decision).await;
+    assert!(matches!(not_parked, Err(OperationError::NotParked(_))));
+    let another = operator::skip(&app.store, "users-77", Some(1), &decision).await;
+    assert!(matches!(another, Err(OperationError::MovedOn)));
+    let skipped = operator::skip(&app.store, "users-77", Some(0), &decision).await;
     assert_eq!(skipped.unwrap().parked.revision, 0);
     assert_eq!(sequences(&mut probe, 1).await, ["77.1"]);
     until_parked(&app, &[("users-77", 2)]).await;
     publisher.parks("UserPromoted.v10").await;
-    let written: Vec<Value> = app
-        .events("operations")
-        .await
-        .iter()
-        .map(|event| serde_json::from_slice(&event.data).unwrap())
-        .collect();
+    let written = decisions(&app).await;
     let expected = json!({"by": "grace", "stream": "users-77", "revision": 0, "type": UNKNOWN, "reason": "a test wrote it"});
     assert_eq!(written, [expected]);
 }
@@ -276,4 +287,103 @@ async fn an_operator_can_retry_parked_streams_at_once() {
     operator::retry(&app.store).await.unwrap();
     assert_eq!(types(&mut probe, 1).await, ["user.created.v1"]);
     until_parked(&app, &[]).await;
+}
+
+/// The publisher is killed after an operator has decided. The next one carries on from the decision.
+#[tokio::test]
+async fn a_publisher_that_is_killed_beside_a_decision_sends_the_rest_after_its_restart() {
+    let (app, bus, mut probe, publisher) = publishing_at(CALM).await;
+    for event_type in [UNKNOWN, "RenameFenced.v1"] {
+        app.append("users-77", event_type, "{}").await;
+    }
+    until_parked(&app, &[("users-77", 0)]).await;
+    publisher.kill().await;
+    let decision = decision("a test wrote it");
+    let skipped = operator::skip(&app.store, "users-77", Some(0), &decision).await;
+    skipped.unwrap();
+    until_parked(&app, &[("users-77", 1)]).await;
+    let publisher = bus.publisher(&app, CALM);
+    assert_eq!(sequences(&mut probe, 1).await, ["77.1"]);
+    until_parked(&app, &[]).await;
+    publisher.parks_nothing().await;
+}
+
+#[tokio::test]
+async fn of_two_operators_at_once_one_skips_the_event_and_no_other_is_skipped() {
+    let (app, _bus, mut probe, _publisher) = publishing_at(CALM).await;
+    for event_type in [UNKNOWN, "UserPromoted.v10", "RenameFenced.v1"] {
+        app.append("users-77", event_type, "{}").await;
+    }
+    until_parked(&app, &[("users-77", 0)]).await;
+    let decision = decision("a test wrote it");
+    let skip = || operator::skip(&app.store, "users-77", None, &decision);
+    let (one, other) = tokio::join!(skip(), skip());
+    let refused = [one, other].into_iter().filter_map(Result::err);
+    assert!(matches!(
+        refused.collect::<Vec<_>>()[..],
+        [OperationError::MovedOn]
+    ));
+    until_parked(&app, &[("users-77", 1)]).await;
+    operator::skip(&app.store, "users-77", Some(1), &decision)
+        .await
+        .unwrap();
+    assert_eq!(sequences(&mut probe, 1).await, ["77.2"]);
+}
+
+/// The operator's process dies between the record and the hand-over.
+#[tokio::test]
+async fn a_decision_that_was_recorded_but_not_carried_out_skips_nothing_and_can_be_made_again() {
+    let (app, bus, mut probe, publisher) = publishing_at(CALM).await;
+    for event_type in [UNKNOWN, "RenameFenced.v1"] {
+        app.append("users-77", event_type, "{}").await;
+    }
+    until_parked(&app, &[("users-77", 0)]).await;
+    let recorded = json!({"by": "mary", "stream": "users-77", "revision": 0, "type": UNKNOWN, "reason": "a test wrote it"});
+    let record = recorded.to_string();
+    app.append("operations", operator::PARKED_EVENT_SKIPPED, &record)
+        .await;
+    publisher.stop().await;
+    let _publisher = bus.publisher(&app, CALM);
+    let eda = app.created("eda").await;
+    assert_eq!(sequences(&mut probe, 1).await, [format!("{}.0", id(&eda))]);
+    until_parked(&app, &[("users-77", 0)]).await;
+    let decision = decision("a test wrote it");
+    operator::skip(&app.store, "users-77", Some(0), &decision)
+        .await
+        .unwrap();
+    assert_eq!(sequences(&mut probe, 1).await, ["77.1"]);
+    assert_eq!(decisions(&app).await.len(), 2);
+}
+
+/// The only queue takes creations. The pause between two rounds of attempts is longer than the test.
+#[tokio::test]
+async fn parked_streams_are_tried_as_soon_as_a_queue_is_bound_for_them() {
+    let (app, bus) = app_and_bus().await;
+    let mut creations = bus.probe_of("creations", "user.created.v1").await;
+    let hours = Pace {
+        retry: Duration::from_hours(200),
+        ..PACE
+    };
+    let publisher = bus.publisher(&app, hours);
+    let (ada, eda) = (app.created("ada").await, app.created("eda").await);
+    sequences(&mut creations, 2).await;
+    for user in [&ada, &eda] {
+        app.patch(user, &json!({"given_name": "Augusta"})).await;
+    }
+    let mut expected = [(stream(&ada), 1), (stream(&eda), 1)];
+    expected.sort();
+    until("both are parked", async || {
+        // Other users are published meanwhile.
+        let name = format!("ida{}", uuid::Uuid::new_v4().simple());
+        app.created(&name[..20]).await;
+        (parked(&app).await == expected).then_some(())
+    })
+    .await;
+    let mut changes = bus.probe_of("changes", "user.patched.v1").await;
+    let mut sent = sequences(&mut changes, 2).await;
+    sent.sort();
+    let mut expected = [format!("{}.1", id(&ada)), format!("{}.1", id(&eda))];
+    expected.sort();
+    assert_eq!(sent, expected);
+    publisher.parks_nothing().await;
 }

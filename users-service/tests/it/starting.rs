@@ -42,18 +42,51 @@ pub(crate) fn config(folder: &Path, secret: &str) -> Config {
     Arguments::parse_from(std::iter::once("users-service").chain(arguments)).config
 }
 
+/// A running role.
+struct Running {
+    url: String,
+    shutdown: CancellationToken,
+    thread: std::thread::JoinHandle<anyhow::Result<()>>,
+}
+
+impl Running {
+    async fn start(role: Role, config: &Config) -> Self {
+        let application = Application::build(role, config).await.unwrap();
+        let url = format!("http://127.0.0.1:{}", application.address().port());
+        let shutdown = CancellationToken::new();
+        let stop = shutdown.clone();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(application.run(stop))
+        });
+        Self {
+            url,
+            shutdown,
+            thread,
+        }
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        // The roles run on this test's runtime, so it must not be blocked while they stop.
+        let stopped = tokio::task::spawn_blocking(|| self.thread.join().unwrap());
+        stopped.await.unwrap().unwrap();
+    }
+
+    /// The status of the answer to a GET, as soon as the process listens.
+    async fn status(&self, path: &str) -> StatusCode {
+        let url = format!("{}{path}", self.url);
+        let answer = || async { reqwest::get(&url).await.ok() };
+        until("the process listens", answer).await.status()
+    }
+}
+
 /// Starts the role while all servers are unavailable, and checks its readiness.
 async fn assert_starts(role: Role, (code, status): (StatusCode, &str), missing: &[&str]) {
     let folder = TempDir::new().unwrap();
     let config = config(folder.path(), &format!("{}\n", "0e".repeat(32)));
-    let application = Application::build(role, &config).await.unwrap();
-    let url = format!("http://{}", application.address());
-    let shutdown = CancellationToken::new();
-    let stop = shutdown.clone();
-    let running = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(application.run(stop))
-    });
+    let running = Running::start(role, &config).await;
+    let url = &running.url;
     let readiness = || async {
         let answer = reqwest::get(format!("{url}/_readyz")).await.ok()?;
         Some((answer.status(), answer.json::<Value>().await.ok()?))
@@ -71,10 +104,45 @@ async fn assert_starts(role: Role, (code, status): (StatusCode, &str), missing: 
         .unwrap()
         .permissions();
     assert_eq!(mode.mode() & 0o777, 0o700);
-    shutdown.cancel();
-    // The roles run on this test's runtime, so it must not be blocked while they stop.
-    let stopped = tokio::task::spawn_blocking(|| running.join().unwrap());
-    stopped.await.unwrap().unwrap();
+    running.stop().await;
+}
+
+/// The statuses of the lists of parked streams and held users. 503 is a list that waits for the store.
+async fn operations(role: Role, change: impl Fn(&mut Config)) -> [StatusCode; 2] {
+    let folder = TempDir::new().unwrap();
+    let mut config = config(folder.path(), &"0e".repeat(32));
+    change(&mut config);
+    let running = Running::start(role, &config).await;
+    let parked = running.status("/operations/parked").await;
+    let held = running.status("/operations/held").await;
+    running.stop().await;
+    [parked, held]
+}
+
+#[tokio::test]
+async fn each_role_serves_the_routes_of_operators_for_the_data_that_it_has() {
+    const LATER: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
+    const NONE: StatusCode = StatusCode::NOT_FOUND;
+    for (role, expected) in [
+        (Role::Serve, [LATER, StatusCode::OK]),
+        (Role::Api, [LATER, StatusCode::OK]),
+        (Role::CommandApi, [LATER, NONE]),
+        (Role::QueryApi, [NONE, StatusCode::OK]),
+        (Role::Projector, [NONE, StatusCode::OK]),
+        (Role::Publisher, [LATER, NONE]),
+        (Role::Eraser, [NONE, NONE]),
+    ] {
+        assert_eq!(operations(role, |_| {}).await, expected, "{role:?}");
+    }
+    let everywhere = |config: &mut Config| config.bind.health = "0.0.0.0:0".parse().unwrap();
+    let not_loopback = operations(Role::Projector, everywhere).await;
+    assert_eq!(not_loopback, [NONE, NONE], "everybody would be let in");
+    let nameless = |config: &mut Config| {
+        config.access.auth_jwks = Some("keys.json".to_owned());
+        config.data.username_secret_file = None;
+    };
+    let nameless = operations(Role::Projector, nameless).await;
+    assert_eq!(nameless, [NONE, NONE], "callers would have no pseudonym");
 }
 
 #[tokio::test]

@@ -4,7 +4,6 @@
 
 use crate::database::{self, CONNECTIONS};
 use sqlx::SqlitePool;
-use sqlx::sqlite::SqlitePoolOptions;
 use std::path::Path;
 
 /// A count that nobody has changed for thirty days belongs to a message that will not come again. It is deleted at start.
@@ -29,8 +28,7 @@ impl Attempts {
     /// # Errors
     /// If the file cannot be opened.
     pub async fn open(path: &Path) -> Result<Self, sqlx::Error> {
-        let pool = SqlitePoolOptions::new()
-            .max_connections(CONNECTIONS)
+        let pool = database::pool(CONNECTIONS)
             .connect_with(database::options(path))
             .await?;
         sqlx::raw_sql(SCHEMA).execute(&pool).await?;

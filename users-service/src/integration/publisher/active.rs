@@ -23,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 const ATTEMPTS: usize = 8;
 /// The first pause between two rounds of attempts is this part of the longest.
 const SHORTEST: u32 = 64;
+/// How often the publisher tries whether a queue is bound by now for the messages that no queue took.
+const SCOUT_EVERY: Duration = Duration::from_secs(1);
 /// How often the publisher looks for events of the log that have not been delivered.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -110,6 +112,7 @@ impl<'a> Active<'a> {
     async fn follow(&mut self, shutdown: &CancellationToken) -> anyhow::Result<Ended> {
         let mut save = every(self.role.pace.checkpoint);
         let mut look = every(LOOK_EVERY);
+        let mut scout = every(SCOUT_EVERY);
         loop {
             tokio::select! {
                 // Answers come before deliveries: together they make room for a larger batch.
@@ -117,6 +120,7 @@ impl<'a> Active<'a> {
                 () = shutdown.cancelled() => return Ok(Ended::Shutdown),
                 Some(done) = self.beside.join_next() => self.finish(done?).await?,
                 () = sleep_until(self.next_round) => self.begin_round(),
+                _ = scout.tick() => self.scout(),
                 _ = look.tick() => self.look(),
                 _ = save.tick() => {
                     let (low_water_mark, parked) = (self.window.low_water_mark(), self.parking.list());
@@ -207,6 +211,7 @@ impl<'a> Active<'a> {
                     revision: event.revision,
                     event_type: event.event_type.clone(),
                     why,
+                    refused: false,
                 };
                 self.parking.park(stuck, None);
                 self.hurry();
@@ -236,14 +241,30 @@ impl<'a> Active<'a> {
         self.next_round = self.next_round.min(Instant::now() + self.pause);
     }
 
-    /// Retries every parked stream that has no message in flight. Rounds become rarer while no stream is newly parked.
+    /// Retries every parked stream that has no message in flight. Rounds become rarer while no stream is newly parked. A round
+    /// that is due while attempts are under way begins a little later.
     fn begin_round(&mut self) {
-        if self.due.is_empty() && self.attempts == 0 {
-            self.due = self.parking.names().into();
-            self.begin_attempts();
+        if !self.is_idle() {
+            self.next_round = Instant::now() + SCOUT_EVERY.min(self.pause);
+            return;
         }
+        self.due = self.parking.names().into();
+        self.begin_attempts();
         self.next_round = Instant::now() + self.pause;
         self.pause = (self.pause * 2).min(self.role.pace.retry);
+    }
+
+    /// Retries a few parked streams, to notice a new binding before the next round.
+    fn scout(&mut self) {
+        if self.is_idle() {
+            self.due = self.parking.scouts().into();
+            self.begin_attempts();
+        }
+    }
+
+    /// Whether no parked stream is being retried.
+    fn is_idle(&self) -> bool {
+        self.due.is_empty() && self.attempts == 0
     }
 
     fn begin_attempts(&mut self) {
@@ -283,6 +304,9 @@ impl<'a> Active<'a> {
             Done::Attempt(attempted) => {
                 let stream = attempted.stream().to_owned();
                 self.window.unhold(&stream).await?;
+                if self.parking.shows_a_way(&attempted) {
+                    self.next_round = Instant::now();
+                }
                 if self.parking.finish(attempted) {
                     self.due.push_front(stream);
                 }

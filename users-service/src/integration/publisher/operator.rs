@@ -1,24 +1,22 @@
-//! The operator's commands for parked streams. Every decision to skip an event is itself an event in stream `operations`. It
-//! records who skipped what, when and why, without personal data.
+//! The operator's commands for parked streams. Stream `operations` records every decision to skip an event.
 //!
 //! Both commands hand the checkpoint over: the active publisher starts again from it, with its list of parked streams.
 
 use super::checkpoint::{Checkpoint, SaveError};
 use super::parking::ParkedStream;
-use anyhow::{Context as _, bail, ensure};
-use bytes::Bytes;
-use event_streams::{AppendError, Direction, EventStreams, Expected, NewEvent, ReadError};
+use crate::operations::{self, Decision, OperationError, OperatorName, Reason};
+use event_streams::{Direction, EventStreams, ReadError};
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use jittered_backoff::Backoff;
 use serde::Serialize;
-use uuid::Uuid;
 
-/// The stream of the operators' decisions.
-pub const OPERATIONS: &str = "operations";
 /// Stored name of the decision to skip an event.
 pub const PARKED_EVENT_SKIPPED: &str = "ParkedEventSkipped.v1";
 
-/// How many times an append is tried while others write to the stream.
+/// How many times the checkpoint is handed over while a publisher writes checkpoints.
 const ATTEMPTS: usize = 20;
+/// How many streams are read at once.
+const READS: usize = 16;
 
 /// A parked stream, and the event that could not be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,23 +27,14 @@ pub struct Waiting {
     pub event_type: Option<String>,
 }
 
-/// An operator's decision.
-#[derive(Debug, Clone)]
-pub struct Decision {
-    /// The operator's name.
-    pub by: String,
-    /// The reason, without personal data.
-    pub reason: String,
-}
-
 #[derive(Serialize)]
 struct Skipped<'a> {
-    by: &'a str,
+    by: &'a OperatorName,
     stream: &'a str,
     revision: u64,
     #[serde(rename = "type")]
     event_type: Option<&'a str>,
-    reason: &'a str,
+    reason: &'a Reason,
 }
 
 /// The parked streams.
@@ -53,41 +42,50 @@ struct Skipped<'a> {
 /// # Errors
 /// When the store is unavailable.
 pub async fn list(store: &EventStreams) -> anyhow::Result<Vec<Waiting>> {
-    let mut list = Vec::new();
-    for parked in Checkpoint::read(store).await?.parked() {
-        list.push(waiting(store, parked.clone()).await?);
-    }
-    Ok(list)
+    let checkpoint = Checkpoint::read(store).await?;
+    let parked = checkpoint.parked().to_vec();
+    let parked = stream::iter(parked).map(|parked| waiting(store, parked));
+    parked.buffered(READS).try_collect().await
 }
 
 /// Makes the publisher retry all parked streams now.
 ///
 /// # Errors
 /// When the store is unavailable.
-pub async fn retry(store: &EventStreams) -> anyhow::Result<()> {
+pub async fn retry(store: &EventStreams) -> Result<(), OperationError> {
     hand_over(store, |parked| Ok(parked.to_vec())).await
 }
 
-/// Records the decision, skips the first unsent event of a parked stream, and makes the publisher send the rest.
+/// Records the decision, skips the first unsent event of a parked stream, and makes the publisher send the rest. With a
+/// revision, only the event of this revision is skipped, so a repeated request skips no other one.
 ///
 /// # Errors
-/// When the stream is not parked, no reason is given, or the store is unavailable.
+/// When the stream is not parked, or not at this revision, or the store is unavailable.
 pub async fn skip(
     store: &EventStreams,
     stream: &str,
+    revision: Option<u64>,
     decision: &Decision,
-) -> anyhow::Result<Waiting> {
-    ensure!(!decision.reason.trim().is_empty(), "a reason is needed");
-    let checkpoint = Checkpoint::read(store).await?;
-    let mut parked = checkpoint.parked().iter();
-    let parked = parked.find(|one| one.stream == stream);
-    let parked = parked.with_context(|| format!("{stream} is not parked"))?;
+) -> Result<Waiting, OperationError> {
+    let checkpoint = Checkpoint::read(store).await;
+    let checkpoint = checkpoint.map_err(anyhow::Error::from)?;
+    let parked = find(checkpoint.parked(), stream)?;
+    if revision.is_some_and(|revision| revision != parked.revision) {
+        return Err(OperationError::MovedOn);
+    }
     let skipped = waiting(store, parked.clone()).await?;
-    record(store, &skipped, decision).await?;
+    let record = Skipped {
+        by: &decision.by,
+        stream,
+        revision: skipped.parked.revision,
+        event_type: skipped.event_type.as_deref(),
+        reason: &decision.reason,
+    };
+    operations::record(store, PARKED_EVENT_SKIPPED, &record).await?;
     hand_over(store, |parked| {
         let mut parked = parked.to_vec();
         let one = parked.iter_mut().find(|one| **one == skipped.parked);
-        let one = one.with_context(|| format!("{stream} went on meanwhile; nothing is skipped"))?;
+        let one = one.ok_or(OperationError::MovedOn)?;
         one.revision += 1;
         one.unknown = None;
         Ok(parked)
@@ -96,21 +94,27 @@ pub async fn skip(
     Ok(skipped)
 }
 
+fn find<'a>(parked: &'a [ParkedStream], stream: &str) -> Result<&'a ParkedStream, OperationError> {
+    let found = parked.iter().find(|one| one.stream == stream);
+    found.ok_or_else(|| OperationError::NotParked(stream.to_owned()))
+}
+
 /// Changes the list of parked streams in the last checkpoint, even while a publisher writes checkpoints.
 async fn hand_over(
     store: &EventStreams,
-    change: impl Fn(&[ParkedStream]) -> anyhow::Result<Vec<ParkedStream>>,
-) -> anyhow::Result<()> {
+    change: impl Fn(&[ParkedStream]) -> Result<Vec<ParkedStream>, OperationError>,
+) -> Result<(), OperationError> {
     let mut backoff = Backoff::default();
     for _ in 0..ATTEMPTS {
-        let checkpoint = Checkpoint::read(store).await?;
+        let checkpoint = Checkpoint::read(store).await;
+        let checkpoint = checkpoint.map_err(anyhow::Error::from)?;
         let parked = change(checkpoint.parked())?;
         match checkpoint.hand_over(store, parked).await {
             Err(SaveError::Fenced) => backoff.pause().await,
-            handed_over => return Ok(handed_over?),
+            handed_over => return Ok(handed_over.map_err(anyhow::Error::from)?),
         }
     }
-    bail!("the checkpoint moves too fast; try again")
+    Err(anyhow::anyhow!("the checkpoint moves too fast; try again").into())
 }
 
 async fn waiting(store: &EventStreams, parked: ParkedStream) -> anyhow::Result<Waiting> {
@@ -123,39 +127,6 @@ async fn waiting(store: &EventStreams, parked: ParkedStream) -> anyhow::Result<W
     Ok(Waiting { parked, event_type })
 }
 
-async fn record(
-    store: &EventStreams,
-    skipped: &Waiting,
-    decision: &Decision,
-) -> anyhow::Result<()> {
-    let data = Skipped {
-        by: &decision.by,
-        stream: &skipped.parked.stream,
-        revision: skipped.parked.revision,
-        event_type: skipped.event_type.as_deref(),
-        reason: &decision.reason,
-    };
-    let event = NewEvent {
-        id: Uuid::new_v4(),
-        event_type: PARKED_EVENT_SKIPPED.into(),
-        data: serde_json::to_vec(&data)?.into(),
-        metadata: Bytes::new(),
-    };
-    let mut backoff = Backoff::default();
-    for _ in 0..ATTEMPTS {
-        let last = store.read_last(OPERATIONS).await?;
-        let expected = last.map_or(Expected::NoStream, |last| Expected::Revision(last.revision));
-        match store
-            .append(OPERATIONS, expected, vec![event.clone()])
-            .await
-        {
-            Err(AppendError::Conflict { .. }) => backoff.pause().await,
-            appended => return Ok(appended.map(drop)?),
-        }
-    }
-    bail!("stream {OPERATIONS} moves too fast; try again")
-}
-
 #[cfg(test)]
 mod tests {
     use super::Skipped;
@@ -166,11 +137,11 @@ mod tests {
         let example = include_str!("../../../tests/fixtures/events/ParkedEventSkipped.v1.json");
         let example: Value = serde_json::from_str(example).unwrap();
         let skipped = Skipped {
-            by: "grace",
+            by: &"grace".parse().unwrap(),
             stream: "users-77",
             revision: 0,
             event_type: Some("UserPromoted.v9"),
-            reason: "a test wrote it",
+            reason: &"a test wrote it".parse().unwrap(),
         };
         assert_eq!(serde_json::to_value(skipped).unwrap(), example["data"]);
     }

@@ -10,7 +10,7 @@ use crate::stored_event::is_known_user_event;
 use event_streams::{Direction, EventStreams, ReadError, RecordedEvent};
 use messaging::{PublishError, Publisher};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The most streams that may be parked.
 const MOST: usize = 1_000;
@@ -55,6 +55,9 @@ struct Parked {
     revision: u64,
     why: String,
     unknown: Option<String>,
+    /// The type of the first unsent event, if the broker did not take its message. It takes all of this type as soon as a queue
+    /// is bound for them.
+    refused: Option<String>,
     /// The last event that the subscription has delivered. It is left to the next attempt.
     seen: Option<u64>,
     attempt: Option<Attempt>,
@@ -84,8 +87,8 @@ pub(super) struct Attempted {
 enum End {
     /// Every event of the stream is sent.
     Reached,
-    /// This event cannot be sent, for this reason. Its type is named if it is unknown.
-    Stuck(String, Option<String>),
+    /// This event cannot be sent.
+    Stuck(Stuck),
     /// The store, the key store or the broker is unavailable.
     Unknown,
 }
@@ -115,6 +118,23 @@ impl Parking {
 
     pub(super) fn names(&self) -> Vec<String> {
         self.streams.keys().cloned().collect()
+    }
+
+    /// One stream for each type of event that the broker does not take. If an event of such a stream is sent, the others of its
+    /// type can be sent too.
+    pub(super) fn scouts(&self) -> Vec<String> {
+        let mut types = BTreeSet::new();
+        let refused = self.streams.iter().filter(|(_, parked)| {
+            let refused = parked.refused.as_ref();
+            refused.is_some_and(|event_type| types.insert(event_type))
+        });
+        refused.map(|(stream, _)| stream.clone()).collect()
+    }
+
+    /// Whether the attempt sent an event of a type that the broker did not take before.
+    pub(super) fn shows_a_way(&self, attempted: &Attempted) -> bool {
+        let parked = self.streams.get(&attempted.rest.stream);
+        attempted.next > attempted.rest.from && parked.is_some_and(|one| one.refused.is_some())
     }
 
     /// The first unsent event of the stream, if the stream is parked.
@@ -150,6 +170,7 @@ impl Parking {
         );
         let parked = Parked {
             unknown: unknown_type(&stuck.event_type),
+            refused: stuck.refused.then_some(stuck.event_type),
             ..Parked::new(stuck.revision, why, seen.max(Some(stuck.revision)))
         };
         let parked = match self.streams.remove(&stuck.stream) {
@@ -197,9 +218,10 @@ impl Parking {
         };
         parked.revision = attempted.next;
         match attempted.end {
-            End::Stuck(why, unknown) => {
-                parked.why = why;
-                parked.unknown = unknown;
+            End::Stuck(stuck) => {
+                parked.why = reason(&stuck.event_type, &stuck.why);
+                parked.unknown = unknown_type(&stuck.event_type);
+                parked.refused = stuck.refused.then_some(stuck.event_type);
             }
             End::Unknown => {}
             End::Reached if parked.seen > attempt.seen && parked.seen >= Some(attempted.next) => {
@@ -233,6 +255,7 @@ impl Parked {
             revision,
             why,
             unknown: None,
+            refused: None,
             seen,
             attempt: None,
         }
@@ -262,7 +285,7 @@ impl Rest {
                 Err(ReadError::StreamDeleted) => break End::Reached,
                 Err(ReadError::Unavailable(_)) => break End::Unknown,
             };
-            let sent = send_all(&page, &mut next, &keys, &publisher).await;
+            let sent = self.send_all(&page, &mut next, &keys, &publisher).await;
             match sent {
                 Err(end) => break end,
                 Ok(()) if page.len() < PAGE => break End::Reached,
@@ -275,32 +298,38 @@ impl Rest {
             end,
         }
     }
-}
 
-async fn send_all(
-    page: &[RecordedEvent],
-    next: &mut u64,
-    keys: &SubjectKeys,
-    publisher: &Publisher,
-) -> Result<(), End> {
-    let events: Vec<_> = page.iter().collect();
-    let mapped = mapping::to_messages(&events, keys).await;
-    let mapped = mapped.map_err(|_| End::Unknown)?;
-    for (event, message) in page.iter().zip(mapped) {
-        // The events before this one are truncated away.
-        *next = event.revision;
-        let stuck = |why: &dyn ToString| {
-            let why = reason(&event.event_type, &why.to_string());
-            End::Stuck(why, unknown_type(&event.event_type))
-        };
-        let message = message.map_err(|error| stuck(&error))?.encode();
-        match publisher.publish(message).await {
-            Ok(()) => *next = event.revision + 1,
-            Err(PublishError::Unavailable(_)) => return Err(End::Unknown),
-            Err(error) => return Err(stuck(&error)),
+    async fn send_all(
+        &self,
+        page: &[RecordedEvent],
+        next: &mut u64,
+        keys: &SubjectKeys,
+        publisher: &Publisher,
+    ) -> Result<(), End> {
+        let events: Vec<_> = page.iter().collect();
+        let mapped = mapping::to_messages(&events, keys).await;
+        let mapped = mapped.map_err(|_| End::Unknown)?;
+        for (event, message) in page.iter().zip(mapped) {
+            // The events before this one are truncated away.
+            *next = event.revision;
+            let stuck = |why: &dyn ToString, refused| {
+                End::Stuck(Stuck {
+                    stream: self.stream.clone(),
+                    revision: event.revision,
+                    event_type: event.event_type.clone(),
+                    why: why.to_string(),
+                    refused,
+                })
+            };
+            let message = message.map_err(|error| stuck(&error, false))?.encode();
+            match publisher.publish(message).await {
+                Ok(()) => *next = event.revision + 1,
+                Err(PublishError::Unavailable(_)) => return Err(End::Unknown),
+                Err(error) => return Err(stuck(&error, true)),
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 fn reason(event_type: &str, why: &str) -> String {

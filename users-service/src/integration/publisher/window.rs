@@ -35,6 +35,8 @@ pub(super) struct Stuck {
     pub(super) revision: u64,
     pub(super) event_type: String,
     pub(super) why: String,
+    /// Whether the broker did not take its message.
+    pub(super) refused: bool,
 }
 
 pub(super) struct Window {
@@ -326,6 +328,7 @@ impl Unsettled {
             revision: self.revision,
             event_type: self.event_type.clone(),
             why: self.failed.clone().unwrap_or_default(),
+            refused: self.content.is_ok(),
         }
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct UnfinishedBatch<'a> {
     deliveries: &'a [Delivery],
     /// The places of the messages that are in the dead-letter queue.
     dead: HashSet<usize>,
+    /// The events whose attempt is counted and not discounted yet, because the database failed in between.
+    counted: HashSet<(UserId, u64)>,
 }
 
 impl<'a> UnfinishedBatch<'a> {
@@ -30,6 +32,7 @@ impl<'a> UnfinishedBatch<'a> {
             queue,
             deliveries,
             dead: HashSet::new(),
+            counted: HashSet::new(),
         }
     }
 }
@@ -72,7 +75,7 @@ impl Run<'_> {
     }
 
     /// Counts the attempt before it is made. The process has survived an attempt that ends in an error, so such an attempt
-    /// does not count. A deletion is retried for ever, even after it was applied, because its first attempt may have ended
+    /// does not count, even if the database fails before it is discounted. A deletion is retried for ever, even after it was applied, because its first attempt may have ended
     /// before the write-ahead log was emptied.
     async fn apply_redelivered(
         &self,
@@ -86,13 +89,17 @@ impl Run<'_> {
             alone.push(place, event);
             return self.apply(batch, alone).await;
         }
-        if self.view().attempts(counted).await? >= MOST_ATTEMPTS {
-            return self.give_up(batch, place, &event).await;
+        if !batch.counted.contains(&counted) {
+            if self.view().attempts(counted).await? >= MOST_ATTEMPTS {
+                return self.give_up(batch, place, &event).await;
+            }
+            self.view().count_attempt(counted).await?;
+            batch.counted.insert(counted);
         }
-        self.view().count_attempt(counted).await?;
         alone.push(place, event);
         let applied = self.apply(batch, alone).await;
         self.view().discount_attempt(counted).await?;
+        batch.counted.remove(&counted);
         applied
     }
 

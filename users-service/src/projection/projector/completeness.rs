@@ -36,7 +36,6 @@ impl Run<'_> {
                     backoff.step()
                 }
             };
-            self.late.alarm();
             tokio::select! {
                 () = self.shutdown.cancelled() => return,
                 () = self.check.notified() => urgent = URGENT,

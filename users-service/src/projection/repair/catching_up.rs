@@ -105,8 +105,10 @@ impl Repair {
         let mut full = Vec::with_capacity(pages.len());
         for (behind, page) in pages {
             let events = page.map(|page| revised.by_ref().take(page.len()).collect::<Vec<_>>());
-            full.push(events.as_ref().is_some_and(|events| events.len() == PAGE));
-            histories.push(history(behind, events, lift, caught));
+            let more = events.as_ref().is_some_and(|events| events.len() == PAGE);
+            full.push(more);
+            // The hold protects a row that lacks its last pages: nobody else would add them if this process died.
+            histories.push(history(behind, events, lift && !more, caught));
         }
         let progress = self.view.take_over(&histories).await?;
         let again = histories.iter().zip(progress).zip(full);

@@ -1,35 +1,13 @@
-//! The tables beside the rows: holds, attempts, and the position of completeness.
+//! The tables beside the rows: attempts, and the position of completeness.
 
 use super::{View, number};
 use crate::domain::UserId;
-use crate::stored_event::UNKNOWN_TYPE;
 use event_streams::Position;
-use sqlx::{SqliteConnection, SqliteExecutor};
-use std::collections::BTreeSet;
+use sqlx::SqliteConnection;
 
 const GENERATION: i64 = 1;
 
 impl View {
-    /// Holds a user at the event that cannot be applied, durably. The reason must not contain personal data.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn hold(&self, user: UserId, revision: u64, reason: &str) -> Result<(), sqlx::Error> {
-        hold(self.read_model.durable(), user, revision, reason).await
-    }
-
-    /// The users that are held because of an event type that the process did not know.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn held_by_unknown_types(&self) -> Result<BTreeSet<UserId>, sqlx::Error> {
-        let held = "SELECT id FROM held WHERE reason LIKE ? || '%'";
-        let held = sqlx::query_scalar(held).bind(UNKNOWN_TYPE);
-        let held: Vec<i64> = held.fetch_all(self.read_model.pool()).await?;
-        let users = held.into_iter().map(|id| UserId::new(id.unsigned_abs()));
-        Ok(users.collect())
-    }
-
     /// How many times this event was tried.
     ///
     /// # Errors
@@ -121,20 +99,6 @@ impl View {
         .await
         .map(drop)
     }
-}
-
-pub(super) async fn hold(
-    executor: impl SqliteExecutor<'_>,
-    user: UserId,
-    revision: u64,
-    reason: &str,
-) -> Result<(), sqlx::Error> {
-    tracing::error!(%user, revision, reason, "a user is held");
-    let hold = "INSERT OR IGNORE INTO held (id, revision, reason) VALUES (?, ?, ?)";
-    let hold = sqlx::query(hold)
-        .bind(number(user.number()))
-        .bind(number(revision));
-    hold.bind(reason).execute(executor).await.map(drop)
 }
 
 /// Deletes the counts of events that are applied.

@@ -62,7 +62,7 @@ pub(super) async fn write_hold(
         lift.execute(&mut *connection).await?;
     }
     if let Some((revision, reason)) = known.hold.as_ref().filter(|_| !final_now) {
-        super::ledger::hold(&mut *connection, user, *revision, reason).await?;
+        super::hold_table::hold(&mut *connection, user, *revision, reason).await?;
     }
     Ok(())
 }

@@ -9,6 +9,16 @@ fn stuck(stream: &str, revision: u64) -> Stuck {
         revision,
         event_type: "UserPromoted.v9".to_owned(),
         why: "unknown".to_owned(),
+        refused: false,
+    }
+}
+
+/// A stream whose next message no queue takes.
+fn refused(stream: &str, event_type: &str) -> Stuck {
+    Stuck {
+        event_type: event_type.to_owned(),
+        refused: true,
+        ..stuck(stream, 3)
     }
 }
 
@@ -106,4 +116,21 @@ fn the_list_is_bounded_by_number_and_by_the_length_of_names() {
     assert!(told.ends_with("and 997 more"), "{told}");
     let long = "x".repeat(MOST_BYTES + 1);
     assert!(!Parking::default().has_room_for(&long));
+}
+
+#[test]
+fn one_stream_of_each_type_that_no_queue_takes_is_a_scout() {
+    let mut parking = Parking::default();
+    parking.park(stuck("users-1", 3), None);
+    for stream in ["users-2", "users-3"] {
+        parking.park(refused(stream, "UserPatched.v1"), None);
+    }
+    parking.park(refused("users-4", "UserCreated.v1"), None);
+    assert_eq!(parking.scouts(), ["users-2", "users-4"]);
+    let rest = parking.begin("users-2").unwrap();
+    assert!(!parking.shows_a_way(&reached(rest, 3)));
+    let rest = parking.begin("users-2").unwrap();
+    assert!(parking.shows_a_way(&reached(rest, 4)));
+    let rest = parking.begin("users-1").unwrap();
+    assert!(!parking.shows_a_way(&reached(rest, 4)));
 }

@@ -1,0 +1,53 @@
+//! The operator's commands for held users. They work on the read model's file, whether or not a projector runs beside them.
+
+use super::parts::Parts;
+use super::printable::printable;
+use crate::config::{Config, HeldCommand};
+use crate::operations::Decision;
+use crate::projection::holds;
+use crate::projection::repair::Repair;
+use crate::projection::view::HeldUser;
+
+/// Runs a command and prints its result: the users that are held now.
+///
+/// # Errors
+/// If the configuration is wrong, a server is unavailable, or the user is not held.
+pub async fn held(command: HeldCommand) -> anyhow::Result<()> {
+    match command {
+        HeldCommand::List { config } => {
+            let held = holds::list(repair(&config).await?.view()).await?;
+            print(&held.users, held.total);
+        }
+        HeldCommand::Replay { user, config } => {
+            let held = holds::replay(&repair(&config).await?, user).await?;
+            print(held.as_slice(), 0);
+        }
+        HeldCommand::Drop {
+            user,
+            revision,
+            decision,
+            config,
+        } => {
+            let (repair, decision) = (repair(&config).await?, Decision::from(decision));
+            let dropped = holds::drop_event(&repair, user, revision, &decision).await?;
+            print(dropped.still_held.as_slice(), 0);
+        }
+    }
+    Ok(())
+}
+
+async fn repair(config: &Config) -> anyhow::Result<Repair> {
+    Parts::build(config).await?.repair(config).await
+}
+
+#[expect(clippy::print_stdout, reason = "the command prints its result")]
+fn print(held: &[HeldUser], total: u64) {
+    for held in held {
+        let reason = printable(&held.reason);
+        println!("{} {} {reason}", held.user, held.revision);
+    }
+    let more = total.saturating_sub(held.len() as u64);
+    if more > 0 {
+        println!("and {more} more");
+    }
+}
