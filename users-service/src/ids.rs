@@ -35,6 +35,7 @@ const MOST_SPARE: usize = 1_024;
 const LASTING: Duration = Duration::from_millis(100);
 /// The most ids that one request fetches.
 const MOST: usize = 10_000;
+const _: () = assert!(WAITING + MOST_SPARE <= MOST);
 /// How long an id may stay in stock.
 const FRESH: Duration = Duration::from_secs(1);
 /// How long a caller waits for an id. It is longer than a request that tries both transports in vain, and short enough that
@@ -127,7 +128,7 @@ impl Stock {
     /// Serves requests until the last [`IdSource`] is dropped.
     async fn serve(mut self, mut requests: mpsc::Receiver<oneshot::Sender<UserId>>) {
         let mut batch = Vec::new();
-        while requests.recv_many(&mut batch, MOST - MOST_SPARE).await > 0 {
+        while requests.recv_many(&mut batch, WAITING).await > 0 {
             if self.fetched.is_none_or(|at| at.elapsed() > FRESH) {
                 self.ids.clear();
             }

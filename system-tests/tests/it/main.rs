@@ -8,6 +8,7 @@ mod cost;
 mod disk;
 mod edges;
 mod erasure;
+mod feed;
 mod garbage;
 mod harness;
 mod kills;

@@ -132,6 +132,38 @@ async fn busy_callers_cost_few_requests_and_quiet_ones_waste_few_ids() {
     assert_eq!(count, 1 + FEWEST_SPARE);
 }
 
+#[tokio::test(start_paused = true)]
+async fn spare_ids_double_when_they_lasted_less_than_the_tenth_of_a_second_and_else_halve() {
+    let counter = Counter::open();
+    let source = IdSource::new(vec![Box::new(counter.clone())]);
+    // The time since the request before, and how many spare ids the next one fetches.
+    for (after, spare) in [
+        (Duration::ZERO, 8),
+        (Duration::ZERO, 16),
+        (LASTING - Duration::from_millis(1), 32),
+        (LASTING, 16),
+        (LASTING * 2, 8),
+        (LASTING * 2, 8),
+    ] {
+        tokio::time::advance(after).await;
+        for _ in 0..=spare {
+            source.next().await.unwrap();
+        }
+        let (count, _) = *counter.requests().last().unwrap();
+        assert_eq!(count, 1 + spare, "after {after:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spare_id_is_handed_out_for_a_whole_second() {
+    let counter = Counter::open();
+    let source = IdSource::new(vec![Box::new(counter.clone())]);
+    source.next().await.unwrap();
+    tokio::time::advance(FRESH).await;
+    source.next().await.unwrap();
+    assert_eq!(counter.requests().len(), 1);
+}
+
 #[tokio::test]
 async fn each_request_fetches_ids_above_the_last_one() {
     let counter = Counter::open();

@@ -157,8 +157,9 @@ async fn an_eraser_reports_that_the_store_is_missing() {
 }
 
 #[tokio::test]
-async fn the_list_is_ready_without_servers() {
-    assert_starts(Role::QueryApi, (StatusCode::OK, "ready"), &[]).await;
+async fn without_servers_the_list_answers_and_the_feed_waits() {
+    let missing = ["feed of events"];
+    assert_starts(Role::QueryApi, (StatusCode::OK, "degraded"), &missing).await;
 }
 
 #[tokio::test]
