@@ -140,7 +140,7 @@ async fn spare_ids_double_when_they_lasted_less_than_the_tenth_of_a_second_and_e
     for (after, spare) in [
         (Duration::ZERO, 8),
         (Duration::ZERO, 16),
-        (LASTING - Duration::from_millis(1), 32),
+        (LASTING * 9 / 10, 32),
         (LASTING, 16),
         (LASTING * 2, 8),
         (LASTING * 2, 8),
