@@ -623,6 +623,46 @@ mod tests {
     }
 
     #[test]
+    fn a_fence_that_is_refused_leads_to_another_look_at_the_rival() {
+        let rival = UserId::new(2);
+        let absent = || Seen::User(UserStatus::Absent);
+        let held = Seen::Reservation(Holder::Claimed(rival, 0));
+        let seen = [held, absent(), Seen::Waited, absent(), Seen::Refused];
+        let fence = Step::Fence {
+            user: rival,
+            fence: Fence::RegistrationAbandoned,
+            expected: None,
+        };
+        let expected = [
+            Step::ReadReservation(name("a")),
+            Step::ReadUser(rival),
+            Step::Wait,
+            Step::ReadUser(rival),
+            fence,
+            Step::ReadUser(rival),
+        ];
+        assert_eq!(steps(create(true), seen), expected);
+    }
+
+    #[test]
+    fn a_claim_that_is_refused_leads_to_another_look_at_the_reservation() {
+        let seen = [Seen::Reservation(Holder::Nobody(Some(4))), Seen::Refused];
+        let expected = [
+            Step::ReadReservation(name("a")),
+            claims(Some(4)),
+            Step::ReadReservation(name("a")),
+        ];
+        assert_eq!(steps(create(true), seen), expected);
+    }
+
+    #[test]
+    fn a_command_that_has_ended_stays_as_it_ended() {
+        let seen = [Seen::AlreadyCommitted, Seen::Refused, Seen::Waited];
+        let last = steps(Goal::Keep, seen).pop();
+        assert_eq!(last, Some(Step::Done(ReservationOutcome::Committed)));
+    }
+
+    #[test]
     fn a_command_that_is_refused_every_time_gives_up() {
         let refused = [Seen::Reservation(Holder::Nobody(None)), Seen::Refused];
         let refused = std::iter::repeat_n(refused, 3).flatten();
