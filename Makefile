@@ -42,6 +42,9 @@ web-test: ## test the web page of eventstore-lite in headless Chromium; screensh
 test-long: ## kill -9 every part under load, KILLS=50 times each, and count losses
 	@SYSTEM_TESTS_KILLS=$(or $(KILLS),50) scripts/test -p system-tests --test it kills
 
+test-long-cluster: ## kill -9 the leader of each queue of a RabbitMQ cluster of three, ROUNDS=3 times, and count losses
+	@SYSTEM_TESTS_CLUSTER_ROUNDS=$(or $(ROUNDS),3) scripts/test -p system-tests --test it cluster:: -- --nocapture
+
 test-property: ## kill the API and the store, KILLS=50 times each, under random commands, and explain every answer
 	@PROPERTY_KILLS=$(or $(KILLS),50) scripts/test -p system-tests --test it property:: -- --nocapture
 
@@ -82,4 +85,4 @@ ifeq ($(firstword $(MAKECMDGOALS)),logs)
 users uuids eventstore rabbitmq: ; @:
 endif
 
-.PHONY: help up token rebuild down logs reset lint test test-long test-property test-connections test-long-store test-long-ids mutants test-up loadtest bench bench-compare bench-store bench-ids conformance web-test users uuids eventstore rabbitmq
+.PHONY: help up token rebuild down logs reset lint test test-long test-long-cluster test-property test-connections test-long-store test-long-ids mutants test-up loadtest bench bench-compare bench-store bench-ids conformance web-test users uuids eventstore rabbitmq

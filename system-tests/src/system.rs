@@ -23,12 +23,24 @@ pub enum Node {
     Shared(&'static PrivateBroker),
     /// A node that this system may kill.
     Own(Box<PrivateBroker>),
+    /// The nodes of a cluster, which this system may kill.
+    Cluster(Vec<PrivateBroker>),
 }
 
 impl Node {
     /// Starts a node for one system.
     pub async fn own() -> Result<Self> {
         Ok(Self::Own(Box::new(PrivateBroker::start().await?)))
+    }
+
+    /// All nodes.
+    #[must_use]
+    pub fn nodes(&self) -> &[PrivateBroker] {
+        match self {
+            Self::Shared(broker) => std::slice::from_ref(*broker),
+            Self::Own(broker) => std::slice::from_ref(broker),
+            Self::Cluster(nodes) => nodes,
+        }
     }
 }
 
@@ -39,6 +51,7 @@ impl Deref for Node {
         match self {
             Self::Shared(broker) => broker,
             Self::Own(broker) => broker,
+            Self::Cluster(nodes) => &nodes[0],
         }
     }
 }

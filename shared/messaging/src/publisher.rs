@@ -5,7 +5,7 @@
 //! message. Only when nothing else is in flight on the channel have all returned messages arrived. They are then matched by
 //! their message ids.
 
-use crate::broker::{Broker, Unavailable, within};
+use crate::broker::{Broker, Unavailable, lacking, within};
 use crate::message::Message;
 use crate::topology::{Topology, short};
 use futures::future::try_join_all;
@@ -37,7 +37,7 @@ pub enum PublishError {
     /// The broker, or a limit of the protocol, refused this message.
     #[error("the message was refused")]
     Refused,
-    /// It is unknown whether the broker has the message.
+    /// It is unknown whether the broker has the message, or no queue takes it because the topology cannot be declared.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
@@ -69,6 +69,7 @@ impl Publisher {
                 topology,
                 channel: None,
                 declared: None,
+                undeclared: None,
             }
             .run(inbox),
         );
@@ -122,6 +123,8 @@ struct Driver {
     channel: Option<Channel>,
     /// When the topology was declared. `None` if it has to be declared before the next message.
     declared: Option<Instant>,
+    /// Why the topology could not be declared the last time. If no queue takes a message, this is the reason.
+    undeclared: Option<Unavailable>,
 }
 
 impl Driver {
@@ -144,6 +147,9 @@ impl Driver {
                     self.declared = None;
                 }
                 settled
+                    .into_iter()
+                    .map(|outcome| self.with_reason(outcome))
+                    .collect()
             }
             Err(unavailable) => {
                 // Late confirms of this group must not be taken for those of the next one.
@@ -157,6 +163,13 @@ impl Driver {
         }
     }
 
+    fn with_reason(&self, outcome: Outcome) -> Outcome {
+        match (outcome, &self.undeclared) {
+            (Err(PublishError::Unroutable), Some(reason)) => Err(reason.clone().into()),
+            (outcome, _) => outcome,
+        }
+    }
+
     async fn publish_all(
         &mut self,
         messages: &[Arc<Message>],
@@ -167,7 +180,7 @@ impl Driver {
             self.declare().await;
         }
         match tokio::time::timeout(CONFIRM_WITHIN, publish_group(&channel, messages)).await {
-            Ok(settled) => Ok(settled?),
+            Ok(settled) => settled.map_err(|error| lacking("write", error)),
             Err(_) => Err(Unavailable(format!("no confirm within {CONFIRM_WITHIN:?}"))),
         }
     }
@@ -188,10 +201,14 @@ impl Driver {
 
     /// Messages are sent even if a part cannot be declared. Those that need it fail by themselves.
     async fn declare(&mut self) {
+        self.undeclared = None;
         match self.broker.declare(&self.topology).await {
             Ok(anew) if anew.is_empty() => {}
             Ok(anew) => tracing::info!(?anew, "declared what was missing"),
-            Err(error) => tracing::warn!(%error, "the topology cannot be declared"),
+            Err(error) => {
+                tracing::warn!(%error, "the topology cannot be declared");
+                self.undeclared = Some(error);
+            }
         }
         self.declared = Some(Instant::now());
     }

@@ -1,6 +1,7 @@
 //! The specification of the whole system, as seen from outside.
 
 mod bad_input;
+mod cluster;
 mod commands_by_queue;
 mod compare;
 mod cost;
@@ -17,3 +18,4 @@ mod retries;
 mod start_order;
 mod structure;
 mod usernames;
+mod wrong_tokens;

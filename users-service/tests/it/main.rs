@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod access;
+mod accounts;
 mod architecture;
 mod bus;
 mod commands;
