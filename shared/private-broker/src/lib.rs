@@ -5,6 +5,7 @@
 //! script reads a pipe whose other end only this process holds.)
 
 use anyhow::{Context, bail};
+use futures::future::try_join_all;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -33,6 +34,8 @@ pub struct PrivateBroker {
     folder: PathBuf,
     ports: [u16; PORTS.len()],
     supervisor: Arc<Mutex<Supervisor>>,
+    /// Set when the accounts of the services exist.
+    accounts: OnceCell<()>,
 }
 
 impl PrivateBroker {
@@ -59,12 +62,14 @@ impl PrivateBroker {
     /// # Errors
     /// If RabbitMQ is not installed, or a node does not become ready.
     pub async fn cluster(size: usize) -> anyhow::Result<Vec<Self>> {
-        let mut nodes = vec![Self::start_as("rabbit1", None).await?];
-        for number in 2..=size {
-            let node = Self::start_as(&format!("rabbit{number}"), Some(&nodes[0])).await?;
-            nodes.push(node);
-        }
-        Ok(nodes)
+        let first = Self::start_as("rabbit1", None).await?;
+        let names = (2..=size).map(|number| format!("rabbit{number}"));
+        let others = names.map(|name| {
+            let first = &first;
+            async move { Self::start_as(&name, Some(first)).await }
+        });
+        let others = try_join_all(others).await?;
+        Ok([first].into_iter().chain(others).collect())
     }
 
     async fn start_as(name: &str, first: Option<&Self>) -> anyhow::Result<Self> {
@@ -95,6 +100,7 @@ impl PrivateBroker {
             folder,
             ports,
             supervisor: Arc::new(Mutex::new(supervisor)),
+            accounts: OnceCell::new(),
         })
     }
 
@@ -123,10 +129,17 @@ impl PrivateBroker {
     /// If the node does not answer, because then the test cannot run.
     pub async fn vhost(&self) -> String {
         let name = Uuid::new_v4().simple().to_string();
-        self.management("POST", "definitions", &definitions(&name))
-            .await
-            .expect("the node creates a virtual host");
+        // Two imports at once that create the same account would fail.
+        let accounts = self.accounts.get_or_init(|| self.import(accounts()));
+        accounts.await;
+        self.import(permissions(&name)).await;
         self.vhost_url(&name)
+    }
+
+    async fn import(&self, definitions: Value) {
+        self.management("POST", "definitions", &definitions)
+            .await
+            .expect("the node imports definitions");
     }
 
     /// The AMQP URL of a virtual host that exists, for guest.
@@ -192,21 +205,28 @@ pub fn as_account(url: &str, account: &str) -> String {
     url.replace("//guest:guest@", &format!("//{account}:{account}@"))
 }
 
-/// The accounts of the services, with permissions for this virtual host. The password of each account is its name.
-fn definitions(vhost: &str) -> Value {
-    let mut definitions: Value =
-        serde_json::from_str(DEFINITIONS).expect("the definitions are JSON");
-    definitions["vhosts"] = json!([{"name": vhost}]);
-    for user in entries(&mut definitions["users"]) {
+/// The accounts of the services. The password of each is its name.
+fn accounts() -> Value {
+    let mut users = definitions()["users"].take();
+    for user in entries(&mut users) {
         user["password"] = user["name"].clone();
     }
-    let permissions = entries(&mut definitions["permissions"]);
+    json!({"users": users})
+}
+
+/// A virtual host with the permissions of all accounts there.
+fn permissions(vhost: &str) -> Value {
+    let mut permissions = definitions()["permissions"].take();
     let everything = json!({"user": "guest", "configure": ".*", "write": ".*", "read": ".*"});
-    permissions.push(everything);
-    for permission in permissions {
+    entries(&mut permissions).push(everything);
+    for permission in entries(&mut permissions) {
         permission["vhost"] = json!(vhost);
     }
-    definitions
+    json!({"vhosts": [{"name": vhost}], "permissions": permissions})
+}
+
+fn definitions() -> Value {
+    serde_json::from_str(DEFINITIONS).expect("the definitions are JSON")
 }
 
 fn entries(list: &mut Value) -> &mut Vec<Value> {

@@ -133,11 +133,21 @@ impl Bus {
     }
 
     pub(crate) async fn of(node: &'static PrivateBroker) -> Self {
+        let bus = Self::bare_of(node).await;
+        // A test may publish without a publisher, which would declare this.
+        bus.broker.declare(&published_topology()).await.unwrap();
+        bus
+    }
+
+    /// A virtual host in which nothing is declared.
+    pub(crate) async fn bare() -> Self {
+        Self::bare_of(PrivateBroker::shared().await).await
+    }
+
+    async fn bare_of(node: &'static PrivateBroker) -> Self {
         let url = node.vhost().await;
         let vhost = url.rsplit('/').next().unwrap().to_owned();
         let broker = Broker::connect(&url, "test").unwrap();
-        // A test may publish without a publisher, which would declare this.
-        broker.declare(&published_topology()).await.unwrap();
         Self {
             broker,
             url,

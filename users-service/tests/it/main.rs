@@ -5,6 +5,7 @@
 mod access;
 mod accounts;
 mod architecture;
+mod broker_report;
 mod bus;
 mod commands;
 mod comparing;
