@@ -1,6 +1,6 @@
 //! The addresses of one broker: an AMQP URL, or those of a cluster's nodes, separated by commas.
 
-use crate::broker::InvalidUrl;
+use crate::error::InvalidUrl;
 use lapin::uri::AMQPUri;
 use url::{Host, Url};
 

@@ -3,43 +3,13 @@
 
 use crate::addresses;
 use crate::connector::{Connector, Pool};
+use crate::error::{InvalidUrl, Unavailable};
 use crate::topology::{self, Topology};
-use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
-use lapin::{Channel, ErrorKind};
+use lapin::Channel;
 use std::fmt;
 use std::time::Duration;
-use thiserror::Error;
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// The URL is not a usable AMQP URL, or a list has such a URL. The error does not repeat the URL, because it may contain a
-/// password.
-#[derive(Debug, Error)]
-#[error("invalid AMQP URL: {0}")]
-pub struct InvalidUrl(pub(crate) String);
-
-/// The broker is unreachable, refused the operation, or did not answer in time. Another attempt may succeed.
-#[derive(Debug, Clone, Error)]
-#[error("the broker is unavailable: {0}")]
-pub struct Unavailable(pub(crate) String);
-
-impl From<lapin::Error> for Unavailable {
-    fn from(error: lapin::Error) -> Self {
-        Self(error.to_string())
-    }
-}
-
-/// The error of an operation that needs this permission: `configure`, `write` or `read`. RabbitMQ's own text of a refusal names
-/// the account and the exchange or queue, but not on every version the permission.
-pub(crate) fn lacking(permission: &str, error: lapin::Error) -> Unavailable {
-    let refused = matches!(error.kind(), ErrorKind::ProtocolError(error)
-        if matches!(error.kind(), AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)));
-    if refused {
-        let text = format!("the account lacks the permission `{permission}`: {error}");
-        return Unavailable(text);
-    }
-    error.into()
-}
-
 /// One RabbitMQ virtual host. Each connection is made when it is first needed, and again after it was lost.
 #[derive(Clone)]
 pub struct Broker {

@@ -3,7 +3,7 @@
 //!
 //! Invariant: no error shows a password.
 
-use crate::broker::{InvalidUrl, Unavailable};
+use crate::error::{InvalidUrl, Unavailable};
 use deadpool::Runtime;
 use deadpool::managed::{self, Manager as _, Metrics, PoolError, RecycleError, RecycleResult};
 use deadpool_lapin::Manager;

@@ -1,6 +1,7 @@
 //! A consumer that receives the messages of one queue in batches.
 
-use crate::broker::{Broker, Unavailable, lacking, within};
+use crate::broker::{Broker, within};
+use crate::error::{Unavailable, lacking};
 use crate::message::Delivery;
 use crate::topology::{Topology, short};
 use futures::{FutureExt, Stream, StreamExt};

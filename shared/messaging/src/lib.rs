@@ -17,14 +17,16 @@ mod addresses;
 mod broker;
 mod connector;
 mod consumer;
+mod error;
 mod message;
 mod publisher;
 mod replies;
 mod rpc;
 mod topology;
 
-pub use broker::{Broker, InvalidUrl, Unavailable};
+pub use broker::Broker;
 pub use consumer::{Batch, Consumer, Incoming};
+pub use error::{InvalidUrl, Unavailable};
 pub use message::{Delivery, Message};
 pub use publisher::{Confirm, PublishError, Publisher};
 pub use replies::Replies;

@@ -5,7 +5,8 @@
 //! message. Only when nothing else is in flight on the channel have all returned messages arrived. They are then matched by
 //! their message ids.
 
-use crate::broker::{Broker, Unavailable, lacking, within};
+use crate::broker::{Broker, within};
+use crate::error::{Unavailable, lacking};
 use crate::message::Message;
 use crate::topology::{Topology, short};
 use futures::future::try_join_all;
@@ -58,8 +59,8 @@ struct Outgoing {
 type Outcome = Result<(), PublishError>;
 
 impl Publisher {
-    /// Creates a publisher with a channel of its own. It declares `topology` when it opens the channel, after a message that
-    /// no queue took, and at intervals.
+    /// Creates a publisher with a channel of its own. It declares `topology` at once, when it opens the channel again, after a
+    /// message that no queue took, and at intervals while it publishes.
     #[must_use]
     pub fn new(broker: Broker, topology: Topology) -> Self {
         let (outbox, inbox) = mpsc::channel(OUTBOX);
@@ -129,6 +130,10 @@ struct Driver {
 
 impl Driver {
     async fn run(mut self, mut inbox: mpsc::Receiver<Outgoing>) {
+        // Others may need the topology before the first message. If this fails, the first message tries again.
+        if self.open_channel().await.is_ok() {
+            self.declare().await;
+        }
         let mut group = Vec::with_capacity(GROUP);
         while inbox.recv_many(&mut group, GROUP).await > 0 {
             self.settle(std::mem::take(&mut group)).await;

@@ -1,6 +1,6 @@
 //! Exchanges, queues and bindings, and their declaration with the same meaning on RabbitMQ 3.10 and 4.x.
 
-use crate::broker::{Unavailable, lacking};
+use crate::error::{Unavailable, lacking};
 use lapin::options::{
     ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
 };

@@ -1,6 +1,7 @@
 //! The client side of RPC.
 
-use crate::broker::{Broker, Unavailable, lacking, within};
+use crate::broker::{Broker, within};
+use crate::error::{Unavailable, lacking};
 use crate::topology::short;
 use futures::future::{BoxFuture, Shared};
 use futures::{FutureExt, StreamExt};
