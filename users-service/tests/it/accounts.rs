@@ -310,7 +310,7 @@ async fn a_role_whose_account_lacks_a_permission_says_so() {
 }
 
 #[tokio::test]
-async fn a_client_and_a_server_of_ids_that_may_not_publish_say_so() {
+async fn a_client_of_ids_that_may_not_publish_says_so() {
     let bus = Bus::new().await;
     let shutdown = CancellationToken::new();
     let _serving = shutdown.clone().drop_guard();
