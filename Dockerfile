@@ -10,7 +10,9 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
 FROM debian:bookworm-slim
 # The folders belong to the image, so that new volumes over them belong to its user.
 RUN useradd --system --uid 10001 --no-create-home services \
-    && install -d -o services -m 700 /data /secrets /broker-secret /auth-secret
+    && install -d -o services -m 700 /data /secrets /uuids-secret /broker-secret /auth-secret
 COPY --from=build /out/ /usr/local/bin/
 COPY scripts/secrets /usr/local/bin/make-secrets
+COPY scripts/broker-definitions /usr/local/bin/broker-definitions
+COPY deploy/rabbitmq/definitions.json /usr/local/share/broker-definitions.json
 USER services

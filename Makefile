@@ -3,7 +3,7 @@
 SHELL := bash
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.* ## ' Makefile | sed -E 's/:.* ## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.* ## ' Makefile | sed -E 's/:.* ## /\t/' | expand -t 14
 	@echo 'Variables (README.md lists all): AMQP_URL and EVENTSTORE_URL use existing servers; PROFILE=dev builds fast.'
 
 up: ## build and start everything on this machine, without Docker; wait until it is ready
@@ -41,6 +41,12 @@ web-test: ## test the web page of eventstore-lite in headless Chromium; screensh
 
 test-long: ## kill -9 every part under load, KILLS=50 times each, and count losses
 	@SYSTEM_TESTS_KILLS=$(or $(KILLS),50) scripts/test -p system-tests --test it kills
+
+test-long-cluster: ## kill -9 the leader of each queue of a RabbitMQ cluster of three, ROUNDS=3 times, and count losses
+	@SYSTEM_TESTS_CLUSTER_ROUNDS=$(or $(ROUNDS),3) scripts/test -p system-tests --test it cluster:: -- --nocapture
+
+test-rabbitmq4: ## run the tests of the messaging on RabbitMQ 4, in a chroot with Debian 13; needs root and Debian or Ubuntu
+	@scripts/test-rabbitmq4
 
 test-property: ## kill the API and the store, KILLS=50 times each, under random commands, and explain every answer
 	@PROPERTY_KILLS=$(or $(KILLS),50) scripts/test -p system-tests --test it property:: -- --nocapture
@@ -82,4 +88,4 @@ ifeq ($(firstword $(MAKECMDGOALS)),logs)
 users uuids eventstore rabbitmq: ; @:
 endif
 
-.PHONY: help up token rebuild down logs reset lint test test-long test-property test-connections test-long-store test-long-ids mutants test-up loadtest bench bench-compare bench-store bench-ids conformance web-test users uuids eventstore rabbitmq
+.PHONY: help up token rebuild down logs reset lint test test-long test-long-cluster test-rabbitmq4 test-property test-connections test-long-store test-long-ids mutants test-up loadtest bench bench-compare bench-store bench-ids conformance web-test users uuids eventstore rabbitmq

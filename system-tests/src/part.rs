@@ -53,6 +53,25 @@ impl Part {
         }
     }
 
+    /// The account of the broker with which the part connects.
+    #[must_use]
+    pub fn account(self) -> Option<&'static str> {
+        match self {
+            Self::Store | Self::Eraser => None,
+            Self::Uuids => Some("uuids-service"),
+            Self::Api => Some("users-command-api"),
+            Self::Projector => Some("users-projector"),
+            Self::Publisher => Some("users-publisher"),
+            Self::Serve => Some("users-service"),
+        }
+    }
+
+    /// The part's setting `AMQP_URL`: these addresses with the part's account. A part without an account has a login that the
+    /// broker refuses.
+    fn amqp_url(self, urls: &str) -> String {
+        private_broker::as_account(urls, self.account().unwrap_or("nobody"))
+    }
+
     pub(crate) fn health_path(self) -> &'static str {
         if self == Self::Store {
             "/health/live"
@@ -112,7 +131,10 @@ pub(crate) fn process(
         process = process.argument(role);
     }
     for (variable, value) in settings {
-        process = process.variable(variable, value);
+        process = match *variable {
+            "AMQP_URL" => process.variable(variable, part.amqp_url(value)),
+            _ => process.variable(variable, value),
+        };
     }
     let bind = match part {
         Part::Store => return Ok(process),

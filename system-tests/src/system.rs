@@ -24,12 +24,24 @@ pub enum Node {
     Shared(&'static PrivateBroker),
     /// A node that this system may kill.
     Own(Box<PrivateBroker>),
+    /// The nodes of a cluster, which this system may kill.
+    Cluster(Vec<PrivateBroker>),
 }
 
 impl Node {
     /// Starts a node for one system.
     pub async fn own() -> Result<Self> {
         Ok(Self::Own(Box::new(PrivateBroker::start().await?)))
+    }
+
+    /// All nodes.
+    #[must_use]
+    pub fn nodes(&self) -> &[PrivateBroker] {
+        match self {
+            Self::Shared(broker) => std::slice::from_ref(*broker),
+            Self::Own(broker) => std::slice::from_ref(broker),
+            Self::Cluster(nodes) => nodes,
+        }
     }
 }
 
@@ -40,6 +52,7 @@ impl Deref for Node {
         match self {
             Self::Shared(broker) => broker,
             Self::Own(broker) => broker,
+            Self::Cluster(nodes) => &nodes[0],
         }
     }
 }

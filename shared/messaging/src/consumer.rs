@@ -1,6 +1,7 @@
 //! A consumer that receives the messages of one queue in batches.
 
-use crate::broker::{Broker, Unavailable, within};
+use crate::broker::{Broker, within};
+use crate::error::{Unavailable, lacking};
 use crate::message::Delivery;
 use crate::topology::{Topology, short};
 use futures::{FutureExt, Stream, StreamExt};
@@ -97,8 +98,12 @@ impl Consumer {
                 return Incoming::Batch(batch);
             }
             self.cancelled |= open.channel.status().connected();
+            let reason = open.deliveries.failure.take();
             self.open = None;
-            return self.closed(Unavailable("consuming was interrupted".to_owned()));
+            let interrupted = || Unavailable("consuming was interrupted".to_owned());
+            // The broker closes a consumer's channel for lack of a permission if it refuses a reply.
+            let reason = reason.map_or_else(interrupted, |error| lacking("write", error));
+            return self.closed(reason);
         }
         if self.failed {
             self.backoff.pause().await;
@@ -142,6 +147,7 @@ impl Consumer {
             options,
             FieldTable::default(),
         );
+        let consuming = async { consuming.await.map_err(|error| lacking("read", error)) };
         let deliveries = within(consuming).await?;
         self.open = Some(Open {
             channel,
@@ -155,7 +161,7 @@ impl Consumer {
 #[derive(Debug)]
 struct Open {
     channel: Channel,
-    deliveries: Arriving<Deliveries, lapin::message::Delivery>,
+    deliveries: Arriving<Deliveries, lapin::message::Delivery, lapin::Error>,
 }
 
 impl Open {
@@ -170,9 +176,11 @@ impl Open {
 
 /// Takes the items that have arrived, in batches. The stream reports its end only once and is pending afterwards.
 #[derive(Debug)]
-struct Arriving<S, T> {
+struct Arriving<S, T, E> {
     stream: S,
     ended: bool,
+    /// Why the stream ended, if it says so.
+    failure: Option<E>,
     /// The items for the next batch. They stay here if the call is cancelled.
     items: Vec<T>,
     interval: Duration,
@@ -180,11 +188,12 @@ struct Arriving<S, T> {
     not_before: Instant,
 }
 
-impl<S, T> Arriving<S, T> {
+impl<S, T, E> Arriving<S, T, E> {
     fn new(stream: S, interval: Duration) -> Self {
         Self {
             stream,
             ended: false,
+            failure: None,
             items: Vec::new(),
             interval,
             not_before: Instant::now(),
@@ -192,7 +201,7 @@ impl<S, T> Arriving<S, T> {
     }
 }
 
-impl<T, E, S: Stream<Item = Result<T, E>> + Unpin> Arriving<S, T> {
+impl<T, E, S: Stream<Item = Result<T, E>> + Unpin> Arriving<S, T, E> {
     /// Waits for an item and takes up to `limit` items that arrive before the next batch is due. Returns `None` if the
     /// stream has ended, in this or the previous call.
     async fn next(&mut self, limit: usize) -> Option<Vec<T>> {
@@ -216,7 +225,8 @@ impl<T, E, S: Stream<Item = Result<T, E>> + Unpin> Arriving<S, T> {
         while self.items.len() < limit && !self.ended {
             match self.stream.next().await {
                 Some(Ok(item)) => self.items.push(item),
-                Some(Err(_)) | None => self.ended = true,
+                Some(Err(error)) => (self.ended, self.failure) = (true, Some(error)),
+                None => self.ended = true,
             }
         }
     }

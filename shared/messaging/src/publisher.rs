@@ -5,7 +5,8 @@
 //! message. Only when nothing else is in flight on the channel have all returned messages arrived. They are then matched by
 //! their message ids.
 
-use crate::broker::{Broker, Unavailable, within};
+use crate::broker::{Broker, within};
+use crate::error::{Unavailable, lacking};
 use crate::message::Message;
 use crate::topology::{Topology, short};
 use futures::future::try_join_all;
@@ -37,7 +38,7 @@ pub enum PublishError {
     /// The broker, or a limit of the protocol, refused this message.
     #[error("the message was refused")]
     Refused,
-    /// It is unknown whether the broker has the message.
+    /// It is unknown whether the broker has the message, or no queue takes it because the topology cannot be declared.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
@@ -58,8 +59,8 @@ struct Outgoing {
 type Outcome = Result<(), PublishError>;
 
 impl Publisher {
-    /// Creates a publisher with a channel of its own. It declares `topology` when it opens the channel, after a message that
-    /// no queue took, and at intervals.
+    /// Creates a publisher with a channel of its own. It declares `topology` at once, when it opens the channel again, after a
+    /// message that no queue took, and at intervals while it publishes.
     #[must_use]
     pub fn new(broker: Broker, topology: Topology) -> Self {
         let (outbox, inbox) = mpsc::channel(OUTBOX);
@@ -69,6 +70,7 @@ impl Publisher {
                 topology,
                 channel: None,
                 declared: None,
+                undeclared: None,
             }
             .run(inbox),
         );
@@ -122,10 +124,16 @@ struct Driver {
     channel: Option<Channel>,
     /// When the topology was declared. `None` if it has to be declared before the next message.
     declared: Option<Instant>,
+    /// Why the topology could not be declared the last time. If no queue takes a message, this is the reason.
+    undeclared: Option<Unavailable>,
 }
 
 impl Driver {
     async fn run(mut self, mut inbox: mpsc::Receiver<Outgoing>) {
+        // Others may need the topology before the first message. If this fails, the first message tries again.
+        if self.open_channel().await.is_ok() {
+            self.declare().await;
+        }
         let mut group = Vec::with_capacity(GROUP);
         while inbox.recv_many(&mut group, GROUP).await > 0 {
             self.settle(std::mem::take(&mut group)).await;
@@ -144,6 +152,9 @@ impl Driver {
                     self.declared = None;
                 }
                 settled
+                    .into_iter()
+                    .map(|outcome| self.with_reason(outcome))
+                    .collect()
             }
             Err(unavailable) => {
                 // Late confirms of this group must not be taken for those of the next one.
@@ -157,6 +168,13 @@ impl Driver {
         }
     }
 
+    fn with_reason(&self, outcome: Outcome) -> Outcome {
+        match (outcome, &self.undeclared) {
+            (Err(PublishError::Unroutable), Some(reason)) => Err(reason.clone().into()),
+            (outcome, _) => outcome,
+        }
+    }
+
     async fn publish_all(
         &mut self,
         messages: &[Arc<Message>],
@@ -167,7 +185,7 @@ impl Driver {
             self.declare().await;
         }
         match tokio::time::timeout(CONFIRM_WITHIN, publish_group(&channel, messages)).await {
-            Ok(settled) => Ok(settled?),
+            Ok(settled) => settled.map_err(|error| lacking("write", error)),
             Err(_) => Err(Unavailable(format!("no confirm within {CONFIRM_WITHIN:?}"))),
         }
     }
@@ -188,10 +206,14 @@ impl Driver {
 
     /// Messages are sent even if a part cannot be declared. Those that need it fail by themselves.
     async fn declare(&mut self) {
+        self.undeclared = None;
         match self.broker.declare(&self.topology).await {
             Ok(anew) if anew.is_empty() => {}
             Ok(anew) => tracing::info!(?anew, "declared what was missing"),
-            Err(error) => tracing::warn!(%error, "the topology cannot be declared"),
+            Err(error) => {
+                tracing::warn!(%error, "the topology cannot be declared");
+                self.undeclared = Some(error);
+            }
         }
         self.declared = Some(Instant::now());
     }

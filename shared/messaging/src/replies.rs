@@ -3,7 +3,8 @@
 //! Replies have a channel of their own. A sender can name any queue, and the broker may answer a strange name by closing the
 //! channel.
 
-use crate::broker::{Broker, Unavailable, within};
+use crate::broker::{Broker, within};
+use crate::error::Unavailable;
 use crate::message::Delivery;
 use lapin::options::BasicPublishOptions;
 use lapin::{BasicProperties, Channel};

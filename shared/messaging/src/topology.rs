@@ -1,5 +1,6 @@
 //! Exchanges, queues and bindings, and their declaration with the same meaning on RabbitMQ 3.10 and 4.x.
 
+use crate::error::{Unavailable, lacking};
 use lapin::options::{
     ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
 };
@@ -121,20 +122,32 @@ fn found<T>(declared: lapin::Result<T>) -> lapin::Result<bool> {
     }
 }
 
-pub(crate) async fn declare(channel: &Channel, topology: &Topology) -> lapin::Result<()> {
+pub(crate) async fn declare(channel: &Channel, topology: &Topology) -> Result<(), Unavailable> {
+    let refused = |error| lacking("configure", error);
     for exchange in &topology.exchanges {
-        declare_exchange(channel, exchange).await?;
+        declare_exchange(channel, exchange).await.map_err(refused)?;
     }
     for queue in &topology.queues {
         let (options, arguments) = queue_properties(queue.kind);
         channel
             .queue_declare(short(&queue.name)?, options, arguments)
-            .await?;
+            .await
+            .map_err(refused)?;
     }
     for binding in &topology.bindings {
-        bind(channel, binding).await?;
+        bind(channel, binding)
+            .await
+            .map_err(|error| binding.refused(error))?;
     }
     Ok(())
+}
+
+impl Binding {
+    /// A binding needs two permissions. The broker's text says which exchange or queue it refused.
+    fn refused(&self, error: lapin::Error) -> Unavailable {
+        let of_source = error.to_string().contains(&format!("'{}'", self.source));
+        lacking(if of_source { "read" } else { "write" }, error)
+    }
 }
 
 async fn declare_exchange(channel: &Channel, exchange: &Exchange) -> lapin::Result<()> {

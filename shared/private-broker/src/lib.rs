@@ -5,25 +5,37 @@
 //! script reads a pipe whose other end only this process holds.)
 
 use anyhow::{Context, bail};
+use futures::future::try_join_all;
+use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/rabbitmq-node");
+/// The accounts of the services and their permissions.
+const DEFINITIONS: &str = include_str!("../../../deploy/rabbitmq/definitions.json");
 const PORTS: [&str; 6] = ["amqp", "management", "prometheus", "stream", "dist", "epmd"];
+
+/// Places in [`PORTS`].
+const AMQP: usize = 0;
+const MANAGEMENT: usize = 1;
+const EPMD: usize = 5;
 
 static SHARED: OnceCell<PrivateBroker> = OnceCell::const_new();
 
 /// A running RabbitMQ node that belongs to this process.
 #[derive(Debug)]
 pub struct PrivateBroker {
-    amqp_port: u16,
-    management_port: u16,
+    name: String,
+    folder: PathBuf,
+    ports: [u16; PORTS.len()],
     supervisor: Arc<Mutex<Supervisor>>,
+    /// Set when the accounts of the services exist.
+    accounts: OnceCell<()>,
 }
 
 impl PrivateBroker {
@@ -42,10 +54,29 @@ impl PrivateBroker {
     /// # Errors
     /// If RabbitMQ is not installed, or the node does not become ready.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::start_as("rabbit", None).await
+    }
+
+    /// Starts a cluster of so many nodes that nobody shares. They are members of each other when this returns.
+    ///
+    /// # Errors
+    /// If RabbitMQ is not installed, or a node does not become ready.
+    pub async fn cluster(size: usize) -> anyhow::Result<Vec<Self>> {
+        let first = Self::start_as("rabbit1", None).await?;
+        let names = (2..=size).map(|number| format!("rabbit{number}"));
+        let others = names.map(|name| {
+            let first = &first;
+            async move { Self::start_as(&name, Some(first)).await }
+        });
+        let others = try_join_all(others).await?;
+        Ok([first].into_iter().chain(others).collect())
+    }
+
+    async fn start_as(name: &str, first: Option<&Self>) -> anyhow::Result<Self> {
         let mut failure = None;
         // A free port is found by binding and releasing it, so another process may take it in between.
         for _ in 0..3 {
-            match Self::start_once().await {
+            match Self::start_once(name, first).await {
                 Ok(broker) => return Ok(broker),
                 Err(error) => failure = Some(error),
             }
@@ -53,14 +84,30 @@ impl PrivateBroker {
         Err(failure.context("no attempt was made")?)
     }
 
-    async fn start_once() -> anyhow::Result<Self> {
-        let ports = free_ports()?;
-        let supervisor = tokio::task::spawn_blocking(move || Supervisor::start(&ports)).await??;
+    async fn start_once(name: &str, first: Option<&Self>) -> anyhow::Result<Self> {
+        let mut ports = free_ports()?;
+        let folder = temporary_folder()?;
+        let mut options = vec!["--name".to_owned(), name.to_owned()];
+        if let Some(first) = first {
+            ports[EPMD] = first.ports[EPMD];
+            options.extend(["--join".to_owned(), first.folder.display().to_string()]);
+        }
+        let place = folder.clone();
+        let start = move || Supervisor::start(&place, &ports, &options);
+        let supervisor = tokio::task::spawn_blocking(start).await??;
         Ok(Self {
-            amqp_port: ports[0],
-            management_port: ports[1],
+            name: format!("{name}@localhost"),
+            folder,
+            ports,
             supervisor: Arc::new(Mutex::new(supervisor)),
+            accounts: OnceCell::new(),
         })
+    }
+
+    /// The name by which the nodes of a cluster know this one.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// `amqp://guest:guest@127.0.0.1:PORT/%2f`
@@ -72,29 +119,33 @@ impl PrivateBroker {
     /// `http://127.0.0.1:PORT`; the login is guest:guest.
     #[must_use]
     pub fn management_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.management_port)
+        format!("http://127.0.0.1:{}", self.ports[MANAGEMENT])
     }
 
-    /// Creates a virtual host with a random name and returns its AMQP URL, which ends in that name.
+    /// Creates a virtual host with a random name and returns its AMQP URL, which ends in that name. The URL's account guest may
+    /// do everything there; [`as_account`] makes the URL of a service's account, with the permissions that it has in production.
     ///
     /// # Panics
     /// If the node does not answer, because then the test cannot run.
     pub async fn vhost(&self) -> String {
         let name = Uuid::new_v4().simple().to_string();
-        let rights = serde_json::json!({"configure": ".*", "write": ".*", "read": ".*"});
-        for (path, body) in [
-            (format!("vhosts/{name}"), serde_json::json!({})),
-            (format!("permissions/{name}/guest"), rights),
-        ] {
-            self.management("PUT", &path, &body)
-                .await
-                .expect("the node creates a virtual host");
-        }
+        // Two imports at once that create the same account would fail.
+        let accounts = self.accounts.get_or_init(|| self.import(accounts()));
+        accounts.await;
+        self.import(permissions(&name)).await;
         self.vhost_url(&name)
     }
 
-    fn vhost_url(&self, name: &str) -> String {
-        format!("amqp://guest:guest@127.0.0.1:{}/{name}", self.amqp_port)
+    async fn import(&self, definitions: Value) {
+        self.management("POST", "definitions", &definitions)
+            .await
+            .expect("the node imports definitions");
+    }
+
+    /// The AMQP URL of a virtual host that exists, for guest.
+    #[must_use]
+    pub fn vhost_url(&self, name: &str) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}/{name}", self.ports[AMQP])
     }
 
     /// Calls the management API at `path`, without its prefix `/api/`. Returns the answer's JSON, or null if it is empty.
@@ -105,8 +156,8 @@ impl PrivateBroker {
         &self,
         method: &str,
         path: &str,
-        body: &serde_json::Value,
-    ) -> anyhow::Result<serde_json::Value> {
+        body: &Value,
+    ) -> anyhow::Result<Value> {
         let url = format!("{}/api/{path}", self.management_url());
         let request = reqwest::Client::new()
             .request(method.parse()?, &url)
@@ -148,6 +199,40 @@ impl PrivateBroker {
     }
 }
 
+/// The URL for this account instead of guest. Works for one URL or a list of them.
+#[must_use]
+pub fn as_account(url: &str, account: &str) -> String {
+    url.replace("//guest:guest@", &format!("//{account}:{account}@"))
+}
+
+/// The accounts of the services. The password of each is its name.
+fn accounts() -> Value {
+    let mut users = definitions()["users"].take();
+    for user in entries(&mut users) {
+        user["password"] = user["name"].clone();
+    }
+    json!({"users": users})
+}
+
+/// A virtual host with the permissions of all accounts there.
+fn permissions(vhost: &str) -> Value {
+    let mut permissions = definitions()["permissions"].take();
+    let everything = json!({"user": "guest", "configure": ".*", "write": ".*", "read": ".*"});
+    entries(&mut permissions).push(everything);
+    for permission in entries(&mut permissions) {
+        permission["vhost"] = json!(vhost);
+    }
+    json!({"vhosts": [{"name": vhost}], "permissions": permissions})
+}
+
+fn definitions() -> Value {
+    serde_json::from_str(DEFINITIONS).expect("the definitions are JSON")
+}
+
+fn entries(list: &mut Value) -> &mut Vec<Value> {
+    list.as_array_mut().expect("the definitions have this list")
+}
+
 /// The script and its two pipes.
 #[derive(Debug)]
 struct Supervisor {
@@ -157,9 +242,13 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn start(ports: &[u16; PORTS.len()]) -> anyhow::Result<Self> {
+    fn start(
+        folder: &Path,
+        ports: &[u16; PORTS.len()],
+        options: &[String],
+    ) -> anyhow::Result<Self> {
         let mut command = Command::new(SCRIPT);
-        command.arg("run").arg(temporary_folder()?).arg("--remove");
+        command.arg("run").arg(folder).arg("--remove").args(options);
         for (name, port) in PORTS.iter().zip(ports) {
             command.arg(format!("--{name}-port")).arg(port.to_string());
         }

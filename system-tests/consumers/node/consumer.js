@@ -6,7 +6,7 @@ const Ajv = require("ajv").default;
 const addFormats = require("ajv-formats").default;
 const amqplib = require("amqplib");
 
-const EXCHANGE = "users";
+const EXCHANGE = "users.events";
 const QUEUE = "consumer.node.users";
 
 const ajv = addFormats(new Ajv({ allErrors: true }));

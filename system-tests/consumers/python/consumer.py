@@ -12,7 +12,7 @@ import urllib.request
 import pika
 from jsonschema import Draft7Validator, FormatChecker
 
-EXCHANGE = "users"
+EXCHANGE = "users.events"
 QUEUE = "consumer.python.users"
 
 http = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -1,6 +1,7 @@
 //! The specification of the whole system, as seen from outside.
 
 mod bad_input;
+mod cluster;
 mod commands_by_queue;
 mod compare;
 mod consumers;
@@ -21,3 +22,4 @@ mod retries;
 mod start_order;
 mod structure;
 mod usernames;
+mod wrong_tokens;

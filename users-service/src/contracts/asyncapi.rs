@@ -2,7 +2,8 @@
 
 use super::{headers_of, schemas};
 use crate::command::queue::{COMMANDS, command_schemas, reply_schema};
-use crate::integration::message::{self, EXCHANGE};
+use crate::integration::consumer::READERS;
+use crate::integration::message;
 use crate::message_schema::MessageSchema;
 use serde_json::{Map, Value, json};
 
@@ -51,7 +52,7 @@ fn event_channel(event: &MessageSchema) -> Value {
         "messages": listed([event.name]),
         "bindings": {"amqp": {
             "is": "routingKey",
-            "exchange": {"name": EXCHANGE, "type": "topic", "durable": true, "autoDelete": false},
+            "exchange": {"name": READERS, "type": "topic", "durable": true, "autoDelete": false},
             "bindingVersion": "0.3.0",
         }},
     })

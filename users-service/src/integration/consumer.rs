@@ -1,4 +1,7 @@
-//! The topology of the read model `directory`, generation 1: its exchange, its queues and their dead-letter queues.
+//! The topology of the read model `directory`, generation 1: its exchanges, its queues and their dead-letter queues.
+//!
+//! Invariants: a publisher and a projector each declare only what their accounts need (ADR 23). Readers bind to the exchange
+//! [`READERS`], because RabbitMQ's permissions do not tell the exchange `users` from the queue `users`.
 
 use super::message::{EXCHANGE, PARTITION_KEY};
 use messaging::{
@@ -16,21 +19,34 @@ pub const PARTITIONS: usize = 4;
 /// How often the topology is declared again. A deleted part is missing for at most this long.
 const DECLARE_EVERY: Duration = Duration::from_secs(2);
 
+/// The exchange that readers bind to: our read models and other teams.
+pub const READERS: &str = "users.events";
 const GENERATION: &str = "users.directory.g1";
+/// Matches every routing key.
+const EVERYTHING: &str = "#";
 /// The media type of a dead letter whose sender named none.
 const UNKNOWN_TYPE: &str = "application/octet-stream";
 /// The header with the reason why a message was dead-lettered.
 const REASON: &str = "reason";
 
-/// The topology of a publisher: only the exchange that all messages are published to.
+/// The topology of a publisher: the exchange that all messages are published to, and the one that passes them on to readers.
 #[must_use]
 pub fn published() -> Topology {
     Topology {
-        exchanges: vec![Exchange {
-            name: EXCHANGE.to_owned(),
-            kind: ExchangeKind::Topic,
+        exchanges: vec![topic(EXCHANGE), topic(READERS)],
+        bindings: vec![Binding {
+            source: EXCHANGE.to_owned(),
+            destination: Destination::Exchange(READERS.to_owned()),
+            routing_key: EVERYTHING.to_owned(),
         }],
         ..Topology::default()
+    }
+}
+
+fn topic(name: &str) -> Exchange {
+    Exchange {
+        name: name.to_owned(),
+        kind: ExchangeKind::Topic,
     }
 }
 
@@ -46,10 +62,19 @@ pub fn dead_letter_queue(queue: &str) -> String {
     format!("{queue}.dead")
 }
 
+/// The exchange for the dead letters of the read model's queues. A projector may not publish to the default exchange, which
+/// would let it publish to every queue.
+fn dead_letter_exchange() -> String {
+    dead_letter_queue(GENERATION)
+}
+
 /// The topology of the read model. Its exchange hashes by user, so that one user's messages stay in one queue, in order.
 #[must_use]
 pub fn topology() -> Topology {
-    let mut topology = published();
+    let mut topology = Topology {
+        exchanges: vec![topic(READERS), topic(&dead_letter_exchange())],
+        ..Topology::default()
+    };
     topology.exchanges.push(Exchange {
         name: GENERATION.to_owned(),
         kind: ExchangeKind::ConsistentHash {
@@ -57,13 +82,19 @@ pub fn topology() -> Topology {
         },
     });
     for name in (0..PARTITIONS).map(queue) {
+        let dead = dead_letter_queue(&name);
         topology.queues.push(Queue {
-            name: dead_letter_queue(&name),
+            name: dead.clone(),
             kind: QueueKind::Log,
         });
         topology.queues.push(Queue {
             name: name.clone(),
             kind: QueueKind::OrderedLog,
+        });
+        topology.bindings.push(Binding {
+            source: dead_letter_exchange(),
+            destination: Destination::Queue(dead.clone()),
+            routing_key: dead,
         });
         topology.bindings.push(Binding {
             source: GENERATION.to_owned(),
@@ -73,9 +104,9 @@ pub fn topology() -> Topology {
     }
     // This binding comes last, so that no message is routed before all queues are bound.
     topology.bindings.push(Binding {
-        source: EXCHANGE.to_owned(),
+        source: READERS.to_owned(),
         destination: Destination::Exchange(GENERATION.to_owned()),
-        routing_key: "#".to_owned(),
+        routing_key: EVERYTHING.to_owned(),
     });
     topology
 }
@@ -110,8 +141,9 @@ pub async fn dead_letter(
     delivery: &Delivery,
     reason: &str,
 ) -> Result<(), PublishError> {
+    let of_read_model = queue.starts_with(GENERATION);
     let message = Message {
-        exchange: String::new(),
+        exchange: of_read_model.then(dead_letter_exchange).unwrap_or_default(),
         routing_key: dead_letter_queue(queue),
         id: delivery
             .id()

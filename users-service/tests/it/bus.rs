@@ -5,7 +5,7 @@ use event_streams::{Position, RecordedEvent};
 use messaging::{
     Broker, Consumer, Delivery, Incoming, Message, Publisher as Sender, QueueKind, Topology,
 };
-use private_broker::PrivateBroker;
+use private_broker::{PrivateBroker, as_account};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,9 @@ use users_service::command::queue::{
     Attempts, COMMANDS, CommandConsumer, CommandSender, Intake, SEALED_COMMANDS, topology,
 };
 use users_service::domain::NameField;
-use users_service::integration::consumer::{PARTITIONS, dead_letter_queue, queue};
+use users_service::integration::consumer::{
+    PARTITIONS, dead_letter_queue, published as published_topology, queue,
+};
 use users_service::integration::mapping::to_messages;
 use users_service::integration::message::IntegrationEvent;
 use users_service::integration::publisher::{EventPublisher, Pace, published_up_to};
@@ -34,6 +36,7 @@ pub(crate) const PACE: Pace = Pace {
     retry: Duration::from_millis(640),
 };
 
+/// A virtual host. Each role connects with its own account, and tests with one that may do everything.
 pub(crate) struct Bus {
     pub(crate) broker: Broker,
     url: String,
@@ -150,6 +153,18 @@ impl Bus {
     }
 
     pub(crate) async fn of(node: &'static PrivateBroker) -> Self {
+        let bus = Self::bare_of(node).await;
+        // A test may publish without a publisher, which would declare this.
+        bus.broker.declare(&published_topology()).await.unwrap();
+        bus
+    }
+
+    /// A virtual host in which nothing is declared.
+    pub(crate) async fn bare() -> Self {
+        Self::bare_of(PrivateBroker::shared().await).await
+    }
+
+    async fn bare_of(node: &'static PrivateBroker) -> Self {
         let url = node.vhost().await;
         let vhost = url.rsplit('/').next().unwrap().to_owned();
         let broker = Broker::connect(&url, "test").unwrap();
@@ -165,9 +180,35 @@ impl Bus {
         &self.url
     }
 
+    /// The broker as it is for this account.
+    pub(crate) fn account(&self, account: &str) -> Broker {
+        Broker::connect(&as_account(&self.url, account), "test").unwrap()
+    }
+
+    /// Gives the account other permissions.
+    pub(crate) async fn permit(&self, account: &str, permissions: &Value) {
+        let path = format!("permissions/{}/{account}", self.vhost);
+        let answer = self.node.management("PUT", &path, permissions).await;
+        answer.unwrap();
+    }
+
+    /// The permissions of the account.
+    pub(crate) async fn permissions(&self, account: &str) -> Value {
+        let path = format!("permissions/{}/{account}", self.vhost);
+        self.node
+            .management("GET", &path, &Value::Null)
+            .await
+            .unwrap()
+    }
+
     pub(crate) fn publisher(&self, app: &App, pace: Pace) -> Role {
         let (store, keys) = (app.store.clone(), app.keys.clone());
-        let publisher = Arc::new(EventPublisher::new(store, keys, self.broker.clone(), pace));
+        let publisher = Arc::new(EventPublisher::new(
+            store,
+            keys,
+            self.account("users-publisher"),
+            pace,
+        ));
         let parked = publisher.parked();
         let role = Role::run(move |state, shutdown| {
             let publisher = Arc::clone(&publisher);
@@ -181,7 +222,11 @@ impl Bus {
     }
 
     pub(crate) fn projector_of(&self, repair: Repair, check_every: Duration) -> Role {
-        Self::project(Projector::new(repair, self.broker.clone(), check_every))
+        Self::project(Projector::new(
+            repair,
+            self.account("users-projector"),
+            check_every,
+        ))
     }
 
     /// A projector for which a message is lost at once if it does not come in its turn.
@@ -191,7 +236,11 @@ impl Bus {
         view: &View,
         check_every: Duration,
     ) -> Role {
-        let projector = Projector::new(repair(app, view), self.broker.clone(), check_every);
+        let projector = Projector::new(
+            repair(app, view),
+            self.account("users-projector"),
+            check_every,
+        );
         Self::project(projector.patience(Duration::ZERO))
     }
 
@@ -236,7 +285,7 @@ impl Bus {
         self.declare(kind).await;
         let file = app.folder.path().join("commands.db");
         let parts = (intake, Attempts::open(&file).await.unwrap());
-        CommandConsumer::new(handler, self.broker.clone(), parts, kind)
+        CommandConsumer::new(handler, self.account("users-command-api"), parts, kind)
     }
 
     pub(crate) fn consume(consumer: CommandConsumer) -> Role {
@@ -329,7 +378,7 @@ impl Bus {
                 destination: messaging::Destination::Queue(name.into()),
                 routing_key: types.into(),
             }],
-            ..users_service::integration::consumer::published()
+            ..published_topology()
         };
         let mut probe = Consumer::new(self.broker.clone(), topology, name.into(), 1_000);
         assert!(matches!(probe.next(1).await, Incoming::Opened { .. }));

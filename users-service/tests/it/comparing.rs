@@ -144,7 +144,7 @@ async fn a_position_beyond_the_end_of_the_log_is_compared_again_from_the_beginni
         let (read_model, view) = (read_model(&app).await, view(&app).await);
         bus.broker.declare(&topology()).await.unwrap();
         let _other_team = bus.probe().await;
-        let binding = "e/users/e/users.directory.g1/%23";
+        let binding = "e/users.events/e/users.directory.g1/%23";
         bus.manage("DELETE", "bindings", binding, &serde_json::Value::Null)
             .await;
         let ada = app.created("ada").await;

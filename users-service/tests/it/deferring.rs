@@ -22,7 +22,7 @@ const SEALED: &str = "application/vnd.users-service.sealed-command";
 async fn deferring() -> (App, Bus) {
     let (app, bus) = tokio::join!(spawn_app(), Bus::new());
     bus.declare(QueueKind::Plain).await;
-    let app = app.deferring(command_sender(bus.broker.clone()));
+    let app = app.deferring(command_sender(bus.account("users-command-api")));
     (app, bus)
 }
 

@@ -15,7 +15,7 @@ fn root() -> PathBuf {
 }
 
 /// Fails unless the document has this text between its two marks, or puts it there if `WRITE_DOCS` is set.
-fn check(document: &str, generated: &str) {
+pub(crate) fn check(document: &str, generated: &str) {
     let (begin, end) = ("<!-- generated: begin -->\n", "<!-- generated: end -->");
     let path = root().join("docs").join(document);
     let text = std::fs::read_to_string(&path).unwrap();
@@ -69,6 +69,49 @@ fn the_contracts_in_docs_are_as_generated() {
         let path = entry.unwrap().path();
         assert!(generated.contains_key(&path), "{path:?} describes nothing");
     }
+}
+
+/// The accounts of the broker, and who uses each.
+const ACCOUNTS: [(&str, &str); 7] = [
+    ("administrator", "operators: the management UI"),
+    (
+        "users-service",
+        "`users-service serve`: all roles in one process",
+    ),
+    (
+        "users-command-api",
+        "`command-api` and `api`, also as a client of `uuids`",
+    ),
+    ("users-publisher", "`publisher`"),
+    ("users-projector", "`projector`"),
+    ("uuids-service", "`uuids-service serve`"),
+    (
+        "outside",
+        "a program of another team, which reads events; copy it for each team, with the team's name as the prefix",
+    ),
+];
+
+#[test]
+fn the_document_of_access_lists_the_accounts_of_the_broker() {
+    let file = root().join("deploy/rabbitmq/definitions.json");
+    let definitions: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let list = |name: &str| definitions[name].as_array().unwrap().clone();
+    let permissions = list("permissions");
+    assert_eq!(list("users").len(), ACCOUNTS.len());
+    assert_eq!(permissions.len(), ACCOUNTS.len());
+    let mut table =
+        "| account | used by | configure | write | read |\n|---|---|---|---|---|\n".to_owned();
+    for (account, user) in ACCOUNTS {
+        let of_account = permissions.iter().find(|one| one["user"] == account);
+        let of_account = of_account.unwrap();
+        let shown = ["configure", "write", "read"].map(|permission| {
+            let pattern = of_account[permission].as_str().unwrap();
+            // A bar would end the cell of the table.
+            format!("`{}`", pattern.replace('|', "\\|"))
+        });
+        writeln!(table, "| `{account}` | {user} | {} |", shown.join(" | ")).unwrap();
+    }
+    check("ACCESS.md", &table);
 }
 
 /// The frozen examples of stored events: `{"stream"?, "type", "data", "metadata"?}`. A file without these members is the data

@@ -4,7 +4,7 @@ use crate::support::{create, serve, spawn_app, user};
 use actix_web::{HttpResponse, web as actix};
 use futures::future::BoxFuture;
 use messaging::{Broker, RpcClient, serve_rpc};
-use private_broker::PrivateBroker;
+use private_broker::{PrivateBroker, as_account};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::process::Command;
@@ -22,7 +22,7 @@ async fn over_broker(reply: Value) -> (OverBroker, Requests, DropGuard) {
 }
 
 fn over_broker_at(url: &str, reply: Value) -> (OverBroker, Requests, DropGuard) {
-    let broker = Broker::connect(url, "ids").unwrap();
+    let of = |account| Broker::connect(&as_account(url, account), "ids").unwrap();
     let shutdown = CancellationToken::new();
     let requests = Requests::default();
     let received = Arc::clone(&requests);
@@ -32,8 +32,10 @@ fn over_broker_at(url: &str, reply: Value) -> (OverBroker, Requests, DropGuard) 
         let reply = reply.to_string().into_bytes();
         async move { reply }
     };
-    tokio::spawn(serve_rpc(broker.clone(), "uuids", answer, shutdown.clone()));
-    let service = OverBroker::new(RpcClient::new(broker, "uuids"));
+    let server = of("uuids-service");
+    tokio::spawn(serve_rpc(server, "uuids", answer, shutdown.clone()));
+    let client = of("users-command-api");
+    let service = OverBroker::new(RpcClient::new(client, "uuids"));
     (service, requests, shutdown.drop_guard())
 }
 
@@ -184,7 +186,7 @@ async fn while_the_broker_hangs_only_the_creation_in_flight_waits_for_it() {
     })
     .await;
     let reply = json!({"data": ["7", "8"]});
-    let (over_broker, received, _serving) = over_broker_at(&node.amqp_url(), reply);
+    let (over_broker, received, _serving) = over_broker_at(&node.vhost().await, reply);
     fetched(&over_broker, 2, None).await;
     let (over_http, _, _serving) = over_http();
     let requests = Arc::new(AtomicUsize::new(0));

@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod access;
+mod accounts;
 mod architecture;
+mod broker_report;
 mod bus;
 mod commands;
 mod comparing;

@@ -124,7 +124,7 @@ async fn a_lost_last_event_is_found_by_comparing_with_the_log() {
     let view = view(&app).await;
     bus.broker.declare(&topology()).await.unwrap();
     let _other_team = bus.probe().await;
-    let binding = "e/users/e/users.directory.g1/%23";
+    let binding = "e/users.events/e/users.directory.g1/%23";
     bus.manage("DELETE", "bindings", binding, &Value::Null)
         .await;
     let _publisher = bus.publisher(&app, PACE);
@@ -240,7 +240,7 @@ async fn the_hash_exchange_that_was_deleted_is_back_and_what_it_missed_is_made_u
         let bindings = bindings.as_array()?.iter();
         let ours = |binding: &&Value| {
             let (source, destination) = (&binding["source"], &binding["destination"]);
-            source == hash || (source == "users" && destination == hash)
+            source == hash || (source == "users.events" && destination == hash)
         };
         (bindings.filter(ours).count() == PARTITIONS + 1).then_some(())
     })

@@ -205,7 +205,10 @@ async fn a_message_without_an_id_and_without_an_address_for_a_reply_is_executed(
 async fn the_queue_is_declared_as_clients_of_the_original_declare_it_unless_it_is_configured() {
     let (_, bus) = app_and_bus().await;
     let queue = bus.manage("GET", "queues", "users", &Value::Null).await;
-    assert_eq!(queue["arguments"], json!({}));
+    // RabbitMQ 4 adds the type of a queue that was declared without one.
+    let mut arguments = queue["arguments"].as_object().unwrap().clone();
+    arguments.retain(|name, value| name != "x-queue-type" || *value != "classic");
+    assert!(arguments.is_empty(), "{arguments:?}");
     assert_eq!(
         (&queue["durable"], &queue["type"]),
         (&json!(true), &json!("classic"))

@@ -7,6 +7,7 @@ use serde_json::Value;
 use std::time::Duration;
 use users_service::integration::consumer::{PARTITIONS, dead_letter_queue, queue};
 use users_service::read_model::ReadModel;
+use uuid::Uuid;
 
 const CHECK_EVERY: Duration = Duration::from_millis(500);
 
@@ -42,8 +43,9 @@ impl Running {
     /// Creates enough users for all partitions, and waits until all of them are listed.
     async fn new_users_are_listed(&self) {
         let mut ids = Vec::new();
-        for number in 0..20 {
-            let user = self.app.created(&format!("ada{number}")).await;
+        for _ in 0..20 {
+            let name = format!("ada{}", Uuid::new_v4().simple());
+            let user = self.app.created(&name).await;
             ids.push(id(&user).to_owned());
         }
         until("all new users are listed", async || {
@@ -77,10 +79,13 @@ impl Running {
     /// Deletes a part of the topology. Checks that new users are listed, and that the part and its bindings are back.
     async fn survives_deleting(&self, kind: &str, rest: &str) {
         let before = self.bindings().await;
-        assert_eq!(before.len(), PARTITIONS + 1);
+        assert_eq!(before.len(), 2 * PARTITIONS + 2);
         self.bus.manage("DELETE", kind, rest, &Value::Null).await;
         self.new_users_are_listed().await;
         until(&format!("all bindings are back after {rest}"), async || {
+            // A publisher declares its part when it publishes.
+            let name = format!("bob{}", Uuid::new_v4().simple());
+            self.app.created(&name).await;
             (self.bindings().await == before).then_some(())
         })
         .await;
@@ -102,14 +107,34 @@ async fn a_deleted_hash_exchange_is_declared_again_with_its_bindings() {
 }
 
 #[tokio::test]
+async fn the_deleted_exchange_of_readers_is_declared_again_with_its_bindings() {
+    let readers = "users.events";
+    running()
+        .await
+        .survives_deleting("exchanges", readers)
+        .await;
+}
+
+#[tokio::test]
+async fn the_deleted_exchange_of_dead_letters_is_declared_again_with_its_bindings() {
+    let dead = "users.directory.g1.dead";
+    running().await.survives_deleting("exchanges", dead).await;
+}
+
+#[tokio::test]
 async fn a_deleted_queue_is_declared_again_with_its_binding() {
     running().await.survives_deleting("queues", &queue(1)).await;
 }
 
 #[tokio::test]
 async fn a_deleted_binding_is_declared_again_although_another_queue_takes_all_messages() {
-    let binding = "e/users/e/users.directory.g1/%23";
-    running().await.survives_deleting("bindings", binding).await;
+    let running = running().await;
+    for binding in [
+        "e/users/e/users.events/%23",
+        "e/users.events/e/users.directory.g1/%23",
+    ] {
+        running.survives_deleting("bindings", binding).await;
+    }
 }
 
 #[tokio::test]

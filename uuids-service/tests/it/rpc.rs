@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use messaging::{Broker, RpcClient};
-use private_broker::PrivateBroker;
+use private_broker::{PrivateBroker, as_account};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -26,10 +26,12 @@ async fn spawn(store: &Store) -> (TestApp, RpcClient) {
 
 async fn spawn_at(store: &Store, clock: &Arc<ManualClock>) -> (TestApp, RpcClient) {
     let amqp_url = PrivateBroker::shared().await.vhost().await;
-    let app = spawn_with_broker(&store.url(), &amqp_url, clock);
+    let server = as_account(&amqp_url, "uuids-service");
+    let app = spawn_with_broker(&store.url(), &server, clock);
     app.leased().await;
     app.dependency("broker", "up").await;
-    let client = RpcClient::new(Broker::connect(&amqp_url, "test").unwrap(), "uuids");
+    let client = as_account(&amqp_url, "users-command-api");
+    let client = RpcClient::new(Broker::connect(&client, "test").unwrap(), "uuids");
     until("the queue is served", || ask(&client, r#"{"count":1}"#)).await;
     (app, client)
 }

@@ -1,6 +1,7 @@
 //! The client side of RPC.
 
-use crate::broker::{Broker, Unavailable, within};
+use crate::broker::{Broker, within};
+use crate::error::{Unavailable, lacking};
 use crate::topology::short;
 use futures::future::{BoxFuture, Shared};
 use futures::{FutureExt, StreamExt};
@@ -175,10 +176,17 @@ impl Session {
         let pending = Pending::default();
         let answered = pending.clone();
         let receiver = tokio::spawn(async move {
-            while let Some(Ok(reply)) = replies.next().await {
-                answered.finish(&reply.properties, Ok(reply.data));
+            let mut reason = Unavailable("the connection was lost".to_owned());
+            while let Some(reply) = replies.next().await {
+                match reply {
+                    Ok(reply) => answered.finish(&reply.properties, Ok(reply.data)),
+                    Err(error) => {
+                        reason = lacking("write", error);
+                        break;
+                    }
+                }
             }
-            answered.lock().clear();
+            answered.fail(&reason);
         });
         let receiver = Arc::new(AbortOnDrop(receiver.abort_handle()));
         Ok(Self {
@@ -240,6 +248,14 @@ impl Pending {
         if let Some(caller) = self.lock().remove(id.as_str()) {
             // Ignore the error: the caller no longer waits.
             let _ = caller.send(reply);
+        }
+    }
+
+    /// Fails all requests.
+    fn fail(&self, reason: &Unavailable) {
+        for (_, caller) in self.lock().drain() {
+            // Ignore the error: the caller no longer waits.
+            let _ = caller.send(Err(reason.clone().into()));
         }
     }
 

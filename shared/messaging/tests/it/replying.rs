@@ -111,7 +111,10 @@ async fn a_plain_queue_has_no_arguments_and_an_expiring_one_drops_its_messages()
     }
     let path = format!("queues/{vhost}/plain");
     let plain = node.management("GET", &path, &Value::Null).await.unwrap();
-    assert_eq!(plain["arguments"], json!({}));
+    // RabbitMQ 4 adds the type of a queue that was declared without one.
+    let mut arguments = plain["arguments"].as_object().unwrap().clone();
+    arguments.retain(|name, value| name != "x-queue-type" || *value != "classic");
+    assert!(arguments.is_empty(), "{arguments:?}");
     assert_eq!(
         (&plain["durable"], &plain["auto_delete"]),
         (&json!(true), &json!(false))

@@ -66,12 +66,19 @@ impl CommandSender {
         match tokio::time::timeout(PATIENCE, self.publisher.publish(message)).await {
             Ok(Ok(())) => true,
             Ok(Err(PublishError::Unroutable | PublishError::Refused)) => false,
-            Ok(Err(PublishError::Unavailable(_))) | Err(_) => {
-                *self.closed_until() = Some(Instant::now() + PAUSE);
-                tracing::warn!("the broker took no command; commands are executed at once");
-                false
-            }
+            Ok(Err(PublishError::Unavailable(error))) => self.close(&error.to_string()),
+            Err(_) => self.close("no confirm in time"),
         }
+    }
+
+    /// Hands nothing over for a while.
+    fn close(&self, reason: &str) -> bool {
+        *self.closed_until() = Some(Instant::now() + PAUSE);
+        tracing::warn!(
+            reason,
+            "the broker took no command; commands are executed at once"
+        );
+        false
     }
 
     fn closed_until(&self) -> MutexGuard<'_, Option<Instant>> {
