@@ -28,7 +28,7 @@ const NOT_BUFFERED: (HeaderName, HeaderValue) = (
 );
 
 #[derive(Deserialize)]
-struct Parameters {
+struct FeedParameters {
     from: Option<String>,
     #[serde(rename = "type")]
     types: Option<String>,
@@ -59,7 +59,7 @@ pub fn events(config: &mut ServiceConfig) {
 async fn listen(
     route: Data<FeedRoute>,
     request: HttpRequest,
-    Query(parameters): Query<Parameters>,
+    Query(parameters): Query<FeedParameters>,
 ) -> Result<HttpResponse, Problem> {
     let (selection, start) = parameters.parse(&request)?;
     let FeedRoute { feed, shutdown } = FeedRoute::clone(&route);
@@ -76,7 +76,7 @@ async fn listen(
         .streaming(texts))
 }
 
-impl Parameters {
+impl FeedParameters {
     fn parse(&self, request: &HttpRequest) -> Result<(Selection, Start), Problem> {
         let start = match request.headers().get(LAST_EVENT_ID) {
             None => self.from(),

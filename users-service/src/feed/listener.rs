@@ -1,7 +1,7 @@
 //! One listener of the feed.
 
 use super::feed_position::FeedPosition;
-use super::source::{Batch, Feed, FeedError};
+use super::source::{Feed, FeedBatch, FeedError};
 use crate::domain::UserId;
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt as _;
@@ -57,9 +57,9 @@ pub struct Listener {
 /// Where the next batch comes from.
 enum Batches {
     /// The listener is behind, and reads a page of the log.
-    Reading(BoxFuture<'static, Result<Batch, FeedError>>),
+    Reading(BoxFuture<'static, Result<FeedBatch, FeedError>>),
     /// The listener is up to date, and gets what all listeners get.
-    Live(broadcast::Receiver<Arc<Batch>>),
+    Live(broadcast::Receiver<Arc<FeedBatch>>),
 }
 
 impl Batches {
@@ -78,7 +78,7 @@ impl Batches {
     }
 
     /// The next batch. Fails with the last text of the listener. Cancel-safe.
-    async fn next(&mut self) -> Result<Arc<Batch>, &'static str> {
+    async fn next(&mut self) -> Result<Arc<FeedBatch>, &'static str> {
         match self {
             Self::Reading(page) => page.await.map(Arc::new).map_err(|_| INTERRUPTED),
             Self::Live(batches) => batches.recv().await.map_err(|_| TOO_SLOW),
@@ -92,7 +92,7 @@ impl Selection {
     }
 
     /// The text of the wanted events after this position.
-    fn of(&self, batch: &Batch, after: FeedPosition) -> Bytes {
+    fn of(&self, batch: &FeedBatch, after: FeedPosition) -> Bytes {
         let first = batch.events.first();
         if self.is_all() && first.is_none_or(|first| first.position > after) {
             return batch.text.clone();

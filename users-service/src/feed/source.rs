@@ -30,14 +30,14 @@ struct Shared {
     store: EventStreams,
     /// How far the batches have come. `None` until the source has started.
     reached: Mutex<Option<FeedPosition>>,
-    batches: broadcast::Sender<Arc<Batch>>,
+    batches: broadcast::Sender<Arc<FeedBatch>>,
     readers: Semaphore,
     listeners: Arc<Semaphore>,
 }
 
 /// Consecutive events of the feed.
 #[derive(Debug)]
-pub(super) struct Batch {
+pub(super) struct FeedBatch {
     pub(super) events: Vec<FeedEvent>,
     /// The text of all events.
     pub(super) text: Bytes,
@@ -62,7 +62,7 @@ pub enum FeedError {
     Full,
 }
 
-impl Batch {
+impl FeedBatch {
     fn of(events: Vec<FeedEvent>, reached: FeedPosition) -> Self {
         let text = events
             .iter()
@@ -157,7 +157,7 @@ impl Feed {
         &self,
         from: FeedPosition,
         to: FeedPosition,
-    ) -> Result<Batch, FeedError> {
+    ) -> Result<FeedBatch, FeedError> {
         let page = self.0.store.read_all(&[STREAMS], from.0, BATCH).await?;
         let reached = if page.end {
             to
@@ -167,7 +167,7 @@ impl Feed {
         let events = page.events.iter();
         let events = events.take_while(|event| FeedPosition(Some(event.position)) <= to);
         let events = events.filter_map(FeedEvent::of).collect();
-        Ok(Batch::of(events, reached))
+        Ok(FeedBatch::of(events, reached))
     }
 
     /// The next batch for a listener that is behind. Few are read at once.
@@ -175,7 +175,7 @@ impl Feed {
         &self,
         from: FeedPosition,
         to: FeedPosition,
-    ) -> Result<Batch, FeedError> {
+    ) -> Result<FeedBatch, FeedError> {
         let _reading = self.0.readers.acquire().await;
         self.batch(from, to).await
     }
@@ -192,7 +192,7 @@ impl Feed {
     }
 
     /// All batches from now on.
-    pub(super) fn batches(&self) -> broadcast::Receiver<Arc<Batch>> {
+    pub(super) fn batches(&self) -> broadcast::Receiver<Arc<FeedBatch>> {
         self.0.batches.subscribe()
     }
 
