@@ -4,6 +4,7 @@ pub mod admission;
 pub mod clock;
 pub mod command;
 pub mod config;
+pub mod consistency_token;
 pub mod contracts;
 mod database;
 pub mod domain;

@@ -8,6 +8,7 @@ web::problem_types! {
     GONE = GONE, "gone", "The command was executed before, and its user has been deleted since";
     PRECONDITION_FAILED = PRECONDITION_FAILED, "precondition-failed", "The user has another version than If-Match requires";
     UNKNOWN_POSITION = PRECONDITION_FAILED, "unknown-position", "The last event id is none of this feed, for example because the store was restored";
+    UNKNOWN_TOKEN = PRECONDITION_FAILED, "unknown-consistency-token", "The consistency token is none of this service, for example because the store was restored";
     KEY_REUSED = UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The idempotency key was used for another request";
     OVERLOADED = SERVICE_UNAVAILABLE, "overloaded", "Too many requests are worked on at once, and this one was not begun";
     MOVED_ON = CONFLICT, "moved-on", "The stream or the user waits at another event than the request names";

@@ -1,3 +1,4 @@
 //! The query side: answers from read models.
 
 pub mod api;
+mod visibility;

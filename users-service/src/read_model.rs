@@ -117,6 +117,16 @@ impl ReadModel {
         look.fetch_optional(&self.pool).await.map(drop)
     }
 
+    /// The revision up to which the user's events are applied. [`ERASED`] for a deleted user, `None` for an unknown one.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn revision(&self, user: UserId) -> Result<Option<i64>, sqlx::Error> {
+        let look = sqlx::query_scalar("SELECT revision FROM users WHERE id = ?");
+        let id = i64::try_from(user.number()).unwrap_or(i64::MAX);
+        look.bind(id).fetch_optional(&self.pool).await
+    }
+
     /// The users with ids above `after`, at most `limit` of them.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ mod kills;
 mod lifecycle;
 mod operators;
 mod overload;
+mod own_writes;
 mod privacy;
 mod property;
 mod retries;

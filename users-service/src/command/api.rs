@@ -12,6 +12,7 @@ use super::handler::CommandHandler;
 use super::prefer::APPLIED;
 use super::problems::problem;
 use super::status_link::StatusLink;
+use crate::consistency_token::{CONSISTENCY_TOKEN, ConsistencyToken, LAST_REVISION};
 use crate::domain::{Profile, UserId};
 use crate::scopes;
 use crate::user_body::{self, UserBody};
@@ -154,10 +155,23 @@ fn accepted(link: &StatusLink) -> HttpResponse {
 /// The answer to a command that was executed, now or before.
 fn answer(kind: CommandKind, done: &Committed) -> HttpResponseBuilder {
     let mut answer = HttpResponse::build(status_of(kind));
+    answer.insert_header((CONSISTENCY_TOKEN, token(kind, done).to_string()));
     if done.replayed {
         answer.insert_header(REPLAYED);
     }
     answer
+}
+
+/// The token of a command that was executed. After a deletion the read model has the last revision of all.
+fn token(kind: CommandKind, done: &Committed) -> ConsistencyToken {
+    let revision = match kind {
+        CommandKind::Create | CommandKind::Patch => done.revision,
+        CommandKind::Delete => LAST_REVISION,
+    };
+    ConsistencyToken {
+        user: done.user,
+        revision,
+    }
 }
 
 /// The answer to a command that was refused. The answer to a command that was refused before says so.

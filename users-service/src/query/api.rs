@@ -1,6 +1,8 @@
 //! The route `GET /?limit=&cursor=`, which lists the users in the order of their ids.
 
+use super::visibility::{PATIENCE, until_visible};
 use crate::admission::{Admission, Overload};
+use crate::consistency_token::{CONSISTENCY_TOKEN, ConsistencyToken};
 use crate::domain::{NameField, Personal, UserId};
 use crate::privacy::subject_keys::SubjectKeys;
 use crate::problem_types;
@@ -8,8 +10,9 @@ use crate::read_model::{ListedUser, ReadModel, UserPage};
 use crate::scopes;
 use crate::user_body::UserBody;
 use actix_web::web::{Data, get};
-use actix_web::{HttpResponse, Resource};
+use actix_web::{HttpRequest, HttpResponse, Resource};
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 use web::{InputError, Problem, Query, secured};
 
 /// The seconds after which a client should retry.
@@ -18,6 +21,8 @@ const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1_000;
 /// The most pages that are read at once. A page of 1,000 users takes up to three megabytes while it is read.
 const PAGES: usize = 64;
+/// The most queries that wait for the read model at once. Each looks at one row every 20 ms.
+const WAITING: usize = 64;
 
 /// The list.
 #[derive(Debug, Clone)]
@@ -26,6 +31,9 @@ pub struct Directory {
     /// They are looked up for each request.
     keys: SubjectKeys,
     pages: Admission,
+    /// Queries that wait for the read model.
+    waiting: Admission,
+    patience: Duration,
 }
 
 impl Directory {
@@ -36,12 +44,42 @@ impl Directory {
             read_model,
             keys,
             pages: Admission::new("pages of the list", PAGES),
+            waiting: Admission::new("queries that wait for the read model", WAITING),
+            patience: PATIENCE,
         }
+    }
+
+    /// Sets how long a query with a consistency token waits; the default is 5 s.
+    #[must_use]
+    pub fn patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Fails with the reason while pages are refused because there are too many requests.
     pub(crate) fn check_capacity(&self) -> Result<(), String> {
         self.pages.check()
+    }
+
+    /// Waits until the read model has the command of this token.
+    async fn wait_for(&self, token: ConsistencyToken) -> Result<(), Problem> {
+        let has = async || {
+            let revision = self.read_model.revision(token.user).await?;
+            let revision = revision.and_then(|revision| u64::try_from(revision).ok());
+            Ok::<_, sqlx::Error>(revision >= Some(token.revision))
+        };
+        match self.waiting.run(until_visible(self.patience, has)).await {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => {
+                let detail = "the list does not have the command of the consistency token yet";
+                Err(Problem::unavailable(detail, RETRY_AFTER))
+            }
+            Ok(Err(error)) => Err(problem(&error)),
+            Err(Overload::Full) => {
+                let detail = "too many queries wait for the list";
+                Err(Problem::new(problem_types::OVERLOADED, detail).retry_after(RETRY_AFTER))
+            }
+            Err(error @ Overload::OutOfTime) => Err(problem(&error)),
+        }
     }
 
     async fn page(&self, after: Option<UserId>, limit: usize) -> Result<UserPage, Problem> {
@@ -76,9 +114,14 @@ pub fn list_at(users: Resource) -> Resource {
 
 async fn list(
     directory: Data<Directory>,
+    request: HttpRequest,
     Query(parameters): Query<Parameters>,
 ) -> Result<HttpResponse, Problem> {
     let (limit, after) = parameters.parse()?;
+    if let Some(token) = request.headers().get(CONSISTENCY_TOKEN) {
+        let token = token.to_str().ok().and_then(|token| token.parse().ok());
+        directory.wait_for(token.ok_or_else(unknown_token)?).await?;
+    }
     let page = directory.page(after, limit).await?;
     Ok(HttpResponse::Ok().json(Body::from(&page)))
 }
@@ -129,6 +172,11 @@ fn shown(user: &ListedUser) -> UserBody<'_> {
         name.map_or("", String::as_str)
     };
     UserBody::new(user.id, NameField::ALL.map(name))
+}
+
+fn unknown_token() -> Problem {
+    let detail = "the consistency token is none of this service; ask again without it";
+    Problem::new(problem_types::UNKNOWN_TOKEN, detail)
 }
 
 fn problem(error: &dyn std::error::Error) -> Problem {

@@ -1,23 +1,32 @@
 //! The list: its pages, its parameters, and erased users.
 
 use crate::bus::{read_model, repair, view};
-use crate::support::{App, id, serve_routes, spawn_app};
+use crate::support::{App, id, serve_routes, spawn_app, user};
 use actix_web::web::{Data, resource};
-use reqwest::StatusCode;
+use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use users_service::query::api::{Directory, list_at};
 
 pub(crate) async fn get(app: &App, path: &str) -> (StatusCode, Value) {
     let directory = Directory::new(read_model(app).await, app.keys.clone());
+    get_with(directory, path, None).await
+}
+
+/// A GET with a consistency token.
+async fn get_with(directory: Directory, path: &str, token: Option<&str>) -> (StatusCode, Value) {
     let shutdown = CancellationToken::new();
     let address = serve_routes(None, shutdown.clone(), move |config| {
         let directory = Data::new(directory.clone());
         config.app_data(directory).service(list_at(resource("/")));
     });
     let _serving = shutdown.drop_guard();
-    let response = reqwest::get(format!("http://{address}{path}")).await;
-    let response = response.unwrap();
+    let mut request = reqwest::Client::new().get(format!("http://{address}{path}"));
+    if let Some(token) = token {
+        request = request.header("Consistency-Token", token);
+    }
+    let response = request.send().await.unwrap();
     (response.status(), response.json().await.unwrap())
 }
 
@@ -131,4 +140,51 @@ async fn a_cursor_beyond_all_ids_gives_an_empty_page() {
     let app = spawn_app().await;
     let (_, body) = get(&app, &format!("/?cursor={}", u64::MAX)).await;
     assert_eq!(body, json!({"data": [], "next": null}));
+}
+
+/// The token of a command's answer.
+fn token(answer: &Response) -> String {
+    let token = answer.headers()["consistency-token"].to_str().unwrap();
+    token.to_owned()
+}
+
+#[tokio::test]
+async fn a_query_with_the_token_of_a_command_waits_until_the_list_has_it() {
+    let app = spawn_app().await;
+    let created = app.create(&user("ada")).await;
+    let of_creation = token(&created);
+    let ada: Value = created.json().await.unwrap();
+    let directory = Directory::new(read_model(&app).await, app.keys.clone());
+    let users = [&ada];
+    // The control: without the token the list does not have the user yet.
+    assert_eq!(get(&app, "/").await.1["data"], json!([]));
+    let listed = get_with(directory.clone(), "/", Some(&of_creation));
+    let ((status, body), ()) = tokio::join!(listed, project(&app, &users));
+    assert_eq!((status, &body["data"]), (StatusCode::OK, &json!([ada])));
+
+    let path = format!("/{}", id(&ada));
+    let augusta = json!({"given_name": "Augusta"});
+    let of_change = token(&app.send(Method::PATCH, &path, &augusta).await);
+    let listed = get_with(directory.clone(), "/", Some(&of_change));
+    let ((_, body), ()) = tokio::join!(listed, project(&app, &users));
+    assert_eq!(body["data"][0]["given_name"], "Augusta");
+
+    let of_deletion = token(&app.send(Method::DELETE, &path, &json!(null)).await);
+    let impatient = directory.clone().patience(Duration::ZERO);
+    let refused = get_with(impatient, "/", Some(&of_deletion)).await;
+    assert_eq!(refused.0, StatusCode::SERVICE_UNAVAILABLE);
+    let listed = get_with(directory, "/", Some(&of_deletion));
+    let ((status, body), ()) = tokio::join!(listed, project(&app, &users));
+    assert_eq!((status, &body["data"]), (StatusCode::OK, &json!([])));
+}
+
+#[tokio::test]
+async fn a_query_with_a_token_that_is_none_of_this_service_is_refused() {
+    let app = spawn_app().await;
+    let directory = Directory::new(read_model(&app).await, app.keys.clone());
+    for wrong in ["", "7", "\u{e4}"] {
+        let (status, body) = get_with(directory.clone(), "/", Some(wrong)).await;
+        assert_eq!(status, StatusCode::PRECONDITION_FAILED, "{wrong}");
+        assert_eq!(body["type"], "urn:problem-type:unknown-consistency-token");
+    }
 }
