@@ -72,6 +72,30 @@ async fn ids_increase_and_each_is_handed_out_once() {
     }
 }
 
+/// A service that gives the last id again.
+struct Repeating;
+
+impl IdService for Repeating {
+    fn fetch(
+        &self,
+        count: usize,
+        after: Option<UserId>,
+    ) -> BoxFuture<'_, Result<Vec<UserId>, FetchError>> {
+        let first = after.map_or(1, UserId::number);
+        async move { Ok((first..).map(UserId::new).take(count).collect()) }.boxed()
+    }
+}
+
+#[tokio::test]
+async fn an_id_that_a_service_gives_again_is_handed_out_once() {
+    let source = IdSource::new(vec![Box::new(Repeating)]);
+    let mut ids = Vec::new();
+    for _ in 0..100 {
+        ids.push(source.next().await.unwrap());
+    }
+    assert!(ids.is_sorted_by(|a, b| a < b));
+}
+
 #[tokio::test]
 async fn all_waiting_callers_are_served_by_one_request() {
     let counter = Counter::closed();
