@@ -38,8 +38,8 @@ pub(super) struct KnownCommand {
 /// The next step.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum AttemptStep {
-    /// Append the command to its memory, expecting that the memory does not know it. The result is [`AttemptSeen::Turn`] or
-    /// [`AttemptSeen::Known`].
+    /// Append the command to its memory, expecting that the memory does not know it. The result is [`AttemptSeen::Turn`],
+    /// [`AttemptSeen::Settled`] or [`AttemptSeen::Known`].
     Accept,
     /// Read the memory. The result is [`AttemptSeen::Known`] or [`AttemptSeen::Forgotten`].
     ReadMemory,
@@ -85,6 +85,8 @@ pub(super) enum AttemptStep {
 pub(super) enum AttemptSeen {
     /// This process owns the command, for this user and at this revision of the memory.
     Turn(UserId, u64),
+    /// The command was accepted together with its outcome, because it makes no event for this reason, whatever happens.
+    Settled(UserId, NoEvent),
     /// The command was accepted before.
     Known(KnownCommand),
     /// The memory does not know the command any more.
@@ -236,6 +238,9 @@ impl CommandAttempt {
                 AttemptPhase::Accepting | AttemptPhase::TakingAnotherId(_),
                 AttemptSeen::Turn(user, head),
             ) => Turn::of_nobody_else(user, head),
+            (AttemptPhase::Accepting, AttemptSeen::Settled(user, reason)) => {
+                self.ended(user, reason, false)
+            }
             (AttemptPhase::Accepting | AttemptPhase::ReadingMemory, AttemptSeen::Known(known)) => {
                 self.knowing(known)
             }

@@ -94,19 +94,22 @@ impl CommandMemory {
         &self.stream
     }
 
-    /// Accepts the command, unless it was accepted before.
+    /// Accepts the command, unless it was accepted before. `settled` is its outcome, if that is certain; no process can ever see
+    /// the command without it.
     pub(super) async fn accept(
         &self,
         accepted: AcceptedCommand,
+        settled: Option<NoEvent>,
         origin: &Origin,
     ) -> Result<Acceptance, CommandError> {
         let event = CommandEvent::Accepted(accepted).encode(Uuid::new_v4());
-        let event = origin.added_to(event);
+        let done = settled.map(|reason| CommandEvent::Done(reason).encode(Uuid::new_v4()));
+        let events: Vec<_> = [origin.added_to(event)].into_iter().chain(done).collect();
         let mut expected = Expected::NoStream;
         loop {
             match self
                 .store
-                .append(&self.stream, expected, vec![event.clone()])
+                .append(&self.stream, expected, events.clone())
                 .await
             {
                 Ok(appended) => return Ok(Acceptance::New(appended.revision)),

@@ -131,8 +131,14 @@ impl<'a> Once<'a> {
             }
         };
         let origin = self.envelope.origin_of_command();
-        match self.memory.accept(self.accepted(user), &origin).await? {
+        let settled = self.settled();
+        let accepted = self.accepted(user);
+        match self.memory.accept(accepted, settled, &origin).await? {
             Acceptance::New(head) => {
+                if let Some(reason) = settled {
+                    self.memory.forget_after(self.kept_for).await;
+                    return Ok(AttemptSeen::Settled(user, reason));
+                }
                 self.must_limit_memory = true;
                 Ok(AttemptSeen::Turn(user, head))
             }
@@ -141,6 +147,14 @@ impl<'a> Once<'a> {
                 self.recognise(&remembered).await
             }
         }
+    }
+
+    /// The outcome of a command for a user who is erased already. Whoever took it over after the death of this process could not
+    /// know whether this process had executed it.
+    fn settled(&self) -> Option<NoEvent> {
+        let history = self.history.as_ref()?;
+        let is_erased = history.status() == UserStatus::Erased;
+        is_erased.then_some(NoEvent::Refused(UserError::Erased))
     }
 
     /// Prepares the first execution: the id and the key of a new user, or the history and the key of an existing one.
@@ -162,7 +176,13 @@ impl<'a> Once<'a> {
                 }
                 (*user, history)
             }
-            Command::Delete(user) => (*user, histories.read_to_erase(*user).await?),
+            Command::Delete(user) => {
+                let history = histories.read_to_erase(*user).await?;
+                if history.status() == UserStatus::Erased {
+                    self.stores.complete_erasure(*user, &history).await?;
+                }
+                (*user, history)
+            }
         };
         self.after = revision_if_active(&history);
         self.history = Some(history);

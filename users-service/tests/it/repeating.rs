@@ -297,6 +297,19 @@ async fn after_the_erasure_a_repeated_deletion_is_done_and_all_else_is_gone() {
 }
 
 #[tokio::test]
+async fn a_command_for_an_erased_user_is_accepted_together_with_its_refusal() {
+    let app = spawn_app().await;
+    let ada = app.created("ada").await;
+    assert_eq!(app.delete(&ada).await, StatusCode::NO_CONTENT);
+    let before = app.whole_log().await.len();
+    assert_eq!(told(&delete(&app, "late", &ada).await), (404, false));
+    let types = app.whole_log().await.split_off(before);
+    let types: Vec<_> = types.into_iter().map(|event| event.event_type).collect();
+    assert_eq!(types, ["CommandAccepted.v1", "CommandDone.v1", "$metadata"]);
+    assert_eq!(told(&delete(&app, "late", &ada).await), (404, true));
+}
+
+#[tokio::test]
 async fn concurrent_duplicates_have_one_outcome() {
     let app = spawn_app().await;
     let answers = join_all((0..16).map(|_| post(&app, "k", "ada"))).await;

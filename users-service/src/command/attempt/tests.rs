@@ -96,6 +96,19 @@ fn a_new_command_is_accepted_and_decided() {
 }
 
 #[test]
+fn a_command_that_is_accepted_with_its_outcome_has_ended() {
+    let reason = NoEvent::Refused(UserError::Erased);
+    let seen = [AttemptSeen::Settled(USER, reason)];
+    let refused = AttemptStep::Done(AttemptOutcome::WithoutEvent {
+        user: USER,
+        reason,
+        replayed: false,
+    });
+    let expected = [AttemptStep::Accept, refused];
+    assert_eq!(steps(CommandKind::Delete, seen), expected);
+}
+
+#[test]
 fn the_first_owner_stores_a_refusal_without_a_fence() {
     let seen = [
         AttemptSeen::Turn(USER, 0),

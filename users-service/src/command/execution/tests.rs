@@ -6,10 +6,10 @@ use crate::command::envelope::{Command, Envelope};
 use crate::command::error::CommandError;
 use crate::command::plan::Plan;
 use crate::command::stores::Stores;
-use crate::domain::{Changes, FamilyName, GivenName, Profile, UserId, Username};
+use crate::domain::{Changes, FamilyName, GivenName, Profile, UserError, UserId, Username};
 use crate::privacy::pseudonym::UsernameSecret;
 use crate::privacy::subject_keys::SubjectKeys;
-use crate::stored_event::{AcceptedCommand, CommandEvent};
+use crate::stored_event::{AcceptedCommand, CommandEvent, NoEvent};
 use event_streams::EventStreams;
 use eventstore_lite::{Config, Server};
 use tempfile::TempDir;
@@ -81,7 +81,10 @@ impl World {
             body: None,
             revision: Some(0),
         };
-        let acceptance = memory.accept(accepted, &envelope.origin()).await.unwrap();
+        let acceptance = memory
+            .accept(accepted, None, &envelope.origin())
+            .await
+            .unwrap();
         assert!(matches!(acceptance, Acceptance::New(0)));
         memory
     }
@@ -118,6 +121,26 @@ async fn an_owner_finds_the_event_that_the_former_owner_stored_and_does_not_stor
     let owner = world.run(&command, Some(owned_at(&memory, head))).await;
     assert_eq!(owner.unwrap(), Ran::Committed(1));
     assert_eq!(world.given_name().await, "A.");
+}
+
+/// A process that died between two appends would leave a command of which nobody could say whether it was executed.
+#[tokio::test]
+async fn a_command_and_its_certain_outcome_are_accepted_in_one_append() {
+    let world = World::with_ada().await;
+    let envelope = Envelope::new(Command::Delete(USER));
+    let memory = CommandMemory::new(world.stores.events.clone(), "command-01".to_owned());
+    let accepted = AcceptedCommand {
+        command: envelope.id,
+        user: USER,
+        body: None,
+        revision: None,
+    };
+    let reason = NoEvent::Refused(UserError::Erased);
+    let origin = envelope.origin();
+    let accepting = memory.accept(accepted, Some(reason), &origin);
+    assert!(matches!(accepting.await.unwrap(), Acceptance::New(1)));
+    let known = memory.read().await.unwrap().unwrap();
+    assert_eq!((known.done, known.head), (Some(reason), 1));
 }
 
 #[tokio::test]

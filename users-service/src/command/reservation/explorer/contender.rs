@@ -303,6 +303,12 @@ impl Contender {
                     return None;
                 }
                 match store.accept(number, self.user) {
+                    Some(head) if self.base == Some(UserStatus::Erased) => {
+                        // Both events are in one append.
+                        let reason = NoEvent::Refused(UserError::Erased);
+                        store.remember(number, head, MemoryEvent::Done(reason));
+                        AttemptSeen::Settled(self.user, reason)
+                    }
                     Some(head) => AttemptSeen::Turn(self.user, head),
                     None => self.recognised(store, number),
                 }
