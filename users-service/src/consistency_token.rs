@@ -2,10 +2,8 @@
 //! has the command.
 
 use crate::domain::UserId;
-use crate::stored_event::EPOCH;
+use crate::opaque_text;
 use actix_web::http::header::HeaderName;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::fmt;
 use std::str::FromStr;
 
@@ -14,10 +12,6 @@ pub(crate) const CONSISTENCY_TOKEN: HeaderName = HeaderName::from_static("consis
 
 /// The revision of a deleted user: no event can follow.
 pub(crate) const LAST_REVISION: u64 = i64::MAX.cast_unsigned();
-
-/// The layout of the text: this byte, the epoch of the store, the user, and the revision.
-const LAYOUT: u8 = 1;
-const LENGTH: usize = 1 + 3 * 8;
 
 /// The command's user, and the revision of the command's last event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,11 +29,8 @@ pub struct NotAToken;
 impl fmt::Display for ConsistencyToken {
     /// Letters, digits, `-` and `_`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = vec![LAYOUT];
-        for number in [EPOCH, self.user.number(), self.revision] {
-            bytes.extend(number.to_be_bytes());
-        }
-        f.write_str(&URL_SAFE_NO_PAD.encode(bytes))
+        let numbers = [self.user.number(), self.revision];
+        f.write_str(&opaque_text::encode(&numbers))
     }
 }
 
@@ -47,25 +38,21 @@ impl FromStr for ConsistencyToken {
     type Err = NotAToken;
 
     fn from_str(text: &str) -> Result<Self, NotAToken> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| NotAToken)?;
-        let bytes: [u8; LENGTH] = bytes.try_into().map_err(|_| NotAToken)?;
-        let number = |at: usize| {
-            let bytes = bytes[at..at + 8].iter();
-            bytes.fold(0, |high, low| high << 8 | u64::from(*low))
-        };
-        if bytes[0] != LAYOUT || number(1) != EPOCH {
-            return Err(NotAToken);
+        match opaque_text::decode(text).as_deref() {
+            Some(&[user, revision]) => Ok(Self {
+                user: UserId::new(user),
+                revision,
+            }),
+            _ => Err(NotAToken),
         }
-        Ok(Self {
-            user: UserId::new(number(9)),
-            revision: number(17),
-        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
     #[test]
     fn a_token_is_read_as_it_was_written_and_anything_else_is_refused() {

@@ -15,6 +15,7 @@ pub mod ids;
 pub mod integration;
 mod log_checkpoint;
 mod message_schema;
+mod opaque_text;
 pub mod operations;
 pub mod operator_routes;
 pub mod privacy;

@@ -1,11 +1,7 @@
 //! The version of a user, as callers see it, and the conditions that callers put on it.
 
-use crate::stored_event::EPOCH;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use crate::opaque_text;
 
-/// The layout of the text of a version.
-const LAYOUT: u8 = 1;
 /// The version of a user: an opaque text that changes whenever the user changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version(String);
@@ -24,10 +20,7 @@ impl Version {
     /// The version of a user whose last change has this revision.
     #[must_use]
     pub fn of(revision: u64) -> Self {
-        let mut bytes = vec![LAYOUT];
-        bytes.extend(EPOCH.to_be_bytes());
-        bytes.extend(revision.to_be_bytes());
-        Self(URL_SAFE_NO_PAD.encode(bytes))
+        Self(opaque_text::encode(&[revision]))
     }
 
     /// A version as a caller sent it. It may be any text.

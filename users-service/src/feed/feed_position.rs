@@ -1,16 +1,9 @@
 //! A place in the feed, whose text listeners send back as `Last-Event-ID`.
 
-use crate::stored_event::EPOCH;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use crate::opaque_text;
 use event_streams::Position;
 use std::fmt;
 use std::str::FromStr;
-
-/// The layout of the text: this byte, the epoch of the store, and the position in its log, if there is one.
-const LAYOUT: u8 = 1;
-const START: usize = 1 + 8;
-const LENGTH: usize = START + 2 * 8;
 
 /// A place in the feed: after the event at this position of the log. `None` is the beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,13 +16,10 @@ pub struct NotAFeedPosition;
 impl fmt::Display for FeedPosition {
     /// Letters, digits, `-` and `_`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = vec![LAYOUT];
-        bytes.extend(EPOCH.to_be_bytes());
-        if let Some(Position { commit, prepare }) = self.0 {
-            bytes.extend(commit.to_be_bytes());
-            bytes.extend(prepare.to_be_bytes());
-        }
-        f.write_str(&URL_SAFE_NO_PAD.encode(bytes))
+        let position = self.0.map(|Position { commit, prepare }| [commit, prepare]);
+        f.write_str(&opaque_text::encode(
+            position.as_ref().map_or(&[], |numbers| numbers),
+        ))
     }
 }
 
@@ -37,27 +27,19 @@ impl FromStr for FeedPosition {
     type Err = NotAFeedPosition;
 
     fn from_str(text: &str) -> Result<Self, NotAFeedPosition> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| NotAFeedPosition)?;
-        let (start, place) = bytes.split_at_checked(START).ok_or(NotAFeedPosition)?;
-        if start[0] != LAYOUT || start[1..] != EPOCH.to_be_bytes() {
-            return Err(NotAFeedPosition);
+        match opaque_text::decode(text).as_deref() {
+            Some([]) => Ok(Self(None)),
+            Some(&[commit, prepare]) => Ok(Self(Some(Position { commit, prepare }))),
+            _ => Err(NotAFeedPosition),
         }
-        if place.is_empty() {
-            return Ok(Self(None));
-        }
-        let place: [u8; LENGTH - START] = place.try_into().map_err(|_| NotAFeedPosition)?;
-        let [commit, prepare] = [&place[..8], &place[8..]].map(|number| {
-            number
-                .iter()
-                .fold(0, |high, low| high << 8 | u64::from(*low))
-        });
-        Ok(Self(Some(Position { commit, prepare })))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
     #[test]
     fn a_position_is_read_as_it_was_written_and_anything_else_is_refused() {
