@@ -2,7 +2,7 @@
 
 use super::feed_event::FeedEvent;
 use super::feed_position::FeedPosition;
-use crate::integration::publisher::{PUBLISHER_STREAM, published_up_to};
+use crate::integration::publisher::{PUBLISHER_STREAM, position_of, published_up_to};
 use crate::stored_event::TOMBSTONES;
 use bytes::Bytes;
 use event_streams::{Delivery, EventStreams, Unavailable};
@@ -98,7 +98,7 @@ impl Feed {
         state: &watch::Sender<Result<(), String>>,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<()> {
-        let mark = self.mark().await?;
+        let mark = FeedPosition(published_up_to(&self.0.store).await?);
         self.start_at(mark);
         let mut marks = self.0.store.subscribe_all(&[PUBLISHER_STREAM], mark.0);
         loop {
@@ -106,12 +106,16 @@ impl Feed {
                 return Ok(());
             };
             match delivery {
-                Delivery::Event(_) | Delivery::CaughtUp => {
-                    let mark = self.mark().await?;
-                    self.read_up_to(mark).await?;
+                Delivery::Event(checkpoint) if checkpoint.stream == PUBLISHER_STREAM => {
+                    self.read_up_to(FeedPosition(position_of(&checkpoint)?))
+                        .await?;
                     let _ = state.send_replace(Ok(()));
                 }
-                Delivery::Checkpoint(_) => {}
+                Delivery::CaughtUp => {
+                    let _ = state.send_replace(Ok(()));
+                }
+                // The name of another stream may begin as that of the checkpoints.
+                Delivery::Event(_) | Delivery::Checkpoint(_) => {}
                 Delivery::Interrupted(reason) => {
                     let _ = state.send_replace(Err(reason.to_string()));
                 }
@@ -122,10 +126,6 @@ impl Feed {
     /// Starts at this position. After an interruption the feed goes on where it was.
     pub(super) fn start_at(&self, mark: FeedPosition) {
         self.lock_reached().get_or_insert(mark);
-    }
-
-    async fn mark(&self) -> anyhow::Result<FeedPosition> {
-        published_up_to(&self.0.store).await.map(FeedPosition)
     }
 
     /// Gives the events up to the mark to all listeners.

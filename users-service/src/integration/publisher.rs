@@ -17,7 +17,9 @@ mod overdue;
 mod parking;
 mod window;
 
-pub use checkpoint::{Published, STREAM as PUBLISHER_STREAM, published, published_up_to};
+pub use checkpoint::{
+    Published, STREAM as PUBLISHER_STREAM, position_of, published, published_up_to,
+};
 pub use parking::ParkedStream;
 
 use crate::privacy::subject_keys::SubjectKeys;

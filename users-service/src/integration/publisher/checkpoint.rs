@@ -3,7 +3,9 @@
 
 use super::parking::ParkedStream;
 use bytes::Bytes;
-use event_streams::{AppendError, EventStreams, Expected, NewEvent, Position, ReadError};
+use event_streams::{
+    AppendError, EventStreams, Expected, NewEvent, Position, ReadError, RecordedEvent,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use uuid::Uuid;
@@ -75,6 +77,14 @@ pub async fn published_up_to(store: &EventStreams) -> anyhow::Result<Option<Posi
     Ok(Checkpoint::read(store).await?.position)
 }
 
+/// The position in this checkpoint, as [`published_up_to`] has it for the last one.
+///
+/// # Errors
+/// If the event is not a checkpoint.
+pub fn position_of(checkpoint: &RecordedEvent) -> anyhow::Result<Option<Position>> {
+    Ok(Checkpoint::of(checkpoint)?.position)
+}
+
 /// How far each stream is published.
 ///
 /// # Errors
@@ -102,6 +112,11 @@ impl Checkpoint {
         let Some(event) = last else {
             return Ok(Self::default());
         };
+        Self::of(&event)
+    }
+
+    /// The checkpoint in this event of the stream.
+    fn of(event: &RecordedEvent) -> Result<Self, SaveError> {
         let data: Data = serde_json::from_slice(&event.data).map_err(|_| SaveError::Malformed)?;
         let position = Position {
             commit: data.commit,
