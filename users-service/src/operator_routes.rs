@@ -50,10 +50,9 @@ impl Operators {
     ) -> Result<T, Problem> {
         match self.requests.run(work).await {
             Ok(done) => done.map_err(problem),
-            Err(Overload::Full) => {
-                let detail = "too many requests of operators are worked on";
-                Err(Problem::new(problem_types::OVERLOADED, detail).retry_after(RETRY_AFTER))
-            }
+            Err(Overload::Full) => Err(problem_types::overloaded(
+                "too many requests of operators are worked on",
+            )),
             Err(error @ Overload::OutOfTime) => Err(unavailable(&error.to_string())),
         }
     }

@@ -14,3 +14,8 @@ web::problem_types! {
     MOVED_ON = CONFLICT, "moved-on", "The stream or the user waits at another event than the request names";
     CONTENDED = CONFLICT, "contended", "Too many other commands changed the same user or name at the same time";
 }
+
+/// The answer to one request too many, which a client may repeat after a second.
+pub(crate) fn overloaded(detail: &'static str) -> web::Problem {
+    web::Problem::new(OVERLOADED, detail).retry_after(1)
+}

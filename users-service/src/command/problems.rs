@@ -39,8 +39,7 @@ pub(super) fn problem(error: CommandError) -> Problem {
             Problem::new(problem_types::CONTENDED, detail).retry_after(RETRY_AFTER)
         }
         CommandError::Overloaded => {
-            let detail = "the service has too much to do, and nothing was done";
-            Problem::new(problem_types::OVERLOADED, detail).retry_after(RETRY_AFTER)
+            problem_types::overloaded("the service has too much to do, and nothing was done")
         }
         CommandError::Unavailable(source) | CommandError::Unreadable(source) => {
             tracing::warn!(error = %source, "a command was not executed");

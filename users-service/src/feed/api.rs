@@ -130,10 +130,7 @@ fn beyond() -> Problem {
 fn problem(error: &FeedError) -> Problem {
     match error {
         FeedError::Beyond => beyond(),
-        FeedError::Full => {
-            let detail = "too many clients listen to the events";
-            Problem::new(problem_types::OVERLOADED, detail).retry_after(RETRY_AFTER)
-        }
+        FeedError::Full => problem_types::overloaded("too many clients listen to the events"),
         FeedError::Store(_) | FeedError::NotStarted => {
             Problem::unavailable("the events are temporarily unavailable", RETRY_AFTER)
         }

@@ -67,31 +67,31 @@ impl Directory {
             let revision = revision.and_then(|revision| u64::try_from(revision).ok());
             Ok::<_, sqlx::Error>(revision >= Some(token.revision))
         };
-        match self.waiting.run(until_visible(self.patience, has)).await {
-            Ok(Ok(true)) => Ok(()),
-            Ok(Ok(false)) => {
-                let detail = "the list does not have the command of the consistency token yet";
-                Err(Problem::unavailable(detail, RETRY_AFTER))
-            }
-            Ok(Err(error)) => Err(problem(&error)),
-            Err(Overload::Full) => {
-                let detail = "too many queries wait for the list";
-                Err(Problem::new(problem_types::OVERLOADED, detail).retry_after(RETRY_AFTER))
-            }
-            Err(error @ Overload::OutOfTime) => Err(problem(&error)),
+        let waiting = until_visible(self.patience, has);
+        let full = "too many queries wait for the list";
+        if in_place(&self.waiting, full, waiting).await? {
+            return Ok(());
         }
+        let detail = "the list does not have the command of the consistency token yet";
+        Err(Problem::unavailable(detail, RETRY_AFTER))
     }
 
     async fn page(&self, after: Option<UserId>, limit: usize) -> Result<UserPage, Problem> {
         let page = self.read_model.page(&self.keys, after, limit);
-        match self.pages.run(page).await {
-            Ok(page) => page.map_err(|error| problem(&error)),
-            Err(Overload::Full) => {
-                let detail = "too many pages of the list are read";
-                Err(Problem::new(problem_types::OVERLOADED, detail).retry_after(RETRY_AFTER))
-            }
-            Err(error @ Overload::OutOfTime) => Err(problem(&error)),
-        }
+        in_place(&self.pages, "too many pages of the list are read", page).await
+    }
+}
+
+/// Does the work of one query, if there is a place for it.
+async fn in_place<T, E: std::error::Error>(
+    places: &Admission,
+    full: &'static str,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, Problem> {
+    match places.run(work).await {
+        Ok(done) => done.map_err(|error| problem(&error)),
+        Err(Overload::Full) => Err(problem_types::overloaded(full)),
+        Err(error @ Overload::OutOfTime) => Err(problem(&error)),
     }
 }
 
