@@ -8,13 +8,6 @@ fn given(events: impl IntoIterator<Item = UserEvent>) -> Given<User> {
     given_events(events)
 }
 
-fn claim(name: &str, revision: u64) -> Claim {
-    Claim {
-        reservation: ReservationName::new(name),
-        revision,
-    }
-}
-
 fn profile(username: &str) -> Profile {
     Profile {
         username: Username::parse(username).unwrap(),
@@ -40,14 +33,14 @@ fn given_name(name: &str) -> Changes {
 fn create(name: &str) -> UserCommand {
     UserCommand::Create {
         profile: profile(name),
-        claim: claim(name, 0),
+        claim: Claim::of(name, 0),
     }
 }
 
 fn created(name: &str) -> UserEvent {
     UserEvent::Created {
         profile: profile(name),
-        claim: claim(name, 0),
+        claim: Claim::of(name, 0),
     }
 }
 
@@ -94,21 +87,24 @@ fn a_user_who_was_never_created_cannot_be_patched_or_deleted() {
 fn a_patch_without_another_name_repeats_the_claim() {
     given([created("ada")])
         .when(patch(given_name("Augusta"), None))
-        .then([patched(given_name("Augusta"), claim("ada", 0))]);
+        .then([patched(given_name("Augusta"), Claim::of("ada", 0))]);
 }
 
 #[test]
 fn a_rename_carries_its_new_claim() {
     given([created("ada")])
-        .when(patch(username("lady"), Some(claim("lady", 7))))
-        .then([patched(username("lady"), claim("lady", 7))]);
+        .when(patch(username("lady"), Some(Claim::of("lady", 7))))
+        .then([patched(username("lady"), Claim::of("lady", 7))]);
 }
 
 #[test]
 fn a_patch_after_a_rename_repeats_the_claim_of_the_rename() {
-    given([created("ada"), patched(username("lady"), claim("lady", 7))])
-        .when(patch(given_name("Augusta"), None))
-        .then([patched(given_name("Augusta"), claim("lady", 7))]);
+    given([
+        created("ada"),
+        patched(username("lady"), Claim::of("lady", 7)),
+    ])
+    .when(patch(given_name("Augusta"), None))
+    .then([patched(given_name("Augusta"), Claim::of("lady", 7))]);
 }
 
 #[test]
@@ -117,7 +113,7 @@ fn a_patch_event_has_only_the_fields_that_differ() {
     changes.username = Some(Username::parse("ADA").unwrap());
     given([created("ada")])
         .when(patch(changes, None))
-        .then([patched(username("ADA"), claim("ada", 0))]);
+        .then([patched(username("ADA"), Claim::of("ada", 0))]);
 }
 
 #[test]
@@ -134,7 +130,7 @@ fn a_patch_that_changes_nothing_makes_no_event() {
 fn a_fence_does_not_change_the_user() {
     given([created("ada"), UserEvent::RenameFenced])
         .when(patch(given_name("Augusta"), None))
-        .then([patched(given_name("Augusta"), claim("ada", 0))]);
+        .then([patched(given_name("Augusta"), Claim::of("ada", 0))]);
 }
 
 #[test]
@@ -168,7 +164,7 @@ fn an_unchanged_family_name_is_no_change() {
         .then_nothing();
     given([created("ada")])
         .when(patch(family_name("King"), None))
-        .then([patched(family_name("King"), claim("ada", 0))]);
+        .then([patched(family_name("King"), Claim::of("ada", 0))]);
 }
 
 #[test]

@@ -76,6 +76,16 @@ fn sorted(mut rows: Vec<String>) -> String {
     rows.concat()
 }
 
+/// An exchange or a queue.
+fn row(one: &Value) -> String {
+    format!(
+        "| `{}` | {} | {} |\n",
+        text(one, "name"),
+        text(one, "type"),
+        arguments(one)
+    )
+}
+
 /// What the broker reports, as tables.
 async fn tables(bus: &Bus) -> String {
     let mut tables = "| exchange | type | arguments |\n|---|---|---|\n".to_owned();
@@ -89,12 +99,7 @@ async fn tables(bus: &Bus) -> String {
                     (&true.into(), &false.into()),
                     "{one}"
                 );
-                format!(
-                    "| `{}` | {} | {} |\n",
-                    text(one, "name"),
-                    text(one, "type"),
-                    arguments(one)
-                )
+                row(one)
             })
             .collect(),
     );
@@ -105,12 +110,7 @@ async fn tables(bus: &Bus) -> String {
             .iter()
             .map(|one| {
                 assert_eq!(one["durable"], true, "{one}");
-                format!(
-                    "| `{}` | {} | {} |\n",
-                    text(one, "name"),
-                    text(one, "type"),
-                    arguments(one)
-                )
+                row(one)
             })
             .collect(),
     );

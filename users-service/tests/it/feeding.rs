@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use users_service::feed::api::{FeedRoute, events};
-use users_service::feed::{Feed, FeedPosition, Listener, Selection, Start};
+use users_service::feed::{Feed, FeedError, FeedPosition, Listener, Selection, Start};
 
 /// An app, a bus, and a queue, so that messages are taken.
 async fn app_and_queue() -> (App, Bus, Consumer) {
@@ -325,15 +325,19 @@ async fn an_event_that_only_newer_processes_know_leaves_no_gap() {
     assert_eq!(events[1].data["sequence"], 1);
 }
 
+/// A listener of all events of this feed.
+async fn listener(feed: &Feed, start: Start) -> Result<Listener, FeedError> {
+    let (selection, shutdown) = (Selection::default(), CancellationToken::new());
+    Listener::start(feed.clone(), selection, start, shutdown).await
+}
+
 /// Listeners of this feed, each of which has heard its opening.
 async fn listeners(feed: &Feed, count: usize) -> Vec<Listener> {
     let mut listeners = Vec::new();
     for _ in 0..count {
-        let (selection, shutdown) = (Selection::default(), CancellationToken::new());
-        let listener = Listener::start(feed.clone(), selection, Start::Now, shutdown);
-        let mut listener = listener.await.unwrap();
-        listener.next().await.unwrap();
-        listeners.push(listener);
+        let mut one = listener(feed, Start::Now).await.unwrap();
+        one.next().await.unwrap();
+        listeners.push(one);
     }
     listeners
 }
@@ -390,10 +394,7 @@ async fn a_listener_that_does_not_keep_up_is_ended_and_goes_on_after_its_last_id
         "{last:?}"
     );
     assert_eq!(slow.next().await, None);
-    let position = slow.position();
-    let (selection, shutdown) = (Selection::default(), CancellationToken::new());
-    let start = Start::After(position);
-    let again = Listener::start(feeding.feed.clone(), selection, start, shutdown);
+    let again = listener(&feeding.feed, Start::After(slow.position()));
     let mut again = again.await.unwrap();
     let mut events = 0;
     while events < users {
@@ -430,7 +431,6 @@ async fn listeners_end_when_the_process_stops_and_a_gone_client_gives_its_place_
 async fn without_a_mark_the_feed_is_unavailable() {
     let app = spawn_app().await;
     let feed = Feed::new(app.store.clone());
-    let (selection, shutdown) = (Selection::default(), CancellationToken::new());
-    let refused = Listener::start(feed, selection, Start::Now, shutdown).await;
+    let refused = listener(&feed, Start::Now).await;
     assert!(refused.is_err());
 }

@@ -208,6 +208,16 @@ async fn a_held_user_who_is_deleted_during_a_replay_is_erased() {
     assert!(matches!(gone, Err(OperationError::NotHeld(_))));
 }
 
+/// A user whose only message was taken by a process that died, so that each further attempt at it is counted.
+async fn taken_once() -> (App, Bus, Value) {
+    let (app, bus) = tokio::join!(spawn_app(), Bus::new());
+    bus.broker.declare(&topology()).await.unwrap();
+    let ada = app.created("ada").await;
+    bus.publish(&app, &ada, &[0]).await;
+    take_and_die(&bus).await;
+    (app, bus, ada)
+}
+
 /// Waits until triggers have counted more rounds than a message has attempts.
 async fn until_rounds(database: &SqlitePool) {
     until("a message is tried again and again", async || {
@@ -221,12 +231,8 @@ async fn until_rounds(database: &SqlitePool) {
 /// The view cannot be written and neither can the count of attempts be taken back, as on a disk that is full.
 #[tokio::test]
 async fn a_database_that_fails_after_an_attempt_was_counted_uses_up_no_attempt() {
-    let (app, bus) = tokio::join!(spawn_app(), Bus::new());
+    let (app, bus, ada) = taken_once().await;
     let (view, model) = (view(&app).await, read_model(&app).await);
-    bus.broker.declare(&topology()).await.unwrap();
-    let ada = app.created("ada").await;
-    bus.publish(&app, &ada, &[0]).await;
-    take_and_die(&bus).await;
     let database = database(&app).await;
     for statement in [
         "CREATE TABLE rounds (round INTEGER)",
@@ -253,12 +259,8 @@ async fn a_database_that_fails_after_an_attempt_was_counted_uses_up_no_attempt()
 /// Another process holds the lock of the database for longer than a writer waits.
 #[tokio::test]
 async fn a_locked_database_uses_up_no_attempt_and_heals() {
-    let (app, bus) = tokio::join!(spawn_app(), Bus::new());
+    let (app, bus, ada) = taken_once().await;
     let (view, model) = (view(&app).await, read_model(&app).await);
-    bus.broker.declare(&topology()).await.unwrap();
-    let ada = app.created("ada").await;
-    bus.publish(&app, &ada, &[0]).await;
-    take_and_die(&bus).await;
     let database = database(&app).await;
     let lock = database.begin_with("BEGIN IMMEDIATE").await.unwrap();
     let projector = bus.projector(&app, &view, NEVER);
@@ -300,12 +302,8 @@ async fn a_store_that_is_away_uses_up_no_attempt_and_heals() {
 
 #[tokio::test]
 async fn keys_that_are_away_use_up_no_attempt_and_the_view_heals() {
-    let (app, bus) = tokio::join!(spawn_app(), Bus::new());
+    let (app, bus, ada) = taken_once().await;
     let (view, model) = (view(&app).await, read_model(&app).await);
-    bus.broker.declare(&topology()).await.unwrap();
-    let ada = app.created("ada").await;
-    bus.publish(&app, &ada, &[0]).await;
-    take_and_die(&bus).await;
     let keys = keys(&app).await;
     let away = sqlx::query("ALTER TABLE keys RENAME TO away");
     away.execute(&keys).await.unwrap();
