@@ -1,24 +1,276 @@
-//! Options of this service's SQLite files.
+//! The databases of this service: SQLite files in one folder, or schemas of one PostgreSQL database.
+//!
+//! Invariant: a statement is written once for both. Its parameters are `$1`, `$2`…; a set of rows is one parameter, the text of a
+//! JSON array of arrays ([`rows_of`]). What only one of the two can do is asked for by [`Dialect`].
 
-use sqlx::Connection as _;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
-use std::path::Path;
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Connection as _, Transaction};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::time::Duration;
 
-/// The number of connections to one file.
+/// The number of connections to one database.
 pub(crate) const CONNECTIONS: u32 = 4;
 
-/// A pool of so many connections. It closes a connection whose transaction cannot be rolled back.
-pub(crate) fn pool(connections: u32) -> SqlitePoolOptions {
-    let options = SqlitePoolOptions::new().max_connections(connections);
-    options.after_release(|connection, _| Box::pin(is_usable(connection)))
+/// The place of all databases.
+#[derive(Clone)]
+pub enum Databases {
+    /// SQLite files in this folder.
+    Folder(PathBuf),
+    /// A PostgreSQL database, with this URL.
+    Postgres(String),
+}
+
+/// The kind of a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// A SQLite file.
+    Sqlite,
+    /// A schema of a PostgreSQL database.
+    Postgres,
+}
+
+/// When a commit is on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// When it returns.
+    AtOnce,
+    /// Some time later. A crash of the machine takes the database back to an earlier commit. For data that the log restores.
+    Later,
+}
+
+/// A pool of connections to one database. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Database {
+    dialect: Dialect,
+    pool: AnyPool,
+}
+
+/// A statement with a text for each dialect.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Statement {
+    pub(crate) sqlite: &'static str,
+    pub(crate) postgres: &'static str,
+}
+
+/// A [`Statement`] over the rows of its first parameter, a JSON array of arrays. Column `n` of a row is `value ->> n`.
+macro_rules! over_rows {
+    ($before:literal, ROWS, $after:literal) => {
+        $crate::database::Statement {
+            sqlite: concat!($before, "json_each($1)", $after),
+            postgres: concat!($before, "json_array_elements($1::json)", $after),
+        }
+    };
+}
+pub(crate) use over_rows;
+
+/// The parameter of [`over_rows`].
+pub(crate) fn rows_of(rows: Vec<serde_json::Value>) -> String {
+    serde_json::Value::from(rows).to_string()
+}
+
+impl fmt::Debug for Databases {
+    /// Leaves out the URL, which may have a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(folder) => f.debug_tuple("Folder").field(folder).finish(),
+            Self::Postgres(_) => f.write_str("Postgres"),
+        }
+    }
+}
+
+impl Databases {
+    /// The kind of all databases.
+    #[must_use]
+    pub fn dialect(&self) -> Dialect {
+        match self {
+            Self::Folder(_) => Dialect::Sqlite,
+            Self::Postgres(_) => Dialect::Postgres,
+        }
+    }
+
+    /// Opens the database of this name, or creates it: the file `<name>.db`, or the schema `<name>`. Deleted content is
+    /// overwritten in a file. A name has lowercase letters, digits and underscores.
+    ///
+    /// # Errors
+    /// If the database cannot be opened.
+    pub(crate) async fn open(
+        &self,
+        name: &str,
+        durability: Durability,
+    ) -> Result<Database, sqlx::Error> {
+        if let Self::Postgres(url) = self {
+            create_schema(url, name).await?;
+        }
+        let database = self.lazy(name, durability, CONNECTIONS)?;
+        database.pool.acquire().await?;
+        Ok(database)
+    }
+
+    /// Like [`open`](Self::open), but connects when it is used.
+    pub(crate) fn lazy(
+        &self,
+        name: &str,
+        durability: Durability,
+        connections: u32,
+    ) -> Result<Database, sqlx::Error> {
+        let settings = match self {
+            Self::Folder(_) => sqlite_settings(durability, PATIENT),
+            Self::Postgres(_) => postgres_settings(durability, name),
+        };
+        self.connect_lazy(name, settings, connections)
+    }
+
+    /// One connection that never waits for a lock, for statements that would keep others waiting.
+    pub(crate) fn impatient(&self, name: &str) -> Result<Database, sqlx::Error> {
+        let durability = Durability::AtOnce;
+        let settings = match self {
+            Self::Folder(_) => sqlite_settings(durability, IMPATIENT),
+            Self::Postgres(_) => postgres_settings(durability, name),
+        };
+        self.connect_lazy(name, settings, 1)
+    }
+
+    fn connect_lazy(
+        &self,
+        name: &str,
+        settings: String,
+        connections: u32,
+    ) -> Result<Database, sqlx::Error> {
+        install_drivers();
+        let url = match self {
+            Self::Folder(folder) => file_url(&folder.join(format!("{name}.db")))?,
+            Self::Postgres(url) => url.clone(),
+        };
+        let pool = AnyPoolOptions::new().max_connections(connections);
+        let pool = pool.after_connect(move |connection, _| {
+            let settings = AssertSqlSafe(settings.clone());
+            Box::pin(async move { sqlx::raw_sql(settings).execute(connection).await.map(drop) })
+        });
+        let pool = pool.after_release(|connection, _| Box::pin(is_usable(connection)));
+        let options: AnyConnectOptions = url.parse()?;
+        Ok(Database {
+            dialect: self.dialect(),
+            pool: pool.connect_lazy_with(options),
+        })
+    }
+}
+
+impl Database {
+    pub(crate) fn pool(&self) -> &AnyPool {
+        &self.pool
+    }
+
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// The text of the statement for this database.
+    pub(crate) fn text(&self, statement: Statement) -> &'static str {
+        self.dialect.text(statement)
+    }
+
+    /// Begins a transaction that writes. In a file it is the only one.
+    pub(crate) async fn begin(&self) -> Result<Transaction<'static, Any>, sqlx::Error> {
+        let begin = self.text(Statement {
+            sqlite: "BEGIN IMMEDIATE",
+            postgres: "BEGIN",
+        });
+        self.pool.begin_with(begin).await
+    }
+}
+
+impl Dialect {
+    /// The text of the statement for this kind of database.
+    pub(crate) fn text(self, statement: Statement) -> &'static str {
+        match self {
+            Self::Sqlite => statement.sqlite,
+            Self::Postgres => statement.postgres,
+        }
+    }
+}
+
+fn install_drivers() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(sqlx::any::install_default_drivers);
+}
+
+/// How long a statement waits for a lock, in milliseconds.
+const PATIENT: u32 = 5_000;
+const IMPATIENT: u32 = 0;
+
+/// The settings of a connection to a file. Deleted content is overwritten. On macOS a plain fsync leaves the bytes in the
+/// disk's cache; elsewhere the last two change nothing.
+fn sqlite_settings(durability: Durability, timeout: u32) -> String {
+    let synchronous = match durability {
+        Durability::AtOnce => "FULL",
+        Durability::Later => "NORMAL",
+    };
+    format!(
+        "PRAGMA busy_timeout = {timeout}; PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous};
+         PRAGMA secure_delete = ON; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;"
+    )
+}
+
+fn postgres_settings(durability: Durability, schema: &str) -> String {
+    let synchronous = match durability {
+        Durability::AtOnce => "on",
+        Durability::Later => "off",
+    };
+    format!("SET search_path TO {schema}; SET synchronous_commit TO {synchronous};")
+}
+
+async fn create_schema(url: &str, name: &str) -> Result<(), sqlx::Error> {
+    install_drivers();
+    let mut connection = AnyConnection::connect(url).await?;
+    let create = AssertSqlSafe(format!("CREATE SCHEMA IF NOT EXISTS {name}"));
+    sqlx::raw_sql(create).execute(&mut connection).await?;
+    connection.close().await
+}
+
+/// The URL of a file, which is created if it is missing. The characters that a URL gives a meaning are escaped.
+fn file_url(path: &Path) -> Result<String, sqlx::Error> {
+    let path = std::path::absolute(path)?;
+    let path = path.to_str().ok_or_else(|| {
+        let text = format!("the path {} is not UTF-8", path.display());
+        sqlx::Error::Configuration(text.into())
+    })?;
+    let mut url = "sqlite://".to_owned();
+    for character in path.chars() {
+        match character {
+            '%' => url.push_str("%25"),
+            '?' => url.push_str("%3F"),
+            '#' => url.push_str("%23"),
+            _ => url.push(character),
+        }
+    }
+    url.push_str("?mode=rwc");
+    Ok(url)
 }
 
 /// On a full disk SQLite rolls a transaction back by itself. `sqlx` does not notice: its own rollback fails, and it would refuse
 /// every further transaction on this connection.
-async fn is_usable(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+async fn is_usable(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+    if connection.is_in_transaction() {
+        // A dropped transaction is rolled back before the answer.
+        connection.ping().await?;
+    }
+    Ok(!connection.is_in_transaction())
+}
+
+/// A pool of so many connections. It closes a connection whose transaction cannot be rolled back.
+pub(crate) fn pool(connections: u32) -> SqlitePoolOptions {
+    let options = SqlitePoolOptions::new().max_connections(connections);
+    options.after_release(|connection, _| Box::pin(is_usable_file(connection)))
+}
+
+/// On a full disk SQLite rolls a transaction back by itself. `sqlx` does not notice: its own rollback fails, and it would refuse
+/// every further transaction on this connection.
+async fn is_usable_file(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
     if connection.is_in_transaction() {
         // A dropped transaction is rolled back before the answer.
         connection.ping().await?;
@@ -47,59 +299,4 @@ pub(crate) fn rebuildable(path: &Path) -> SqliteConnectOptions {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{options, pool};
-    use sqlx::{ConnectOptions as _, Row as _};
-
-    #[tokio::test]
-    async fn a_flush_goes_through_the_cache_of_the_disk() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut connection = options(&folder.path().join("a.db"))
-            .connect()
-            .await
-            .unwrap();
-        for (pragma, expected) in [
-            ("fullfsync", 1_i64),
-            ("checkpoint_fullfsync", 1),
-            ("secure_delete", 1),
-        ] {
-            let read = sqlx::query(sqlx::AssertSqlSafe(format!("PRAGMA {pragma}")));
-            let row = read.fetch_one(&mut connection).await.unwrap();
-            assert_eq!(row.get::<i64, _>(0), expected, "{pragma}");
-        }
-    }
-    /// SQLite itself ends the transaction when the file may have no more pages.
-    #[tokio::test]
-    async fn a_transaction_that_a_full_disk_ended_leaves_no_connection_unusable() {
-        let folder = tempfile::tempdir().unwrap();
-        let small = options(&folder.path().join("a.db")).pragma("max_page_count", "8");
-        let pool = pool(1).connect_with(small).await.unwrap();
-        let create = sqlx::query("CREATE TABLE blobs (bytes BLOB)");
-        create.execute(&pool).await.unwrap();
-        for attempt in 0..3 {
-            let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
-            let fill = sqlx::query("INSERT INTO blobs VALUES (zeroblob(100000))");
-            let error = fill.execute(&mut *transaction).await.unwrap_err();
-            assert!(
-                error.to_string().contains("disk is full"),
-                "{attempt}: {error}"
-            );
-        }
-        let fits = sqlx::query("INSERT INTO blobs VALUES (zeroblob(1))");
-        let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
-        fits.execute(&mut *transaction).await.unwrap();
-        transaction.commit().await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_connection_whose_transaction_was_dropped_stays_in_the_pool() {
-        let folder = tempfile::tempdir().unwrap();
-        let options = options(&folder.path().join("a.db"));
-        let pool = pool(1).connect_with(options).await.unwrap();
-        let mark = sqlx::query("CREATE TEMPORARY TABLE mark (of_connection INTEGER)");
-        mark.execute(&pool).await.unwrap();
-        drop(pool.begin_with("BEGIN IMMEDIATE").await.unwrap());
-        let find = sqlx::query("SELECT * FROM mark");
-        find.fetch_all(&pool).await.unwrap();
-    }
-}
+mod tests;

@@ -6,7 +6,7 @@ pub mod command;
 pub mod config;
 pub mod consistency_token;
 pub mod contracts;
-mod database;
+pub mod database;
 pub mod domain;
 pub mod eraser;
 pub mod erasure;

@@ -3,6 +3,7 @@
 use crate::command::handler::CommandHandler;
 use crate::command::queue::{Attempts, CommandConsumer, CommandSender, Intake, SEALED_COMMANDS};
 use crate::config::{CommandsQueue, Config};
+use crate::database::Databases;
 use crate::eraser::Eraser;
 use crate::erasure::Erasure;
 use crate::ids::{self, IdSource, OverBroker, OverHttp};
@@ -84,8 +85,8 @@ impl Parts {
         let remembered_for = config.commands.remembered_for();
         let intake = Intake::new(key, remembered_for);
         let intake = intake.accepting_plain(config.accepts_plain_commands());
-        let file = config.data.folder()?.join("commands.db");
-        let attempts = open_with_retries(async || Attempts::open(&file).await).await?;
+        let databases = Databases::Folder(config.data.folder()?.to_owned());
+        let attempts = open_with_retries(async || Attempts::open(&databases).await).await?;
         let kind = queue_kind(config.commands.commands_queue);
         let broker = self.broker.clone();
         Ok(CommandConsumer::new(

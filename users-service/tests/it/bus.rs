@@ -16,6 +16,7 @@ use users_service::command::handler::CommandHandler;
 use users_service::command::queue::{
     Attempts, COMMANDS, CommandConsumer, CommandSender, Intake, SEALED_COMMANDS, topology,
 };
+use users_service::database::Databases;
 use users_service::domain::NameField;
 use users_service::integration::consumer::{
     PARTITIONS, dead_letter_queue, published as published_topology, queue,
@@ -283,8 +284,8 @@ impl Bus {
         (intake, kind): (Intake, QueueKind),
     ) -> CommandConsumer {
         self.declare(kind).await;
-        let file = app.folder.path().join("commands.db");
-        let parts = (intake, Attempts::open(&file).await.unwrap());
+        let databases = Databases::Folder(app.folder.path().to_owned());
+        let parts = (intake, Attempts::open(&databases).await.unwrap());
         CommandConsumer::new(handler, self.account("users-command-api"), parts, kind)
     }
 
