@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - The checkpoint never passes an unfinished erasure.
-//! - A user's stream is tombstoned only when the key is destroyed and the publisher has sent the stream's last event.
+//! - A user's stream is tombstoned only when the key is destroyed, the publisher has sent the stream's last event, and the
+//!   user's events are counted.
 //! - The number of unfinished erasures is bounded. At the bound, the eraser stops reading the log.
 
 use crate::command::user_histories::UserHistories;
@@ -166,6 +167,7 @@ impl Eraser {
         {
             // If this fails, another writer may have appended to the stream since it was read, so it is read again.
             erasure.stage = Stage::Deleted;
+            self.erasure.count(erasure.user).await?;
             self.erasure.hard_delete(erasure.user, last).await?;
             erasure.stage = Stage::Finished;
         }

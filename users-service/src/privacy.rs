@@ -5,4 +5,5 @@
 
 pub mod cipher;
 pub mod pseudonym;
+pub mod search_secret;
 pub mod subject_keys;

@@ -1,4 +1,7 @@
 //! The query side: answers from read models.
 
 pub mod api;
+pub mod cursor;
+mod parameters;
+pub mod statistics;
 mod visibility;

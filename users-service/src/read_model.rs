@@ -1,253 +1,79 @@
-//! The read model `directory`: users by id, page by page, in one SQLite file.
+//! Read models: what is kept of the users' events, and its queries.
 //!
-//! Names are sealed under the users' keys. When a key is destroyed, the user vanishes from this file and from every copy and
-//! backup of it.
-//!
-//! Invariant: a user whose key is destroyed is in no page. Keys are looked up after the rows were read, and are not cached.
+//! A [`Projection`] says what a read model keeps. It does not know messages, streams, retries or revisions: the ledger in
+//! `projection` gives it each event of a user once, in order, within the transaction that writes the ledger. So another read
+//! model is one file here, with its tables.
 
-mod row;
+mod directory;
+mod generation;
+mod proven_event;
+mod search_terms;
+mod statistics;
 
-pub use row::{ERASED, Row, SealedProfile};
+pub use directory::{Directory, DirectoryPage, ListedUser, PageError, PagePlace, PageRequest};
+pub use generation::Generation;
+pub use proven_event::{ERASED, OpenedNames, ProvenChange, ProvenEvent};
+pub use search_terms::{NameFilter, PREFIX_LENGTH};
+pub use statistics::{Statistics, StatisticsError, Window, WindowCount, WindowSize};
 
-use crate::database::{self, CONNECTIONS};
-use crate::domain::{NameField, Personal, UserId};
-use crate::privacy::cipher::{DoesNotOpen, KeyId, Place, Sealed, SubjectKey};
-use crate::privacy::subject_keys::{KeysError, Lookup, SubjectKeys};
-use sqlx::Row as _;
-use sqlx::migrate::MigrateError;
-use sqlx::sqlite::{SqlitePool, SqliteRow};
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::time::Duration;
+use crate::domain::UserId;
+use futures::future::BoxFuture;
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row as _};
+use std::fmt::Debug;
 
-/// The database file. Clones share its connections.
+/// What a read model keeps of the users' events.
+pub trait Projection: Debug + Send + Sync {
+    /// The name of the read model, in lowercase letters. It names its queues and its database.
+    fn name(&self) -> &'static str;
+
+    /// The statements that create its tables, if they are missing. `{clustered}` ends each table.
+    fn schema(&self) -> &'static str;
+
+    /// Whether it keeps something of deleted users, and so reads what is counted of them.
+    fn reads_counts(&self) -> bool {
+        false
+    }
+
+    /// Writes what the events change, in the transaction of the ledger.
+    ///
+    /// # Errors
+    /// If the database fails. The transaction is rolled back.
+    fn apply<'a>(
+        &'a self,
+        generation: &'a Generation,
+        transaction: &'a mut AnyConnection,
+        changes: &'a [UserChanges<'a>],
+    ) -> BoxFuture<'a, Result<(), sqlx::Error>>;
+}
+
+/// The next events of one user.
 #[derive(Debug, Clone)]
-pub struct ReadModel {
-    pool: SqlitePool,
-    /// One connection that never waits for a lock, for statements that would keep others waiting.
-    impatient: SqlitePool,
-    /// One connection whose commits are flushed, for data that the log cannot restore.
-    durable: SqlitePool,
+pub struct UserChanges<'a> {
+    /// The user.
+    pub user: UserId,
+    /// Whether the events begin with the user's first one, and replace what is kept of the user.
+    pub anew: bool,
+    /// The events, in order.
+    pub events: Vec<&'a ProvenEvent>,
 }
 
-/// A user in the list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListedUser {
-    /// The user's id.
-    pub id: UserId,
-    /// All three names.
-    pub names: BTreeMap<NameField, Personal<String>>,
+/// The user of a row, in column `id`.
+pub(crate) fn user(row: &AnyRow) -> Result<UserId, sqlx::Error> {
+    Ok(UserId::new(positive(row, "id")?))
 }
 
-/// Users in the order of their ids.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UserPage {
-    /// The users, at most as many as requested.
-    pub users: Vec<ListedUser>,
-    /// The last user of this page, if there is another page.
-    pub next: Option<UserId>,
+/// A number in a column that is not negative.
+pub(crate) fn positive(row: &AnyRow, column: &str) -> Result<u64, sqlx::Error> {
+    let number: i64 = row.try_get(column)?;
+    u64::try_from(number).map_err(decode_error)
 }
 
-/// Why a page cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum PageError {
-    /// The database failed.
-    #[error("the read model failed")]
-    Database(#[from] sqlx::Error),
-    /// The key store failed.
-    #[error(transparent)]
-    Keys(#[from] KeysError),
-    /// A key is neither present nor destroyed. This is not an erasure.
-    #[error("key {0} is lost")]
-    KeyLost(KeyId),
-    /// A value does not open, or the row is incomplete.
-    #[error("the row of user {0} is damaged")]
-    Damaged(UserId),
+/// A number for a column. Ids, revisions and times above `i64::MAX` are refused before they come here.
+pub(crate) fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// The place that names of the read model are sealed for.
-#[must_use]
-pub fn place(field: NameField) -> Place<'static> {
-    Place {
-        container: "directory",
-        event_type: "g1",
-        field: field.as_str(),
-    }
-}
-
-impl ReadModel {
-    /// Opens the file, or creates it. Deleted content is overwritten in it.
-    ///
-    /// # Errors
-    /// When the file cannot be opened, or a newer version has written it.
-    pub async fn open(path: &Path) -> Result<Self, MigrateError> {
-        let pool = database::pool(CONNECTIONS)
-            .connect_with(database::rebuildable(path))
-            .await?;
-        sqlx::migrate!("migrations/directory").run(&pool).await?;
-        let options = database::options(path);
-        let one = || database::pool(1);
-        let durable = one().connect_lazy_with(options.clone());
-        let impatient = one().connect_lazy_with(options.busy_timeout(Duration::ZERO));
-        Ok(Self {
-            pool,
-            impatient,
-            durable,
-        })
-    }
-
-    pub(crate) fn pool(&self) -> &SqlitePool {
-        &self.pool
-    }
-
-    pub(crate) fn impatient(&self) -> &SqlitePool {
-        &self.impatient
-    }
-
-    pub(crate) fn durable(&self) -> &SqlitePool {
-        &self.durable
-    }
-
-    /// Runs one cheap query, for readiness.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn check(&self) -> Result<(), sqlx::Error> {
-        let look = sqlx::query("SELECT 1 FROM users LIMIT 1");
-        look.fetch_optional(&self.pool).await.map(drop)
-    }
-
-    /// The revision up to which the user's events are applied. [`ERASED`] for a deleted user, `None` for an unknown one.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn revision(&self, user: UserId) -> Result<Option<i64>, sqlx::Error> {
-        let look = sqlx::query_scalar("SELECT revision FROM users WHERE id = ?");
-        let id = i64::try_from(user.number()).unwrap_or(i64::MAX);
-        look.bind(id).fetch_optional(&self.pool).await
-    }
-
-    /// The users with ids above `after`, at most `limit` of them.
-    ///
-    /// # Errors
-    /// [`PageError`]
-    pub async fn page(
-        &self,
-        keys: &SubjectKeys,
-        mut after: Option<UserId>,
-        limit: usize,
-    ) -> Result<UserPage, PageError> {
-        let mut users = Vec::new();
-        loop {
-            let wanted = limit - users.len();
-            // One more than wanted says whether there is another page.
-            let mut rows = self.rows(after, wanted + 1).await?;
-            let more = rows.len() > wanted;
-            rows.truncate(wanted);
-            after = rows.last().map(|(id, _)| *id);
-            users.extend(open(rows, keys).await?);
-            if !more || users.len() == limit {
-                let next = after.filter(|_| more);
-                return Ok(UserPage { users, next });
-            }
-        }
-    }
-
-    async fn rows(
-        &self,
-        after: Option<UserId>,
-        limit: usize,
-    ) -> Result<Vec<(UserId, SealedProfile)>, PageError> {
-        let after = after.map_or(-1, |id| i64::try_from(id.number()).unwrap_or(i64::MAX));
-        let rows = sqlx::query(
-            "SELECT id, key, username, given_name, family_name FROM users
-             WHERE id > ? AND key IS NOT NULL ORDER BY id LIMIT ?",
-        )
-        .bind(after)
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .fetch_all(&self.pool)
-        .await?;
-        let listed = |row: &SqliteRow| {
-            let id = user(row)?;
-            Ok((id, profile(row)?.ok_or(PageError::Damaged(id))?))
-        };
-        rows.iter().map(listed).collect()
-    }
-}
-
-/// Opens the rows with the current keys of the key store. Leaves out rows whose key is destroyed.
-async fn open(
-    rows: Vec<(UserId, SealedProfile)>,
-    keys: &SubjectKeys,
-) -> Result<Vec<ListedUser>, PageError> {
-    let ids: Vec<KeyId> = rows.iter().map(|(_, profile)| profile.key).collect();
-    let keys = keys.find_many(&ids).await?;
-    let mut users = Vec::new();
-    for (id, profile) in rows {
-        match keys.get(&profile.key) {
-            Some(Lookup::Found(key)) => users.push(ListedUser {
-                id,
-                names: open_names(&profile, key).map_err(|_| PageError::Damaged(id))?,
-            }),
-            Some(Lookup::Destroyed) => {}
-            Some(Lookup::Missing) | None => return Err(PageError::KeyLost(profile.key)),
-        }
-    }
-    Ok(users)
-}
-
-fn open_names(
-    profile: &SealedProfile,
-    key: &SubjectKey,
-) -> Result<BTreeMap<NameField, Personal<String>>, DoesNotOpen> {
-    let open =
-        |(&field, sealed): (&NameField, &Sealed)| Ok((field, key.open(place(field), sealed)?));
-    profile.names.iter().map(open).collect()
-}
-
-pub(crate) fn user(row: &SqliteRow) -> Result<UserId, sqlx::Error> {
-    let id: i64 = row.try_get("id")?;
-    Ok(UserId::new(u64::try_from(id).map_err(decode)?))
-}
-
-/// The data of a row, if it has any.
-pub(crate) fn profile(row: &SqliteRow) -> Result<Option<SealedProfile>, sqlx::Error> {
-    let Some(key) = row.try_get::<Option<String>, _>("key")? else {
-        return Ok(None);
-    };
-    let mut names = BTreeMap::new();
-    for field in NameField::ALL {
-        let sealed: String = row.try_get(field.as_str())?;
-        let sealed = serde_json::from_value(sealed.into()).map_err(decode)?;
-        names.insert(field, sealed);
-    }
-    let key = key.parse().map_err(decode)?;
-    Ok(Some(SealedProfile { key, names }))
-}
-
-pub(crate) fn decode(error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
+pub(crate) fn decode_error(error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
     sqlx::Error::Decode(Box::new(error))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::ReadModel;
-
-    #[tokio::test]
-    async fn rows_are_flushed_later_and_attempts_and_erasures_at_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let model = ReadModel::open(&folder.path().join("directory.db")).await;
-        let model = model.unwrap();
-        let (normal, full) = (1_i64, 2);
-        let pools = [
-            (model.pool(), normal),
-            (model.durable(), full),
-            (model.impatient(), full),
-        ];
-        for (pool, expected) in pools {
-            let read = sqlx::query_scalar("PRAGMA synchronous").fetch_one(pool);
-            let synchronous: i64 = read.await.unwrap();
-            assert_eq!(synchronous, expected);
-        }
-    }
 }

@@ -23,7 +23,8 @@ use crate::feed::Feed;
 use crate::feed::api::{self as feed_api, FeedRoute};
 use crate::projection::holds;
 use crate::projection::repair::Repair;
-use crate::query::api::{self as queries, Directory};
+use crate::query::api::{UserList, list_at};
+use crate::query::statistics::StatisticsRoute;
 use actix_web::web::{Data, ServiceConfig, resource};
 pub use held::held;
 use operator_access::OperatorAccess;
@@ -142,10 +143,17 @@ pub struct Application {
     server: Server,
     supervisor: Supervisor,
     commands: Option<Commands>,
-    directory: Option<Directory>,
+    queries: Option<Queries>,
     feed: Option<Feed>,
     operators: OperatorAccess,
     shutdown: CancellationToken,
+}
+
+/// What the routes of queries need.
+#[derive(Clone)]
+struct Queries {
+    list: UserList,
+    statistics: StatisticsRoute,
 }
 
 /// What the routes of commands need.
@@ -177,8 +185,11 @@ impl Application {
                 })
             })
             .transpose()?;
-        let directory = if role.queries() {
-            Some(parts.directory(config).await?)
+        let queries = if role.queries() {
+            Some(Queries {
+                list: parts.list(config).await?,
+                statistics: parts.statistics(config).await?,
+            })
         } else {
             None
         };
@@ -192,7 +203,7 @@ impl Application {
             OperatorAccess::of((role, server.address()), &parts, config, repair.as_ref())?;
         let shutdown = CancellationToken::new();
         let handler = commands.as_ref().map(|commands| &commands.handler);
-        let mut readiness = readiness(role, &parts, (handler, directory.as_ref()));
+        let mut readiness = readiness(role, &parts, (handler, queries.as_ref()));
         if let Some(verifier) = verifier.filter(|_| role.has_routes()) {
             let keys = ("token keys", Importance::Needed);
             readiness = check(readiness, keys, &verifier, |verifier| async move {
@@ -200,8 +211,12 @@ impl Application {
             });
         }
         let mut supervisor = Supervisor::new(readiness, role.background(), shutdown.clone());
-        let repair = repair.filter(|_| role.projects());
-        supervise((role, handler, repair), &parts, config, &mut supervisor).await?;
+        supervise((role, handler), &parts, config, &mut supervisor).await?;
+        if let Some(repair) = repair.filter(|_| role.projects()) {
+            let statistics = parts.repair_of_statistics(config).await?;
+            project(&parts, DIRECTORY_ROLE, repair, &mut supervisor);
+            project(&parts, STATISTICS_ROLE, statistics, &mut supervisor);
+        }
         if let Some(feed) = feed.clone() {
             follow_marks(feed, &mut supervisor);
         }
@@ -209,7 +224,7 @@ impl Application {
             server,
             supervisor,
             commands,
-            directory,
+            queries,
             feed,
             operators,
             shutdown,
@@ -229,7 +244,7 @@ impl Application {
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let (readiness, roles) = self.supervisor.supervised();
         let feed = self.feed.map(|feed| FeedRoute::new(feed, shutdown.clone()));
-        let routes = routes((self.commands, self.directory, feed), self.operators);
+        let routes = routes((self.commands, self.queries, feed), self.operators);
         let served = self.server.run(readiness, routes, shutdown).await;
         self.shutdown.cancel();
         roles.join_all().await;
@@ -249,9 +264,41 @@ fn follow_marks(feed: Feed, supervisor: &mut Supervisor) {
     );
 }
 
-/// Starts the roles that have no routes, and the consumer of commands. The projector writes through `repair`.
+/// The names of a projector in readiness: it, its completeness, its deliveries, and its held users.
+type ProjectorNames = [&'static str; 4];
+
+const DIRECTORY_ROLE: ProjectorNames = ["projector", "completeness", "deliveries", "held users"];
+const STATISTICS_ROLE: ProjectorNames = [
+    "projector of statistics",
+    "completeness of statistics",
+    "deliveries of statistics",
+    "held users of statistics",
+];
+
+/// Starts a projector that writes through `repair`.
+fn project(
+    parts: &Parts,
+    [projector, completeness, deliveries, held]: ProjectorNames,
+    repair: Repair,
+    supervisor: &mut Supervisor,
+) {
+    let view = repair.view().clone();
+    let role = Arc::new(parts.projector(repair));
+    supervisor.report(completeness, role.completeness());
+    supervisor.report(deliveries, role.deliveries());
+    supervisor.check(held, move || {
+        let view = view.clone();
+        async move { holds::check(&view).await }
+    });
+    supervisor.run(projector, move |state, shutdown| {
+        let role = Arc::clone(&role);
+        async move { role.run(&state, &shutdown).await }
+    });
+}
+
+/// Starts the roles that have no routes, and the consumer of commands.
 async fn supervise(
-    (role, handler, repair): (Role, Option<&CommandHandler>, Option<Repair>),
+    (role, handler): (Role, Option<&CommandHandler>),
     parts: &Parts,
     config: &Config,
     supervisor: &mut Supervisor,
@@ -270,20 +317,6 @@ async fn supervise(
         supervisor.run("publisher", move |state, shutdown| {
             let publisher = Arc::clone(&publisher);
             async move { publisher.run(&state, &shutdown).await }
-        });
-    }
-    if let Some(repair) = repair {
-        let view = repair.view().clone();
-        let projector = Arc::new(parts.projector(repair));
-        supervisor.report("completeness", projector.completeness());
-        supervisor.report("deliveries", projector.deliveries());
-        supervisor.check("held users", move || {
-            let view = view.clone();
-            async move { holds::check(&view).await }
-        });
-        supervisor.run("projector", move |state, shutdown| {
-            let projector = Arc::clone(&projector);
-            async move { projector.run(&state, &shutdown).await }
         });
     }
     if role.erases() {
@@ -306,7 +339,7 @@ async fn supervise(
 fn readiness(
     role: Role,
     parts: &Parts,
-    (commands, directory): (Option<&CommandHandler>, Option<&Directory>),
+    (commands, queries): (Option<&CommandHandler>, Option<&Queries>),
 ) -> Readiness {
     let mut readiness = Readiness::new();
     if let Some(importance) = role.store() {
@@ -336,15 +369,20 @@ fn readiness(
             commands.check_capacity()
         });
     }
-    if let Some(directory) = directory {
+    if let Some(Queries { list, statistics }) = queries {
         let read_model = ("read model", role.list());
-        let model = &directory.read_model;
-        readiness = check(readiness, read_model, model, |model| async move {
-            model.check().await
+        let generation = &list.generation;
+        readiness = check(readiness, read_model, generation, |generation| async move {
+            generation.check().await
+        });
+        let read_model = ("statistics", Importance::Useful);
+        let generation = statistics.generation();
+        readiness = check(readiness, read_model, generation, |generation| async move {
+            generation.check().await
         });
         let capacity = ("capacity for the list", Importance::Useful);
-        readiness = check(readiness, capacity, directory, |directory| async move {
-            directory.check_capacity()
+        readiness = check(readiness, capacity, list, |list| async move {
+            list.check_capacity()
         });
     }
     readiness
@@ -352,12 +390,12 @@ fn readiness(
 
 /// The routes of a role. One resource has the routes of both APIs, so that a wrong method is answered correctly.
 fn routes(
-    (commands, directory, feed): (Option<Commands>, Option<Directory>, Option<FeedRoute>),
+    (commands, queries, feed): (Option<Commands>, Option<Queries>, Option<FeedRoute>),
     operators: OperatorAccess,
 ) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
     let published = Data::new(Contracts::generate());
     move |config| {
-        if commands.is_some() || directory.is_some() {
+        if commands.is_some() || queries.is_some() {
             config.app_data(Data::clone(&published));
             contracts::contracts(config);
         }
@@ -367,11 +405,12 @@ fn routes(
             config.app_data(Data::new(handler.clone()));
             config.app_data(Data::clone(sender));
         }
-        if let Some(directory) = &directory {
-            users = queries::list_at(users);
-            config.app_data(Data::new(directory.clone()));
+        if let Some(Queries { list, statistics }) = &queries {
+            users = list_at(users);
+            statistics.add_to(config);
+            config.app_data(Data::new(list.clone()));
         }
-        if commands.is_some() || directory.is_some() {
+        if commands.is_some() || queries.is_some() {
             config.service(users);
         }
         if let Some(feed) = &feed {

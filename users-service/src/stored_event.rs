@@ -18,6 +18,7 @@ mod snapshot;
 mod stream_names;
 #[cfg(test)]
 mod tests;
+mod user_count;
 mod user_stream;
 
 pub use command_stream::{
@@ -34,6 +35,7 @@ pub use snapshot::{UserSnapshot, snapshot_stream, snapshot_streams};
 pub use stream_names::{
     TOMBSTONES, USER_STREAM_PREFIX, reservation_of_stream, user_of_stream, user_stream,
 };
+pub use user_count::{USER_COUNTED, UserCount};
 pub use user_stream::{
     Fence, REGISTRATION_ABANDONED, RENAME_FENCED, StoredEvent, USER_DELETED, is_known_user_event,
     tombstone, tombstoned_user,

@@ -1,5 +1,6 @@
 //! A wrapper for personal values, which prevents printing or serializing them by accident.
 
+use super::unicode;
 use std::fmt;
 
 /// A personal value. It has no `Serialize` and no `Display`, and its `Debug` does not show the value. Code that needs the
@@ -24,6 +25,14 @@ impl<T> Personal<T> {
     #[must_use]
     pub fn into_revealed(self) -> T {
         self.0
+    }
+}
+
+impl Personal<String> {
+    /// The folding that all spellings of a text share: `NFKC_Casefold` (Unicode, section 3.13).
+    #[must_use]
+    pub fn folded(&self) -> Self {
+        Self(unicode::folded(&self.0))
     }
 }
 

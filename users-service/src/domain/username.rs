@@ -49,7 +49,7 @@ impl Username {
     /// The folding that all spellings of a name share: `NFKC_Casefold` (Unicode, section 3.13).
     #[must_use]
     pub fn folded(&self) -> Personal<String> {
-        Personal::new(unicode::folded(self.0.reveal()))
+        self.0.folded()
     }
 
     /// The folding of this exact spelling before Unicode 17, if it was different.

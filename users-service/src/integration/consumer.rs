@@ -1,4 +1,4 @@
-//! The topology of the read model `directory`, generation 1: its exchanges, its queues and their dead-letter queues.
+//! The topology of read models: the exchanges and queues of each generation, and their dead-letter queues.
 //!
 //! Invariants: a publisher and a projector each declare only what their accounts need (ADR 23). Readers bind to the exchange
 //! [`READERS`], because RabbitMQ's permissions do not tell the exchange `users` from the queue `users`.
@@ -12,16 +12,11 @@ use std::borrow::Cow;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// The number of queues. It is fixed for a generation, because another number would move users to other queues and so break
-/// the order of their events.
-pub const PARTITIONS: usize = 4;
-
 /// How often the topology is declared again. A deleted part is missing for at most this long.
 const DECLARE_EVERY: Duration = Duration::from_secs(2);
 
 /// The exchange that readers bind to: our read models and other teams.
 pub const READERS: &str = "users.events";
-const GENERATION: &str = "users.directory.g1";
 /// Matches every routing key.
 const EVERYTHING: &str = "#";
 /// The media type of a dead letter whose sender named none.
@@ -50,65 +45,90 @@ fn topic(name: &str) -> Exchange {
     }
 }
 
-/// The name of a partition's queue.
-#[must_use]
-pub fn queue(partition: usize) -> String {
-    format!("{GENERATION}.{partition}")
+/// The queues of one generation of a read model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReaderQueues {
+    /// The name of the read model.
+    pub read_model: &'static str,
+    /// The number of the generation.
+    pub generation: u32,
+    /// The number of queues. It is fixed for a generation, because another number would move users to other queues and so
+    /// break the order of their events.
+    pub partitions: u32,
+}
+
+impl ReaderQueues {
+    fn name(&self) -> String {
+        format!("users.{}.g{}", self.read_model, self.generation)
+    }
+
+    /// The name of a partition's queue.
+    #[must_use]
+    pub fn queue(&self, partition: u32) -> String {
+        format!("{}.{partition}", self.name())
+    }
+
+    /// The names of all queues.
+    pub fn queues(&self) -> impl Iterator<Item = String> {
+        (0..self.partitions).map(|partition| self.queue(partition))
+    }
+
+    /// The exchange for the dead letters of these queues. A projector may not publish to the default exchange, which would let
+    /// it publish to every queue.
+    #[must_use]
+    pub fn dead_letter_exchange(&self) -> String {
+        dead_letter_queue(&self.name())
+    }
+
+    /// The topology. Its exchange hashes by user, so that one user's messages stay in one queue, in order.
+    #[must_use]
+    pub fn topology(&self) -> Topology {
+        let dead_letters = self.dead_letter_exchange();
+        let mut topology = Topology {
+            exchanges: vec![topic(READERS), topic(&dead_letters)],
+            ..Topology::default()
+        };
+        topology.exchanges.push(Exchange {
+            name: self.name(),
+            kind: ExchangeKind::ConsistentHash {
+                header: PARTITION_KEY.to_owned(),
+            },
+        });
+        for name in self.queues() {
+            let dead = dead_letter_queue(&name);
+            topology.queues.push(Queue {
+                name: dead.clone(),
+                kind: QueueKind::Log,
+            });
+            topology.queues.push(Queue {
+                name: name.clone(),
+                kind: QueueKind::OrderedLog,
+            });
+            topology.bindings.push(Binding {
+                source: dead_letters.clone(),
+                destination: Destination::Queue(dead.clone()),
+                routing_key: dead,
+            });
+            topology.bindings.push(Binding {
+                source: self.name(),
+                destination: Destination::Queue(name),
+                routing_key: "1".to_owned(),
+            });
+        }
+        // This binding comes last, so that no message is routed before all queues are bound.
+        topology.bindings.push(Binding {
+            source: READERS.to_owned(),
+            destination: Destination::Exchange(self.name()),
+            routing_key: EVERYTHING.to_owned(),
+        });
+        topology
+    }
 }
 
 /// The name of a queue's dead-letter queue.
 #[must_use]
 pub fn dead_letter_queue(queue: &str) -> String {
     format!("{queue}.dead")
-}
-
-/// The exchange for the dead letters of the read model's queues. A projector may not publish to the default exchange, which
-/// would let it publish to every queue.
-fn dead_letter_exchange() -> String {
-    dead_letter_queue(GENERATION)
-}
-
-/// The topology of the read model. Its exchange hashes by user, so that one user's messages stay in one queue, in order.
-#[must_use]
-pub fn topology() -> Topology {
-    let mut topology = Topology {
-        exchanges: vec![topic(READERS), topic(&dead_letter_exchange())],
-        ..Topology::default()
-    };
-    topology.exchanges.push(Exchange {
-        name: GENERATION.to_owned(),
-        kind: ExchangeKind::ConsistentHash {
-            header: PARTITION_KEY.to_owned(),
-        },
-    });
-    for name in (0..PARTITIONS).map(queue) {
-        let dead = dead_letter_queue(&name);
-        topology.queues.push(Queue {
-            name: dead.clone(),
-            kind: QueueKind::Log,
-        });
-        topology.queues.push(Queue {
-            name: name.clone(),
-            kind: QueueKind::OrderedLog,
-        });
-        topology.bindings.push(Binding {
-            source: dead_letter_exchange(),
-            destination: Destination::Queue(dead.clone()),
-            routing_key: dead,
-        });
-        topology.bindings.push(Binding {
-            source: GENERATION.to_owned(),
-            destination: Destination::Queue(name),
-            routing_key: "1".to_owned(),
-        });
-    }
-    // This binding comes last, so that no message is routed before all queues are bound.
-    topology.bindings.push(Binding {
-        source: READERS.to_owned(),
-        destination: Destination::Exchange(GENERATION.to_owned()),
-        routing_key: EVERYTHING.to_owned(),
-    });
-    topology
 }
 
 /// Declares the topology again and again, for ever, because an operator may delete any part at any time. Calls `lost` if a
@@ -130,20 +150,19 @@ pub async fn keep_declared(broker: &Broker, topology: &Topology, lost: impl Fn()
     }
 }
 
-/// Puts a message into the dead-letter queue of its queue, and returns when the broker has confirmed it. The message keeps its
+/// Puts a message into the dead-letter queue of its queue through this exchange, and returns when the broker has confirmed it. The message keeps its
 /// body, its id and its media type, so that an operator can move it back.
 ///
 /// # Errors
 /// As for [`Publisher::publish`].
 pub async fn dead_letter(
     publisher: &Publisher,
-    queue: &str,
+    (exchange, queue): (&str, &str),
     delivery: &Delivery,
     reason: &str,
 ) -> Result<(), PublishError> {
-    let of_read_model = queue.starts_with(GENERATION);
     let message = Message {
-        exchange: of_read_model.then(dead_letter_exchange).unwrap_or_default(),
+        exchange: exchange.to_owned(),
         routing_key: dead_letter_queue(queue),
         id: delivery
             .id()

@@ -90,6 +90,7 @@ fn to_message(
         id: event.id,
         user,
         revision: event.revision,
+        created: event.created,
     };
     let change = match (stored, open(stored, keys)?) {
         (StoredEvent::Created(_), Some((key, names))) => Change::created(identity, key, &names),

@@ -15,7 +15,7 @@ pub use event_schemas::schemas;
 use messaging::{Delivery, Message};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-pub(crate) use timestamp::rfc3339;
+pub(crate) use timestamp::{millis_of, rfc3339};
 use uuid::Uuid;
 
 /// The topic exchange of all messages. The routing key is the type of the message.
@@ -58,6 +58,8 @@ pub struct Identity {
     pub user: UserId,
     /// The event's number among the user's events.
     pub revision: u64,
+    /// The time of storing, in milliseconds since the Unix epoch.
+    pub created: u64,
 }
 
 /// The change of the user.
@@ -176,6 +178,7 @@ impl IntegrationEvent {
             id: self.id,
             user: self.user,
             revision: self.revision,
+            created: self.created,
         }
     }
 
@@ -237,6 +240,8 @@ impl IntegrationEvent {
         let sequence = header("cloudEvents:sequence", "the sequence header is missing")?;
         let sequence = sequence.parse::<i64>();
         let partition_key = header(PARTITION_KEY, "the partition key header is missing")?;
+        // The names of a message with another time do not open.
+        let time = delivery.header("cloudEvents:time").and_then(millis_of);
         let id = delivery.id().and_then(|id| Uuid::parse_str(id).ok());
         let body: MessageBody = serde_json::from_slice(&delivery.body)
             .map_err(|_| NotAMessage("the body is malformed"))?;
@@ -256,7 +261,7 @@ impl IntegrationEvent {
             id: id.ok_or(NotAMessage("the message id is not a UUID"))?,
             user,
             revision: sequence.ok_or(NotAMessage("the sequence is not a number"))?,
-            created: 0,
+            created: time.unwrap_or(0),
             conversation: None,
             change: body.change(event_type)?,
         })
@@ -301,12 +306,20 @@ impl MessageBody {
 }
 
 /// The container for sealing: the exchange, the event, and the fields that are present. So names do not open in a message
-/// about another user, with another revision or event id, or with some names removed. A message whose names open was made by
+/// about another user, with another revision, event id or time, or with some names removed. A message whose names open was made by
 /// the publisher.
 fn container<'a>(event: Identity, fields: impl Iterator<Item = &'a NameField>) -> String {
-    let Identity { id, user, revision } = event;
+    let Identity {
+        id,
+        user,
+        revision,
+        created,
+    } = event;
     let fields: Vec<_> = fields.map(|field| field.as_str()).collect();
-    format!("{EXCHANGE}/{user}/{revision}/{id}/{}", fields.join(","))
+    format!(
+        "{EXCHANGE}/{user}/{revision}/{id}/{created}/{}",
+        fields.join(",")
+    )
 }
 
 fn json(body: &impl Serialize) -> Vec<u8> {

@@ -174,7 +174,12 @@ impl MasterKey {
     /// The key for messages of one purpose.
     #[must_use]
     pub fn message_key(&self, purpose: &str) -> MessageKey {
-        MessageKey(*hmac_of(&self.0, purpose.as_bytes()))
+        MessageKey(*self.secret(purpose))
+    }
+
+    /// The secret for one purpose.
+    pub(super) fn secret(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
+        hmac_of(&self.0, purpose.as_bytes())
     }
 
     pub(super) fn wrap(&self, key: &SubjectKey) -> Vec<u8> {

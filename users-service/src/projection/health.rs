@@ -1,7 +1,6 @@
 //! The health of the projector's loops, reported as two states: whether its queues are consumed, and whether the view is
 //! compared with the log.
 
-use crate::integration::consumer::{PARTITIONS, queue};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::watch;
@@ -19,8 +18,12 @@ pub(super) struct Health<'a> {
 }
 
 impl<'a> Health<'a> {
-    pub(super) fn new(consuming: &'a State, completeness: &'a State) -> Self {
-        let queues = (0..PARTITIONS).map(queue);
+    /// The health of a projector with these queues.
+    pub(super) fn new(
+        consuming: &'a State,
+        completeness: &'a State,
+        queues: impl Iterator<Item = String>,
+    ) -> Self {
         let starting = queues.map(|queue| (queue, "starting".to_owned()));
         Self {
             consuming,
@@ -73,18 +76,19 @@ mod tests {
     fn a_comparison_that_fails_does_not_say_that_the_queues_are_not_consumed() {
         let starting = || watch::Sender::new(Err("starting".to_owned()));
         let (consuming, completeness) = (starting(), starting());
-        let health = Health::new(&consuming, &completeness);
-        for partition in 0..PARTITIONS {
-            assert!(consuming.borrow().is_err(), "{partition} is not consumed");
-            health.report(&queue(partition), Ok(()));
+        let queues = ["a.0", "a.1"].map(str::to_owned);
+        let health = Health::new(&consuming, &completeness, queues.iter().cloned());
+        for queue in &queues {
+            assert!(consuming.borrow().is_err(), "{queue} is not consumed");
+            health.report(queue, Ok(()));
         }
         health.report(COMPLETENESS, Err(&anyhow::anyhow!("the store is away")));
         assert_eq!(*consuming.borrow(), Ok(()));
         assert_eq!(*completeness.borrow(), Err("the store is away".to_owned()));
-        health.report(&queue(1), Err(&anyhow::anyhow!("no leader")));
+        health.report(&queues[1], Err(&anyhow::anyhow!("no leader")));
         health.report(COMPLETENESS, Ok(()));
         let status = consuming.borrow().clone().unwrap_err();
-        assert_eq!(status, format!("{}: no leader", queue(1)));
+        assert_eq!(status, format!("{}: no leader", queues[1]));
         assert_eq!(*completeness.borrow(), Ok(()));
     }
 }

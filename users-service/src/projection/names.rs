@@ -1,15 +1,14 @@
-//! Opens the names of messages and stored events, and seals them for the read model.
+//! Opens the names of messages and stored events for the projections.
 
-use super::directory::{DirectoryEvent, Effect};
-use crate::domain::{NameField, Personal, UserId};
+use crate::domain::UserId;
 use crate::integration::mapping::{self, Unmappable};
 use crate::integration::message::{Change, IntegrationEvent, Names};
-use crate::privacy::cipher::{DoesNotOpen, KeyId, SubjectKey};
+use crate::privacy::cipher::{DoesNotOpen, KeyId};
 use crate::privacy::subject_keys::Lookup;
-use crate::read_model::{self, SealedProfile};
+use crate::read_model::{OpenedNames, ProvenChange, ProvenEvent};
 use crate::stored_event::StoredEvent;
 use event_streams::RecordedEvent;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 /// Why a message does not prove by itself that the publisher sent it. The log has to confirm it. Contains no names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -25,12 +24,12 @@ pub(super) enum Doubt {
     DoesNotOpen(#[from] DoesNotOpen),
 }
 
-/// How a message changes its user's row. Names open only in the message of the event that they were sealed for, so the
+/// The event of a message. Names open only in the message of the event that they were sealed for, so the
 /// publisher must have sent a message whose names open.
 pub(super) fn of_message(
     event: &IntegrationEvent,
     keys: &HashMap<KeyId, Lookup>,
-) -> Result<DirectoryEvent, Doubt> {
+) -> Result<ProvenEvent, Doubt> {
     let names = match &event.change {
         Change::Created(names) | Change::Patched(names) => names,
         Change::Deleted | Change::Fenced => return Err(Doubt::Bare),
@@ -44,45 +43,46 @@ pub(super) fn of_message(
         Some(Lookup::Destroyed) => return Err(Doubt::Bare),
         Some(Lookup::Missing) | None => return Err(Doubt::NoKey(key)),
     };
-    let profile = seal_profile(key, &event.open(key)?);
-    let effect = match &event.change {
-        Change::Created(_) => Effect::Begin(profile),
-        Change::Patched(_) | Change::Deleted | Change::Fenced => Effect::Change(profile),
+    let opened = Some(OpenedNames {
+        key: key.clone(),
+        names: event.open(key)?,
+    });
+    let change = match &event.change {
+        Change::Created(_) => ProvenChange::Created(opened),
+        Change::Patched(_) | Change::Deleted | Change::Fenced => ProvenChange::Patched(opened),
     };
-    Ok(DirectoryEvent {
+    Ok(ProvenEvent {
         id: event.id,
         user: event.user,
         revision: event.revision,
-        effect,
+        created: event.created,
+        change,
     })
 }
 
-/// How an event of the log changes its user's row.
+/// An event of the log.
 pub(super) fn of_log(
     user: UserId,
     recorded: &RecordedEvent,
     stored: &StoredEvent,
     keys: &HashMap<KeyId, Lookup>,
-) -> Result<DirectoryEvent, Unmappable> {
-    let effect = match (stored, mapping::open(stored, keys)?) {
-        (StoredEvent::Created(_), Some((key, names))) => Effect::Begin(seal_profile(key, &names)),
-        (StoredEvent::Patched(_), Some((key, names))) => Effect::Change(seal_profile(key, &names)),
-        (StoredEvent::Created(_) | StoredEvent::Patched(_), None) => Effect::Forget,
-        (StoredEvent::Deleted, _) => Effect::Erase,
-        (StoredEvent::RegistrationAbandoned | StoredEvent::RenameFenced, _) => Effect::Nothing,
+) -> Result<ProvenEvent, Unmappable> {
+    let opened = mapping::open(stored, keys)?;
+    let opened = opened.map(|(key, names)| OpenedNames {
+        key: key.clone(),
+        names,
+    });
+    let change = match stored {
+        StoredEvent::Created(_) => ProvenChange::Created(opened),
+        StoredEvent::Patched(_) => ProvenChange::Patched(opened),
+        StoredEvent::Deleted => ProvenChange::Deleted,
+        StoredEvent::RegistrationAbandoned | StoredEvent::RenameFenced => ProvenChange::Nothing,
     };
-    Ok(DirectoryEvent {
+    Ok(ProvenEvent {
         id: recorded.id,
         user,
         revision: recorded.revision,
-        effect,
+        created: recorded.created,
+        change,
     })
-}
-
-fn seal_profile(key: &SubjectKey, names: &BTreeMap<NameField, Personal<String>>) -> SealedProfile {
-    let seal = |(&field, name)| (field, key.seal(read_model::place(field), name));
-    SealedProfile {
-        key: key.id(),
-        names: names.iter().map(seal).collect(),
-    }
 }

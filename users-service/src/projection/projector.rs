@@ -11,7 +11,7 @@ use super::health::{Health, State};
 use super::late::{LateDeliveries, PATIENCE};
 use super::repair::Repair;
 use super::view::View;
-use crate::integration::consumer::{PARTITIONS, keep_declared, queue, topology};
+use crate::integration::consumer::{ReaderQueues, keep_declared};
 use batch::UnfinishedBatch;
 use futures::future::join_all;
 use jittered_backoff::Backoff;
@@ -74,19 +74,21 @@ impl Projector {
     /// # Errors
     /// None. The projector retries everything that fails.
     pub async fn run(&self, state: &State, shutdown: &CancellationToken) -> anyhow::Result<()> {
+        let queues = self.repair.view().generation().queues();
+        let topology = queues.topology();
         let run = Run {
             repair: &self.repair,
             broker: &self.broker,
-            dead_letters: Publisher::new(self.broker.clone(), topology()),
-            health: Health::new(state, &self.completeness),
+            dead_letters: Publisher::new(self.broker.clone(), topology.clone()),
+            queues,
+            health: Health::new(state, &self.completeness, queues.queues()),
             check: Notify::new(),
             late: LateDeliveries::new(self.patience),
             gaps: AtomicU64::default(),
             shutdown,
         };
-        let partitions = join_all((0..PARTITIONS).map(|partition| run.consume(queue(partition))));
+        let partitions = join_all(queues.queues().map(|queue| run.consume(queue)));
         let complete = run.stay_complete(self.check_every);
-        let topology = topology();
         let declared = keep_declared(&self.broker, &topology, || run.check.notify_one());
         let declared = shutdown.run_until_cancelled(declared);
         let late = shutdown.run_until_cancelled(run.late.watch(&self.deliveries));
@@ -100,6 +102,7 @@ struct Run<'a> {
     repair: &'a Repair,
     broker: &'a Broker,
     dead_letters: Publisher,
+    queues: ReaderQueues,
     health: Health<'a>,
     /// Notified when a queue was declared again, because its messages are lost.
     check: Notify,
@@ -115,7 +118,12 @@ impl Run<'_> {
     }
 
     async fn consume(&self, queue: String) {
-        let consumer = Consumer::new(self.broker.clone(), topology(), queue.clone(), PREFETCH);
+        let consumer = Consumer::new(
+            self.broker.clone(),
+            self.queues.topology(),
+            queue.clone(),
+            PREFETCH,
+        );
         let mut consumer = consumer.at_most_every(BATCH_EVERY);
         while let Some(incoming) = self
             .shutdown

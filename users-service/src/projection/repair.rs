@@ -2,7 +2,7 @@
 //! anybody can have written, and a user's lost last event, which the comparison with the log finds.
 //!
 //! Invariants:
-//! - The log is the source of truth. A row whose last event differs from the log's is rebuilt from the user's stream.
+//! - The log is the source of truth. A user whose last applied event is not in the log is made anew from the user's stream.
 //! - An event that cannot be applied holds its user. An event whose key is lost holds nobody. It is an error, because a retry
 //!   can help, and the position of completeness stays before it.
 //! - Many streams are read at a time, and their events are applied in sets.
@@ -11,15 +11,14 @@ mod catching_up;
 mod comparison;
 mod verification;
 
-use super::directory::{DirectoryEvent, Effect};
 use super::names;
 use super::view::{Standing, View};
 use crate::domain::UserId;
 use crate::integration::mapping::{self, Unmappable};
 use crate::privacy::cipher::KeyId;
 use crate::privacy::subject_keys::SubjectKeys;
-use crate::read_model::ERASED;
-use crate::stored_event::{USER_DELETED, user_stream};
+use crate::read_model::{ERASED, ProvenChange, ProvenEvent};
+use crate::stored_event::{USER_DELETED, UserCount, user_stream};
 use anyhow::Context as _;
 use event_streams::{Direction, EventStreams, ReadError, RecordedEvent, Unavailable};
 use std::collections::BTreeSet;
@@ -54,7 +53,7 @@ impl Repair {
     }
 
     /// Applies a user's events of the log after the last applied one. A tombstoned stream is an erasure. Without `lift`, a held
-    /// user does not change. With it, the row is rebuilt from the whole stream, and the hold is lifted unless an event still
+    /// user does not change. With it, the user is made anew from the whole stream, and the hold is lifted unless an event still
     /// cannot be applied.
     ///
     /// # Errors
@@ -106,11 +105,11 @@ impl Repair {
         Ok(event.map(|event| event.event_type))
     }
 
-    /// Seals the names of stored events for the read model. All keys are looked up at once. A dropped event is not decoded.
+    /// Opens the names of stored events. All keys are looked up at once. A dropped event is not decoded.
     async fn revise(
         &self,
         recorded: &[(UserId, &RecordedEvent)],
-    ) -> anyhow::Result<Vec<Result<DirectoryEvent, Refused>>> {
+    ) -> anyhow::Result<Vec<Result<ProvenEvent, Refused>>> {
         if recorded.is_empty() {
             return Ok(Vec::new());
         }
@@ -152,25 +151,38 @@ enum Refused {
     ForEver(u64, String),
 }
 
-fn without_effect(user: UserId, event: &RecordedEvent) -> DirectoryEvent {
-    DirectoryEvent {
+fn without_effect(user: UserId, event: &RecordedEvent) -> ProvenEvent {
+    ProvenEvent {
         id: event.id,
         user,
         revision: event.revision,
-        effect: Effect::Nothing,
+        created: event.created,
+        change: ProvenChange::Nothing,
     }
 }
 
-fn erasure(id: Uuid, user: UserId) -> DirectoryEvent {
-    DirectoryEvent {
-        id,
+fn erasure(user: UserId, event: &RecordedEvent) -> ProvenEvent {
+    let change = match UserCount::decode(event) {
+        Some((_, count)) => ProvenChange::Counted(count),
+        None if event.event_type == USER_DELETED => ProvenChange::Deleted,
+        None => ProvenChange::Tombstoned,
+    };
+    ProvenEvent {
+        id: event.id,
         user,
         revision: ERASED,
-        effect: Effect::Erase,
+        created: event.created,
+        change,
     }
 }
 
 /// The erasure that a tombstoned stream stands for. The id of its event is no longer known.
-fn erasure_by_tombstone(user: UserId) -> DirectoryEvent {
-    erasure(Uuid::nil(), user)
+fn erasure_by_tombstone(user: UserId) -> ProvenEvent {
+    ProvenEvent {
+        id: Uuid::nil(),
+        user,
+        revision: ERASED,
+        created: 0,
+        change: ProvenChange::Tombstoned,
+    }
 }

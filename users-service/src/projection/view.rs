@@ -1,27 +1,32 @@
-//! The read model `directory` for its writers: rows, holds, attempts and completeness.
+//! A read model for its writers: the ledger, holds, attempts and completeness, beside what the projection keeps.
 //!
 //! Invariants:
-//! - Rows and the position of completeness are in one file with one write-ahead log, so a crash of the machine takes both
-//!   back to the same moment. The log of the store restores everything after it.
+//! - The ledger and what the projection keeps are written in one transaction, so every event is applied once.
+//! - They and the position of completeness are in one database, so a crash of the machine takes all of them back to the same
+//!   moment. The log of the store restores everything after it.
 //! - Erasures are flushed before [`View::apply`] returns. Erased data is then in neither the file nor its write-ahead log.
 //!   Attempts are counted and flushed before they are made.
 //! - The position of completeness does not go back while the machine runs.
 
+mod attempts;
+mod completeness;
+mod entries;
 mod history;
 mod hold_table;
-mod ledger;
-mod rows;
 mod writer;
 
 pub(super) use history::{History, Progress};
 pub use hold_table::{HeldUser, HeldUserList};
 
-use super::directory::{DirectoryEvent, Effect, Verdict, judge};
+use super::ledger::{Entry, Verdict, judge};
+use crate::database::Dialect;
 use crate::domain::UserId;
-use crate::read_model::{ERASED, ReadModel, Row};
-use sqlx::{Row as _, Sqlite, Transaction};
+use crate::read_model::{Generation, Projection, ProvenEvent, UserChanges};
+use sqlx::{Any, Row as _, Transaction};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::mem;
+use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 use writer::Writer;
@@ -29,44 +34,53 @@ use writer::Writer;
 /// How long readers may delay the emptying of the write-ahead log.
 const FORGET_WITHIN: Duration = Duration::from_secs(2);
 
-/// Writes the read model.
+/// Writes one generation of a read model.
 #[derive(Debug, Clone)]
 pub struct View {
-    read_model: ReadModel,
+    target: Target,
     writer: Writer,
+}
+
+/// A generation, and the projection that says what it keeps.
+#[derive(Debug, Clone)]
+struct Target {
+    generation: Generation,
+    projection: Arc<dyn Projection>,
 }
 
 /// The result of applying an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The row contains it now.
+    /// It is applied now.
     Applied,
-    /// The row contained it before.
+    /// It was applied before.
     Duplicate,
     /// Its user is held, so it waits in the log.
     Held,
     /// Events before it are missing.
     Gap,
-    /// The row differs from the log, or the log has not confirmed the row.
+    /// Another event was applied at its revision.
     Conflict,
 }
 
-/// How far a user's row is.
+/// How far a read model is with a user.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// The revision of the last applied event. `None` if there is no row.
-    pub revision: Option<u64>,
-    /// The id of that event. `None` if there is no row, or the log has not confirmed the row.
-    pub event: Option<Uuid>,
+    /// The last applied event. `None` if there is none.
+    pub entry: Option<Entry>,
     /// Whether the user is held.
     pub held: bool,
 }
 
+/// What is known of a user, and what is going to be written.
 #[derive(Debug, Default)]
-struct Known {
-    before: Option<Row>,
-    now: Option<Row>,
+struct Known<'a> {
+    before: Option<Entry>,
+    now: Option<Entry>,
     held: bool,
+    /// Whether the applied events replace what is kept of the user.
+    anew: bool,
+    applied: Vec<&'a ProvenEvent>,
     /// Whether the hold is lifted.
     lifted: bool,
     /// The revision and the reason of a new hold.
@@ -74,11 +88,25 @@ struct Known {
 }
 
 impl View {
-    /// Writes this read model. Must be called within a runtime.
+    /// Writes this generation. Must be called within a runtime.
     #[must_use]
-    pub fn new(read_model: ReadModel) -> Self {
-        let writer = Writer::start(read_model.clone());
-        Self { read_model, writer }
+    pub fn new(generation: Generation, projection: Arc<dyn Projection>) -> Self {
+        let target = Target {
+            generation,
+            projection,
+        };
+        let writer = Writer::start(target.clone());
+        Self { target, writer }
+    }
+
+    /// The generation that it writes.
+    #[must_use]
+    pub fn generation(&self) -> &Generation {
+        &self.target.generation
+    }
+
+    pub(super) fn projection(&self) -> &dyn Projection {
+        self.target.projection.as_ref()
     }
 
     /// Applies events in one transaction, in this order, and returns what became of each. Batches of other callers may
@@ -87,12 +115,12 @@ impl View {
     /// # Errors
     /// When the database fails. Then nothing was applied, or all of it was and only the log is not emptied yet, for
     /// example because readers kept it busy. The same events may be applied again, and erasures must be.
-    pub async fn apply(&self, events: Vec<DirectoryEvent>) -> Result<Vec<Outcome>, sqlx::Error> {
+    pub async fn apply(&self, events: Vec<ProvenEvent>) -> Result<Vec<Outcome>, sqlx::Error> {
         if events.is_empty() {
             return Ok(Vec::new());
         }
         // A repeated deletion counts too: a crash may have followed its first transaction.
-        let erases = events.iter().any(|event| event.effect == Effect::Erase);
+        let erases = events.iter().any(ProvenEvent::is_erasure);
         let outcomes = self.writer.apply(events).await?;
         if erases {
             self.forget().await?;
@@ -103,10 +131,14 @@ impl View {
     /// Flushes the file and empties the write-ahead log, which contains older versions of pages. It never waits inside the
     /// database, because all writers would wait too.
     async fn forget(&self) -> Result<(), sqlx::Error> {
+        let generation = self.generation();
+        if generation.database().dialect() == Dialect::Postgres {
+            return Ok(());
+        }
         let emptying = async {
             loop {
                 let emptied = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
-                    .fetch_one(self.read_model.impatient())
+                    .fetch_one(generation.impatient())
                     .await?;
                 if emptied.try_get::<i64, _>(0)? == 0 {
                     return Ok(());
@@ -120,7 +152,7 @@ impl View {
             .unwrap_or_else(busy)
     }
 
-    /// How far a user's row is.
+    /// How far the read model is with a user.
     ///
     /// # Errors
     /// When the database fails.
@@ -133,8 +165,11 @@ impl View {
         &self,
         users: &BTreeSet<UserId>,
     ) -> Result<BTreeMap<UserId, Standing>, sqlx::Error> {
-        let mut connection = self.read_model.pool().acquire().await?;
-        let known = rows::load(&mut connection, users).await?.into_iter();
+        let generation = self.generation();
+        let mut connection = generation.pool().acquire().await?;
+        let dialect = generation.database().dialect();
+        let known = entries::load(dialect, &mut connection, users).await?;
+        let known = known.into_iter();
         Ok(known
             .map(|(user, known)| (user, known.standing()))
             .collect())
@@ -142,83 +177,114 @@ impl View {
 }
 
 impl Standing {
-    /// Revision and id of the row's last event.
-    fn place(&self) -> (Option<u64>, Option<Uuid>) {
-        (self.revision, self.event)
+    /// The revision of the last applied event.
+    #[must_use]
+    pub fn revision(&self) -> Option<u64> {
+        self.entry.map(|entry| entry.revision)
     }
 
-    /// Whether the row contains this event of the log. False for a row that the log has not confirmed.
+    /// Whether this event of the log was applied.
     pub(super) fn has(&self, revision: u64, event: Uuid) -> bool {
-        let is_later = self.event.is_some() && self.revision > Some(revision);
-        is_later || self.place() == (Some(revision), Some(event))
+        self.entry.is_some_and(|entry| {
+            entry.revision > revision || (entry.revision, entry.event) == (revision, event)
+        })
     }
 
-    /// Whether the log still has to confirm the row, because an earlier version wrote it.
-    pub(super) fn is_unconfirmed(&self) -> bool {
-        self.revision.is_some() && self.event.is_none()
-    }
-
-    /// Whether the user is deleted, and the log has confirmed it.
+    /// Whether the user is deleted.
     pub(super) fn is_final(&self) -> bool {
-        self.revision == Some(ERASED) && self.event.is_some()
+        self.entry.is_some_and(|entry| entry.is_final())
     }
 }
 
-impl Known {
+impl<'a> Known<'a> {
     fn is_changed(&self) -> bool {
         self.now != self.before
     }
 
     /// Whether the user is deleted, and was not before.
     fn is_erased(&self) -> bool {
-        self.is_changed() && self.now.as_ref().is_some_and(Row::is_final)
+        self.is_changed() && self.now.as_ref().is_some_and(Entry::is_final)
     }
 
-    fn take(&mut self, event: &DirectoryEvent) -> Outcome {
+    fn take(&mut self, event: &'a ProvenEvent) -> Outcome {
         match judge(self.now.as_ref(), event) {
             Verdict::Duplicate => Outcome::Duplicate,
             Verdict::Gap | Verdict::Conflict | Verdict::Apply(_)
-                if self.held && event.effect != Effect::Erase =>
+                if self.held && !event.is_erasure() =>
             {
                 Outcome::Held
             }
             Verdict::Gap => Outcome::Gap,
             Verdict::Conflict => Outcome::Conflict,
-            Verdict::Apply(row) => {
-                self.now = Some(row);
+            Verdict::Apply(entry) => {
+                self.apply(entry, event);
                 Outcome::Applied
             }
         }
     }
 
+    fn apply(&mut self, entry: Entry, event: &'a ProvenEvent) {
+        self.now = Some(entry);
+        self.applied.push(event);
+    }
+
+    /// Begins before the user's first event.
+    fn begin_anew(&mut self) {
+        self.now = None;
+        self.anew = true;
+        self.applied.clear();
+    }
+
+    /// Leaves everything as it was.
+    fn undo(&mut self) {
+        self.now = self.before;
+        self.anew = false;
+        self.applied.clear();
+    }
+
     fn standing(&self) -> Standing {
         Standing {
-            revision: self.before.as_ref().map(|row| row.revision),
-            event: self.before.as_ref().and_then(|row| row.event),
+            entry: self.before,
             held: self.held,
         }
     }
 }
 
-async fn begin(read_model: &ReadModel) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
-    read_model.pool().begin_with("BEGIN IMMEDIATE").await
-}
-
-/// Writes what has changed: all rows with at most three statements, and each new or lifted hold with its own.
-async fn commit(
-    mut transaction: Transaction<'static, Sqlite>,
-    known: &BTreeMap<UserId, Known>,
-) -> Result<(), sqlx::Error> {
-    for (user, known) in known {
-        rows::write_hold(&mut transaction, *user, known).await?;
+impl Target {
+    fn dialect(&self) -> Dialect {
+        self.generation.database().dialect()
     }
-    if rows::write_changed(&mut transaction, known).await? {
-        ledger::forget_attempts(&mut transaction).await?;
-    }
-    transaction.commit().await
-}
 
-/// Ids and revisions above `i64::MAX` are refused before they come here.
-fn number(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
+    async fn begin(&self) -> Result<Transaction<'static, Any>, sqlx::Error> {
+        self.generation.database().begin().await
+    }
+
+    /// Writes what has changed in the ledger, with at most three statements for all entries and one for each new or lifted
+    /// hold, and lets the projection write what it keeps.
+    async fn commit(
+        &self,
+        mut transaction: Transaction<'static, Any>,
+        mut known: BTreeMap<UserId, Known<'_>>,
+    ) -> Result<(), sqlx::Error> {
+        for (user, known) in &known {
+            entries::write_hold(&mut transaction, *user, known).await?;
+        }
+        if entries::write_changed(self.dialect(), &mut transaction, &known).await? {
+            attempts::forget_applied(&mut transaction).await?;
+        }
+        let changes: Vec<_> = known
+            .iter_mut()
+            .filter(|(_, known)| known.anew || !known.applied.is_empty())
+            .map(|(user, known)| UserChanges {
+                user: *user,
+                anew: known.anew,
+                events: mem::take(&mut known.applied),
+            })
+            .collect();
+        let applied = self
+            .projection
+            .apply(&self.generation, &mut transaction, &changes);
+        applied.await?;
+        transaction.commit().await
+    }
 }

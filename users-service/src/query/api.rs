@@ -1,24 +1,25 @@
-//! The route `GET /?limit=&cursor=`, which lists the users in the order of their ids.
+//! The route `GET /`, which lists and finds users in the order of their creation.
 
+use super::cursor::Cursors;
+use super::parameters::Parameters;
 use super::visibility::{PATIENCE, until_visible};
 use crate::admission::{Admission, Overload};
 use crate::consistency_token::{CONSISTENCY_TOKEN, ConsistencyToken};
-use crate::domain::{NameField, Personal, UserId};
+use crate::domain::{NameField, Personal};
 use crate::privacy::subject_keys::SubjectKeys;
 use crate::problem_types;
-use crate::read_model::{ListedUser, ReadModel, UserPage};
+use crate::read_model::{Directory, DirectoryPage, Generation, ListedUser, PageRequest};
 use crate::scopes;
 use crate::user_body::UserBody;
+use actix_web::http::header::LINK;
 use actix_web::web::{Data, get};
 use actix_web::{HttpRequest, HttpResponse, Resource};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::time::Duration;
-use web::{InputError, Problem, Query, secured};
+use web::{Problem, Query, secured};
 
 /// The seconds after which a client should retry.
 const RETRY_AFTER: u64 = 1;
-const DEFAULT_LIMIT: usize = 100;
-const MAX_LIMIT: usize = 1_000;
 /// The most pages that are read at once. A page of 1,000 users takes up to three megabytes while it is read.
 const PAGES: usize = 64;
 /// The most queries that wait for the read model at once. Each looks at one row every 20 ms.
@@ -26,8 +27,10 @@ const WAITING: usize = 64;
 
 /// The list.
 #[derive(Debug, Clone)]
-pub struct Directory {
-    pub(crate) read_model: ReadModel,
+pub struct UserList {
+    pub(crate) generation: Generation,
+    directory: Directory,
+    cursors: Cursors,
     /// They are looked up for each request.
     keys: SubjectKeys,
     pages: Admission,
@@ -36,12 +39,18 @@ pub struct Directory {
     patience: Duration,
 }
 
-impl Directory {
+impl UserList {
     /// The list in this read model.
     #[must_use]
-    pub fn new(read_model: ReadModel, keys: SubjectKeys) -> Self {
+    pub fn new(
+        (directory, generation): (Directory, Generation),
+        keys: SubjectKeys,
+        cursors: Cursors,
+    ) -> Self {
         Self {
-            read_model,
+            generation,
+            directory,
+            cursors,
             keys,
             pages: Admission::new("pages of the list", PAGES),
             waiting: Admission::new("queries that wait for the read model", WAITING),
@@ -63,8 +72,7 @@ impl Directory {
     /// Waits until the read model has the command of this token.
     async fn wait_for(&self, token: ConsistencyToken) -> Result<(), Problem> {
         let has = async || {
-            let revision = self.read_model.revision(token.user).await?;
-            let revision = revision.and_then(|revision| u64::try_from(revision).ok());
+            let revision = self.generation.revision(token.user).await?;
             Ok::<_, sqlx::Error>(revision >= Some(token.revision))
         };
         let waiting = until_visible(self.patience, has);
@@ -76,8 +84,8 @@ impl Directory {
         Err(Problem::unavailable(detail, RETRY_AFTER))
     }
 
-    async fn page(&self, after: Option<UserId>, limit: usize) -> Result<UserPage, Problem> {
-        let page = self.read_model.page(&self.keys, after, limit);
+    async fn page(&self, request: &PageRequest) -> Result<DirectoryPage, Problem> {
+        let page = self.directory.page(&self.generation, &self.keys, request);
         in_place(&self.pages, "too many pages of the list are read", page).await
     }
 }
@@ -95,75 +103,37 @@ async fn in_place<T, E: std::error::Error>(
     }
 }
 
-#[derive(Deserialize)]
-struct Parameters {
-    limit: Option<String>,
-    cursor: Option<String>,
-}
-
 #[derive(Serialize)]
 struct Body<'a> {
     data: Vec<UserBody<'a>>,
     next: Option<String>,
 }
 
-/// Adds `GET` to the resource of all users (`/`). Requires `Data<Directory>`.
+/// Adds `GET` to the resource of all users (`/`). Requires `Data<UserList>`.
 pub fn list_at(users: Resource) -> Resource {
     users.route(secured(get().to(list), &[scopes::READ]))
 }
 
 async fn list(
-    directory: Data<Directory>,
+    users: Data<UserList>,
     request: HttpRequest,
     Query(parameters): Query<Parameters>,
 ) -> Result<HttpResponse, Problem> {
-    let (limit, after) = parameters.parse()?;
+    let wanted = parameters.page(&users.cursors)?;
     if let Some(token) = request.headers().get(CONSISTENCY_TOKEN) {
         let token = token.to_str().ok().and_then(|token| token.parse().ok());
-        directory.wait_for(token.ok_or_else(unknown_token)?).await?;
+        users.wait_for(token.ok_or_else(unknown_token)?).await?;
     }
-    let page = directory.page(after, limit).await?;
-    Ok(HttpResponse::Ok().json(Body::from(&page)))
-}
-
-impl Parameters {
-    /// The size of the page and the last id of the page before it.
-    fn parse(&self) -> Result<(usize, Option<UserId>), Problem> {
-        match (self.limit(), self.cursor()) {
-            (Ok(limit), Ok(cursor)) => Ok((limit, cursor)),
-            (limit, cursor) => {
-                let errors = [limit.err(), cursor.err()];
-                Err(Problem::invalid_input(
-                    errors.into_iter().flatten().collect(),
-                ))
-            }
-        }
+    let page = users.page(&wanted).await?;
+    let next = page.next.map(|place| users.cursors.write(&wanted, place));
+    let mut answer = HttpResponse::Ok();
+    if let Some(next) = &next {
+        answer.insert_header((LINK, format!("<?cursor={next}>; rel=\"next\"")));
     }
-
-    fn limit(&self) -> Result<usize, InputError> {
-        let Some(limit) = &self.limit else {
-            return Ok(DEFAULT_LIMIT);
-        };
-        let limit = limit.parse().ok();
-        let limit = limit.filter(|limit| (1..=MAX_LIMIT).contains(limit));
-        let rule = || format!("`limit` must be from 1 to {MAX_LIMIT}");
-        limit.ok_or_else(|| InputError::parameter("limit", rule()))
-    }
-
-    fn cursor(&self) -> Result<Option<UserId>, InputError> {
-        let cursor = self.cursor.as_deref().map(str::parse).transpose();
-        let rule = "`cursor` must be the `next` of a previous page";
-        cursor.map_err(|_| InputError::parameter("cursor", rule))
-    }
-}
-
-impl<'a> From<&'a UserPage> for Body<'a> {
-    fn from(page: &'a UserPage) -> Self {
-        Self {
-            data: page.users.iter().map(shown).collect(),
-            next: page.next.map(|id| id.to_string()),
-        }
-    }
+    Ok(answer.json(Body {
+        data: page.users.iter().map(shown).collect(),
+        next,
+    }))
 }
 
 fn shown(user: &ListedUser) -> UserBody<'_> {

@@ -1,5 +1,6 @@
 //! The parts of the roles, built from the configuration.
 
+use crate::clock::Clock;
 use crate::command::handler::CommandHandler;
 use crate::command::queue::{Attempts, CommandConsumer, CommandSender, Intake, SEALED_COMMANDS};
 use crate::config::{CommandsQueue, Config};
@@ -9,22 +10,30 @@ use crate::erasure::Erasure;
 use crate::ids::{self, IdSource, OverBroker, OverHttp};
 use crate::integration::publisher::{EventPublisher, Pace};
 use crate::privacy::cipher::MessageKey;
+use crate::privacy::search_secret::SearchSecret;
 use crate::privacy::subject_keys::SubjectKeys;
 use crate::projection::projector::Projector;
 use crate::projection::repair::Repair;
 use crate::projection::view::View;
-use crate::query::api::Directory;
-use crate::read_model::ReadModel;
+use crate::query::api::UserList;
+use crate::query::cursor::Cursors;
+use crate::query::statistics::StatisticsRoute;
+use crate::read_model::{Directory, Generation, Projection, Statistics};
 use crate::sweeper::Sweeper;
 use event_streams::EventStreams;
 use jittered_backoff::Backoff;
 use messaging::{Broker, QueueKind, RpcClient};
 use std::fmt::Display;
+use std::sync::Arc;
 use std::time::Duration;
 use web::{Importance, Readiness};
 
 /// How often the read model is compared with the log.
 const CHECK_EVERY: Duration = Duration::from_secs(10);
+
+/// The numbers of queues of the read models.
+const DIRECTORY_PARTITIONS: u32 = 4;
+const STATISTICS_PARTITIONS: u32 = 1;
 
 /// How often opening a file is attempted. All attempts together take about a second.
 const OPENING_ATTEMPTS: u32 = 7;
@@ -97,13 +106,37 @@ impl Parts {
         ))
     }
 
-    pub(super) async fn directory(&self, config: &Config) -> anyhow::Result<Directory> {
-        Ok(Directory::new(read_model(config).await?, self.keys.clone()))
+    pub(super) async fn list(&self, config: &Config) -> anyhow::Result<UserList> {
+        let cursors = Cursors::new(&config.data.master_key()?, Clock::of_machine());
+        let directory = self.directory(config).await?;
+        Ok(UserList::new(directory, self.keys.clone(), cursors))
     }
 
+    pub(super) async fn statistics(&self, config: &Config) -> anyhow::Result<StatisticsRoute> {
+        let generation = generation(config, &Statistics, STATISTICS_PARTITIONS).await?;
+        Ok(StatisticsRoute::new(generation, Clock::of_machine()))
+    }
+
+    /// Writes the directory.
     pub(super) async fn repair(&self, config: &Config) -> anyhow::Result<Repair> {
-        let view = View::new(read_model(config).await?);
-        Ok(Repair::new(self.store.clone(), self.keys.clone(), view))
+        let (directory, generation) = self.directory(config).await?;
+        Ok(self.repair_of(View::new(generation, Arc::new(directory))))
+    }
+
+    /// Writes the statistics.
+    pub(super) async fn repair_of_statistics(&self, config: &Config) -> anyhow::Result<Repair> {
+        let generation = generation(config, &Statistics, STATISTICS_PARTITIONS).await?;
+        Ok(self.repair_of(View::new(generation, Arc::new(Statistics))))
+    }
+
+    fn repair_of(&self, view: View) -> Repair {
+        Repair::new(self.store.clone(), self.keys.clone(), view)
+    }
+
+    async fn directory(&self, config: &Config) -> anyhow::Result<(Directory, Generation)> {
+        let directory = Directory::new(SearchSecret::of(&config.data.master_key()?));
+        let generation = generation(config, &directory, DIRECTORY_PARTITIONS).await?;
+        Ok((directory, generation))
     }
 
     pub(super) fn projector(&self, repair: Repair) -> Projector {
@@ -133,9 +166,14 @@ fn queue_kind(queue: CommandsQueue) -> QueueKind {
     }
 }
 
-async fn read_model(config: &Config) -> anyhow::Result<ReadModel> {
-    let file = config.data.folder()?.join("directory.db");
-    Ok(open_with_retries(async || ReadModel::open(&file).await).await?)
+async fn generation(
+    config: &Config,
+    projection: &dyn Projection,
+    partitions: u32,
+) -> anyhow::Result<Generation> {
+    let databases = Databases::Folder(config.data.folder()?.to_owned());
+    let open = async || Generation::open(&databases, projection, (1, partitions)).await;
+    Ok(open_with_retries(open).await?)
 }
 
 /// Opens a database file, with retries. Roles that start at the same time may all create the file. Then SQLite refuses all

@@ -1,5 +1,6 @@
 //! The accounts of the broker: each can do what its roles need, and nothing else. A refusal names account, permission and object.
 
+use crate::bus::directory::topology as directory;
 use crate::bus::{Bus, PACE, forged, view};
 use crate::support::{spawn_app, until};
 use messaging::{
@@ -11,7 +12,6 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use users_service::command::queue::topology as commands;
 use users_service::ids::{IdService as _, OverBroker};
-use users_service::integration::consumer::topology as directory;
 
 const DEFAULT: &str = "amq.default";
 const GROUP: &str = "users.directory.g1";

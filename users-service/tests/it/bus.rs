@@ -1,6 +1,7 @@
 //! A virtual host of a real broker for each test, and roles that use it.
 
-use crate::support::{App, MASTER, until};
+use crate::bus::directory::{PARTITIONS, queue};
+use crate::support::{App, MASTER, master, until};
 use event_streams::{Position, RecordedEvent};
 use messaging::{
     Broker, Consumer, Delivery, Incoming, Message, Publisher as Sender, QueueKind, Topology,
@@ -12,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use users_service::clock::Clock;
 use users_service::command::handler::CommandHandler;
 use users_service::command::queue::{
     Attempts, COMMANDS, CommandConsumer, CommandSender, Intake, SEALED_COMMANDS, topology,
@@ -19,16 +21,19 @@ use users_service::command::queue::{
 use users_service::database::Databases;
 use users_service::domain::NameField;
 use users_service::integration::consumer::{
-    PARTITIONS, dead_letter_queue, published as published_topology, queue,
+    ReaderQueues, dead_letter_queue, published as published_topology,
 };
 use users_service::integration::mapping::to_messages;
 use users_service::integration::message::IntegrationEvent;
 use users_service::integration::publisher::{EventPublisher, Pace, published_up_to};
 use users_service::privacy::cipher::{MasterKey, MessageKey};
+use users_service::privacy::search_secret::SearchSecret;
 use users_service::projection::projector::Projector;
 use users_service::projection::repair::Repair;
 use users_service::projection::view::View;
-use users_service::read_model::ReadModel;
+use users_service::query::api::UserList;
+use users_service::query::cursor::Cursors;
+use users_service::read_model::{Directory, Generation, ListedUser, PageRequest, Statistics};
 
 /// A fast pace for tests. A standby still waits for several checkpoints.
 pub(crate) const PACE: Pace = Pace {
@@ -36,6 +41,43 @@ pub(crate) const PACE: Pace = Pace {
     takeover: Duration::from_millis(400),
     retry: Duration::from_millis(640),
 };
+
+/// The queues of the directory.
+pub(crate) mod directory {
+    use messaging::Topology;
+    use users_service::integration::consumer::ReaderQueues;
+
+    pub(crate) const PARTITIONS: usize = 4;
+
+    const QUEUES: ReaderQueues = ReaderQueues {
+        read_model: "directory",
+        generation: 1,
+        partitions: 4,
+    };
+
+    pub(crate) fn topology() -> Topology {
+        QUEUES.topology()
+    }
+
+    pub(crate) fn queue(partition: usize) -> String {
+        QUEUES.queue(u32::try_from(partition).unwrap())
+    }
+}
+
+/// The queue of the statistics.
+pub(crate) const STATISTICS: ReaderQueues = ReaderQueues {
+    read_model: "statistics",
+    generation: 1,
+    partitions: 1,
+};
+
+/// The statistics, and what writes them.
+pub(crate) async fn statistics(databases: &Databases) -> (Generation, View) {
+    let generation = Generation::open(databases, &Statistics, (1, 1)).await;
+    let generation = generation.unwrap();
+    let view = View::new(generation.clone(), Arc::new(Statistics));
+    (generation, view)
+}
 
 /// A virtual host. Each role connects with its own account, and tests with one that may do everything.
 pub(crate) struct Bus {
@@ -284,7 +326,7 @@ impl Bus {
         (intake, kind): (Intake, QueueKind),
     ) -> CommandConsumer {
         self.declare(kind).await;
-        let databases = Databases::Folder(app.folder.path().to_owned());
+        let databases = app.databases();
         let parts = (intake, Attempts::open(&databases).await.unwrap());
         CommandConsumer::new(handler, self.account("users-command-api"), parts, kind)
     }
@@ -435,14 +477,52 @@ pub(crate) fn intake() -> Intake {
     Intake::new(message_key(), Duration::from_hours(30 * 24))
 }
 
+/// The directory as readers see it.
+#[derive(Clone)]
+pub(crate) struct ReadModel {
+    pub(crate) directory: Directory,
+    pub(crate) generation: Generation,
+}
+
+impl ReadModel {
+    pub(crate) async fn open(databases: &Databases) -> Self {
+        let directory = Directory::new(SearchSecret::of(&master()));
+        let generation = Generation::open(databases, &directory, (1, 4));
+        let generation = generation.await.unwrap();
+        Self {
+            directory,
+            generation,
+        }
+    }
+
+    pub(crate) fn view(&self) -> View {
+        View::new(self.generation.clone(), Arc::new(self.directory.clone()))
+    }
+
+    /// All users.
+    pub(crate) async fn users(&self, app: &App) -> Vec<ListedUser> {
+        let all = PageRequest {
+            limit: 10_000,
+            ..PageRequest::default()
+        };
+        let page = self.directory.page(&self.generation, &app.keys, &all);
+        page.await.unwrap().users
+    }
+
+    /// The list that answers requests.
+    pub(crate) fn list(self, app: &App, clock: Clock) -> UserList {
+        let cursors = Cursors::new(&master(), clock);
+        let directory = (self.directory, self.generation);
+        UserList::new(directory, app.keys.clone(), cursors)
+    }
+}
+
 pub(crate) async fn read_model(app: &App) -> ReadModel {
-    ReadModel::open(&app.folder.path().join("directory.db"))
-        .await
-        .unwrap()
+    ReadModel::open(&app.databases()).await
 }
 
 pub(crate) async fn view(app: &App) -> View {
-    View::new(read_model(app).await)
+    read_model(app).await.view()
 }
 
 pub(crate) fn repair(app: &App, view: &View) -> Repair {
@@ -451,8 +531,8 @@ pub(crate) fn repair(app: &App, view: &View) -> Repair {
 
 /// The ids and usernames that the list shows.
 pub(crate) async fn listed(app: &App, read_model: &ReadModel) -> Vec<(String, String)> {
-    let page = read_model.page(&app.keys, None, 1_000).await.unwrap();
-    let listed = page.users.into_iter().map(|user| {
+    let users = read_model.users(app).await;
+    let listed = users.into_iter().map(|user| {
         let username = user.names[&NameField::Username].reveal().clone();
         (user.id.to_string(), username)
     });

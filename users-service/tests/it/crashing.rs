@@ -1,12 +1,12 @@
 //! A crash of the machine takes the view's file back to a former state: commits that were not flushed are gone.
 
-use crate::bus::{Bus, PACE, listed, until_listed, until_published, view};
+use crate::bus::{Bus, PACE, ReadModel, listed, until_listed, until_published, view};
 use crate::support::{id, spawn_app};
 use serde_json::json;
 use std::time::Duration;
+use users_service::database::Databases;
 use users_service::domain::UserId;
-use users_service::projection::view::View;
-use users_service::read_model::{ERASED, ReadModel};
+use users_service::read_model::ERASED;
 
 /// So long that only the comparison at the start of a projector is seen.
 const NEVER: Duration = Duration::from_hours(10);
@@ -22,7 +22,7 @@ async fn a_view_put_back_by_a_crash_finds_all_that_was_acknowledged_since() {
     until_listed(&app, &current, &[(id(&ada), "ada"), (id(&bob), "bob")]).await;
     projector.stop().await;
     let moment_ago = tempfile::tempdir().unwrap();
-    for file in ["directory.db", "directory.db-wal"] {
+    for file in ["directory_g1.db", "directory_g1.db-wal"] {
         std::fs::copy(app.folder.path().join(file), moment_ago.path().join(file)).unwrap();
     }
 
@@ -35,17 +35,16 @@ async fn a_view_put_back_by_a_crash_finds_all_that_was_acknowledged_since() {
     until_published(&app).await;
     projector.stop().await;
 
-    let file = moment_ago.path().join("directory.db");
-    let put_back = ReadModel::open(&file).await.unwrap();
+    let put_back = ReadModel::open(&Databases::Folder(moment_ago.path().to_owned())).await;
     let before = listed(&app, &put_back).await;
     assert_eq!(before, [(id(&ada).to_owned(), "ada".to_owned())]);
-    let restored = View::new(put_back.clone());
+    let restored = put_back.view();
     let _projector = bus.projector(&app, &restored, NEVER);
     until_listed(&app, &put_back, &now).await;
     let bob: UserId = id(&bob).parse().unwrap();
     crate::support::until("the erasure is applied again", async || {
         let standing = restored.standing(bob).await.unwrap();
-        (standing.revision == Some(ERASED)).then_some(())
+        (standing.revision() == Some(ERASED)).then_some(())
     })
     .await;
 }

@@ -1,5 +1,6 @@
 //! Held users: what an operator can do about an event that cannot be applied, whatever is killed meanwhile.
 
+use crate::bus::directory::topology;
 use crate::bus::{Bus, listed, read_model, repair, until_listed, view};
 use crate::parking::{decision, decisions, keys};
 use crate::projecting::take_and_die;
@@ -7,10 +8,9 @@ use crate::support::{App, id, spawn_app, until};
 use bytes::Bytes;
 use event_streams::{Expected, NewEvent};
 use serde_json::{Value, json};
-use sqlx::SqlitePool;
+use sqlx::AnyPool;
 use std::time::Duration;
 use users_service::domain::UserId;
-use users_service::integration::consumer::topology;
 use users_service::operations::OperationError;
 use users_service::projection::holds;
 use users_service::projection::view::HeldUser;
@@ -21,12 +21,6 @@ const NEVER: Duration = Duration::from_hours(10);
 
 fn number(user: &Value) -> UserId {
     id(user).parse().unwrap()
-}
-
-async fn database(app: &App) -> SqlitePool {
-    let path = app.folder.path().join("directory.db");
-    let url = format!("sqlite:{}", path.display());
-    SqlitePool::connect(&url).await.unwrap()
 }
 
 /// Appends a change of the user whose sealed name is damaged.
@@ -96,17 +90,17 @@ async fn a_dropped_event_is_skipped_and_later_ones_are_applied() {
     let decision = decision("a test damaged it");
     let dropped = holds::drop_event(&repair, user, Some(1), &decision).await;
     assert_eq!(dropped.unwrap().still_held, None);
-    assert_eq!(view.standing(user).await.unwrap().revision, Some(2));
+    assert_eq!(view.standing(user).await.unwrap().revision(), Some(2));
     // A later event comes by the queue, and a rebuilt row skips the event again.
     app.append(&format!("users-{}", id(&ada)), "RenameFenced.v1", "{}")
         .await;
     bus.publish(&app, &ada, &[3]).await;
     until("the later event is applied", async || {
-        (view.standing(user).await.unwrap().revision == Some(3)).then_some(())
+        (view.standing(user).await.unwrap().revision() == Some(3)).then_some(())
     })
     .await;
     let rebuilt = repair.catch_up(user, true).await.unwrap();
-    assert_eq!((rebuilt.held, rebuilt.revision), (false, Some(3)));
+    assert_eq!((rebuilt.held, rebuilt.revision()), (false, Some(3)));
     assert_eq!(
         listed(&app, &model).await,
         [(id(&ada).to_owned(), "ada".to_owned())]
@@ -128,7 +122,7 @@ async fn a_user_whose_creation_is_dropped_is_not_listed_and_holds_up_nothing() {
     assert!(repair.catch_up(user, false).await.unwrap().held);
     let dropped = holds::drop_event(&repair, user, None, &decision("a test")).await;
     assert_eq!(dropped.unwrap().still_held, None);
-    assert_eq!(view.standing(user).await.unwrap().revision, Some(1));
+    assert_eq!(view.standing(user).await.unwrap().revision(), Some(1));
     assert_eq!(listed(&app, &model).await, []);
 }
 
@@ -175,20 +169,20 @@ async fn a_replay_that_breaks_off_keeps_its_user_held() {
     }
     let user = number(&ada);
     view.hold(user, 0, "a test").await.unwrap();
-    let database = database(&app).await;
-    let stop = "CREATE TRIGGER stop BEFORE UPDATE ON users WHEN NEW.revision > 600
+    let database = app.tables().await;
+    let stop = "CREATE TRIGGER stop BEFORE UPDATE ON ledger WHEN NEW.revision > 600
                 BEGIN SELECT RAISE(ABORT, 'killed'); END";
     sqlx::query(stop).execute(&database).await.unwrap();
     holds::replay(&repair, user).await.unwrap_err();
     let standing = view.standing(user).await.unwrap();
-    assert_eq!((standing.held, standing.revision), (true, Some(499)));
+    assert_eq!((standing.held, standing.revision()), (true, Some(499)));
     sqlx::query("DROP TRIGGER stop")
         .execute(&database)
         .await
         .unwrap();
     assert_eq!(holds::replay(&repair, user).await.unwrap(), None);
     let standing = view.standing(user).await.unwrap();
-    assert_eq!((standing.held, standing.revision), (false, Some(650)));
+    assert_eq!((standing.held, standing.revision()), (false, Some(650)));
 }
 
 #[tokio::test]
@@ -203,7 +197,7 @@ async fn a_held_user_who_is_deleted_during_a_replay_is_erased() {
     let end = app.log().await.last().unwrap().position;
     repair.complete(end).await.unwrap();
     let standing = view.standing(user).await.unwrap();
-    assert_eq!((standing.held, standing.revision), (false, Some(ERASED)));
+    assert_eq!((standing.held, standing.revision()), (false, Some(ERASED)));
     let gone = holds::replay(&repair, user).await;
     assert!(matches!(gone, Err(OperationError::NotHeld(_))));
 }
@@ -219,7 +213,7 @@ async fn taken_once() -> (App, Bus, Value) {
 }
 
 /// Waits until triggers have counted more rounds than a message has attempts.
-async fn until_rounds(database: &SqlitePool) {
+async fn until_rounds(database: &AnyPool) {
     until("a message is tried again and again", async || {
         let rounds = sqlx::query_scalar("SELECT count(*) FROM rounds");
         let rounds: i64 = rounds.fetch_one(database).await.unwrap();
@@ -233,7 +227,7 @@ async fn until_rounds(database: &SqlitePool) {
 async fn a_database_that_fails_after_an_attempt_was_counted_uses_up_no_attempt() {
     let (app, bus, ada) = taken_once().await;
     let (view, model) = (view(&app).await, read_model(&app).await);
-    let database = database(&app).await;
+    let database = app.tables().await;
     for statement in [
         "CREATE TABLE rounds (round INTEGER)",
         "CREATE TRIGGER full_users BEFORE INSERT ON users BEGIN SELECT RAISE(ABORT, 'full'); END",
@@ -261,7 +255,7 @@ async fn a_database_that_fails_after_an_attempt_was_counted_uses_up_no_attempt()
 async fn a_locked_database_uses_up_no_attempt_and_heals() {
     let (app, bus, ada) = taken_once().await;
     let (view, model) = (view(&app).await, read_model(&app).await);
-    let database = database(&app).await;
+    let database = app.tables().await;
     let lock = database.begin_with("BEGIN IMMEDIATE").await.unwrap();
     let projector = bus.projector(&app, &view, NEVER);
     projector.unhealthy("database is locked").await;
@@ -292,7 +286,7 @@ async fn a_store_that_is_away_uses_up_no_attempt_and_heals() {
     .await;
     let event = (number(&ada), 1);
     until("the event is applied", async || {
-        (view.standing(event.0).await.unwrap().revision == Some(1)).then_some(())
+        (view.standing(event.0).await.unwrap().revision() == Some(1)).then_some(())
     })
     .await;
     projector.unwrap().ready().await;
@@ -307,7 +301,7 @@ async fn keys_that_are_away_use_up_no_attempt_and_the_view_heals() {
     let keys = keys(&app).await;
     let away = sqlx::query("ALTER TABLE keys RENAME TO away");
     away.execute(&keys).await.unwrap();
-    let database = database(&app).await;
+    let database = app.tables().await;
     for statement in [
         "CREATE TABLE rounds (round INTEGER)",
         "CREATE TRIGGER discounted AFTER DELETE ON attempts BEGIN INSERT INTO rounds VALUES (1); END",

@@ -1,18 +1,18 @@
+use crate::bus::directory::{PARTITIONS, queue, topology};
 use crate::bus::{
-    Bus, PACE, forged, listed, read_model, repair, to_message, until_listed, until_published, view,
+    Bus, PACE, ReadModel, forged, listed, read_model, repair, to_message, until_listed,
+    until_published, view,
 };
 use crate::support::{App, id, spawn_app, until};
 use bytes::Bytes;
 use event_streams::{Expected, NewEvent};
 use messaging::{Consumer, Incoming};
 use serde_json::{Value, json};
-use sqlx::SqlitePool;
 use std::path::Path;
 use std::time::Duration;
 use users_service::domain::UserId;
-use users_service::integration::consumer::{PARTITIONS, dead_letter_queue, queue, topology};
-use users_service::projection::directory::{DirectoryEvent, Effect};
-use users_service::read_model::{ERASED, ReadModel};
+use users_service::integration::consumer::dead_letter_queue;
+use users_service::read_model::{ERASED, ProvenChange, ProvenEvent};
 
 /// So long that no test sees a second look at the log.
 const NEVER: Duration = Duration::from_hours(10);
@@ -25,13 +25,6 @@ async fn all() -> (App, Bus, ReadModel) {
 
 fn number(user: &Value) -> UserId {
     id(user).parse().unwrap()
-}
-
-async fn database(app: &App) -> SqlitePool {
-    let path = app.folder.path().join("directory.db");
-    SqlitePool::connect(&format!("sqlite:{}", path.display()))
-        .await
-        .unwrap()
 }
 
 #[tokio::test]
@@ -77,7 +70,10 @@ async fn messages_that_come_again_change_nothing() {
         &[(id(&ada), "lovelace"), (id(&eda), "eda")],
     )
     .await;
-    assert_eq!(view.standing(number(&ada)).await.unwrap().revision, Some(2));
+    assert_eq!(
+        view.standing(number(&ada)).await.unwrap().revision(),
+        Some(2)
+    );
 }
 
 #[tokio::test]
@@ -91,7 +87,10 @@ async fn a_gap_is_filled_from_the_log() {
     app.patch(&ada, &json!({"given_name": "Augusta"})).await;
     bus.publish(&app, &ada, &[2]).await;
     until_listed(&app, &read_model, &[(id(&ada), "augusta")]).await;
-    assert_eq!(view.standing(number(&ada)).await.unwrap().revision, Some(2));
+    assert_eq!(
+        view.standing(number(&ada)).await.unwrap().revision(),
+        Some(2)
+    );
 }
 
 #[tokio::test]
@@ -252,7 +251,7 @@ fn files_with(folder: &Path, needle: &str) -> Vec<String> {
     for file in std::fs::read_dir(folder).unwrap() {
         let path = file.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if !name.starts_with("directory.db") {
+        if !name.starts_with("directory_g1.db") {
             continue;
         }
         let bytes = std::fs::read(&path).unwrap();
@@ -274,10 +273,10 @@ async fn a_deleted_user_leaves_nothing_in_the_files() {
     let _projector = bus.projector(&app, &view, NEVER);
     let ada = app.created("ada").await;
     until_listed(&app, &read_model, &[(id(&ada), "ada")]).await;
-    let database = database(&app).await;
+    let tables = app.tables().await;
     let sealed: (String, String, String, String) =
         sqlx::query_as("SELECT key, username, given_name, family_name FROM users")
-            .fetch_one(&database)
+            .fetch_one(&tables)
             .await
             .unwrap();
     let sealed = [sealed.0, sealed.1, sealed.2, sealed.3];
@@ -298,7 +297,7 @@ async fn a_deleted_user_leaves_nothing_in_the_files() {
     })
     .await;
     let standing = view.standing(number(&ada)).await.unwrap();
-    assert_eq!(standing.revision, Some(ERASED));
+    assert_eq!(standing.revision(), Some(ERASED));
     bus.publish(&app, &ada, &[0, 1]).await;
     let eda = app.created("eda").await;
     until_listed(&app, &read_model, &[(id(&eda), "eda")]).await;
@@ -322,7 +321,7 @@ async fn a_stream_that_is_tombstoned_under_the_reader_is_an_erasure() {
     bus.sender().publish(late.encode()).await.unwrap();
     until("the user is erased", async || {
         let standing = view.standing(number(&ada)).await.unwrap();
-        (standing.revision == Some(ERASED)).then_some(())
+        (standing.revision() == Some(ERASED)).then_some(())
     })
     .await;
 }
@@ -413,7 +412,7 @@ async fn an_event_that_cannot_be_applied_holds_its_user_until_it_is_deleted() {
     bus.publish(&app, &ada, &[2]).await;
     until("ada is held", async || {
         let standing = view.standing(number(&ada)).await.unwrap();
-        (standing.held && standing.revision == Some(0)).then_some(())
+        (standing.held && standing.revision() == Some(0)).then_some(())
     })
     .await;
     let eda = app.created("eda").await;
@@ -454,8 +453,8 @@ async fn a_projector_that_is_killed_again_and_again_loses_and_repeats_nothing() 
     for user in &users {
         until("both events are applied", async || {
             let standing = view.standing(number(user)).await.unwrap();
-            assert!(standing.revision <= Some(1) && !standing.held);
-            (standing.revision == Some(1)).then_some(())
+            assert!(standing.revision() <= Some(1) && !standing.held);
+            (standing.revision() == Some(1)).then_some(())
         })
         .await;
     }
@@ -477,7 +476,7 @@ async fn a_held_users_lost_deletion_is_found_by_comparing_with_the_log() {
     let end = app.log().await.last().unwrap().position;
     repair.complete(end).await.unwrap();
     let standing = view.standing(number(&ada)).await.unwrap();
-    assert_eq!(standing.revision, Some(ERASED));
+    assert_eq!(standing.revision(), Some(ERASED));
     assert!(!standing.held);
     until_listed(&app, &read_model, &[(id(&eda), "eda")]).await;
 }
@@ -502,7 +501,7 @@ async fn a_deletion_that_killed_the_process_three_times_is_tried_again() {
     until("ada is erased", async || {
         let standing = view.standing(number(&ada)).await.unwrap();
         assert!(!standing.held);
-        (standing.revision == Some(ERASED)).then_some(())
+        (standing.revision() == Some(ERASED)).then_some(())
     })
     .await;
 }
@@ -560,17 +559,18 @@ async fn an_erasure_that_readers_hold_up_fails_and_can_be_repeated() {
     let (app, _, _) = all().await;
     let view = view(&app).await;
     let ada = app.created("ada").await;
-    let erasure = vec![DirectoryEvent {
+    let erasure = vec![ProvenEvent {
         id: uuid::Uuid::new_v4(),
         user: number(&ada),
         revision: ERASED,
-        effect: Effect::Erase,
+        created: 0,
+        change: ProvenChange::Deleted,
     }];
     repair(&app, &view)
         .catch_up(number(&ada), false)
         .await
         .unwrap();
-    let mut reading = database(&app).await.begin().await.unwrap();
+    let mut reading = app.tables().await.begin().await.unwrap();
     sqlx::query("SELECT id FROM users")
         .fetch_all(&mut *reading)
         .await

@@ -6,6 +6,7 @@ use eventstore_lite::{Config, Server as Store};
 use futures::future::{BoxFuture, FutureExt as _};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use serde_json::{Value, json};
+use sqlx::AnyPool;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,10 +18,12 @@ use users_service::command::envelope::{Command, Committed, Envelope};
 use users_service::command::error::CommandError;
 use users_service::command::handler::CommandHandler;
 use users_service::command::queue::CommandSender;
+use users_service::database::Databases;
 use users_service::domain::{FamilyName, GivenName, Profile, UserId, Username};
 use users_service::eraser::Eraser;
 use users_service::erasure::Erasure;
 use users_service::ids::{FetchError, IdService, IdSource};
+use users_service::privacy::cipher::MasterKey;
 use users_service::privacy::subject_keys::SubjectKeys;
 use users_service::sweeper::Sweeper;
 
@@ -31,6 +34,10 @@ const DEADLINE: Duration = Duration::from_mins(1);
 pub(crate) const MASTER: &str = "0c";
 /// One byte of the username secret, in hexadecimal digits.
 pub(crate) const SECRET: &str = "0d";
+
+pub(crate) fn master() -> MasterKey {
+    MASTER.repeat(32).parse().unwrap()
+}
 
 /// Ids from a counter. The real service has its own tests.
 #[derive(Default)]
@@ -76,8 +83,7 @@ pub(crate) async fn spawn_app_in(folder: TempDir) -> App {
     let server = Store::start(Config::new(folder.path().join("store"))).await;
     let server = server.unwrap();
     let store = EventStreams::connect(&server.url()).unwrap();
-    let master = MASTER.repeat(32).parse().unwrap();
-    let keys = SubjectKeys::open(&folder.path().join("keys.db"), master).await;
+    let keys = SubjectKeys::open(&folder.path().join("keys.db"), master()).await;
     let keys = keys.unwrap();
     let handler = CommandHandler::new(
         store.clone(),
@@ -312,6 +318,19 @@ impl App {
         let page = self.store.read_all(&prefixes, None, 10_000).await.unwrap();
         assert!(page.end);
         page.events
+    }
+
+    /// Where the read models are.
+    pub(crate) fn databases(&self) -> Databases {
+        Databases::Folder(self.folder.path().to_owned())
+    }
+
+    /// Connections to the tables of the directory, to look at them or to damage them.
+    pub(crate) async fn tables(&self) -> AnyPool {
+        sqlx::any::install_default_drivers();
+        let file = self.folder.path().join("directory_g1.db");
+        let url = format!("sqlite:{}", file.display());
+        AnyPool::connect(&url).await.unwrap()
     }
 
     /// The number of keys in `keys.db`, used or not.

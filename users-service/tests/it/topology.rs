@@ -1,12 +1,12 @@
 //! A part of the topology that an operator deletes at run time is declared again within seconds, and nothing is lost.
 
-use crate::bus::{Bus, PACE, Role, forged, listed, read_model, view};
+use crate::bus::directory::{PARTITIONS, queue};
+use crate::bus::{Bus, PACE, ReadModel, Role, forged, listed, read_model, view};
 use crate::support::{App, id, spawn_app, until};
 use messaging::Consumer;
 use serde_json::Value;
 use std::time::Duration;
-use users_service::integration::consumer::{PARTITIONS, dead_letter_queue, queue};
-use users_service::read_model::ReadModel;
+use users_service::integration::consumer::dead_letter_queue;
 use uuid::Uuid;
 
 const CHECK_EVERY: Duration = Duration::from_millis(500);

@@ -146,7 +146,11 @@ async fn discard_view(system: &mut System) -> Result<()> {
     for part in [Part::Projector, Part::Api] {
         system.kill(part)?;
     }
-    for file in ["directory.db", "directory.db-wal", "directory.db-shm"] {
+    for file in [
+        "directory_g1.db",
+        "directory_g1.db-wal",
+        "directory_g1.db-shm",
+    ] {
         let file = system.folder().join("users").join(file);
         if file.exists() {
             fs::remove_file(file)?;

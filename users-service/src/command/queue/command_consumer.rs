@@ -229,7 +229,7 @@ impl Work<'_> {
         let mut backoff = Backoff::default();
         let mut _waiting = None;
         loop {
-            match dead_letter(&self.dead_letters, COMMANDS, delivery, reason).await {
+            match dead_letter(&self.dead_letters, ("", COMMANDS), delivery, reason).await {
                 Ok(()) => break,
                 Err(error) => _waiting = Some(self.health.waits(error.to_string())),
             }

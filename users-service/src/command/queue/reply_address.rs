@@ -19,12 +19,17 @@ pub(super) fn is_foreign(queue: &str) -> bool {
 mod tests {
     use super::is_foreign;
     use crate::command::queue::topology as commands;
-    use crate::integration::consumer::topology as directory;
+    use crate::integration::consumer::ReaderQueues;
     use messaging::QueueKind;
 
     #[test]
     fn no_reply_goes_to_a_queue_of_ours() {
-        for topology in [commands(QueueKind::Plain), directory()] {
+        let directory = ReaderQueues {
+            read_model: "directory",
+            generation: 1,
+            partitions: 4,
+        };
+        for topology in [commands(QueueKind::Plain), directory.topology()] {
             for queue in topology.queues {
                 assert!(!is_foreign(&queue.name), "{}", queue.name);
             }

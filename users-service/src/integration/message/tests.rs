@@ -7,6 +7,7 @@ const EVENT: Identity = Identity {
     id: Uuid::from_u128(7),
     user: USER,
     revision: 3,
+    created: 1_700_000_000_123,
 };
 
 fn names() -> BTreeMap<NameField, Personal<String>> {

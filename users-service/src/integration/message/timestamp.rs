@@ -2,8 +2,8 @@
 
 use std::num::NonZero;
 use time::OffsetDateTime;
-use time::format_description::well_known::Iso8601;
 use time::format_description::well_known::iso8601::{Config, EncodedConfig, TimePrecision};
+use time::format_description::well_known::{Iso8601, Rfc3339};
 
 /// Three decimal digits of the second, also if they are zero.
 const MILLISECONDS: EncodedConfig = Config::DEFAULT
@@ -24,9 +24,15 @@ pub(crate) fn rfc3339(millis: u64) -> String {
         .expect("every year up to 9999 has four digits")
 }
 
+/// The milliseconds since the Unix epoch of a time in the format of RFC 3339. `None` if it is malformed, or before 1970.
+pub(crate) fn millis_of(text: &str) -> Option<u64> {
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    u64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::rfc3339;
+    use super::*;
 
     #[test]
     fn times_follow_the_calendar() {
@@ -42,6 +48,16 @@ mod tests {
             (u64::MAX, "9999-12-31T23:59:59.999Z"),
         ] {
             assert_eq!(rfc3339(millis), text);
+            assert_eq!(millis_of(text), Some(millis.min(LATEST)));
         }
+        for malformed in [
+            "",
+            "yesterday",
+            "1969-12-31T23:59:59.999Z",
+            "2026-02-30T00:00:00Z",
+        ] {
+            assert_eq!(millis_of(malformed), None, "{malformed}");
+        }
+        assert_eq!(millis_of("1970-01-01T01:00:00.0019+01:00"), Some(1));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Run;
 use crate::domain::UserId;
-use crate::integration::consumer::{dead_letter, topology};
+use crate::integration::consumer::dead_letter;
 use crate::integration::message::IntegrationEvent;
 use crate::projection::names::Doubt;
 use crate::projection::repair::Verified;
@@ -115,7 +115,7 @@ impl Run<'_> {
             return self.dead_letter(batch, place, NOT_IN_LOG).await;
         }
         let standing = self.view().standing(event.user).await?;
-        if !standing.held && standing.revision < Some(event.revision) {
+        if !standing.held && standing.revision() < Some(event.revision) {
             let reason = "it was tried three times and never finished";
             self.view().hold(event.user, event.revision, reason).await?;
         }
@@ -173,7 +173,7 @@ impl Run<'_> {
         }
         let mut next = BTreeMap::new();
         for (user, standing) in self.view().standings(&users).await? {
-            next.insert(user, standing.revision.map_or(0, |revision| revision + 1));
+            next.insert(user, standing.revision().map_or(0, |revision| revision + 1));
         }
         let caught = self.repair.catch_up_all(users, false).await?;
         for (place, event) in open {
@@ -182,7 +182,7 @@ impl Run<'_> {
             if waits {
                 continue;
             }
-            if standing.revision < Some(event.revision) {
+            if standing.revision() < Some(event.revision) {
                 self.dead_letter(batch, *place, NOT_IN_LOG).await?;
             } else if !standing.is_final()
                 && let Some(next) = next.get_mut(&event.user)
@@ -214,10 +214,12 @@ impl Run<'_> {
     ) -> anyhow::Result<()> {
         let queue = batch.queue;
         tracing::warn!(queue, reason, "a message goes to the dead-letter queue");
-        let dead_lettered =
-            dead_letter(&self.dead_letters, queue, &batch.deliveries[place], reason).await;
+        let exchange = self.queues.dead_letter_exchange();
+        let to = (exchange.as_str(), queue);
+        let delivery = &batch.deliveries[place];
+        let dead_lettered = dead_letter(&self.dead_letters, to, delivery, reason).await;
         if let Err(error) = dead_lettered {
-            self.broker.declare(&topology()).await?;
+            self.broker.declare(&self.queues.topology()).await?;
             return Err(error.into());
         }
         batch.dead.insert(place);

@@ -1,10 +1,10 @@
-//! Brings rows up to date with their users' streams.
+//! Brings users up to date with their streams.
 
 use super::{READS, Refused, Repair, erasure_by_tombstone};
 use crate::domain::UserId;
 use crate::privacy::cipher::KeyId;
-use crate::projection::directory::DirectoryEvent;
 use crate::projection::view::{History, Progress, Standing};
+use crate::read_model::ProvenEvent;
 use event_streams::{RecordedEvent, Unavailable};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,7 +33,7 @@ impl CaughtUp {
 struct Behind {
     user: UserId,
     standing: Standing,
-    /// Whether to read from the first event on, because the row cannot be trusted.
+    /// Whether to read from the first event on, because the read model cannot be trusted.
     anew: bool,
 }
 
@@ -68,12 +68,11 @@ impl Repair {
         let standings = self.view.standings(&users).await?;
         let behind = set.iter().filter_map(|(user, anew)| {
             let standing = standings.get(user).copied().unwrap_or_default();
-            let anew = *anew || standing.is_unconfirmed();
-            let done = (standing.held && !lift) || (standing.is_final() && !anew);
+            let done = (standing.held && !lift) || (standing.is_final() && !*anew);
             (!done).then_some(Behind {
                 user: *user,
                 standing,
-                anew,
+                anew: *anew,
             })
         });
         Ok(behind.collect())
@@ -107,7 +106,7 @@ impl Repair {
             let events = page.map(|page| revised.by_ref().take(page.len()).collect::<Vec<_>>());
             let more = events.as_ref().is_some_and(|events| events.len() == PAGE);
             full.push(more);
-            // The hold protects a row that lacks its last pages: nobody else would add them if this process died.
+            // The hold protects a user that lacks its last pages: nobody else would add them if this process died.
             histories.push(history(behind, events, lift && !more, caught));
         }
         let progress = self.view.take_over(&histories).await?;
@@ -123,12 +122,12 @@ impl Repair {
         Ok(again.collect())
     }
 
-    /// Reads from the row's last event on, to check that the log has the same event.
+    /// Reads from the last applied event on, to check that the log has the same one.
     async fn read_on(
         &self,
         behind: Behind,
     ) -> Result<(Behind, Option<Vec<RecordedEvent>>), Unavailable> {
-        let last = behind.standing.revision.filter(|_| !behind.anew);
+        let last = behind.standing.revision().filter(|_| !behind.anew);
         let page = self.read(behind.user, last.unwrap_or(0), PAGE).await?;
         Ok((behind, page))
     }
@@ -141,7 +140,7 @@ fn history(
         standing,
         anew,
     }: Behind,
-    events: Option<Vec<Result<DirectoryEvent, Refused>>>,
+    events: Option<Vec<Result<ProvenEvent, Refused>>>,
     lift: bool,
     caught: &mut CaughtUp,
 ) -> History {

@@ -4,9 +4,11 @@ use super::{Refused, Repair, erasure};
 use crate::domain::UserId;
 use crate::integration::mapping::{STREAM_DELETED, Unmappable};
 use crate::privacy::cipher::KeyId;
-use crate::projection::directory::DirectoryEvent;
 use crate::projection::view::Outcome;
-use crate::stored_event::{USER_DELETED, USER_STREAM_PREFIX, user_of_stream};
+use crate::read_model::ProvenEvent;
+use crate::stored_event::{
+    TOMBSTONES, USER_DELETED, USER_STREAM_PREFIX, UserCount, user_of_stream,
+};
 use event_streams::{Position, RecordedEvent};
 use std::collections::BTreeSet;
 
@@ -24,7 +26,13 @@ impl Repair {
         let mut after = self.view.complete_up_to().await?;
         let mut lost = None;
         while after < Some(published) {
-            let prefixes = [USER_STREAM_PREFIX];
+            // The stream of tombstones has a name with which the names of users' streams begin.
+            let counts = self.view.projection().reads_counts();
+            let prefixes = [if counts {
+                TOMBSTONES
+            } else {
+                USER_STREAM_PREFIX
+            }];
             let page = self.store.read_all(&prefixes, after, PAGE).await?;
             let behind = |event: &RecordedEvent| event.position <= published;
             let count = page.events.partition_point(behind);
@@ -108,12 +116,12 @@ impl Repair {
     async fn readable(
         &self,
         missing: &[(UserId, &RecordedEvent)],
-    ) -> anyhow::Result<(Vec<DirectoryEvent>, BTreeSet<UserId>)> {
+    ) -> anyhow::Result<(Vec<ProvenEvent>, BTreeSet<UserId>)> {
         let (erasures, others): (Vec<_>, Vec<_>) =
             missing.iter().partition(|(_, event)| is_erasure(event));
         let erasures = erasures.iter();
         let mut events: Vec<_> = erasures
-            .map(|(user, event)| erasure(event.id, *user))
+            .map(|(user, event)| erasure(*user, event))
             .collect();
         let mut unreadable = BTreeSet::new();
         for ((user, _), revised) in others.iter().zip(self.revise(&others).await?) {
@@ -129,11 +137,14 @@ impl Repair {
 }
 
 fn is_erasure(event: &RecordedEvent) -> bool {
-    [STREAM_DELETED, USER_DELETED].contains(&event.event_type.as_str())
+    event.stream == TOMBSTONES
+        || [STREAM_DELETED, USER_DELETED].contains(&event.event_type.as_str())
 }
 
 /// The user that the event belongs to. `None` for a stream whose name only begins like a user's; anybody can write to one.
+/// Of the stream of tombstones only the counts matter: the user's own stream has the deletion.
 fn owner(event: &RecordedEvent) -> Option<UserId> {
-    let user = user_of_stream(&event.stream);
+    let counted = UserCount::decode(event).map(|(user, _)| user);
+    let user = counted.or_else(|| user_of_stream(&event.stream));
     user.filter(|user| i64::try_from(user.number()).is_ok())
 }

@@ -2,8 +2,8 @@
 
 use super::{READS, Refused, Repair, erasure_by_tombstone};
 use crate::integration::message::IntegrationEvent;
-use crate::projection::directory::DirectoryEvent;
 use crate::projection::names::{self, Doubt};
+use crate::read_model::ProvenEvent;
 use event_streams::{RecordedEvent, Unavailable};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
@@ -11,7 +11,7 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 #[derive(Debug)]
 pub(in crate::projection) enum Verified {
     /// The publisher sealed this event, or the log has it under this id and revision.
-    Event(DirectoryEvent),
+    Event(ProvenEvent),
     /// The log has the event, but it cannot be applied.
     OnlyInLog,
     /// The log has no such event.
@@ -60,7 +60,7 @@ impl Repair {
     async fn look(
         &self,
         event: &IntegrationEvent,
-        proven: Result<DirectoryEvent, Doubt>,
+        proven: Result<ProvenEvent, Doubt>,
     ) -> Result<Result<RecordedEvent, Verified>, Unavailable> {
         let doubt = match proven {
             Ok(event) => return Ok(Err(Verified::Event(event))),

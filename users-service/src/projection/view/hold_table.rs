@@ -1,12 +1,19 @@
 //! Held users, and the events that operators have dropped.
 
-use super::{View, number};
+use super::View;
+use crate::database::{Statement, over_rows, rows_of};
 use crate::domain::UserId;
-use crate::read_model;
+use crate::read_model::{number, positive, user};
 use crate::stored_event::UNKNOWN_TYPE;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqliteExecutor};
+use sqlx::any::AnyRow;
+use sqlx::{Any, Executor, Row as _};
 use std::collections::BTreeSet;
+
+const DROPPED: Statement = over_rows!(
+    "SELECT id, revision FROM dropped WHERE id IN (SELECT CAST(value ->> 0 AS bigint) FROM ",
+    ROWS,
+    ")"
+);
 
 /// A user whose event cannot be applied. The user's later events wait in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +41,7 @@ impl View {
     /// # Errors
     /// When the database fails.
     pub async fn hold(&self, user: UserId, revision: u64, reason: &str) -> Result<(), sqlx::Error> {
-        hold(self.read_model.durable(), user, revision, reason).await
+        hold(self.generation().durable(), user, revision, reason).await
     }
 
     /// The users that are held because of an event type that the process did not know.
@@ -42,9 +49,9 @@ impl View {
     /// # Errors
     /// When the database fails.
     pub async fn held_by_unknown_types(&self) -> Result<BTreeSet<UserId>, sqlx::Error> {
-        let held = "SELECT id FROM held WHERE reason LIKE ? || '%'";
+        let held = "SELECT id FROM held WHERE reason LIKE $1 || '%'";
         let held = sqlx::query_scalar(held).bind(UNKNOWN_TYPE);
-        let held: Vec<i64> = held.fetch_all(self.read_model.pool()).await?;
+        let held: Vec<i64> = held.fetch_all(self.generation().pool()).await?;
         let users = held.into_iter().map(|id| UserId::new(id.unsigned_abs()));
         Ok(users.collect())
     }
@@ -57,9 +64,12 @@ impl View {
         &self,
         limit: u32,
     ) -> Result<HeldUserList, sqlx::Error> {
-        let pool = self.read_model.pool();
-        let held = "SELECT id, revision, reason FROM held ORDER BY id LIMIT ?";
-        let held = sqlx::query(held).bind(limit).fetch_all(pool).await?;
+        let pool = self.generation().pool();
+        let held = "SELECT id, revision, reason FROM held ORDER BY id LIMIT $1";
+        let held = sqlx::query(held)
+            .bind(i64::from(limit))
+            .fetch_all(pool)
+            .await?;
         let total: i64 = sqlx::query_scalar("SELECT count(*) FROM held")
             .fetch_one(pool)
             .await?;
@@ -77,9 +87,9 @@ impl View {
         &self,
         user: UserId,
     ) -> Result<Option<HeldUser>, sqlx::Error> {
-        let held = sqlx::query("SELECT id, revision, reason FROM held WHERE id = ?");
+        let held = sqlx::query("SELECT id, revision, reason FROM held WHERE id = $1");
         let held = held.bind(number(user.number()));
-        let held = held.fetch_optional(self.read_model.pool()).await?;
+        let held = held.fetch_optional(self.generation().pool()).await?;
         held.as_ref().map(held_user).transpose()
     }
 
@@ -94,11 +104,11 @@ impl View {
         revision: u64,
     ) -> Result<bool, sqlx::Error> {
         let drop = sqlx::query(
-            "INSERT INTO dropped (id, revision) SELECT id, revision FROM held WHERE id = ? AND revision = ?
-             ON CONFLICT DO UPDATE SET revision = excluded.revision",
+            "INSERT INTO dropped (id, revision) SELECT id, revision FROM held WHERE id = $1 AND revision = $2
+             ON CONFLICT (id, revision) DO UPDATE SET revision = excluded.revision",
         );
         let drop = drop.bind(number(user.number())).bind(number(revision));
-        let dropped = drop.execute(self.read_model.durable()).await?;
+        let dropped = drop.execute(self.generation().durable()).await?;
         Ok(dropped.rows_affected() > 0)
     }
 
@@ -110,13 +120,12 @@ impl View {
         &self,
         users: &BTreeSet<UserId>,
     ) -> Result<BTreeSet<(UserId, u64)>, sqlx::Error> {
-        let ids: Vec<i64> = users.iter().map(|user| number(user.number())).collect();
-        let dropped: Vec<(i64, i64)> = sqlx::query_as(
-            "SELECT dropped.id, revision FROM json_each(?) JOIN dropped ON dropped.id = value",
-        )
-        .bind(serde_json::Value::from(ids).to_string())
-        .fetch_all(self.read_model.pool())
-        .await?;
+        let users = users.iter().map(|user| [number(user.number())].into());
+        let database = self.generation().database();
+        let dropped: Vec<(i64, i64)> = sqlx::query_as(database.text(DROPPED))
+            .bind(rows_of(users.collect()))
+            .fetch_all(database.pool())
+            .await?;
         let dropped = dropped.into_iter();
         let event =
             |(id, revision): (i64, i64)| (UserId::new(id.unsigned_abs()), revision.unsigned_abs());
@@ -124,23 +133,22 @@ impl View {
     }
 }
 
-fn held_user(row: &SqliteRow) -> Result<HeldUser, sqlx::Error> {
-    let revision: i64 = row.try_get("revision")?;
+fn held_user(row: &AnyRow) -> Result<HeldUser, sqlx::Error> {
     Ok(HeldUser {
-        user: read_model::user(row)?,
-        revision: u64::try_from(revision).map_err(read_model::decode)?,
+        user: user(row)?,
+        revision: positive(row, "revision")?,
         reason: row.try_get("reason")?,
     })
 }
 
 pub(super) async fn hold(
-    executor: impl SqliteExecutor<'_>,
+    executor: impl Executor<'_, Database = Any>,
     user: UserId,
     revision: u64,
     reason: &str,
 ) -> Result<(), sqlx::Error> {
     tracing::error!(%user, revision, reason, "a user is held");
-    let hold = "INSERT OR IGNORE INTO held (id, revision, reason) VALUES (?, ?, ?)";
+    let hold = "INSERT INTO held (id, revision, reason) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
     let hold = sqlx::query(hold)
         .bind(number(user.number()))
         .bind(number(revision));

@@ -3,10 +3,9 @@
 //!
 //! Invariant: a batch is answered after the commit of the transaction that it was applied in.
 
-use super::{Outcome, begin, commit, rows};
+use super::{Outcome, Target, entries};
 use crate::domain::UserId;
-use crate::projection::directory::DirectoryEvent;
-use crate::read_model::ReadModel;
+use crate::read_model::ProvenEvent;
 use std::collections::BTreeSet;
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,21 +18,21 @@ pub(super) struct Writer(mpsc::Sender<Submission>);
 
 #[derive(Debug)]
 struct Submission {
-    events: Vec<DirectoryEvent>,
+    events: Vec<ProvenEvent>,
     outcomes: oneshot::Sender<Result<Vec<Outcome>, sqlx::Error>>,
 }
 
 impl Writer {
     /// Starts the task. It ends when the last clone of this value is dropped.
-    pub(super) fn start(read_model: ReadModel) -> Self {
+    pub(super) fn start(target: Target) -> Self {
         let (batches, waiting) = mpsc::channel(BATCHES);
-        tokio::spawn(run(read_model, waiting));
+        tokio::spawn(run(target, waiting));
         Self(batches)
     }
 
     pub(super) async fn apply(
         &self,
-        events: Vec<DirectoryEvent>,
+        events: Vec<ProvenEvent>,
     ) -> Result<Vec<Outcome>, sqlx::Error> {
         let (outcomes, answer) = oneshot::channel();
         let sent = self.0.send(Submission { events, outcomes }).await;
@@ -42,16 +41,16 @@ impl Writer {
     }
 }
 
-async fn run(read_model: ReadModel, mut waiting: mpsc::Receiver<Submission>) {
+async fn run(target: Target, mut waiting: mpsc::Receiver<Submission>) {
     let mut batches = Vec::with_capacity(BATCHES);
     while waiting.recv_many(&mut batches, BATCHES).await > 0 {
-        let together = apply(&read_model, batches.iter().flat_map(|batch| &batch.events)).await;
+        let together = apply(&target, batches.iter().flat_map(|batch| &batch.events)).await;
         let mut together = together.ok().map(Vec::into_iter);
         for batch in batches.drain(..) {
             let outcomes = match &mut together {
                 Some(outcomes) => Ok(outcomes.take(batch.events.len()).collect()),
                 // A batch that cannot be applied must not fail the others.
-                None => apply(&read_model, batch.events.iter()).await,
+                None => apply(&target, batch.events.iter()).await,
             };
             // The caller may have gone; the batch is applied all the same.
             let _ = batch.outcomes.send(outcomes);
@@ -59,16 +58,18 @@ async fn run(read_model: ReadModel, mut waiting: mpsc::Receiver<Submission>) {
     }
 }
 
-async fn apply(
-    read_model: &ReadModel,
-    events: impl Iterator<Item = &DirectoryEvent> + Clone,
+async fn apply<'a>(
+    target: &Target,
+    events: impl Iterator<Item = &'a ProvenEvent> + Clone,
 ) -> Result<Vec<Outcome>, sqlx::Error> {
     let users: BTreeSet<UserId> = events.clone().map(|event| event.user).collect();
-    let mut transaction = begin(read_model).await?;
-    let mut known = rows::load(&mut transaction, &users).await?;
-    let take = |event: &DirectoryEvent| known.entry(event.user).or_default().take(event);
-    let outcomes: Vec<_> = events.map(take).collect();
-    commit(transaction, &known).await?;
+    let mut transaction = target.begin().await?;
+    let mut known = entries::load(target.dialect(), &mut transaction, &users).await?;
+    let mut outcomes = Vec::new();
+    for event in events {
+        outcomes.push(known.entry(event.user).or_default().take(event));
+    }
+    target.commit(transaction, known).await?;
     tracing::debug!(events = outcomes.len(), "applied events");
     Ok(outcomes)
 }

@@ -1,0 +1,63 @@
+//! Counted attempts at messages that were delivered before.
+
+use super::View;
+use crate::domain::UserId;
+use crate::read_model::number;
+use sqlx::AnyConnection;
+
+impl View {
+    /// How many times this event was tried.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn attempts(&self, event: (UserId, u64)) -> Result<i64, sqlx::Error> {
+        let attempts =
+            sqlx::query_scalar("SELECT attempts FROM attempts WHERE id = $1 AND revision = $2")
+                .bind(number(event.0.number()))
+                .bind(number(event.1))
+                .fetch_optional(self.generation().pool())
+                .await?;
+        Ok(attempts.unwrap_or(0))
+    }
+
+    /// Counts an attempt, durably, before it is made.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn count_attempt(&self, event: (UserId, u64)) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "INSERT INTO attempts (id, revision, attempts) VALUES ($1, $2, 1)
+             ON CONFLICT (id, revision) DO UPDATE SET attempts = attempts.attempts + 1",
+        )
+        .bind(number(event.0.number()))
+        .bind(number(event.1))
+        .execute(self.generation().durable())
+        .await
+        .map(drop)
+    }
+
+    /// Takes back a counted attempt, because it ended and the process survived it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn discount_attempt(&self, event: (UserId, u64)) -> Result<(), sqlx::Error> {
+        for statement in [
+            "UPDATE attempts SET attempts = attempts - 1 WHERE id = $1 AND revision = $2",
+            "DELETE FROM attempts WHERE id = $1 AND revision = $2 AND attempts <= 0",
+        ] {
+            let query = sqlx::query(statement).bind(number(event.0.number()));
+            let query = query.bind(number(event.1));
+            query.execute(self.generation().pool()).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Deletes the counts of events that are applied.
+pub(super) async fn forget_applied(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    let forget = sqlx::query(
+        "DELETE FROM attempts WHERE EXISTS
+            (SELECT 1 FROM ledger WHERE ledger.id = attempts.id AND ledger.revision >= attempts.revision)",
+    );
+    forget.execute(connection).await.map(drop)
+}
