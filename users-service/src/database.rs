@@ -3,10 +3,10 @@
 //! Invariant: a statement is written once for both. Its parameters are `$1`, `$2`…; a set of rows is one parameter, the text of a
 //! JSON array of arrays ([`rows_of`]). What only one of the two can do is asked for by [`Dialect`].
 
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Connection as _, Transaction};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,9 @@ use std::time::Duration;
 
 /// The number of connections to one database.
 pub(crate) const CONNECTIONS: u32 = 4;
+
+/// How long a statement waits for a connection, also while the server is away.
+const ACQUIRE: Duration = Duration::from_secs(5);
 
 /// The place of all databases.
 #[derive(Clone)]
@@ -146,7 +149,9 @@ impl Databases {
             Self::Folder(folder) => file_url(&folder.join(format!("{name}.db")))?,
             Self::Postgres(url) => url.clone(),
         };
-        let pool = AnyPoolOptions::new().max_connections(connections);
+        let pool = AnyPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(ACQUIRE);
         let pool = pool.after_connect(move |connection, _| {
             let settings = AssertSqlSafe(settings.clone());
             Box::pin(async move { sqlx::raw_sql(settings).execute(connection).await.map(drop) })

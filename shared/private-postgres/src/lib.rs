@@ -15,10 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-const SCRIPT: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../../scripts/postgres-node"
-);
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/postgres-node");
 
 /// The grants that docs/OPERATIONS.md lists, for a role that the roles of all databases belong to. Those on functions belong
 /// to a database, so they are made in the template of the others.
@@ -115,7 +112,10 @@ impl PrivatePostgres {
     /// The URL of a database, for this role.
     #[must_use]
     pub fn url(&self, role: &str, database: &str) -> String {
-        format!("postgres://{role}:{role}@127.0.0.1:{}/{database}", self.port)
+        format!(
+            "postgres://{role}:{role}@127.0.0.1:{}/{database}",
+            self.port
+        )
     }
 
     /// The folder with all files of the server.

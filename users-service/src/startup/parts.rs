@@ -42,11 +42,11 @@ impl Parts {
     pub(super) async fn build(config: &Config) -> anyhow::Result<Self> {
         let store = EventStreams::connect(&config.servers.eventstore_url)?;
         let broker = Broker::connect(&config.servers.amqp_url, env!("CARGO_PKG_NAME"))?;
-        let keys = config.data.folder()?.join("keys.db");
         let master = config.data.master_key()?;
         let sealed_commands = master.message_key(SEALED_COMMANDS);
-        let keys =
-            open_with_retries(async || SubjectKeys::open(&keys, master.clone()).await).await?;
+        let databases = config.data.databases()?;
+        let open = async || SubjectKeys::open(&databases, master.clone()).await;
+        let keys = open_with_retries(open).await?;
         Ok(Self {
             store,
             broker,

@@ -17,6 +17,7 @@ use users_service::command::envelope::{Command, Committed, Envelope};
 use users_service::command::error::CommandError;
 use users_service::command::handler::CommandHandler;
 use users_service::command::queue::CommandSender;
+use users_service::database::Databases;
 use users_service::domain::{FamilyName, GivenName, Profile, UserId, Username};
 use users_service::eraser::Eraser;
 use users_service::erasure::Erasure;
@@ -77,7 +78,7 @@ pub(crate) async fn spawn_app_in(folder: TempDir) -> App {
     let server = server.unwrap();
     let store = EventStreams::connect(&server.url()).unwrap();
     let master = MASTER.repeat(32).parse().unwrap();
-    let keys = SubjectKeys::open(&folder.path().join("keys.db"), master).await;
+    let keys = SubjectKeys::open(&Databases::Folder(folder.path().to_owned()), master).await;
     let keys = keys.unwrap();
     let handler = CommandHandler::new(
         store.clone(),
