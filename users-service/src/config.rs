@@ -8,6 +8,7 @@ use crate::privacy::pseudonym::UsernameSecret;
 use access_tokens::AccessSettings;
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use sqlx::postgres::PgConnectOptions;
 use std::fs::DirBuilder;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -362,6 +363,8 @@ impl DataConfig {
                 "DATABASE_URL must begin with postgres:// (or be unset, for SQLite files in USERS_DATA)"
             );
         }
+        let options: Result<PgConnectOptions, _> = url.parse();
+        options.context("DATABASE_URL is no URL of a PostgreSQL database")?;
         Ok(Databases::Postgres(url.clone()))
     }
 
