@@ -152,3 +152,50 @@ async fn a_server_with_settings_that_keep_keys_is_refused_until_they_are_changed
     keys.destroy(id).await.unwrap();
     assert!(!is_in_a_file(&place, &gone));
 }
+
+/// Gives the server a certificate for `localhost`, which is its own authority, and returns the certificate.
+async fn certify(server: &PrivatePostgres) -> String {
+    let names = vec!["localhost".to_owned()];
+    let certified = rcgen::generate_simple_self_signed(names).unwrap();
+    let (certificate, key) = (certified.cert.pem(), certified.signing_key.serialize_pem());
+    let mut statements = Vec::new();
+    // The server does not use a key that belongs to somebody else, so it writes the file itself.
+    for (file, text) in [("server.crt", &certificate), ("server.key", &key)] {
+        statements.push(format!(
+            "COPY (SELECT unnest(string_to_array('{}', '|'))) TO PROGRAM 'umask 077 && cat >{file}'",
+            text.trim().replace("\r", "").replace('\n', "|")
+        ));
+    }
+    statements.push("ALTER SYSTEM SET ssl = on".to_owned());
+    for statement in statements {
+        server.execute("postgres", &statement).await.unwrap();
+    }
+    server.kill().await.unwrap();
+    server.restart().await.unwrap();
+    certificate
+}
+
+#[tokio::test]
+async fn a_server_is_reached_over_tls_if_its_certificate_is_right() {
+    let server = PrivatePostgres::start(SUITABLE).await.unwrap();
+    let place = Place::of(&server).await;
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root.pem");
+    std::fs::write(&root, certify(&server).await).unwrap();
+    let Databases::Postgres(url) = &place.databases else {
+        panic!("the place is a server");
+    };
+    let insisting = |host: &str| {
+        let url = url.replace("127.0.0.1", host);
+        let root = root.display();
+        Databases::Postgres(format!("{url}?sslmode=verify-full&sslrootcert={root}"))
+    };
+    let keys = SubjectKeys::open(&insisting("localhost"), master("0a")).await;
+    let encrypted = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    let encrypted = sqlx::query_scalar(encrypted);
+    let keys = keys.unwrap();
+    let encrypted: bool = encrypted.fetch_one(pool(&keys).await).await.unwrap();
+    assert!(encrypted);
+    let other_name = SubjectKeys::open(&insisting("127.0.0.1"), master("0a")).await;
+    assert!(matches!(other_name, Err(KeysError::Database(_))));
+}
