@@ -1,12 +1,14 @@
 //! Configuration by flags and environment variables. The help text never shows the values of URLs and secrets.
 
+use crate::database::Databases;
 use crate::domain::UserId;
 use crate::operations::{Decision, OperatorName, Reason};
 use crate::privacy::cipher::MasterKey;
 use crate::privacy::pseudonym::UsernameSecret;
 use access_tokens::AccessSettings;
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use sqlx::postgres::PgConnectOptions;
 use std::fs::DirBuilder;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -246,6 +248,11 @@ pub struct DataConfig {
     #[arg(long = "data", env = "USERS_DATA")]
     pub folder: PathBuf,
 
+    /// The URL of a PostgreSQL database, which then takes the place of the files in the folder (`DATABASE_URL`), such as
+    /// `postgres://user:password@host/database?sslmode=verify-full`.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+
     /// A file with 64 hexadecimal digits: the key that wraps the subject keys (`MASTER_KEY_FILE`).
     #[arg(long, env = "MASTER_KEY_FILE")]
     pub master_key_file: PathBuf,
@@ -339,6 +346,26 @@ impl DataConfig {
         let created = builder.create(&self.folder);
         created.with_context(|| format!("cannot create {}", self.folder.display()))?;
         Ok(&self.folder)
+    }
+
+    /// The place of the databases: PostgreSQL, or files in the data folder.
+    ///
+    /// # Errors
+    /// If the URL is not one of PostgreSQL, or the folder cannot be created. The error does not repeat the URL, which may have a
+    /// password.
+    pub fn databases(&self) -> anyhow::Result<Databases> {
+        let Some(url) = &self.database_url else {
+            return Ok(Databases::Folder(self.folder()?.to_owned()));
+        };
+        let postgres = ["postgres://", "postgresql://"];
+        if !postgres.iter().any(|scheme| url.starts_with(scheme)) {
+            bail!(
+                "DATABASE_URL must begin with postgres:// (or be unset, for SQLite files in USERS_DATA)"
+            );
+        }
+        let options: Result<PgConnectOptions, _> = url.parse();
+        options.context("DATABASE_URL is no URL of a PostgreSQL database")?;
+        Ok(Databases::Postgres(url.clone()))
     }
 
     /// The key that wraps the subject keys.

@@ -4,9 +4,6 @@
 //! JSON array of arrays ([`rows_of`]). What only one of the two can do is asked for by [`Dialect`].
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
-};
 use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Connection as _, Transaction};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,7 +11,10 @@ use std::sync::Once;
 use std::time::Duration;
 
 /// The number of connections to one database.
-pub(crate) const CONNECTIONS: u32 = 4;
+const CONNECTIONS: u32 = 4;
+
+/// How long a statement waits for a connection, also while the server is away.
+const ACQUIRE: Duration = Duration::from_secs(5);
 
 /// The place of all databases.
 #[derive(Clone)]
@@ -103,16 +103,34 @@ impl Databases {
         name: &str,
         durability: Durability,
     ) -> Result<Database, sqlx::Error> {
-        if let Self::Postgres(url) = self {
-            create_schema(url, name).await?;
-        }
-        let database = self.lazy(name, durability, CONNECTIONS)?;
+        self.create(name).await?;
+        let database = self.lazy(name, durability)?;
         database.pool.acquire().await?;
         Ok(database)
     }
 
+    /// Creates the schema, if it is missing. A file is created when it is opened.
+    ///
+    /// # Errors
+    /// If the server fails.
+    pub(crate) async fn create(&self, name: &str) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Folder(_) => Ok(()),
+            Self::Postgres(url) => create_schema(url, name).await,
+        }
+    }
+
     /// Like [`open`](Self::open), but connects when it is used.
-    pub(crate) fn lazy(
+    pub(crate) fn lazy(&self, name: &str, durability: Durability) -> Result<Database, sqlx::Error> {
+        self.lazy_with(name, durability, CONNECTIONS)
+    }
+
+    /// One connection whose commits are flushed.
+    pub(crate) fn durable(&self, name: &str) -> Result<Database, sqlx::Error> {
+        self.lazy_with(name, Durability::AtOnce, 1)
+    }
+
+    fn lazy_with(
         &self,
         name: &str,
         durability: Durability,
@@ -146,7 +164,9 @@ impl Databases {
             Self::Folder(folder) => file_url(&folder.join(format!("{name}.db")))?,
             Self::Postgres(url) => url.clone(),
         };
-        let pool = AnyPoolOptions::new().max_connections(connections);
+        let pool = AnyPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(ACQUIRE);
         let pool = pool.after_connect(move |connection, _| {
             let settings = AssertSqlSafe(settings.clone());
             Box::pin(async move { sqlx::raw_sql(settings).execute(connection).await.map(drop) })
@@ -260,42 +280,6 @@ async fn is_usable(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> 
         connection.ping().await?;
     }
     Ok(!connection.is_in_transaction())
-}
-
-/// A pool of so many connections. It closes a connection whose transaction cannot be rolled back.
-pub(crate) fn pool(connections: u32) -> SqlitePoolOptions {
-    let options = SqlitePoolOptions::new().max_connections(connections);
-    options.after_release(|connection, _| Box::pin(is_usable_file(connection)))
-}
-
-/// On a full disk SQLite rolls a transaction back by itself. `sqlx` does not notice: its own rollback fails, and it would refuse
-/// every further transaction on this connection.
-async fn is_usable_file(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
-    if connection.is_in_transaction() {
-        // A dropped transaction is rolled back before the answer.
-        connection.ping().await?;
-    }
-    Ok(!connection.is_in_transaction())
-}
-
-/// Creates a missing file. Commits are durable, and deleted content is overwritten.
-pub(crate) fn options(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(Duration::from_secs(5))
-        .pragma("secure_delete", "ON")
-        // On macOS a plain fsync leaves the bytes in the disk's cache. Elsewhere these two change nothing.
-        .pragma("fullfsync", "ON")
-        .pragma("checkpoint_fullfsync", "ON")
-}
-
-/// For a file that can be rebuilt from the log. A commit survives the process, but reaches the disk only with a later flush. A
-/// crash of the machine takes the file back to an earlier commit.
-pub(crate) fn rebuildable(path: &Path) -> SqliteConnectOptions {
-    options(path).synchronous(SqliteSynchronous::Normal)
 }
 
 #[cfg(test)]

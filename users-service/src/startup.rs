@@ -133,7 +133,7 @@ pub async fn run(role: Role, config: &Config, shutdown: CancellationToken) -> an
 /// If the configuration is wrong, or a server is unavailable.
 pub async fn replay(config: &Config, user: UserId) -> anyhow::Result<()> {
     let parts = Parts::build(config).await?;
-    let standing = parts.repair(config).await?.catch_up(user, true).await?;
+    let standing = parts.repair(config)?.catch_up(user, true).await?;
     tracing::info!(?standing, "the user was replayed");
     Ok(())
 }
@@ -187,15 +187,15 @@ impl Application {
             .transpose()?;
         let queries = if role.queries() {
             Some(Queries {
-                list: parts.list(config).await?,
-                statistics: parts.statistics(config).await?,
+                list: parts.list(config)?,
+                statistics: parts.statistics(config)?,
             })
         } else {
             None
         };
         let feed = role.queries().then(|| Feed::new(parts.store.clone()));
         let repair = if role.queries() || role.projects() {
-            Some(parts.repair(config).await?)
+            Some(parts.repair(config)?)
         } else {
             None
         };
@@ -213,7 +213,7 @@ impl Application {
         let mut supervisor = Supervisor::new(readiness, role.background(), shutdown.clone());
         supervise((role, handler), &parts, config, &mut supervisor).await?;
         if let Some(repair) = repair.filter(|_| role.projects()) {
-            let statistics = parts.repair_of_statistics(config).await?;
+            let statistics = parts.repair_of_statistics(config)?;
             project(&parts, DIRECTORY_ROLE, repair, &mut supervisor);
             project(&parts, STATISTICS_ROLE, statistics, &mut supervisor);
         }
@@ -304,7 +304,7 @@ async fn supervise(
     supervisor: &mut Supervisor,
 ) -> anyhow::Result<()> {
     if let Some(handler) = handler {
-        let consumer = parts.command_consumer(handler.clone(), config).await?;
+        let consumer = parts.command_consumer(handler.clone(), config)?;
         let consumer = Arc::new(consumer);
         supervisor.run("commands over the queue", move |state, shutdown| {
             let consumer = Arc::clone(&consumer);

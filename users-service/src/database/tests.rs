@@ -73,7 +73,7 @@ async fn a_transaction_that_a_full_disk_ended_leaves_no_connection_unusable() {
 #[tokio::test]
 async fn a_connection_whose_transaction_was_dropped_stays_in_the_pool() {
     let (_folder, databases) = folder();
-    let database = databases.lazy("a", Durability::AtOnce, 1).unwrap();
+    let database = databases.durable("a").unwrap();
     let mark = sqlx::query("CREATE TEMPORARY TABLE mark (of_connection INTEGER)");
     mark.execute(database.pool()).await.unwrap();
     drop(database.begin().await.unwrap());

@@ -154,6 +154,10 @@ impl KeyId {
     pub(super) fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
+
+    pub(super) fn first_byte(self) -> u8 {
+        self.0[0]
+    }
 }
 
 impl fmt::Display for KeyId {

@@ -1,22 +1,28 @@
-//! The store of users' keys, which can destroy keys: one SQLite file, shared by the roles on one machine.
+//! The store of users' keys, which can destroy keys: one SQLite file, shared by the roles on one machine, or a schema of a
+//! PostgreSQL database, shared by the roles on several machines.
 //!
 //! Invariants:
 //! - Each key is handed out to one user, and only after its batch is durable.
 //! - A destroyed key is refused for ever, because its id (a fingerprint of the key) stays on a list.
 //! - Only the keys on that list count as destroyed. A key that is not in the store at all is missing, and callers treat that
 //!   as an error.
-//! - When [`SubjectKeys::destroy`] returns, the key is in neither the file nor its write-ahead log, and that is durable.
+//! - When [`SubjectKeys::destroy`] returns, the key is in no file of the database or its write-ahead log, and that is durable.
 //! - Stored keys are wrapped by the master key. No key is kept in memory after its use.
 //! - An unused key that is handed back is handed out again.
 
 mod destroyer;
+mod forgetting;
+mod key_database;
+mod partitions;
+mod requirements;
 
 use super::cipher::{KeyId, MasterKey, SubjectKey};
-use crate::database::{self, CONNECTIONS};
+use crate::database::{Database, Databases, over_rows, rows_of};
 use destroyer::Destroyer;
-use sqlx::sqlite::SqlitePool;
+use key_database::KeyDatabase;
+use serde_json::json;
+use sqlx::AssertSqlSafe;
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
@@ -26,18 +32,13 @@ const BATCH: usize = 256;
 /// The next batch is generated when fewer keys than this are ready.
 const LOW: usize = BATCH / 2;
 
-const SCHEMA: &str = "
-    CREATE TABLE IF NOT EXISTS keys (id BLOB PRIMARY KEY, wrapped BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS destroyed (id BLOB PRIMARY KEY) WITHOUT ROWID;";
-
 /// The store of subject keys.
 #[derive(Debug, Clone)]
 pub struct SubjectKeys(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    pool: SqlitePool,
-    master: MasterKey,
+    database: KeyDatabase,
     /// Keys generated ahead. This starts with the first request for a key, because most roles never need one.
     ready: Mutex<Option<mpsc::Receiver<SubjectKey>>>,
     /// Keys that were handed back unused. There are never more of them than there were keys in use at one time.
@@ -64,6 +65,9 @@ pub enum KeysError {
     /// The database failed.
     #[error("the key store failed")]
     Database(#[from] sqlx::Error),
+    /// The settings of the PostgreSQL server, or the rights of our role, do not allow what the store promises.
+    #[error("the PostgreSQL server cannot hold the subject keys: {0}")]
+    Unsuitable(String),
     /// A key does not unwrap, because the master key is wrong or the stored key is damaged.
     #[error("key {0} does not unwrap with this master key")]
     DoesNotUnwrap(KeyId),
@@ -79,19 +83,22 @@ pub enum KeysError {
 }
 
 impl SubjectKeys {
-    /// Opens the store. A missing file is created.
+    /// Opens the store. A missing database is created. A PostgreSQL server that is away is no error: the store opens when it
+    /// is there, and all calls fail until then.
     ///
     /// # Errors
-    /// If the file cannot be opened, or has keys that the master key does not unwrap.
-    pub async fn open(path: &Path, master: MasterKey) -> Result<Self, KeysError> {
-        let options = database::options(path);
-        let pool = database::pool(CONNECTIONS).connect_with(options).await?;
-        sqlx::raw_sql(SCHEMA).execute(&pool).await?;
-        check_master_key(&pool, &master).await?;
+    /// If the database cannot be opened, does not suit, or has keys that the master key does not unwrap.
+    pub async fn open(databases: &Databases, master: MasterKey) -> Result<Self, KeysError> {
+        let database = KeyDatabase::new(databases.clone(), master);
+        match database.get().await {
+            Err(error) if database.may_open_later(&error) => {
+                tracing::warn!(%error, "the key store is not open yet; this is retried");
+            }
+            opened => opened.map(drop)?,
+        }
         Ok(Self(Arc::new(Inner {
-            destroyer: Destroyer::start(pool.clone()),
-            pool,
-            master,
+            destroyer: Destroyer::start(database.clone()),
+            database,
             ready: Mutex::default(),
             handed_back: StdMutex::default(),
             lost: StdMutex::default(),
@@ -129,8 +136,7 @@ impl SubjectKeys {
 
     fn start_generating(&self) -> mpsc::Receiver<SubjectKey> {
         let (generated, ready) = mpsc::channel(LOW);
-        let (pool, master) = (self.0.pool.clone(), self.0.master.clone());
-        tokio::spawn(generate_ahead(pool, master, generated));
+        tokio::spawn(generate_ahead(self.0.database.clone(), generated));
         ready
     }
 
@@ -164,27 +170,24 @@ impl SubjectKeys {
             return Ok(HashMap::new());
         }
         tracing::debug!(keys = ids.len(), "looking up keys");
-        let wanted: Vec<String> = ids.iter().map(ToString::to_string).collect();
-        let wanted = serde_json::Value::from(wanted).to_string();
-        let rows: Vec<(Vec<u8>, Option<Vec<u8>>, bool)> = sqlx::query_as(
-            "SELECT unhex(value), wrapped, destroyed.id IS NOT NULL FROM json_each(?)
-             LEFT JOIN keys ON keys.id = unhex(value) LEFT JOIN destroyed ON destroyed.id = unhex(value)",
-        )
-        .bind(wanted)
-        .fetch_all(&self.0.pool)
-        .await?;
+        let database = self.0.database.get().await?;
+        let rows: Vec<(Vec<u8>, Option<Vec<u8>>, i64)> =
+            sqlx::query_as(AssertSqlSafe(looking_up(database, ids)))
+                .bind(rows_of_ids(ids))
+                .fetch_all(database.pool())
+                .await?;
         rows.into_iter().map(|row| self.looked_up(row)).collect()
     }
 
     fn looked_up(
         &self,
-        (id, wrapped, destroyed): (Vec<u8>, Option<Vec<u8>>, bool),
+        (id, wrapped, destroyed): (Vec<u8>, Option<Vec<u8>>, i64),
     ) -> Result<(KeyId, Lookup), KeysError> {
         let id = key_id(&id)?;
         let lookup = match wrapped {
-            _ if destroyed => Lookup::Destroyed,
+            _ if destroyed > 0 => Lookup::Destroyed,
             None => Lookup::Missing,
-            Some(wrapped) => Lookup::Found(unwrap(&self.0.master, id, &wrapped)?),
+            Some(wrapped) => Lookup::Found(unwrap(self.0.database.master(), id, &wrapped)?),
         };
         Ok((id, lookup))
     }
@@ -220,15 +223,20 @@ impl SubjectKeys {
     }
 }
 
-/// Refuses a master key that does not unwrap the stored keys, before another key is wrapped with it.
-async fn check_master_key(pool: &SqlitePool, master: &MasterKey) -> Result<(), KeysError> {
-    let any: Option<(Vec<u8>, Vec<u8>)> = sqlx::query_as("SELECT id, wrapped FROM keys LIMIT 1")
-        .fetch_optional(pool)
-        .await?;
-    match any {
-        Some((id, wrapped)) => unwrap(master, key_id(&id)?, &wrapped).map(drop),
-        None => Ok(()),
-    }
+/// The statement that looks up keys of these ids. Subqueries use the indexes, whatever the planner assumes about the number of
+/// ids.
+fn looking_up(database: &Database, ids: &[KeyId]) -> String {
+    let table = partitions::table_of(database.dialect(), ids);
+    let rows = database.text(over_rows!("", ROWS, ""));
+    format!(
+        "SELECT unhex(value ->> 0), (SELECT wrapped FROM {table} WHERE id = unhex(value ->> 0)),
+             (SELECT count(*) FROM destroyed WHERE id = unhex(value ->> 0))
+         FROM {rows}"
+    )
+}
+
+fn rows_of_ids(ids: &[KeyId]) -> String {
+    rows_of(ids.iter().map(|id| json!([id.to_string()])).collect())
 }
 
 fn unwrap(master: &MasterKey, id: KeyId, wrapped: &[u8]) -> Result<SubjectKey, KeysError> {
@@ -242,9 +250,9 @@ fn key_id(bytes: &[u8]) -> Result<KeyId, sqlx::Error> {
 }
 
 /// Generates batches of keys until the store is dropped. Each batch is durable before its first key is handed out.
-async fn generate_ahead(pool: SqlitePool, master: MasterKey, generated: mpsc::Sender<SubjectKey>) {
+async fn generate_ahead(database: KeyDatabase, generated: mpsc::Sender<SubjectKey>) {
     loop {
-        match generate_batch(&pool, &master).await {
+        match generate_batch(&database).await {
             Ok(keys) => {
                 for key in keys {
                     if generated.send(key).await.is_err() {
@@ -253,7 +261,7 @@ async fn generate_ahead(pool: SqlitePool, master: MasterKey, generated: mpsc::Se
                 }
             }
             Err(error) => {
-                tracing::warn!(error = %error, "no keys were generated; this is retried");
+                tracing::warn!(%error, "no keys were generated; this is retried");
                 let pause = Duration::from_millis(rand::random_range(250..=1000));
                 tokio::select! {
                     () = generated.closed() => return,
@@ -264,22 +272,22 @@ async fn generate_ahead(pool: SqlitePool, master: MasterKey, generated: mpsc::Se
     }
 }
 
-async fn generate_batch(
-    pool: &SqlitePool,
-    master: &MasterKey,
-) -> Result<Vec<SubjectKey>, sqlx::Error> {
+async fn generate_batch(database: &KeyDatabase) -> Result<Vec<SubjectKey>, KeysError> {
     let keys: Vec<SubjectKey> = std::iter::repeat_with(SubjectKey::generate)
         .take(BATCH)
         .collect();
-    let row = |key: &SubjectKey| [key.id().to_string(), hex::encode(master.wrap(key))];
-    let rows: Vec<_> = keys.iter().map(row).collect();
-    sqlx::query(
+    let master = database.master();
+    let row = |key: &SubjectKey| json!([key.id().to_string(), hex::encode(master.wrap(key))]);
+    let rows = rows_of(keys.iter().map(row).collect());
+    let database = database.get().await?;
+    let insert = database.text(over_rows!(
         "INSERT INTO keys (id, wrapped)
-         SELECT unhex(value ->> 0), unhex(value ->> 1) FROM json_each(?)",
-    )
-    .bind(serde_json::json!(rows).to_string())
-    .execute(pool)
-    .await?;
+         SELECT unhex(value ->> 0), unhex(value ->> 1) FROM ",
+        ROWS,
+        ""
+    ));
+    let insert = sqlx::query(insert).bind(rows);
+    insert.execute(database.pool()).await?;
     Ok(keys)
 }
 

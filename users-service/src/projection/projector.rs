@@ -72,9 +72,11 @@ impl Projector {
     /// Runs until `shutdown`. `state` holds the reason if messages are not applied.
     ///
     /// # Errors
-    /// None. The projector retries everything that fails.
+    /// If the tables cannot be created. The projector retries everything else that fails.
     pub async fn run(&self, state: &State, shutdown: &CancellationToken) -> anyhow::Result<()> {
-        let queues = self.repair.view().generation().queues();
+        let view = self.repair.view();
+        view.generation().create(view.projection()).await?;
+        let queues = view.generation().queues();
         let topology = queues.topology();
         let run = Run {
             repair: &self.repair,

@@ -13,6 +13,9 @@ const LEDGER: &str = include_str!("../../tables/ledger.sql");
 /// An opened generation. Clones share its connections.
 #[derive(Debug, Clone)]
 pub struct Generation {
+    databases: Databases,
+    /// The name of the database.
+    name: String,
     read_model: &'static str,
     number: u32,
     partitions: u32,
@@ -31,28 +34,53 @@ impl Generation {
     pub async fn open(
         databases: &Databases,
         projection: &dyn Projection,
+        number: (u32, u32),
+    ) -> Result<Self, sqlx::Error> {
+        let generation = Self::lazy(databases, projection, number)?;
+        generation.create(projection).await?;
+        Ok(generation)
+    }
+
+    /// The generation with this number and so many queues. It connects when it is used, and fails until a projector has created
+    /// its tables.
+    ///
+    /// # Errors
+    /// When the place of the database is malformed.
+    pub fn lazy(
+        databases: &Databases,
+        projection: &dyn Projection,
         (number, partitions): (u32, u32),
     ) -> Result<Self, sqlx::Error> {
         let read_model = projection.name();
         let name = format!("{read_model}_g{number}");
-        let database = databases.open(&name, Durability::Later).await?;
+        Ok(Self {
+            read_model,
+            number,
+            partitions,
+            database: databases.lazy(&name, Durability::Later)?,
+            impatient: databases.impatient(&name)?,
+            durable: databases.durable(&name)?,
+            databases: databases.clone(),
+            name,
+        })
+    }
+
+    /// Creates what is missing.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn create(&self, projection: &dyn Projection) -> Result<(), sqlx::Error> {
+        self.databases.create(&self.name).await?;
         // In a file a table is stored in the order of its primary key; in PostgreSQL it cannot be.
-        let clustered = match database.dialect() {
+        let clustered = match self.database.dialect() {
             Dialect::Sqlite => "WITHOUT ROWID",
             Dialect::Postgres => "",
         };
         for schema in [LEDGER, projection.schema()] {
             let schema = AssertSqlSafe(schema.replace("{clustered}", clustered));
-            sqlx::raw_sql(schema).execute(database.pool()).await?;
+            sqlx::raw_sql(schema).execute(self.pool()).await?;
         }
-        Ok(Self {
-            read_model,
-            number,
-            partitions,
-            database,
-            impatient: databases.impatient(&name)?,
-            durable: databases.lazy(&name, Durability::AtOnce, 1)?,
-        })
+        Ok(())
     }
 
     /// The name of the read model.

@@ -37,7 +37,7 @@ pub async fn held(command: HeldCommand) -> anyhow::Result<()> {
 }
 
 async fn repair(config: &Config) -> anyhow::Result<Repair> {
-    Parts::build(config).await?.repair(config).await
+    Parts::build(config).await?.repair(config)
 }
 
 #[expect(clippy::print_stdout, reason = "the command prints its result")]

@@ -4,7 +4,6 @@ use crate::clock::Clock;
 use crate::command::handler::CommandHandler;
 use crate::command::queue::{Attempts, CommandConsumer, CommandSender, Intake, SEALED_COMMANDS};
 use crate::config::{CommandsQueue, Config};
-use crate::database::Databases;
 use crate::eraser::Eraser;
 use crate::erasure::Erasure;
 use crate::ids::{self, IdSource, OverBroker, OverHttp};
@@ -51,11 +50,11 @@ impl Parts {
     pub(super) async fn build(config: &Config) -> anyhow::Result<Self> {
         let store = EventStreams::connect(&config.servers.eventstore_url)?;
         let broker = Broker::connect(&config.servers.amqp_url, env!("CARGO_PKG_NAME"))?;
-        let keys = config.data.folder()?.join("keys.db");
         let master = config.data.master_key()?;
         let sealed_commands = master.message_key(SEALED_COMMANDS);
-        let keys =
-            open_with_retries(async || SubjectKeys::open(&keys, master.clone()).await).await?;
+        let databases = config.data.databases()?;
+        let open = async || SubjectKeys::open(&databases, master.clone()).await;
+        let keys = open_with_retries(open).await?;
         Ok(Self {
             store,
             broker,
@@ -85,7 +84,7 @@ impl Parts {
     }
 
     /// Executes the commands of the queue with this handler.
-    pub(super) async fn command_consumer(
+    pub(super) fn command_consumer(
         &self,
         handler: CommandHandler,
         config: &Config,
@@ -94,8 +93,7 @@ impl Parts {
         let remembered_for = config.commands.remembered_for();
         let intake = Intake::new(key, remembered_for);
         let intake = intake.accepting_plain(config.accepts_plain_commands());
-        let databases = Databases::Folder(config.data.folder()?.to_owned());
-        let attempts = open_with_retries(async || Attempts::open(&databases).await).await?;
+        let attempts = Attempts::new(config.data.databases()?);
         let kind = queue_kind(config.commands.commands_queue);
         let broker = self.broker.clone();
         Ok(CommandConsumer::new(
@@ -106,26 +104,26 @@ impl Parts {
         ))
     }
 
-    pub(super) async fn list(&self, config: &Config) -> anyhow::Result<UserList> {
+    pub(super) fn list(&self, config: &Config) -> anyhow::Result<UserList> {
         let cursors = Cursors::new(&config.data.master_key()?, Clock::of_machine());
-        let directory = self.directory(config).await?;
+        let directory = self.directory(config)?;
         Ok(UserList::new(directory, self.keys.clone(), cursors))
     }
 
-    pub(super) async fn statistics(&self, config: &Config) -> anyhow::Result<StatisticsRoute> {
-        let generation = generation(config, &Statistics, STATISTICS_PARTITIONS).await?;
+    pub(super) fn statistics(&self, config: &Config) -> anyhow::Result<StatisticsRoute> {
+        let generation = generation(config, &Statistics, STATISTICS_PARTITIONS)?;
         Ok(StatisticsRoute::new(generation, Clock::of_machine()))
     }
 
     /// Writes the directory.
-    pub(super) async fn repair(&self, config: &Config) -> anyhow::Result<Repair> {
-        let (directory, generation) = self.directory(config).await?;
+    pub(super) fn repair(&self, config: &Config) -> anyhow::Result<Repair> {
+        let (directory, generation) = self.directory(config)?;
         Ok(self.repair_of(View::new(generation, Arc::new(directory))))
     }
 
     /// Writes the statistics.
-    pub(super) async fn repair_of_statistics(&self, config: &Config) -> anyhow::Result<Repair> {
-        let generation = generation(config, &Statistics, STATISTICS_PARTITIONS).await?;
+    pub(super) fn repair_of_statistics(&self, config: &Config) -> anyhow::Result<Repair> {
+        let generation = generation(config, &Statistics, STATISTICS_PARTITIONS)?;
         Ok(self.repair_of(View::new(generation, Arc::new(Statistics))))
     }
 
@@ -133,9 +131,9 @@ impl Parts {
         Repair::new(self.store.clone(), self.keys.clone(), view)
     }
 
-    async fn directory(&self, config: &Config) -> anyhow::Result<(Directory, Generation)> {
+    fn directory(&self, config: &Config) -> anyhow::Result<(Directory, Generation)> {
         let directory = Directory::new(SearchSecret::of(&config.data.master_key()?));
-        let generation = generation(config, &directory, DIRECTORY_PARTITIONS).await?;
+        let generation = generation(config, &directory, DIRECTORY_PARTITIONS)?;
         Ok((directory, generation))
     }
 
@@ -166,14 +164,13 @@ fn queue_kind(queue: CommandsQueue) -> QueueKind {
     }
 }
 
-async fn generation(
+fn generation(
     config: &Config,
     projection: &dyn Projection,
     partitions: u32,
 ) -> anyhow::Result<Generation> {
-    let databases = Databases::Folder(config.data.folder()?.to_owned());
-    let open = async || Generation::open(&databases, projection, (1, partitions)).await;
-    Ok(open_with_retries(open).await?)
+    let databases = config.data.databases()?;
+    Ok(Generation::lazy(&databases, projection, (1, partitions))?)
 }
 
 /// Opens a database file, with retries. Roles that start at the same time may all create the file. Then SQLite refuses all

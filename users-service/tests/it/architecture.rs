@@ -110,7 +110,7 @@ fn files(layer: &str) -> Vec<PathBuf> {
         for entry in entries {
             let path = entry.unwrap().path();
             match path.file_name().and_then(|name| name.to_str()) {
-                Some("tests.rs" | "explorer.rs" | "explorer") => {}
+                Some("tests.rs" | "tests" | "explorer.rs" | "explorer") => {}
                 _ if path.is_dir() => folders.push(path),
                 _ => files.push(path),
             }

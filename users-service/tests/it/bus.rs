@@ -327,7 +327,7 @@ impl Bus {
     ) -> CommandConsumer {
         self.declare(kind).await;
         let databases = app.databases();
-        let parts = (intake, Attempts::open(&databases).await.unwrap());
+        let parts = (intake, Attempts::new(databases));
         CommandConsumer::new(handler, self.account("users-command-api"), parts, kind)
     }
 

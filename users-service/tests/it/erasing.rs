@@ -1,18 +1,53 @@
 //! An interrupted erasure is resumed, wherever it stopped.
 
 use crate::bus::{Bus, PACE, read_model, until_listed, view};
-use crate::support::{App, id, spawn_app, until, user};
+use crate::support::{
+    App, Counter, MASTER, SECRET, create, id, on_both, serve, spawn_app, until, user,
+};
 use bytes::Bytes;
 use event_streams::{Expected, NewEvent, Position, ReadError};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use users_service::command::handler::CommandHandler;
 use users_service::command::user_histories::UserHistories;
 use users_service::domain::UserId;
+use users_service::ids::IdSource;
 use users_service::privacy::cipher::KeyId;
-use users_service::privacy::subject_keys::Lookup;
+use users_service::privacy::subject_keys::{Lookup, SubjectKeys};
 use users_service::stored_event::tombstone;
 use uuid::Uuid;
+
+on_both! {
+    a_deletion_is_answered_when_the_tombstone_is_stored_and_the_key_is_destroyed,
+    a_second_request_finishes_an_interrupted_deletion,
+    an_interrupted_deletion_is_finished_without_a_second_request,
+    a_lost_key_is_not_an_erasure,
+    a_user_whose_key_is_lost_can_be_deleted,
+    deleting_a_user_whose_key_is_lost_heals_publisher_projector_and_eraser,
+    processes_share_the_keys,
+}
+
+async fn processes_share_the_keys(app: App) {
+    let master = MASTER.repeat(32).parse().unwrap();
+    let keys = SubjectKeys::open(&app.databases, master).await.unwrap();
+    let ids = IdSource::new(vec![Box::new(Counter::from(1_000))]);
+    let secret = SECRET.repeat(32).parse().unwrap();
+    let other = CommandHandler::new(app.store.clone(), keys, secret, ids);
+    let shutdown = CancellationToken::new();
+    let address = serve(other.clone(), shutdown.clone());
+    let _stops_when_dropped = shutdown.drop_guard();
+    let ada = app.created("ada").await;
+    let url = format!("http://{address}/{}", id(&ada));
+    let seen = reqwest::get(&url).await.unwrap();
+    assert_eq!(seen.json::<Value>().await.unwrap(), ada);
+    create(&other, "eve").await.unwrap();
+    assert!(app.is_there(&json!({"id": "1001"})).await);
+    assert_eq!(app.delete(&ada).await, StatusCode::NO_CONTENT);
+    let gone = reqwest::get(&url).await.unwrap();
+    assert_eq!(gone.status(), StatusCode::NOT_FOUND);
+}
 
 /// Performs only the first append of a DELETE.
 pub(crate) async fn interrupted_delete(app: &App, user: &Value) -> Position {
@@ -72,9 +107,7 @@ async fn until_checkpoint(app: &App, position: Position) {
     .await;
 }
 
-#[tokio::test]
-async fn a_deletion_is_answered_when_the_tombstone_is_stored_and_the_key_is_destroyed() {
-    let app = spawn_app().await;
+async fn a_deletion_is_answered_when_the_tombstone_is_stored_and_the_key_is_destroyed(app: App) {
     let ada = app.created("ada").await;
     let key = key(&app, &ada).await;
     assert_eq!(app.delete(&ada).await, StatusCode::NO_CONTENT);
@@ -82,9 +115,7 @@ async fn a_deletion_is_answered_when_the_tombstone_is_stored_and_the_key_is_dest
     assert_eq!(tombstones(&app).await, [json!({"id": id(&ada)})]);
 }
 
-#[tokio::test]
-async fn a_second_request_finishes_an_interrupted_deletion() {
-    let app = spawn_app().await;
+async fn a_second_request_finishes_an_interrupted_deletion(app: App) {
     let ada = app.created("ada").await;
     let key = key(&app, &ada).await;
     interrupted_delete(&app, &ada).await;
@@ -93,9 +124,7 @@ async fn a_second_request_finishes_an_interrupted_deletion() {
     assert_eq!(tombstones(&app).await, [json!({"id": id(&ada)})]);
 }
 
-#[tokio::test]
-async fn an_interrupted_deletion_is_finished_without_a_second_request() {
-    let app = spawn_app().await;
+async fn an_interrupted_deletion_is_finished_without_a_second_request(app: App) {
     let (ada, eve) = (app.created("ada").await, app.created("eve").await);
     let (key, kept) = (key(&app, &ada).await, key(&app, &eve).await);
     let position = interrupted_delete(&app, &ada).await;
@@ -194,19 +223,12 @@ async fn a_tombstoned_user_is_not_found() {
 
 /// Removes the key from the store, but does not put it on the list of destroyed keys. So the key is lost, not erased.
 pub(crate) async fn lose(app: &App, key: KeyId) {
-    let path = app.folder.path().join("keys.db");
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
-    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
-    sqlx::query("DELETE FROM keys WHERE id = unhex(?)")
-        .bind(key.to_string())
-        .execute(&pool)
-        .await
-        .unwrap();
+    let lose = sqlx::query("DELETE FROM keys WHERE id = unhex($1)").bind(key.to_string());
+    let lost = lose.execute(&mut app.key_database().await).await.unwrap();
+    assert_eq!(lost.rows_affected(), 1);
 }
 
-#[tokio::test]
-async fn a_lost_key_is_not_an_erasure() {
-    let app = spawn_app().await;
+async fn a_lost_key_is_not_an_erasure(app: App) {
     let ada = app.created("ada").await;
     lose(&app, key(&app, &ada).await).await;
     let patch = json!({"given_name": "Augusta"});
@@ -221,9 +243,7 @@ async fn a_lost_key_is_not_an_erasure() {
     assert!(app.keys.check().await.is_err());
 }
 
-#[tokio::test]
-async fn a_user_whose_key_is_lost_can_be_deleted() {
-    let app = spawn_app().await;
+async fn a_user_whose_key_is_lost_can_be_deleted(app: App) {
     let ada = app.created("ada").await;
     let key = key(&app, &ada).await;
     lose(&app, key).await;
@@ -240,9 +260,8 @@ async fn a_user_whose_key_is_lost_can_be_deleted() {
     app.created("ada").await;
 }
 
-#[tokio::test]
-async fn deleting_a_user_whose_key_is_lost_heals_publisher_projector_and_eraser() {
-    let (app, bus) = (spawn_app().await, Bus::new().await);
+async fn deleting_a_user_whose_key_is_lost_heals_publisher_projector_and_eraser(app: App) {
+    let bus = Bus::new().await;
     let (ada, eve) = (app.created("ada").await, app.created("eve").await);
     lose(&app, key(&app, &ada).await).await;
     let (view, model) = (view(&app).await, read_model(&app).await);

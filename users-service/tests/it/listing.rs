@@ -1,7 +1,7 @@
 //! The list: its pages, its parameters, and erased users.
 
 use crate::bus::{read_model, repair, view};
-use crate::support::{App, id, serve_routes, spawn_app, user};
+use crate::support::{App, id, on_both, serve_routes, spawn_app, user};
 use actix_web::web::{Data, resource};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
@@ -108,17 +108,15 @@ async fn a_user_whose_key_is_destroyed_is_omitted_at_once() {
     assert_eq!(body, json!({"data": [users[1], users[2]], "next": null}));
 }
 
-#[tokio::test]
-async fn a_lost_key_is_an_error_and_not_an_erasure() {
-    let app = spawn_app().await;
+on_both! {
+    a_lost_key_is_an_error_and_not_an_erasure,
+}
+
+async fn a_lost_key_is_an_error_and_not_an_erasure(app: App) {
     let ada = app.created("ada").await;
     project(&app, &[&ada]).await;
-    let keys = app.folder.path().join("keys.db");
-    let keys = sqlx::SqlitePool::connect(&format!("sqlite:{}", keys.display())).await;
-    sqlx::query("DELETE FROM keys")
-        .execute(&keys.unwrap())
-        .await
-        .unwrap();
+    let lose = sqlx::query("DELETE FROM keys");
+    lose.execute(&mut app.key_database().await).await.unwrap();
     let (status, _) = get(&app, "/").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
 }

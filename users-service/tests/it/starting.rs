@@ -3,6 +3,7 @@
 use crate::support::until;
 use clap::Parser;
 use futures::future::join_all;
+use private_postgres::PrivatePostgres;
 use reqwest::StatusCode;
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt as _;
@@ -230,4 +231,83 @@ async fn a_service_that_lets_everybody_in_does_not_listen_on_all_addresses() {
     assert!(reason.contains("AUTH_SECRET_FILE"), "{reason}");
     config.access.insecure = true;
     assert!(Application::build(Role::Api, &config).await.is_ok());
+}
+
+/// What readiness says of the keys, and its status code.
+async fn state_of_keys(url: &str) -> Option<(StatusCode, String)> {
+    let answer = reqwest::get(format!("{url}/_readyz")).await.ok()?;
+    let status = answer.status();
+    let body: Value = answer.json().await.ok()?;
+    let state = body["dependencies"]["subject keys"].as_str()?;
+    Some((status, state.to_owned()))
+}
+
+#[tokio::test]
+async fn a_process_starts_while_postgresql_is_away_and_heals_whenever_it_comes_back() {
+    let server = PrivatePostgres::start(&["wal_recycle=off"]).await.unwrap();
+    let folder = TempDir::new().unwrap();
+    let mut config = config(folder.path(), &"0e".repeat(32));
+    config.data.database_url = Some(server.database().await);
+    server.kill().await.unwrap();
+    let running = Running::start(Role::CommandApi, &config).await;
+    for _ in 0..2 {
+        let (status, state) = until("the process listens", || state_of_keys(&running.url)).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(state.starts_with("down: "), "{state}");
+        server.restart().await.unwrap();
+        until("the keys are there", async || {
+            let (_, state) = state_of_keys(&running.url).await?;
+            (state == "up").then_some(())
+        })
+        .await;
+        server.kill().await.unwrap();
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn roles_that_start_at_the_same_time_share_a_new_schema() {
+    let folder = TempDir::new().unwrap();
+    let mut config = config(folder.path(), &"0e".repeat(32));
+    config.data.database_url = Some(PrivatePostgres::shared().await.database().await);
+    let roles = [
+        Role::CommandApi,
+        Role::Publisher,
+        Role::Eraser,
+        Role::Eraser,
+    ];
+    let started = join_all(roles.map(|role| Application::build(role, &config))).await;
+    for application in started {
+        application.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_database_url_of_another_kind_is_refused_and_not_repeated() {
+    let folder = TempDir::new().unwrap();
+    let mut config = config(folder.path(), &"0e".repeat(32));
+    for url in [
+        "mysql://users:hidden@host/users",
+        "hidden",
+        "postgres:hidden",
+        "postgres://hidden:x:y",
+    ] {
+        config.data.database_url = Some(url.to_owned());
+        let refused = Application::build(Role::CommandApi, &config).await;
+        let error = format!("{:?}", refused.err().unwrap());
+        assert!(error.contains("DATABASE_URL"), "{error}");
+        assert!(!error.contains("hidden"), "{error}");
+    }
+}
+
+#[test]
+fn the_help_does_not_show_the_url_of_the_database() {
+    let help = std::process::Command::new(env!("CARGO_BIN_EXE_users-service"))
+        .args(["command-api", "--help"])
+        .env("DATABASE_URL", "postgres://users:hidden@host/users")
+        .output()
+        .unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    assert!(help.contains("DATABASE_URL"), "{help}");
+    assert!(!help.contains("hidden"), "{help}");
 }

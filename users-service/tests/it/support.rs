@@ -4,9 +4,11 @@ use access_tokens::Verifier;
 use event_streams::{Direction, EventStreams, Expected, NewEvent, RecordedEvent};
 use eventstore_lite::{Config, Server as Store};
 use futures::future::{BoxFuture, FutureExt as _};
+use private_postgres::PrivatePostgres;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use serde_json::{Value, json};
-use sqlx::AnyPool;
+use sqlx::any::AnyPoolOptions;
+use sqlx::{AnyConnection, AnyPool, Connection as _};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -66,6 +68,8 @@ pub(crate) struct App {
     pub(crate) keys: SubjectKeys,
     pub(crate) handler: CommandHandler,
     pub(crate) folder: TempDir,
+    /// The place of the keys.
+    pub(crate) databases: Databases,
     server: Option<Store>,
     url: String,
     client: reqwest::Client,
@@ -80,10 +84,34 @@ pub(crate) async fn spawn_app() -> App {
 
 /// An app in a folder that may already have keys.
 pub(crate) async fn spawn_app_in(folder: TempDir) -> App {
+    let databases = Databases::Folder(folder.path().to_owned());
+    spawn_app_with(folder, databases).await
+}
+
+/// An app with its keys in a new PostgreSQL database.
+pub(crate) async fn spawn_app_on_postgres() -> App {
+    let url = PrivatePostgres::shared().await.database().await;
+    spawn_app_with(TempDir::new().unwrap(), Databases::Postgres(url)).await
+}
+
+/// Tests of an app, with its keys in a SQLite file and on PostgreSQL.
+macro_rules! on_both {
+    ($($test:ident,)*) => {
+        mod on_sqlite {
+            $(#[tokio::test] async fn $test() { super::$test(crate::support::spawn_app().await).await; })*
+        }
+        mod on_postgres {
+            $(#[tokio::test] async fn $test() { super::$test(crate::support::spawn_app_on_postgres().await).await; })*
+        }
+    };
+}
+pub(crate) use on_both;
+
+async fn spawn_app_with(folder: TempDir, databases: Databases) -> App {
     let server = Store::start(Config::new(folder.path().join("store"))).await;
     let server = server.unwrap();
     let store = EventStreams::connect(&server.url()).unwrap();
-    let keys = SubjectKeys::open(&folder.path().join("keys.db"), master()).await;
+    let keys = SubjectKeys::open(&databases, master()).await;
     let keys = keys.unwrap();
     let handler = CommandHandler::new(
         store.clone(),
@@ -97,6 +125,7 @@ pub(crate) async fn spawn_app_in(folder: TempDir) -> App {
         keys,
         handler,
         folder,
+        databases,
         server: Some(server),
         url,
         client: reqwest::Client::new(),
@@ -322,25 +351,48 @@ impl App {
 
     /// Where the read models are.
     pub(crate) fn databases(&self) -> Databases {
-        Databases::Folder(self.folder.path().to_owned())
+        self.databases.clone()
     }
 
     /// Connections to the tables of the directory, to look at them or to damage them.
     pub(crate) async fn tables(&self) -> AnyPool {
         sqlx::any::install_default_drivers();
-        let file = self.folder.path().join("directory_g1.db");
-        let url = format!("sqlite:{}", file.display());
-        AnyPool::connect(&url).await.unwrap()
+        let (url, schema) = match &self.databases {
+            Databases::Folder(folder) => {
+                let file = folder.join("directory_g1.db");
+                (format!("sqlite:{}", file.display()), "")
+            }
+            Databases::Postgres(url) => (url.clone(), "SET search_path TO directory_g1"),
+        };
+        let pool = AnyPoolOptions::new().after_connect(move |connection, _| {
+            Box::pin(async move { sqlx::raw_sql(schema).execute(connection).await.map(drop) })
+        });
+        pool.connect(&url).await.unwrap()
     }
 
-    /// The number of keys in `keys.db`, used or not.
+    /// A connection to the database of the keys.
+    pub(crate) async fn key_database(&self) -> AnyConnection {
+        match &self.databases {
+            Databases::Folder(folder) => {
+                let url = format!("sqlite:{}", folder.join("keys.db").display());
+                AnyConnection::connect(&url).await.unwrap()
+            }
+            Databases::Postgres(url) => {
+                let mut connection = AnyConnection::connect(url).await.unwrap();
+                let schema = sqlx::raw_sql("SET search_path TO subject_keys");
+                schema.execute(&mut connection).await.unwrap();
+                connection
+            }
+        }
+    }
+
+    /// The number of keys in the store, used or not.
     pub(crate) async fn rows_of_keys(&self) -> i64 {
-        let path = self.folder.path().join("keys.db");
-        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
-        let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
-        let count = sqlx::query_as("SELECT count(*) FROM keys");
-        let (count,): (i64,) = count.fetch_one(&pool).await.unwrap();
+        let count = sqlx::query_scalar("SELECT count(*) FROM keys");
         count
+            .fetch_one(&mut self.key_database().await)
+            .await
+            .unwrap()
     }
 
     /// The number of calls that the store has received, without the calls that count.

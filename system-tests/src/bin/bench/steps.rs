@@ -13,6 +13,7 @@ use system_tests::{Part, System, unique};
 use tokio::task::JoinSet;
 use users_service::command::envelope::{Command, Envelope};
 use users_service::command::handler::CommandHandler;
+use users_service::database::Databases;
 use users_service::domain::{Claim, FamilyName, GivenName, Profile, UserEvent, Username};
 use users_service::ids::{IdSource, OverBroker, OverHttp};
 use users_service::privacy::cipher::MasterKey;
@@ -112,7 +113,8 @@ impl Parts {
     async fn connect(system: &System, amqp_url: &str) -> Result<Self> {
         let (store, broker) = (system.store()?, Broker::connect(amqp_url, "bench")?);
         let master: MasterKey = "0c".repeat(32).parse()?;
-        let keys = SubjectKeys::open(&system.folder().join("keys.db"), master).await?;
+        let keys =
+            SubjectKeys::open(&Databases::Folder(system.folder().to_owned()), master).await?;
         let secret: UsernameSecret = "0d".repeat(32).parse()?;
         let over_http = OverHttp::new(&system.uuids_url(), None)?;
         let over_broker = OverBroker::new(RpcClient::new(broker, "uuids"));

@@ -6,6 +6,7 @@ use crate::command::envelope::{Command, Envelope};
 use crate::command::error::CommandError;
 use crate::command::plan::Plan;
 use crate::command::stores::Stores;
+use crate::database::Databases;
 use crate::domain::{Changes, FamilyName, GivenName, Profile, UserError, UserId, Username};
 use crate::privacy::pseudonym::UsernameSecret;
 use crate::privacy::subject_keys::SubjectKeys;
@@ -30,7 +31,7 @@ impl World {
         let server = Server::start(Config::new(folder.path().join("store"))).await;
         let server = server.unwrap();
         let master = "0c".repeat(32).parse().unwrap();
-        let keys = SubjectKeys::open(&folder.path().join("keys.db"), master).await;
+        let keys = SubjectKeys::open(&Databases::Folder(folder.path().to_owned()), master).await;
         let events = EventStreams::connect(&server.url()).unwrap();
         let world = Self {
             stores: Stores::new(events, keys.unwrap()),

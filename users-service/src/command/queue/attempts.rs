@@ -4,6 +4,9 @@
 
 use crate::clock::Clock;
 use crate::database::{Database, Databases, Durability};
+use sqlx::AnyPool;
+use std::sync::Arc;
+use tokio::sync::OnceCell;
 
 /// The name of the database.
 const NAME: &str = "commands";
@@ -24,30 +27,42 @@ pub(super) type MessageHash = [u8; 32];
 /// The counted attempts, in one database. All processes of the service share it.
 #[derive(Debug, Clone)]
 pub struct Attempts {
-    database: Database,
+    databases: Databases,
+    /// Opened when it is needed.
+    opened: Arc<OnceCell<Database>>,
     clock: Clock,
 }
 
 impl Attempts {
-    /// Opens the database. A missing one is created. Old counts are deleted.
-    ///
-    /// # Errors
-    /// If the database cannot be opened.
-    pub async fn open(databases: &Databases) -> Result<Self, sqlx::Error> {
-        let database = databases.open(NAME, Durability::AtOnce).await?;
+    /// The attempts in this place. The database is opened when it is needed. Then old counts are deleted.
+    #[must_use]
+    pub fn new(databases: Databases) -> Self {
+        Self {
+            databases,
+            opened: Arc::default(),
+            clock: Clock::of_machine(),
+        }
+    }
+
+    async fn pool(&self) -> Result<&AnyPool, sqlx::Error> {
+        let opened = self.opened.get_or_try_init(|| self.open()).await?;
+        Ok(opened.pool())
+    }
+
+    async fn open(&self) -> Result<Database, sqlx::Error> {
+        let database = self.databases.open(NAME, Durability::AtOnce).await?;
         sqlx::raw_sql(SCHEMA).execute(database.pool()).await?;
-        let clock = Clock::of_machine();
         let forget = sqlx::query("DELETE FROM attempts WHERE counted < $1");
-        let forget = forget.bind(millis(clock.now().saturating_sub(KEPT)));
+        let forget = forget.bind(millis(self.clock.now().saturating_sub(KEPT)));
         forget.execute(database.pool()).await?;
-        Ok(Self { database, clock })
+        Ok(database)
     }
 
     /// How many attempts at the message have begun and not ended.
     pub(super) async fn unfinished(&self, message: &MessageHash) -> Result<i64, sqlx::Error> {
         let attempts = sqlx::query_scalar("SELECT attempts FROM attempts WHERE message = $1")
             .bind(hex::encode(message))
-            .fetch_optional(self.database.pool())
+            .fetch_optional(self.pool().await?)
             .await?;
         Ok(attempts.unwrap_or(0))
     }
@@ -61,7 +76,7 @@ impl Attempts {
         let count = count
             .bind(hex::encode(message))
             .bind(millis(self.clock.now()));
-        count.execute(self.database.pool()).await.map(drop)
+        count.execute(self.pool().await?).await.map(drop)
     }
 
     /// Takes back a counted attempt. It ended without an outcome, and the process survived it.
@@ -78,7 +93,7 @@ impl Attempts {
 
     async fn change(&self, change: &'static str, message: &MessageHash) -> Result<(), sqlx::Error> {
         let change = sqlx::query(change).bind(hex::encode(message));
-        change.execute(self.database.pool()).await.map(drop)
+        change.execute(self.pool().await?).await.map(drop)
     }
 }
 
@@ -95,13 +110,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let databases = Databases::Folder(folder.path().to_owned());
         let (message, other) = ([1; 32], [2; 32]);
-        let attempts = Attempts::open(&databases).await.unwrap();
+        let attempts = Attempts::new(databases.clone());
         attempts.count(&message).await.unwrap();
         attempts.count(&message).await.unwrap();
         attempts.discount(&message).await.unwrap();
         attempts.discount(&other).await.unwrap();
         attempts.count(&message).await.unwrap();
-        let attempts = Attempts::open(&databases).await.unwrap();
+        let attempts = Attempts::new(databases.clone());
         assert_eq!(attempts.unfinished(&message).await.unwrap(), 2);
         assert_eq!(attempts.unfinished(&other).await.unwrap(), 0);
         attempts.forget(&message).await.unwrap();
@@ -112,7 +127,7 @@ mod tests {
     async fn a_count_of_a_month_ago_is_forgotten_at_start() {
         let folder = tempfile::tempdir().unwrap();
         let databases = Databases::Folder(folder.path().to_owned());
-        let attempts = Attempts::open(&databases).await.unwrap();
+        let attempts = Attempts::new(databases.clone());
         for (message, days) in [([1; 32], 29), ([2; 32], 31)] {
             let then = attempts.clock.now() - days * 24 * 60 * 60 * 1_000;
             let counted = Attempts {
@@ -121,7 +136,7 @@ mod tests {
             };
             counted.count(&message).await.unwrap();
         }
-        let attempts = Attempts::open(&databases).await.unwrap();
+        let attempts = Attempts::new(databases.clone());
         assert_eq!(attempts.unfinished(&[1; 32]).await.unwrap(), 1);
         assert_eq!(attempts.unfinished(&[2; 32]).await.unwrap(), 0);
     }

@@ -1,11 +1,12 @@
 //! The task that destroys keys. It destroys all waiting keys in one write, so that concurrent deletions do not contend for
 //! the database or its write-ahead log.
 //!
-//! Invariant: before a request is answered, its key is on the list of destroyed keys, and in neither the file nor its
+//! Invariant: before a request is answered, its key is on the list of destroyed keys, and in no file of the database or its
 //! write-ahead log.
 
+use super::forgetting::{Failure, forget};
+use super::key_database::KeyDatabase;
 use super::{KeyId, KeysError};
-use sqlx::sqlite::SqlitePool;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
@@ -24,19 +25,11 @@ struct Request {
     destroyed: oneshot::Sender<()>,
 }
 
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
-    #[error("readers kept the write-ahead log from being emptied")]
-    Busy,
-}
-
 impl Destroyer {
     /// Starts the task. It ends when this value is dropped.
-    pub(super) fn start(pool: SqlitePool) -> Self {
+    pub(super) fn start(database: KeyDatabase) -> Self {
         let (requests, waiting) = mpsc::channel(BATCH);
-        tokio::spawn(run(pool, waiting));
+        tokio::spawn(run(database, waiting));
         Self(requests)
     }
 
@@ -51,10 +44,10 @@ impl Destroyer {
     }
 }
 
-async fn run(pool: SqlitePool, mut waiting: mpsc::Receiver<Request>) {
+async fn run(database: KeyDatabase, mut waiting: mpsc::Receiver<Request>) {
     let mut batch = Vec::with_capacity(BATCH);
     while waiting.recv_many(&mut batch, BATCH).await > 0 {
-        match destroy_all(&pool, &batch).await {
+        match destroy_all(&database, &batch).await {
             Ok(()) => {
                 for request in batch.drain(..) {
                     // The key is destroyed even if the requester has gone away.
@@ -69,10 +62,13 @@ async fn run(pool: SqlitePool, mut waiting: mpsc::Receiver<Request>) {
     }
 }
 
-async fn destroy_all(pool: &SqlitePool, batch: &[Request]) -> Result<(), Failure> {
+async fn destroy_all(database: &KeyDatabase, batch: &[Request]) -> Result<(), Failure> {
+    let mut keys: Vec<_> = batch.iter().map(|request| request.key).collect();
+    // Two processes that put the same ids on the list in different orders would wait for each other.
+    keys.sort_unstable();
     let mut attempt = 1;
     loop {
-        match try_destroy_all(pool, batch).await {
+        match try_destroy_all(database, &keys).await {
             Err(error) if attempt < ATTEMPTS => {
                 tracing::debug!(%error, "keys were not destroyed; this is retried");
             }
@@ -83,32 +79,6 @@ async fn destroy_all(pool: &SqlitePool, batch: &[Request]) -> Result<(), Failure
     }
 }
 
-async fn try_destroy_all(pool: &SqlitePool, batch: &[Request]) -> Result<(), Failure> {
-    let ids: Vec<_> = batch
-        .iter()
-        .map(|request| request.key.to_string())
-        .collect();
-    let ids = serde_json::json!(ids).to_string();
-    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
-    for statement in [
-        "INSERT OR IGNORE INTO destroyed (id) SELECT unhex(value) FROM json_each(?)",
-        "DELETE FROM keys WHERE id IN (SELECT unhex(value) FROM json_each(?))",
-    ] {
-        let query = sqlx::query(statement).bind(&ids);
-        query.execute(&mut *transaction).await?;
-    }
-    transaction.commit().await?;
-    empty_log(pool).await
-}
-
-/// Empties the write-ahead log, which contains older versions of pages.
-async fn empty_log(pool: &SqlitePool) -> Result<(), Failure> {
-    let (busy, _, _): (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)")
-        .fetch_one(pool)
-        .await?;
-    if busy == 0 {
-        Ok(())
-    } else {
-        Err(Failure::Busy)
-    }
+async fn try_destroy_all(database: &KeyDatabase, keys: &[KeyId]) -> Result<(), Failure> {
+    forget(database.get().await?, keys).await
 }

@@ -1,39 +1,48 @@
+//! The same tests for both kinds of database. What only a server can do is in [`server`].
+
+mod place;
+mod server;
+
 use super::*;
+use place::{Place, is_in_a_file, master, open, pool};
 use std::collections::HashSet;
-use tempfile::TempDir;
 
-fn master(byte: &str) -> MasterKey {
-    byte.repeat(32).parse().unwrap()
-}
-
-async fn open(folder: &TempDir) -> SubjectKeys {
-    let path = folder.path().join("keys.db");
-    SubjectKeys::open(&path, master("0a")).await.unwrap()
-}
-
-/// Whether any file of the folder contains the bytes.
-fn is_in_a_file(folder: &TempDir, needle: &[u8]) -> bool {
-    let holds = |path: &Path| {
-        let bytes = std::fs::read(path).unwrap();
-        bytes.windows(needle.len()).any(|window| window == needle)
+/// Tests of a store in a place, once for each kind of database.
+macro_rules! on_both {
+    ($($test:ident,)*) => {
+        mod on_sqlite {
+            $(#[tokio::test] async fn $test() { super::$test(&super::Place::folder()).await; })*
+        }
+        mod on_postgres {
+            $(#[tokio::test] async fn $test() { super::$test(&super::Place::database().await).await; })*
+        }
     };
-    let mut entries = std::fs::read_dir(folder.path()).unwrap();
-    entries.any(|entry| holds(&entry.unwrap().path()))
+}
+
+on_both! {
+    no_key_is_handed_out_twice_by_two_processes,
+    a_key_that_is_handed_back_is_handed_out_next,
+    a_key_that_was_handed_out_is_found_by_another_process,
+    a_destroyed_key_is_not_a_missing_one,
+    a_key_can_be_destroyed_twice_and_before_the_store_has_it,
+    a_destroyed_key_is_refused_even_if_a_backup_brings_it_back,
+    a_destroyed_key_is_in_no_file,
+    destroying_waits_for_a_reader,
+    many_keys_are_destroyed_concurrently,
+    a_wrong_master_key_is_refused_at_the_start,
+    the_store_is_not_ready_while_a_key_is_lost,
+    no_reader_misses_a_key_while_its_neighbours_are_destroyed,
+    two_processes_destroy_the_same_keys_at_once,
 }
 
 async fn wrapped(keys: &SubjectKeys, id: KeyId) -> Vec<u8> {
-    let (wrapped,) = sqlx::query_as("SELECT wrapped FROM keys WHERE id = unhex(?)")
-        .bind(id.to_string())
-        .fetch_one(&keys.0.pool)
-        .await
-        .unwrap();
-    wrapped
+    let wrapped = sqlx::query_scalar("SELECT wrapped FROM keys WHERE id = unhex($1)");
+    let wrapped = wrapped.bind(id.to_string());
+    wrapped.fetch_one(pool(keys).await).await.unwrap()
 }
 
-#[tokio::test]
-async fn no_key_is_handed_out_twice_by_two_processes() {
-    let folder = TempDir::new().unwrap();
-    let (one, other) = (open(&folder).await, open(&folder).await);
+async fn no_key_is_handed_out_twice_by_two_processes(place: &Place) {
+    let (one, other) = (open(place).await, open(place).await);
     let mut ids = HashSet::new();
     for _ in 0..2 * BATCH {
         assert!(ids.insert(one.fresh().await.unwrap().id()));
@@ -43,14 +52,12 @@ async fn no_key_is_handed_out_twice_by_two_processes() {
 
 async fn rows(keys: &SubjectKeys) -> i64 {
     let count = sqlx::query_as("SELECT count(*) FROM keys");
-    let (count,): (i64,) = count.fetch_one(&keys.0.pool).await.unwrap();
+    let (count,): (i64,) = count.fetch_one(pool(keys).await).await.unwrap();
     count
 }
 
-#[tokio::test]
-async fn a_key_that_is_handed_back_is_handed_out_next() {
-    let folder = TempDir::new().unwrap();
-    let keys = open(&folder).await;
+async fn a_key_that_is_handed_back_is_handed_out_next(place: &Place) {
+    let keys = open(place).await;
     let first = keys.fresh().await.unwrap();
     let id = first.id();
     keys.hand_back(first);
@@ -62,10 +69,8 @@ async fn a_key_that_is_handed_back_is_handed_out_next() {
     assert_eq!(rows(&keys).await, 256);
 }
 
-#[tokio::test]
-async fn a_key_that_was_handed_out_is_found_by_another_process() {
-    let folder = TempDir::new().unwrap();
-    let (one, other) = (open(&folder).await, open(&folder).await);
+async fn a_key_that_was_handed_out_is_found_by_another_process(place: &Place) {
+    let (one, other) = (open(place).await, open(place).await);
     let key = one.fresh().await.unwrap();
     match other.find(key.id()).await.unwrap() {
         Lookup::Found(found) => assert_eq!(found.id(), key.id()),
@@ -73,10 +78,8 @@ async fn a_key_that_was_handed_out_is_found_by_another_process() {
     }
 }
 
-#[tokio::test]
-async fn a_destroyed_key_is_not_a_missing_one() {
-    let folder = TempDir::new().unwrap();
-    let (one, other) = (open(&folder).await, open(&folder).await);
+async fn a_destroyed_key_is_not_a_missing_one(place: &Place) {
+    let (one, other) = (open(place).await, open(place).await);
     let (destroyed, kept) = (one.fresh().await.unwrap(), one.fresh().await.unwrap());
     let missing = SubjectKey::generate();
     one.destroy(destroyed.id()).await.unwrap();
@@ -87,10 +90,8 @@ async fn a_destroyed_key_is_not_a_missing_one() {
     assert!(matches!(found[&missing.id()], Lookup::Missing));
 }
 
-#[tokio::test]
-async fn a_key_can_be_destroyed_twice_and_before_the_store_has_it() {
-    let folder = TempDir::new().unwrap();
-    let keys = open(&folder).await;
+async fn a_key_can_be_destroyed_twice_and_before_the_store_has_it(place: &Place) {
+    let keys = open(place).await;
     let stranger = SubjectKey::generate().id();
     for _ in 0..2 {
         keys.destroy(stranger).await.unwrap();
@@ -101,47 +102,42 @@ async fn a_key_can_be_destroyed_twice_and_before_the_store_has_it() {
     }
 }
 
-#[tokio::test]
-async fn a_destroyed_key_is_refused_even_if_a_backup_brings_it_back() {
-    let folder = TempDir::new().unwrap();
-    let keys = open(&folder).await;
+async fn a_destroyed_key_is_refused_even_if_a_backup_brings_it_back(place: &Place) {
+    let keys = open(place).await;
     let id = keys.fresh().await.unwrap().id();
     let backup = wrapped(&keys, id).await;
     keys.destroy(id).await.unwrap();
-    sqlx::query("INSERT INTO keys (id, wrapped) VALUES (unhex(?), ?)")
+    sqlx::query("INSERT INTO keys (id, wrapped) VALUES (unhex($1), $2)")
         .bind(id.to_string())
         .bind(backup)
-        .execute(&keys.0.pool)
+        .execute(pool(&keys).await)
         .await
         .unwrap();
     assert!(matches!(keys.find(id).await.unwrap(), Lookup::Destroyed));
 }
 
-#[tokio::test]
-async fn a_destroyed_key_is_in_no_file() {
-    let folder = TempDir::new().unwrap();
-    let keys = open(&folder).await;
+async fn a_destroyed_key_is_in_no_file(place: &Place) {
+    let keys = open(place).await;
     let (destroyed, kept) = (keys.fresh().await.unwrap(), keys.fresh().await.unwrap());
     let (gone, stays) = (
         wrapped(&keys, destroyed.id()).await,
         wrapped(&keys, kept.id()).await,
     );
+    place.make_copies(&keys).await;
     assert!(
-        is_in_a_file(&folder, &gone),
+        is_in_a_file(place, &gone),
         "the control failed: the search did not find a stored key"
     );
     keys.destroy(destroyed.id()).await.unwrap();
-    assert!(!is_in_a_file(&folder, &gone));
-    assert!(is_in_a_file(&folder, &stays));
+    assert!(!is_in_a_file(place, &gone));
+    assert!(is_in_a_file(place, &stays));
 }
 
-#[tokio::test]
-async fn destroying_waits_for_a_reader_of_the_write_ahead_log() {
-    let folder = TempDir::new().unwrap();
-    let (keys, reader) = (open(&folder).await, open(&folder).await);
+async fn destroying_waits_for_a_reader(place: &Place) {
+    let (keys, reader) = (open(place).await, open(place).await);
     let id = keys.fresh().await.unwrap().id();
     let gone = wrapped(&keys, id).await;
-    let mut reading = reader.0.pool.begin().await.unwrap();
+    let mut reading = pool(&reader).await.begin().await.unwrap();
     let seen: (i64,) = sqlx::query_as("SELECT count(*) FROM keys")
         .fetch_one(&mut *reading)
         .await
@@ -157,13 +153,11 @@ async fn destroying_waits_for_a_reader_of_the_write_ahead_log() {
     assert!(!destroying.is_finished());
     reading.rollback().await.unwrap();
     destroying.await.unwrap().unwrap();
-    assert!(!is_in_a_file(&folder, &gone));
+    assert!(!is_in_a_file(place, &gone));
 }
 
-#[tokio::test]
-async fn many_keys_are_destroyed_concurrently() {
-    let folder = TempDir::new().unwrap();
-    let keys = open(&folder).await;
+async fn many_keys_are_destroyed_concurrently(place: &Place) {
+    let keys = open(place).await;
     let mut destroying = tokio::task::JoinSet::new();
     for _ in 0..50 {
         let (keys, id) = (keys.clone(), keys.fresh().await.unwrap().id());
@@ -175,19 +169,14 @@ async fn many_keys_are_destroyed_concurrently() {
     }
 }
 
-#[tokio::test]
-async fn a_wrong_master_key_is_refused_at_the_start() {
-    let folder = TempDir::new().unwrap();
-    open(&folder).await.fresh().await.unwrap();
-    let path = folder.path().join("keys.db");
-    let opened = SubjectKeys::open(&path, master("0b")).await;
+async fn a_wrong_master_key_is_refused_at_the_start(place: &Place) {
+    open(place).await.fresh().await.unwrap();
+    let opened = SubjectKeys::open(&place.databases, master("0b")).await;
     assert!(matches!(opened, Err(KeysError::DoesNotUnwrap(_))));
 }
 
-#[tokio::test]
-async fn the_store_is_not_ready_while_a_key_is_lost() {
-    let folder = TempDir::new().unwrap();
-    let keys = open(&folder).await;
+async fn the_store_is_not_ready_while_a_key_is_lost(place: &Place) {
+    let keys = open(place).await;
     keys.check().await.unwrap();
     let lost = SubjectKey::generate().id();
     assert!(matches!(keys.find(lost).await.unwrap(), Lookup::Missing));
@@ -197,4 +186,47 @@ async fn the_store_is_not_ready_while_a_key_is_lost() {
     keys.destroy(lost).await.unwrap();
     keys.check().await.unwrap();
     keys.check().await.unwrap();
+}
+
+async fn no_reader_misses_a_key_while_its_neighbours_are_destroyed(place: &Place) {
+    let (keys, reader) = (open(place).await, open(place).await);
+    let mut ids = Vec::new();
+    for _ in 0..BATCH {
+        ids.push(keys.fresh().await.unwrap().id());
+    }
+    let (destroyed, kept) = ids.split_at(BATCH / 2);
+    let (destroyed, kept) = (destroyed.to_vec(), kept.to_vec());
+    let destroying = tokio::spawn(async move {
+        for few in destroyed.chunks(16) {
+            let all = few.iter().map(|id| keys.destroy(*id));
+            futures::future::try_join_all(all).await.unwrap();
+        }
+    });
+    let mut lookups = 0;
+    while !destroying.is_finished() {
+        let found = reader.find_many(&kept).await.unwrap();
+        let (one, all) = (reader.find(kept[0]).await.unwrap(), found.into_values());
+        for lookup in all.chain([one]) {
+            assert!(matches!(lookup, Lookup::Found(_)), "{lookup:?}");
+            lookups += 1;
+        }
+    }
+    destroying.await.unwrap();
+    assert!(lookups > kept.len());
+    assert_eq!(reader.find_many(&ids).await.unwrap().len(), BATCH);
+}
+
+async fn two_processes_destroy_the_same_keys_at_once(place: &Place) {
+    let (one, other) = (open(place).await, open(place).await);
+    let mut destroying = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let id = one.fresh().await.unwrap().id();
+        for keys in [one.clone(), other.clone()] {
+            destroying.spawn(async move { keys.destroy(id).await.map(|()| id) });
+        }
+    }
+    while let Some(destroyed) = destroying.join_next().await {
+        let id = destroyed.unwrap().unwrap();
+        assert!(matches!(one.find(id).await.unwrap(), Lookup::Destroyed));
+    }
 }
