@@ -21,6 +21,7 @@ use system_tests::store_nodes::{NODES, StoreCluster};
 use system_tests::system::Node;
 use system_tests::{Part, System, Users, wait};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// The users created during each fault over HTTP, and as many over the queue, each at 25 a second.
 const USERS: usize = 50;
@@ -235,7 +236,7 @@ impl Run {
         // Two controls: what is waited for below is not so now.
         ensure!(self.all_at(next).is_err(), "{fault:?}");
         ensure!(self.reports_no_store(Part::Api).await.is_err(), "{fault:?}");
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         self.suffer(fault, next).await?;
         let lasted = began.elapsed();
         self.leader = next;
@@ -330,7 +331,7 @@ impl Run {
         repeated.push(log[0].clone());
         let mut swapped = log.clone();
         swapped.swap(0, 1);
-        for planted in [&log[1..], &repeated, &swapped] {
+        for planted in [&log[1..], repeated.as_slice(), swapped.as_slice()] {
             ensure!(self.feed_is(planted).is_err());
         }
         let mut planted = self.acknowledged[0].clone();
