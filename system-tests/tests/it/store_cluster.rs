@@ -26,14 +26,8 @@ use tokio::time::Instant;
 /// The users created during each fault over HTTP, and as many over the queue, each at 25 a second.
 const USERS: usize = 50;
 const PER_SECOND: u32 = 25;
-/// The parts that cannot work without the store.
-const CLIENTS: [Part; 5] = [
-    Part::Api,
-    Part::Projector,
-    Part::Publisher,
-    Part::Eraser,
-    Part::Uuids,
-];
+/// The parts that look at the store for every report of their readiness. (uuids-service reports what its last lease found.)
+const REPORTING: [Part; 4] = [Part::Api, Part::Projector, Part::Publisher, Part::Eraser];
 
 /// What happens to the leader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +86,7 @@ impl Run {
         let mut system = System::prepare(&Part::ROLES, broker, &url, "info")?;
         let address = system.address(Part::Store);
         let cluster = StoreCluster::start(address.expect("every system has a store")).await?;
-        for part in CLIENTS {
+        for part in REPORTING.into_iter().chain([Part::Uuids]) {
             system.set(part, "EVENTSTORE_URL", &cluster.url(&format!("{part:?}")))?;
         }
         for part in Part::ROLES {
@@ -150,9 +144,9 @@ impl Run {
         self.cluster.change(|view| view.leader = Some(leader));
     }
 
-    /// Waits until each part reports that it has no store.
+    /// Waits until each of these parts reports that it has no store.
     async fn unready(&self) -> Result<()> {
-        for part in CLIENTS {
+        for part in REPORTING {
             wait::until(&format!("{part:?} reports the missing store"), || {
                 self.reports_no_store(part)
             })

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// How many users live at one time.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 2;
 
 /// A life whose commands were all acknowledged.
 #[derive(Debug)]
