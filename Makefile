@@ -45,6 +45,9 @@ test-long: ## kill -9 every part under load, KILLS=50 times each, and count loss
 test-long-cluster: ## kill -9 the leader of each queue of a RabbitMQ cluster of three, ROUNDS=3 times, and count losses
 	@SYSTEM_TESTS_CLUSTER_ROUNDS=$(or $(ROUNDS),3) scripts/test -p system-tests --test it cluster:: -- --nocapture
 
+test-long-store-cluster: ## let the leader of three event stores resign, die, hang …, ROUNDS=10 times each, and count losses
+	@SYSTEM_TESTS_STORE_ROUNDS=$(or $(ROUNDS),10) scripts/test -p system-tests --test it store_cluster:: -- --nocapture
+
 test-rabbitmq4: ## run the tests of the messaging on RabbitMQ 4, in a chroot with Debian 13; needs root and Debian or Ubuntu
 	@scripts/test-rabbitmq4
 
@@ -88,4 +91,4 @@ ifeq ($(firstword $(MAKECMDGOALS)),logs)
 users uuids eventstore rabbitmq: ; @:
 endif
 
-.PHONY: help up token rebuild down logs reset lint test test-long test-long-cluster test-rabbitmq4 test-property test-connections test-long-store test-long-ids mutants test-up loadtest bench bench-compare bench-store bench-ids conformance web-test users uuids eventstore rabbitmq
+.PHONY: help up token rebuild down logs reset lint test test-long test-long-cluster test-long-store-cluster test-rabbitmq4 test-property test-connections test-long-store test-long-ids mutants test-up loadtest bench bench-compare bench-store bench-ids conformance web-test users uuids eventstore rabbitmq

@@ -15,6 +15,7 @@ pub mod part;
 pub mod process;
 pub mod proxy;
 pub mod search;
+pub mod store_nodes;
 pub mod system;
 pub mod wait;
 

@@ -4,17 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::Unavailable;
+use crate::failure::Failure;
 use crate::generation::Generation;
-use crate::settings::Settings;
+use crate::settings::{KeepAlive, Settings};
 use jittered_backoff::Backoff;
 
 /// The time limit of one attempt to connect, including discovery.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// A connection that lasted longer than this resets the backoff, so that the next attempt starts soon.
 const STABLE_AFTER: Duration = Duration::from_secs(5);
+/// The time limit of a probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(4);
+/// The shortest time between two probes.
+const BETWEEN_PROBES: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Clone)]
 enum State {
@@ -89,7 +94,7 @@ async fn renew_for_ever(settings: Arc<Settings>, state: watch::Sender<State>) {
                 if !std::mem::replace(&mut was_up, true) {
                     tracing::info!("connected to the event store");
                 }
-                if serve_until_broken(generation, &state).await > STABLE_AFTER {
+                if serve_until_broken(generation, &settings, &state).await > STABLE_AFTER {
                     backoff.reset();
                 }
             }
@@ -113,12 +118,36 @@ fn report_down(state: &watch::Sender<State>, reason: Unavailable) {
 
 /// Provides the generation to calls until it must be replaced. Returns how long it lasted: the backoff stays long for a
 /// server that accepts connections and then breaks them.
-async fn serve_until_broken(generation: Generation, state: &watch::Sender<State>) -> Duration {
+async fn serve_until_broken(
+    generation: Generation,
+    settings: &Settings,
+    state: &watch::Sender<State>,
+) -> Duration {
     let since = Instant::now();
     let generation = Arc::new(generation);
     state.send_replace(State::Up(Arc::clone(&generation)));
-    generation.broken().await;
+    tokio::select! {
+        () = generation.broken() => {}
+        () = probe_for_ever(&generation, settings.keep_alive) => {}
+    }
     since.elapsed()
+}
+
+/// Probes the server at every interval of the keep-alive, and after answers that it is busy or not ready. A node that was
+/// cut off from its cluster, or leads it no longer, answers pings and keeps sessions and subscriptions open: only a call
+/// that requires the leader shows it.
+async fn probe_for_ever(generation: &Generation, keep_alive: Option<KeepAlive>) {
+    let interval = keep_alive.map_or(Duration::MAX, |keep_alive| keep_alive.interval);
+    loop {
+        // Either the time is over or the server is suspected.
+        let _ = timeout(interval, generation.suspected()).await;
+        let answer = timeout(PROBE_TIMEOUT, generation.probe()).await;
+        let silent = || Err(Failure::Lost("no answer to a probe".to_owned()));
+        if let Err(failure) = answer.unwrap_or_else(|_| silent()) {
+            generation.observe(&failure);
+        }
+        sleep(BETWEEN_PROBES).await;
+    }
 }
 
 async fn connect(settings: &Arc<Settings>) -> Result<Generation, Unavailable> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::batch::BatchSession;
@@ -24,6 +25,8 @@ pub(crate) struct Generation {
     client: Client,
     session: BatchSession,
     broken: CancellationToken,
+    /// Told when the server answered that it is busy or not ready.
+    suspected: Notify,
 }
 
 impl Generation {
@@ -50,6 +53,7 @@ impl Generation {
             client,
             session,
             broken,
+            suspected: Notify::new(),
         })
     }
 
@@ -66,11 +70,21 @@ impl Generation {
     }
 
     /// Marks this generation as broken if the failure shows that its connection is unusable. The supervisor replaces
-    /// it.
+    /// it. After an answer that the server is busy or not ready, the supervisor probes it.
     pub(crate) fn observe(&self, failure: &Failure) {
-        if matches!(failure, Failure::Lost(_) | Failure::NotLeader(_)) {
-            self.broken.cancel();
+        match failure {
+            Failure::Lost(_) | Failure::NotLeader(_) => self.broken.cancel(),
+            Failure::Busy(_) => self.suspected.notify_one(),
+            Failure::WrongRevision(_)
+            | Failure::StreamDeleted
+            | Failure::TooLarge
+            | Failure::Refused(_) => {}
         }
+    }
+
+    /// Waits until the server answers that it is busy or not ready.
+    pub(crate) async fn suspected(&self) {
+        self.suspected.notified().await;
     }
 
     pub(crate) fn is_broken(&self) -> bool {

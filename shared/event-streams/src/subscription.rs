@@ -1,7 +1,7 @@
 //! A catch-up subscription to the log of all streams that survives the loss of its connection.
 //!
-//! When the server or the connection ends the call, the subscription makes another one that starts after the last
-//! delivered position. If the caller does not read, the flow control of HTTP/2 stops the server from sending more.
+//! When the server ends the call or the connection is replaced, the subscription makes another one that starts after the
+//! last delivered position. If the caller does not read, the flow control of HTTP/2 stops the server from sending more.
 
 use std::sync::Arc;
 
@@ -117,8 +117,17 @@ impl Subscription {
         }
     }
 
+    /// Fails as soon as the connection is known to be broken, even if the server keeps the call open: a node that no longer
+    /// leads ends no subscription, and might never hear of another event.
     async fn message(&mut self) -> Result<Option<Delivery>, Failure> {
-        let message = self.feed().await?.messages.message().await?;
+        let feed = self.feed().await?;
+        let message = tokio::select! {
+            biased;
+            () = feed.generation.broken() => {
+                return Err(Failure::Lost("the connection is being replaced".to_owned()));
+            }
+            message = feed.messages.message() => message?,
+        };
         let ended = || Failure::Lost("the server ended the subscription".to_owned());
         delivery(message.ok_or_else(ended)?)
     }

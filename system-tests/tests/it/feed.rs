@@ -1,10 +1,9 @@
 //! A listener of `GET /events` while the processes behind the feed are killed: it hears of every acknowledged user once.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use private_broker::PrivateBroker;
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use system_tests::client::id;
 use system_tests::load::Load;
@@ -17,21 +16,25 @@ const USERS: usize = 150;
 /// The parts behind the feed.
 const VICTIMS: [Part; 3] = [Part::Api, Part::Publisher, Part::Store];
 
-/// How often each user was heard of.
-type Heard = Arc<Mutex<HashMap<String, usize>>>;
+/// The user and the revision of every event, in the order in which a listener heard of them. The second report of a deletion
+/// has no revision.
+pub(crate) type Heard = Arc<Mutex<Vec<(String, Option<u64>)>>>;
 
-/// Listens for ever: each time after the last id that it has read.
-async fn listen(users: Users, heard: Heard) {
+/// Listens to this feed for ever: each time after the last id that it has read.
+pub(crate) async fn listen(users: Users, feed: &str, heard: Heard) {
     let mut last = None;
     loop {
         // An end is expected: the process was killed.
-        let _ = listen_once(&users, &heard, &mut last).await;
+        let _ = listen_once(users.request(Method::GET, feed), &heard, &mut last).await;
         tokio::task::yield_now().await;
     }
 }
 
-async fn listen_once(users: &Users, heard: &Heard, last: &mut Option<String>) -> Result<()> {
-    let mut request = users.request(Method::GET, "/events?type=user.created.v1&from=start");
+async fn listen_once(
+    mut request: RequestBuilder,
+    heard: &Heard,
+    last: &mut Option<String>,
+) -> Result<()> {
     if let Some(last) = last {
         request = request.header("Last-Event-ID", &*last);
     }
@@ -59,7 +62,7 @@ fn hear(block: &str, heard: &Heard, last: &mut Option<String>) -> Result<()> {
                 let data: Value = serde_json::from_str(data)?;
                 let user = data["subject"].as_str().context("a user")?.to_owned();
                 let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
-                *heard.entry(user).or_default() += 1;
+                heard.push((user, data["sequence"].as_u64()));
             }
             _ => {}
         }
@@ -71,11 +74,8 @@ fn hear(block: &str, heard: &Heard, last: &mut Option<String>) -> Result<()> {
 fn complete(acknowledged: &[String], heard: &Heard) -> Result<()> {
     let heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
     for user in acknowledged {
-        match heard.get(user) {
-            Some(1) => {}
-            Some(times) => bail!("user {user} was heard of {times} times"),
-            None => bail!("user {user} was not heard of"),
-        }
+        let times = heard.iter().filter(|(subject, _)| subject == user).count();
+        ensure!(times == 1, "user {user} was heard of {times} times");
     }
     Ok(())
 }
@@ -87,7 +87,8 @@ async fn a_listener_hears_of_every_user_once_whatever_is_killed() -> Result<()> 
     let users = system.users()?;
     let heard = Heard::default();
     let mut listening = JoinSet::new();
-    listening.spawn(listen(users.clone(), Arc::clone(&heard)));
+    let feed = "/events?type=user.created.v1&from=start";
+    listening.spawn(listen(users.clone(), feed, Arc::clone(&heard)));
     let mut acknowledged = Vec::new();
     for victim in VICTIMS {
         let load = Load::begin(&users, USERS, 50);
@@ -111,7 +112,7 @@ async fn a_listener_hears_of_every_user_once_whatever_is_killed() -> Result<()> 
     heard
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
-        .insert(acknowledged[0].clone(), 2);
+        .push((acknowledged[0].clone(), Some(0)));
     ensure!(complete(&acknowledged, &heard).is_err());
     system.end();
     Ok(())

@@ -21,6 +21,7 @@ mod privacy;
 mod property;
 mod retries;
 mod start_order;
+mod store_cluster;
 mod structure;
 mod usernames;
 mod wrong_tokens;

@@ -4,16 +4,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use event_streams::{AppendError, EventStreams, Expected};
+use event_streams::{AppendError, Delivery, EventStreams, Expected};
+use eventstore_protocol::google::rpc;
 use eventstore_protocol::gossip::MemberInfo;
 use eventstore_protocol::gossip::member_info::VNodeState;
 use eventstore_protocol::streams::batch_append_req::options::DeadlineOption;
-use eventstore_protocol::streams::{ReadReq, ReadResp, TombstoneResp};
+use eventstore_protocol::streams::batch_append_resp::Result as Outcome;
+use eventstore_protocol::streams::{
+    BatchAppendReq, BatchAppendResp, ReadReq, ReadResp, TombstoneResp,
+};
+use futures::future::join_all;
 use tokio::net::TcpListener;
 use tonic::Status;
 
-use crate::stand_in::{Script, StandIn, member, not_leader};
-use crate::support::{event, soon};
+use crate::stand_in::{Script, StandIn, answer, member, not_leader, stored};
+use crate::support::{event, soon, until};
 
 /// A node that knows the members and does not lead.
 struct Follower {
@@ -150,6 +155,71 @@ async fn calls_follow_the_leader_when_it_changes() {
 }
 
 #[tokio::test]
+async fn a_subscription_moves_to_the_new_leader_although_the_former_one_keeps_it_open() {
+    let successor = StandIn::start(Leader).await;
+    let is_deposed = Arc::<AtomicBool>::default();
+    let first = StandIn::start(Deposed {
+        successor: successor.address(),
+        is_deposed: Arc::clone(&is_deposed),
+    })
+    .await;
+    // No call is made: the probes at every interval of the keep-alive find the new leader.
+    let url = format!("esdb://{}?tls=false&keepAliveInterval=100", first.address());
+    let streams = EventStreams::connect(&url).unwrap();
+    let mut all = streams.subscribe_all(&[], None);
+    let listening = tokio::spawn(async move { while all.next().await != Delivery::CaughtUp {} });
+    until(async || first.count("subscribe") == 1).await;
+    is_deposed.store(true, Ordering::SeqCst);
+    until(async || successor.count("subscribe") == 1).await;
+    listening.abort();
+    assert_eq!(first.count("subscribe"), 1);
+}
+
+/// A former leader that lost the other nodes: it ends no session, and is not ready for any append.
+struct CutOff {
+    successor: SocketAddr,
+    is_cut_off: Arc<AtomicBool>,
+}
+
+impl Script for CutOff {
+    fn read(&self, _: &ReadReq) -> Result<Vec<ReadResp>, Status> {
+        if self.is_cut_off.load(Ordering::SeqCst) {
+            return Err(not_leader(self.successor));
+        }
+        Ok(Vec::new())
+    }
+
+    fn append(&self, item: BatchAppendReq) -> Vec<BatchAppendResp> {
+        if self.is_cut_off.load(Ordering::SeqCst) {
+            let message = "Server Is Not Ready".to_owned();
+            let not_ready = rpc::Status {
+                message,
+                ..rpc::Status::default()
+            };
+            return vec![answer(item, Outcome::Error(not_ready))];
+        }
+        vec![answer(item, stored())]
+    }
+}
+
+#[tokio::test]
+async fn appends_leave_a_node_that_stays_not_ready_although_no_other_call_is_made() {
+    let successor = StandIn::start(Leader).await;
+    let is_cut_off = Arc::<AtomicBool>::default();
+    let first = StandIn::start(CutOff {
+        successor: successor.address(),
+        is_cut_off: Arc::clone(&is_cut_off),
+    })
+    .await;
+    let streams = first.connect();
+    append(&streams).await;
+    is_cut_off.store(true, Ordering::SeqCst);
+    let appends = (0..8).map(|_| append(&streams));
+    join_all(appends).await;
+    assert_eq!(successor.received().items.len(), 8);
+}
+
+#[tokio::test]
 async fn every_call_carries_credentials_a_deadline_and_the_leader_requirement() {
     let server = StandIn::start(Leader).await;
     let address = server.address();
@@ -190,10 +260,7 @@ async fn every_call_carries_credentials_a_deadline_and_the_leader_requirement() 
 struct Silent;
 
 impl Script for Silent {
-    fn append(
-        &self,
-        _: eventstore_protocol::streams::BatchAppendReq,
-    ) -> Vec<eventstore_protocol::streams::BatchAppendResp> {
+    fn append(&self, _: BatchAppendReq) -> Vec<BatchAppendResp> {
         Vec::new()
     }
 }
