@@ -215,6 +215,7 @@ async fn commit(
     if rows::write_changed(&mut transaction, known).await? {
         ledger::forget_attempts(&mut transaction).await?;
     }
+    fail::fail_point!("statements-not-committed", |_| std::process::abort());
     transaction.commit().await
 }
 
