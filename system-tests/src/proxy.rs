@@ -29,8 +29,10 @@ pub enum Line {
     Stalled,
     /// So many bytes a second for each connection and direction.
     Slow(u32),
-    /// The next bytes that arrive are cut after a few, and their connection ends. Connections that send nothing stay.
-    Cut,
+    /// The next bytes of a client are cut after a few, and their connection ends. Connections that send nothing stay.
+    CutRequests,
+    /// The same for bytes of the server.
+    CutAnswers,
 }
 
 /// A proxy on its own loopback port; dropping it ends the proxy.
@@ -142,18 +144,18 @@ async fn forward(client: TcpStream, target: SocketAddr, (mut open, held, line): 
     let (from_server, to_server) = server.into_split();
     let (_hold, never_held) = watch::channel(false);
     tokio::select! {
-        _ = deliver(from_client, to_server, never_held, line.clone()) => {}
-        _ = deliver(from_server, to_client, held, line) => {}
+        _ = deliver(from_client, to_server, never_held, (line.clone(), Line::CutRequests)) => {}
+        _ = deliver(from_server, to_client, held, (line, Line::CutAnswers)) => {}
         _ = open.wait_for(|open| !open) => {}
     }
 }
 
-/// Copies in one direction, except while it is held.
+/// Copies in one direction, except while it is held. `cut` is the state of the line that cuts this direction.
 async fn deliver(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut held: watch::Receiver<bool>,
-    mut line: watch::Receiver<Line>,
+    (mut line, cut): (watch::Receiver<Line>, Line),
 ) -> io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -166,9 +168,11 @@ async fn deliver(
         }
         let bytes = &buffer[..count];
         match way {
-            Line::Cut => return to.write_all(&bytes[..count.min(CUT_AFTER)]).await,
+            way if way == cut => return to.write_all(&bytes[..count.min(CUT_AFTER)]).await,
             Line::Slow(rate) => crawl(bytes, &mut to, (rate, &line)).await?,
-            Line::Free | Line::Stalled => to.write_all(bytes).await?,
+            Line::Free | Line::Stalled | Line::CutRequests | Line::CutAnswers => {
+                to.write_all(bytes).await?;
+            }
         }
     }
 }

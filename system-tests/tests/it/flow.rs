@@ -10,10 +10,32 @@ mod lines;
 mod strangers;
 mod topology;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use private_broker::PrivateBroker;
+use serde_json::Value;
 use std::time::Duration;
 use system_tests::traffic::Traffic;
 use tokio::time::Instant;
+
+/// The queues of the list.
+const QUEUES: [&str; 4] = [
+    "users.directory.g1.0",
+    "users.directory.g1.1",
+    "users.directory.g1.2",
+    "users.directory.g1.3",
+];
+
+/// The number of messages in these queues of a virtual host, delivered or not, as the broker last counted them.
+async fn waiting(broker: &PrivateBroker, amqp_url: &str, queues: &[&str]) -> Result<u64> {
+    let vhost = amqp_url.rsplit('/').next().context("a virtual host")?;
+    let mut waiting = 0;
+    for queue in queues {
+        let path = format!("queues/{vhost}/{queue}");
+        let queue = broker.management("GET", &path, &Value::Null).await?;
+        waiting += queue["messages"].as_u64().unwrap_or(0);
+    }
+    Ok(waiting)
+}
 
 /// The longer of two durations if the long form of the tests runs.
 fn in_long_form<T>(short: T, long: T) -> T {

@@ -212,9 +212,7 @@ async fn commit(
     for (user, known) in known {
         rows::write_hold(&mut transaction, *user, known).await?;
     }
-    if rows::write_changed(&mut transaction, known).await? {
-        ledger::forget_attempts(&mut transaction).await?;
-    }
+    rows::write_changed(&mut transaction, known).await?;
     fail::fail_point!("statements-not-committed", |_| std::process::abort());
     transaction.commit().await
 }

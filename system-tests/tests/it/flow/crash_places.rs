@@ -9,20 +9,21 @@ use system_tests::flow::Flow;
 use system_tests::process::{Process, executable};
 use system_tests::system::{Node, System};
 
+/// A place in the code, and how often it is passed at most before the process ends there: once a message, or once a batch.
+type Place = (&'static str, u32);
+
 /// Before a message is sent; when it is sent and not confirmed; when it is confirmed and the checkpoint does not say so.
-const PUBLISHER: [&str; 3] = [
-    "before-publish",
-    "published-not-confirmed",
-    "confirmed-not-saved",
+const PUBLISHER: [Place; 3] = [
+    ("before-publish", 20),
+    ("published-not-confirmed", 4),
+    ("confirmed-not-saved", 20),
 ];
 /// After a batch was received; between the statements of a transaction and its commit; between commit and acknowledgement.
-const PROJECTOR: [&str; 3] = [
-    "batch-received",
-    "statements-not-committed",
-    "committed-not-acknowledged",
+const PROJECTOR: [Place; 3] = [
+    ("batch-received", 4),
+    ("statements-not-committed", 4),
+    ("committed-not-acknowledged", 4),
 ];
-/// A place is passed at most so many times before the process ends there.
-const MOST_PASSES: u32 = 20;
 /// A standby takes over after half a second instead of ten.
 const QUICK: &str = "quick-publisher=return";
 const PROGRAM: &str = "users-service-failpoints";
@@ -45,11 +46,11 @@ fn victims(system: &mut System) -> Result<[&mut Process; 2]> {
 }
 
 /// Ends the process at each place in turn, so many times each. Returns the number of its deaths.
-async fn die(process: &mut Process, places: &[&str], times: usize) -> Result<usize> {
+async fn die(process: &mut Process, places: &[Place], times: usize) -> Result<usize> {
     let mut deaths = 0;
     process.kill()?;
-    for place in places.repeat(times) {
-        let passes = rand::random_range(1..=MOST_PASSES);
+    for (place, most) in places.repeat(times) {
+        let passes = rand::random_range(1..=most);
         let here = format!("{QUICK};{place}={passes}*off->return");
         process.set_variable("FAILPOINTS", here);
         process.start()?;
@@ -123,6 +124,7 @@ async fn two_publishers_and_two_projectors_at_once_may_be_killed_in_turn() -> Re
 #[test]
 fn only_the_executable_for_these_tests_has_failpoints() -> Result<()> {
     let places = [PUBLISHER, PROJECTOR].concat();
+    let places: Vec<_> = places.into_iter().map(|(place, _)| place).collect();
     let search = AhoCorasick::new(&places)?;
     for (program, expected) in [("users-service", 0), (PROGRAM, places.len())] {
         let executable = std::fs::read(executable(program)?)?;

@@ -15,8 +15,8 @@ use system_tests::{Part, wait};
 const PARTS: [Part; 4] = [Part::Publisher, Part::Projector, Part::Api, Part::Uuids];
 /// About ten messages a second.
 const SLOW: Line = Line::Slow(10_000);
-/// How many connections break.
-const CUTS: usize = 4;
+/// How often connections break in each direction.
+const CUTS: usize = 3;
 
 fn stall() -> Duration {
     Duration::from_secs(in_long_form(4, 30))
@@ -55,9 +55,9 @@ async fn behind_proxies() -> Result<(Flow, Vec<(Part, Proxy)>)> {
 
 /// Breaks every connection that sends something, until the part has connected anew several times.
 async fn cut(proxy: &Proxy, traffic: &Traffic) -> Result<()> {
-    for _ in 0..CUTS {
+    for line in [Line::CutRequests, Line::CutAnswers].repeat(CUTS) {
         let before = proxy.connections();
-        proxy.set_line(Line::Cut);
+        proxy.set_line(line);
         wait::until("a broken connection is made anew", || async {
             let connections = proxy.connections();
             ensure!(connections > before, "{connections} connections");

@@ -1,5 +1,6 @@
 //! Parts of the topology are deleted under traffic.
 
+use super::{QUEUES, waiting};
 use anyhow::{Result, ensure};
 use private_broker::PrivateBroker;
 use serde_json::Value;
@@ -21,27 +22,10 @@ const PARTS: [(&str, &str); 8] = [
     ("bindings", "e/users.directory.g1/q/users.directory.g1.3/1"),
 ];
 const READERS_BINDING: &str = "e/users.events/e/users.directory.g1/%23";
-const QUEUES: [&str; 4] = [
-    "users.directory.g1.0",
-    "users.directory.g1.1",
-    "users.directory.g1.2",
-    "users.directory.g1.3",
-];
 
 async fn delete(system: &System, kind: &str, rest: &str) -> Result<()> {
     let deleted = system.management("DELETE", kind, rest, &Value::Null).await;
     deleted.map(drop)
-}
-
-async fn waiting(system: &System) -> Result<u64> {
-    let mut waiting = 0;
-    for queue in QUEUES {
-        let queue = system
-            .management("GET", "queues", queue, &Value::Null)
-            .await?;
-        waiting += queue["messages"].as_u64().unwrap_or(0);
-    }
-    Ok(waiting)
 }
 
 #[tokio::test]
@@ -69,7 +53,7 @@ async fn queues_deleted_with_the_last_events_of_users_lose_nothing() -> Result<(
     .await?;
     flow.published().await?;
     wait::until("the queues hold messages", || async {
-        let waiting = waiting(&flow.system).await?;
+        let waiting = waiting(&flow.system.broker, &flow.system.amqp_url(), &QUEUES).await?;
         ensure!(waiting > 60, "{waiting}");
         Ok(())
     })

@@ -98,7 +98,10 @@ impl Run<'_> {
         }
         alone.push(place, event);
         let applied = self.apply(batch, alone).await;
-        self.view().discount_attempt(counted).await?;
+        match applied {
+            Ok(()) => self.view().forget_attempts(counted).await?,
+            Err(_) => self.view().discount_attempt(counted).await?,
+        }
         batch.counted.remove(&counted);
         applied
     }

@@ -3,7 +3,6 @@
 use super::{View, number};
 use crate::domain::UserId;
 use event_streams::Position;
-use sqlx::SqliteConnection;
 
 const GENERATION: i64 = 1;
 
@@ -54,6 +53,20 @@ impl View {
         Ok(())
     }
 
+    /// Forgets all attempts, because one has succeeded. Attempts are kept until then even if the event is applied meanwhile: its
+    /// message is still in the queue, and may kill the process again.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn forget_attempts(&self, event: (UserId, u64)) -> Result<(), sqlx::Error> {
+        sqlx::query("DELETE FROM attempts WHERE id = ? AND revision = ?")
+            .bind(number(event.0.number()))
+            .bind(number(event.1))
+            .execute(self.read_model.pool())
+            .await
+            .map(drop)
+    }
+
     /// The log position up to which every event is applied or its user is held. `None` at the beginning.
     ///
     /// # Errors
@@ -99,13 +112,4 @@ impl View {
         .await
         .map(drop)
     }
-}
-
-/// Deletes the counts of events that are applied.
-pub(super) async fn forget_attempts(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-    let forget = sqlx::query(
-        "DELETE FROM attempts WHERE EXISTS
-            (SELECT 1 FROM users WHERE users.id = attempts.id AND users.revision >= attempts.revision)",
-    );
-    forget.execute(connection).await.map(drop)
 }

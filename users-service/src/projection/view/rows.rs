@@ -68,11 +68,11 @@ pub(super) async fn write_hold(
 }
 
 /// Writes the changed rows. Each replaces only the row that was read, so two concurrent writers do no harm at any isolation
-/// level. Returns whether there were any.
+/// level.
 pub(super) async fn write_changed(
     connection: &mut SqliteConnection,
     known: &BTreeMap<UserId, Known>,
-) -> Result<bool, sqlx::Error> {
+) -> Result<(), sqlx::Error> {
     let (mut new, mut changed, mut gone) = (Vec::new(), Vec::new(), Vec::new());
     for (user, known) in known.iter().filter(|(_, known)| known.is_changed()) {
         match (&known.before, &known.now) {
@@ -81,7 +81,6 @@ pub(super) async fn write_changed(
             (_, None) => gone.push(Value::from(number(user.number()))),
         }
     }
-    let any = new.len() + changed.len() + gone.len() > 0;
     for (statement, rows) in [(INSERT, new), (UPDATE, changed), (DELETE, gone)] {
         if rows.is_empty() {
             continue;
@@ -92,7 +91,7 @@ pub(super) async fn write_changed(
             return Err(sqlx::Error::RowNotFound);
         }
     }
-    Ok(any)
+    Ok(())
 }
 
 const INSERT: &str = "
