@@ -138,6 +138,7 @@ impl Run<'_> {
         for (message, verified) in places.into_iter().zip(&events).zip(verified) {
             match verified {
                 Verified::Event(event) => {
+                    fail::fail_point!(&event.id.to_string(), |_| std::process::abort());
                     readable.push(event);
                     applied.push(message);
                 }

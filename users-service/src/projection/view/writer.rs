@@ -66,10 +66,7 @@ async fn apply(
     let users: BTreeSet<UserId> = events.clone().map(|event| event.user).collect();
     let mut transaction = begin(read_model).await?;
     let mut known = rows::load(&mut transaction, &users).await?;
-    let take = |event: &DirectoryEvent| {
-        fail::fail_point!(&event.id.to_string(), |_| std::process::abort());
-        known.entry(event.user).or_default().take(event)
-    };
+    let take = |event: &DirectoryEvent| known.entry(event.user).or_default().take(event);
     let outcomes: Vec<_> = events.map(take).collect();
     commit(transaction, &known).await?;
     tracing::debug!(events = outcomes.len(), "applied events");
