@@ -89,7 +89,7 @@ impl Flow {
             reads: self.record.reads,
         };
         let verdict = evidence.judged(self.applications.counts().await?);
-        println!(
+        eprintln!(
             "{what}: {} commands, {} events; {verdict}",
             self.record.acknowledged,
             evidence.log.len()
@@ -125,7 +125,7 @@ impl Flow {
             Ok(())
         });
         if let Err(error) = delivered.await {
-            println!("{error:#}");
+            eprintln!("{error:#}");
         }
         Ok(())
     }
@@ -139,7 +139,7 @@ impl Flow {
             Ok(())
         });
         if let Err(error) = listed.await {
-            println!("{error:#}");
+            eprintln!("{error:#}");
         }
         Ok(())
     }

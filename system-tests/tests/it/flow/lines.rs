@@ -73,7 +73,7 @@ async fn cut(proxy: &Proxy, traffic: &Traffic) -> Result<()> {
 async fn survives(fault: &str, on: Option<Line>, time: Duration) -> Result<()> {
     let (mut flow, proxies) = behind_proxies().await?;
     for (part, proxy) in &proxies {
-        println!("{fault}: {part:?}");
+        eprintln!("{fault}: {part:?}");
         flow.under_traffic(async |_, traffic| match on {
             None => cut(proxy, traffic).await,
             Some(line) => {
