@@ -48,6 +48,9 @@ test-long-cluster: ## kill -9 the leader of each queue of a RabbitMQ cluster of 
 test-long-store-cluster: ## let the leader of three event stores resign, die, hang …, ROUNDS=10 times each, and count losses
 	@SYSTEM_TESTS_STORE_ROUNDS=$(or $(ROUNDS),10) scripts/test -p system-tests --test it store_cluster:: -- --nocapture
 
+test-long-flow: ## faults between publisher, broker and projector as long as they say, KILLS=300 at each place of the code, and count
+	@SYSTEM_TESTS_FLOW=long SYSTEM_TESTS_FLOW_KILLS=$(or $(KILLS),300) scripts/test -p system-tests --test it flow:: -- --nocapture --test-threads=1
+
 test-rabbitmq4: ## run the tests of the messaging on RabbitMQ 4, in a chroot with Debian 13; needs root and Debian or Ubuntu
 	@scripts/test-rabbitmq4
 
@@ -91,4 +94,4 @@ ifeq ($(firstword $(MAKECMDGOALS)),logs)
 users uuids eventstore rabbitmq: ; @:
 endif
 
-.PHONY: help up token rebuild down logs reset lint test test-long test-long-cluster test-long-store-cluster test-rabbitmq4 test-property test-connections test-long-store test-long-ids mutants test-up loadtest bench bench-compare bench-store bench-ids conformance web-test users uuids eventstore rabbitmq
+.PHONY: help up token rebuild down logs reset lint test test-long test-long-cluster test-long-store-cluster test-long-flow test-rabbitmq4 test-property test-connections test-long-store test-long-ids mutants test-up loadtest bench bench-compare bench-store bench-ids conformance web-test users uuids eventstore rabbitmq

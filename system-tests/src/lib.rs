@@ -8,15 +8,21 @@
     reason = "a harness: every error is a failed test, whatever its cause"
 )]
 
+pub mod applications;
 pub mod audit;
 pub mod client;
+pub mod deliveries;
+pub mod flow;
 pub mod load;
+pub mod observer;
 pub mod part;
 pub mod process;
 pub mod proxy;
 pub mod search;
 pub mod store_nodes;
 pub mod system;
+pub mod traffic;
+pub mod verdict;
 pub mod wait;
 
 pub use client::{Answer, Users};

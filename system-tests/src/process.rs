@@ -130,6 +130,35 @@ impl Process {
         Ok(())
     }
 
+    /// Runs another binary of this workspace from the next start on.
+    pub fn set_program(&mut self, program: &str) -> Result<()> {
+        self.executable = executable(program)?;
+        Ok(())
+    }
+
+    /// A second process with the same program, arguments and environment, and with an address of its own.
+    pub fn twin(&self) -> Result<Self> {
+        let name = format!("{}-twin", self.name);
+        let folder = self.log.parent().context("a log is in a folder")?;
+        let mut twin = Self::foreign(&name, self.executable.clone(), folder);
+        twin.arguments.clone_from(&self.arguments);
+        twin.environment.clone_from(&self.environment);
+        twin.set_variable("HEALTH_BIND", "127.0.0.1:0");
+        Ok(twin)
+    }
+
+    /// Waits until the process has ended by itself, and returns how.
+    pub async fn until_ended(&mut self) -> Result<String> {
+        let what = format!("{} ends", self.name);
+        let end = wait::until(&what, || {
+            let ended = self.ended();
+            async move { ended?.context("it still runs") }
+        });
+        let end = end.await.with_context(|| self.tail())?;
+        self.child = None;
+        Ok(end)
+    }
+
     /// Sends a signal, for example `HUP`, as a closed terminal does.
     pub fn signal(&self, signal: &str) -> Result<()> {
         let id = self.id().context("not started")?.to_string();
@@ -164,7 +193,8 @@ impl Process {
         .map_err(|end| anyhow::anyhow!("{} ended: {end}\n{}", self.name, self.tail()))
     }
 
-    fn ended(&mut self) -> Result<Option<String>> {
+    /// How the process ended, if it did.
+    pub fn ended(&mut self) -> Result<Option<String>> {
         let child = self.child.as_mut().context("not started")?;
         Ok(child.try_wait()?.map(|status| status.to_string()))
     }
@@ -209,11 +239,10 @@ const TAIL: usize = 25;
 const ON_SMALL_DISK: &str =
     r#"mount -t tmpfs -o "size=$0k,mode=700" tmpfs "$1" && shift && exec "$@""#;
 
-const BUILD: &str =
-    "run `cargo build --workspace --bins` (with --release for a release build) first";
+const BUILD: &str = "run the builds of scripts/test (for a release build: `cargo build --workspace --bins --release`) first";
 
 /// Finds the binary beside the running test or benchmark; fails if it is missing or older than its sources.
-fn executable(program: &str) -> Result<PathBuf> {
+pub fn executable(program: &str) -> Result<PathBuf> {
     if let Some(folder) = std::env::var_os("SYSTEM_TESTS_BIN") {
         return Ok(Path::new(&folder).join(program));
     }

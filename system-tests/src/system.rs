@@ -147,6 +147,18 @@ impl System {
         process.inside(&self.folder.path().join("users"))
     }
 
+    /// The processes of all parts.
+    pub fn processes(&mut self) -> impl Iterator<Item = (Part, &mut Process)> {
+        let processes = self.processes.iter_mut();
+        processes.map(|(part, process)| (*part, process))
+    }
+
+    /// The URL at which a test reaches the broker, with an account that may do everything.
+    #[must_use]
+    pub fn amqp_url(&self) -> String {
+        self.broker.vhost_url(&self.vhost)
+    }
+
     /// The id of the process of a part, while it runs.
     #[must_use]
     pub fn process_id(&self, part: Part) -> Option<u32> {

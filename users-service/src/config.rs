@@ -244,7 +244,7 @@ pub struct BindConfig {
 /// The data folder and the files of secrets.
 #[derive(Debug, Clone, Args)]
 pub struct DataConfig {
-    /// The folder of the subject keys (`keys.db`) and the read model (`directory.db`); created if missing (`USERS_DATA`).
+    /// The folder of the subject keys (`keys.db`) and the read models (`directory_g1.db`, `statistics_g1.db`); created if missing (`USERS_DATA`).
     #[arg(long = "data", env = "USERS_DATA")]
     pub folder: PathBuf,
 

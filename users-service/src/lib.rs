@@ -1,5 +1,8 @@
 //! User accounts: event-sourced commands, read models, and erasure by destroying keys.
 
+#[cfg(all(feature = "failpoints", not(debug_assertions)))]
+compile_error!("failpoints end the process, so no release build may have them");
+
 pub mod admission;
 pub mod clock;
 pub mod command;

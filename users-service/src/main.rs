@@ -5,7 +5,7 @@ use users_service::config::Arguments;
 use users_service::startup::{self, Role};
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+pub(crate) async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     if !arguments.print_a_result() {
         telemetry::init(env!("CARGO_PKG_NAME"))?;

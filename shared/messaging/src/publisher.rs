@@ -243,6 +243,7 @@ async fn publish_group(
         let confirm = sent.await?;
         confirms.push(async move { confirm.await.map(|confirmation| (index, confirmation)) });
     }
+    fail::fail_point!("published-not-confirmed", |_| std::process::abort());
     let confirmations = try_join_all(confirms).await?;
     let mut returned = HashSet::new();
     for (index, confirmation) in confirmations {

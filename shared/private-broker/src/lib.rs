@@ -187,13 +187,38 @@ impl PrivateBroker {
         self.command("start", "ready").await
     }
 
-    async fn command(&self, command: &'static str, answer: &'static str) -> anyhow::Result<()> {
+    /// Stops the node with SIGSTOP until [`resume`](Self::resume): it answers nothing, and its connections stay.
+    ///
+    /// # Errors
+    /// If the supervising script has ended.
+    pub async fn pause(&self) -> anyhow::Result<()> {
+        self.command("pause", "paused").await
+    }
+
+    /// Lets a paused node go on.
+    ///
+    /// # Errors
+    /// If the supervising script has ended.
+    pub async fn resume(&self) -> anyhow::Result<()> {
+        self.command("resume", "resumed").await
+    }
+
+    /// Runs `rabbitmqctl` with these words, separated by spaces.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub async fn control(&self, words: &str) -> anyhow::Result<()> {
+        self.command(&format!("control {words}"), "done").await
+    }
+
+    async fn command(&self, command: &str, answer: &'static str) -> anyhow::Result<()> {
         let supervisor = Arc::clone(&self.supervisor);
+        let command = command.to_owned();
         tokio::task::spawn_blocking(move || {
             supervisor
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .command(command, answer)
+                .command(&command, answer)
         })
         .await?
     }

@@ -10,6 +10,7 @@ mod disk;
 mod edges;
 mod erasure;
 mod feed;
+mod flow;
 mod garbage;
 mod harness;
 mod kills;

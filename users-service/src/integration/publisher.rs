@@ -47,6 +47,11 @@ pub struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
+        fail::fail_point!("quick-publisher", |_| Self {
+            checkpoint: Duration::from_millis(100),
+            takeover: Duration::from_millis(500),
+            retry: Duration::from_secs(1),
+        });
         Self {
             checkpoint: Duration::from_millis(1_500),
             takeover: Duration::from_secs(10),

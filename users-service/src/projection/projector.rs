@@ -141,9 +141,11 @@ impl Run<'_> {
                 }
                 Incoming::Closed(error) => self.health.report(&queue, Err(&error.into())),
                 Incoming::Batch(batch) => {
+                    fail::fail_point!("batch-received", |_| std::process::abort());
                     if !self.process_until_done(&queue, &batch.deliveries).await {
                         break;
                     }
+                    fail::fail_point!("committed-not-acknowledged", |_| std::process::abort());
                     batch.ack().await;
                 }
             }

@@ -269,9 +269,7 @@ impl Target {
         for (user, known) in &known {
             entries::write_hold(&mut transaction, *user, known).await?;
         }
-        if entries::write_changed(self.dialect(), &mut transaction, &known).await? {
-            attempts::forget_applied(&mut transaction).await?;
-        }
+        entries::write_changed(self.dialect(), &mut transaction, &known).await?;
         let changes: Vec<_> = known
             .iter_mut()
             .filter(|(_, known)| known.anew || !known.applied.is_empty())
@@ -285,6 +283,7 @@ impl Target {
             .projection
             .apply(&self.generation, &mut transaction, &changes);
         applied.await?;
+        fail::fail_point!("statements-not-committed", |_| std::process::abort());
         transaction.commit().await
     }
 }

@@ -250,6 +250,24 @@ async fn a_database_that_fails_after_an_attempt_was_counted_uses_up_no_attempt()
     assert_eq!(view.attempts((number(&ada), 0)).await.unwrap(), 0);
 }
 
+/// Otherwise a message whose event came from the log would kill the process for ever.
+#[tokio::test]
+async fn attempts_are_kept_until_one_succeeds_even_if_the_event_is_applied_meanwhile() {
+    let (app, bus, ada) = taken_once().await;
+    let view = view(&app).await;
+    let event = (number(&ada), 0);
+    view.count_attempt(event).await.unwrap();
+    let caught_up = repair(&app, &view).catch_up(event.0, false).await;
+    caught_up.unwrap();
+    assert_eq!(view.standing(event.0).await.unwrap().revision, Some(0));
+    assert_eq!(view.attempts(event).await.unwrap(), 1);
+    let _projector = bus.projector(&app, &view, NEVER);
+    until("the attempt succeeds", async || {
+        (view.attempts(event).await.unwrap() == 0).then_some(())
+    })
+    .await;
+}
+
 /// Another process holds the lock of the database for longer than a writer waits.
 #[tokio::test]
 async fn a_locked_database_uses_up_no_attempt_and_heals() {

@@ -169,6 +169,7 @@ impl Window {
         match settled {
             Settled::Answer(number, Ok(())) => {
                 self.confirmed += 1;
+                fail::fail_point!("confirmed-not-saved", |_| std::process::abort());
                 if let Some(stream) = self.settle(number) {
                     self.send_next(&stream).await?;
                 }
@@ -226,6 +227,7 @@ impl Window {
             Ok(message) => {
                 let message = Arc::clone(message);
                 entry.failed = None;
+                fail::fail_point!("before-publish", |_| std::process::abort());
                 let confirm = self.publisher.send(message).await?;
                 let answer = async move { (number, confirm.await) };
                 self.answers.push(Box::pin(answer));

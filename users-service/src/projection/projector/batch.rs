@@ -98,7 +98,10 @@ impl Run<'_> {
         }
         alone.push(place, event);
         let applied = self.apply(batch, alone).await;
-        self.view().discount_attempt(counted).await?;
+        match applied {
+            Ok(()) => self.view().forget_attempts(counted).await?,
+            Err(_) => self.view().discount_attempt(counted).await?,
+        }
         batch.counted.remove(&counted);
         applied
     }
@@ -135,6 +138,7 @@ impl Run<'_> {
         for (message, verified) in places.into_iter().zip(&events).zip(verified) {
             match verified {
                 Verified::Event(event) => {
+                    fail::fail_point!(&event.id.to_string(), |_| std::process::abort());
                     readable.push(event);
                     applied.push(message);
                 }

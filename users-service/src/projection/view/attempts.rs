@@ -3,7 +3,6 @@
 use super::View;
 use crate::domain::UserId;
 use crate::read_model::number;
-use sqlx::AnyConnection;
 
 impl View {
     /// How many times this event was tried.
@@ -51,13 +50,18 @@ impl View {
         }
         Ok(())
     }
-}
 
-/// Deletes the counts of events that are applied.
-pub(super) async fn forget_applied(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
-    let forget = sqlx::query(
-        "DELETE FROM attempts WHERE EXISTS
-            (SELECT 1 FROM ledger WHERE ledger.id = attempts.id AND ledger.revision >= attempts.revision)",
-    );
-    forget.execute(connection).await.map(drop)
+    /// Forgets all attempts, because one has succeeded. Attempts are kept until then even if the event is applied meanwhile: its
+    /// message is still in the queue, and may kill the process again.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn forget_attempts(&self, event: (UserId, u64)) -> Result<(), sqlx::Error> {
+        sqlx::query("DELETE FROM attempts WHERE id = $1 AND revision = $2")
+            .bind(number(event.0.number()))
+            .bind(number(event.1))
+            .execute(self.generation().pool())
+            .await
+            .map(drop)
+    }
 }

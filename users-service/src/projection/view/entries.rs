@@ -93,12 +93,12 @@ pub(super) async fn write_hold(
 }
 
 /// Writes the changed entries. Each replaces only the entry that was read, so two concurrent writers do no harm at any isolation
-/// level. Returns whether there were any.
+/// level.
 pub(super) async fn write_changed(
     dialect: Dialect,
     connection: &mut AnyConnection,
     known: &BTreeMap<UserId, Known<'_>>,
-) -> Result<bool, sqlx::Error> {
+) -> Result<(), sqlx::Error> {
     let (mut new, mut changed, mut gone) = (Vec::new(), Vec::new(), Vec::new());
     for (&user, known) in known.iter().filter(|(_, known)| known.is_changed()) {
         match (&known.before, &known.now) {
@@ -110,7 +110,6 @@ pub(super) async fn write_changed(
             (None, None) => {}
         }
     }
-    let any = new.len() + changed.len() + gone.len() > 0;
     for (statement, rows) in [(INSERT, new), (UPDATE, changed), (DELETE, gone)] {
         if rows.is_empty() {
             continue;
@@ -121,7 +120,7 @@ pub(super) async fn write_changed(
             return Err(sqlx::Error::RowNotFound);
         }
     }
-    Ok(any)
+    Ok(())
 }
 
 /// The columns of an entry, and the revision of the one that it replaces.
