@@ -259,7 +259,7 @@ async fn attempts_are_kept_until_one_succeeds_even_if_the_event_is_applied_meanw
     view.count_attempt(event).await.unwrap();
     let caught_up = repair(&app, &view).catch_up(event.0, false).await;
     caught_up.unwrap();
-    assert_eq!(view.standing(event.0).await.unwrap().revision, Some(0));
+    assert_eq!(view.standing(event.0).await.unwrap().revision(), Some(0));
     assert_eq!(view.attempts(event).await.unwrap(), 1);
     let _projector = bus.projector(&app, &view, NEVER);
     until("the attempt succeeds", async || {
