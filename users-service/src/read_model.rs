@@ -14,7 +14,7 @@ pub use directory::{Directory, DirectoryPage, ListedUser, PageError, PagePlace, 
 pub use generation::Generation;
 pub use proven_event::{ERASED, OpenedNames, ProvenChange, ProvenEvent};
 pub use search_terms::{NameFilter, PREFIX_LENGTH};
-pub use statistics::{Statistics, StatisticsError, Window, WindowCount, WindowSize};
+pub use statistics::{Statistics, StatisticsError, WindowCount, WindowRange, WindowSize};
 
 use crate::domain::UserId;
 use futures::future::BoxFuture;

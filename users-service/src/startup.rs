@@ -24,7 +24,7 @@ use crate::feed::api::{self as feed_api, FeedRoute};
 use crate::projection::holds;
 use crate::projection::repair::Repair;
 use crate::query::api::{UserList, list_at};
-use crate::query::statistics::StatisticsRoute;
+use crate::query::statistics_route::StatisticsRoute;
 use actix_web::web::{Data, ServiceConfig, resource};
 pub use held::held;
 use operator_access::OperatorAccess;

@@ -16,7 +16,7 @@ use crate::projection::repair::Repair;
 use crate::projection::view::View;
 use crate::query::api::UserList;
 use crate::query::cursor::Cursors;
-use crate::query::statistics::StatisticsRoute;
+use crate::query::statistics_route::StatisticsRoute;
 use crate::read_model::{Directory, Generation, Projection, Statistics};
 use crate::sweeper::Sweeper;
 use event_streams::EventStreams;
