@@ -3,5 +3,5 @@
 pub mod api;
 pub mod cursor;
 mod parameters;
-pub mod statistics;
+pub mod statistics_route;
 mod visibility;

@@ -18,7 +18,7 @@ pub use generation::Generation;
 pub use proven_event::{ERASED, OpenedNames, ProvenChange, ProvenEvent};
 pub use registry::{GenerationRecord, GenerationState, Registry};
 pub use search_terms::{NameFilter, PREFIX_LENGTH};
-pub use statistics::{Statistics, StatisticsError, Window, WindowCount, WindowSize};
+pub use statistics::{Statistics, StatisticsError, WindowCount, WindowRange, WindowSize};
 
 use crate::domain::UserId;
 use futures::future::BoxFuture;

@@ -6,11 +6,11 @@
 //! - A role that fails is run again after growing pauses, and readiness shows the reason until it works.
 
 mod held;
+mod hosted_read_models;
 mod operator_access;
 mod parked;
 mod parts;
 mod printable;
-mod read_models;
 mod rebuild;
 mod supervisor;
 mod token;
@@ -25,13 +25,13 @@ use crate::domain::UserId;
 use crate::feed::Feed;
 use crate::feed::api::{self as feed_api, FeedRoute};
 use crate::query::api::{UserList, list_at};
-use crate::query::statistics::StatisticsRoute;
+use crate::query::statistics_route::StatisticsRoute;
 use actix_web::web::{Data, ServiceConfig, resource};
 pub use held::held;
+use hosted_read_models::HostedReadModels;
 use operator_access::OperatorAccess;
 pub use parked::parked;
 use parts::{Parts, check};
-use read_models::ReadModels;
 pub use rebuild::rebuild;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -136,7 +136,7 @@ pub async fn run(role: Role, config: &Config, shutdown: CancellationToken) -> an
 /// If the configuration is wrong, or a server is unavailable.
 pub async fn replay(config: &Config, user: UserId) -> anyhow::Result<()> {
     let parts = Parts::build(config).await?;
-    let read_models = ReadModels::new(config)?;
+    let read_models = HostedReadModels::new(config)?;
     read_models.directory.look().await?;
     let repair = read_models.directory.repair(&parts).repair()?;
     let standing = repair.catch_up(user, true).await?;
@@ -191,7 +191,7 @@ impl Application {
                 })
             })
             .transpose()?;
-        let read_models = ReadModels::new(config)?;
+        let read_models = HostedReadModels::new(config)?;
         let queries = if role.queries() {
             let current = read_models.statistics.current();
             Some(Queries {

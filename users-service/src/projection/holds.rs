@@ -32,7 +32,7 @@ pub struct DroppedEvent {
 
 /// A decision that is read again.
 #[derive(Deserialize)]
-struct Restored {
+struct StoredDrop {
     read_model: String,
     user: String,
     revision: u64,
@@ -134,7 +134,7 @@ pub(super) async fn restore_dropped(store: &EventStreams, view: &View) -> anyhow
             .iter()
             .filter(|event| event.event_type == HELD_EVENT_DROPPED)
         {
-            let dropped: Restored = serde_json::from_slice(&event.data)
+            let dropped: StoredDrop = serde_json::from_slice(&event.data)
                 .with_context(|| format!("malformed {HELD_EVENT_DROPPED}"))?;
             if dropped.read_model == view.generation().read_model() {
                 let user: UserId = dropped.user.parse()?;

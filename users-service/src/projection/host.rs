@@ -47,13 +47,13 @@ pub struct Host {
 }
 
 /// A generation that a task works on.
-struct Running {
+struct HostedTask {
     number: u32,
     stop: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
 }
 
-impl Running {
+impl HostedTask {
     /// Ends the task cleanly.
     async fn stop(self) {
         self.stop.cancel();
@@ -137,7 +137,7 @@ impl Host {
             shutdown.run_until_cancelled(tokio::time::sleep(wait)).await;
         }
         for running in [projecting, building].into_iter().flatten() {
-            Running::stop(running).await;
+            HostedTask::stop(running).await;
         }
         Ok(())
     }
@@ -146,8 +146,8 @@ impl Host {
     async fn look(
         &self,
         state: &Arc<State>,
-        projecting: &mut Option<Running>,
-        building: &mut Option<Running>,
+        projecting: &mut Option<HostedTask>,
+        building: &mut Option<HostedTask>,
     ) -> anyhow::Result<()> {
         let all = self.registry.generations(self.projection.name()).await?;
         let of_state = |state| all.iter().find(move |one| one.state == state);
@@ -213,7 +213,7 @@ impl Host {
         record: &GenerationRecord,
         builds: bool,
         state: &Arc<State>,
-    ) -> anyhow::Result<Running> {
+    ) -> anyhow::Result<HostedTask> {
         let repair = self.repair(record)?;
         let stop = CancellationToken::new();
         let (host, state, stopped) = (self.clone(), Arc::clone(state), stop.clone());
@@ -230,7 +230,7 @@ impl Host {
             }
             ended
         });
-        Ok(Running {
+        Ok(HostedTask {
             number: record.number,
             stop,
             task,

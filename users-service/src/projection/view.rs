@@ -8,8 +8,8 @@
 //!   Attempts are counted and flushed before they are made.
 //! - The position of completeness does not go back while the machine runs.
 
-mod attempts;
-mod completeness;
+mod complete_position;
+mod counted_attempts;
 mod entries;
 mod history;
 mod hold_table;

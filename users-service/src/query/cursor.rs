@@ -37,7 +37,7 @@ pub(super) enum CursorError {
 
 /// What is sealed.
 #[derive(Serialize, Deserialize)]
-struct Content {
+struct SealedPage {
     made: u64,
     created: u64,
     id: u64,
@@ -65,7 +65,7 @@ impl Cursors {
 
     /// The cursor of the page after this place: letters, digits, `-` and `_`.
     pub(super) fn write(&self, request: &PageRequest, place: PagePlace) -> String {
-        let content = Content {
+        let content = SealedPage {
             made: self.clock.now(),
             created: place.created,
             id: place.id.number(),
@@ -81,7 +81,8 @@ impl Cursors {
     pub(super) fn read(&self, cursor: &str) -> Result<PageRequest, CursorError> {
         let bytes = URL_SAFE_NO_PAD.decode(cursor).ok();
         let opened = bytes.and_then(|bytes| self.key.open(PLACE, &bytes).ok());
-        let content = opened.and_then(|content| serde_json::from_slice::<Content>(&content).ok());
+        let content =
+            opened.and_then(|content| serde_json::from_slice::<SealedPage>(&content).ok());
         let content = content.ok_or(CursorError::Unknown)?;
         let age = self.clock.now().saturating_sub(content.made);
         if Duration::from_millis(age) > VALID {

@@ -7,10 +7,10 @@
 //!   may have been missing.
 
 mod count;
-mod tables;
+mod statistics_tables;
 mod windows;
 
-pub use windows::{StatisticsError, Window, WindowCount, WindowSize};
+pub use windows::{StatisticsError, WindowCount, WindowRange, WindowSize};
 
 use super::{Generation, Projection, UserChanges};
 use count::Counted;
@@ -44,13 +44,13 @@ impl Projection for Statistics {
         async move {
             let dialect = generation.database().dialect();
             let known: Vec<_> = changes.iter().map(|changes| changes.user).collect();
-            let before = tables::load(dialect, transaction, &known).await?;
+            let before = statistics_tables::load(dialect, transaction, &known).await?;
             let mut after = BTreeMap::new();
             for changes in changes {
                 let counted = before.get(&changes.user).cloned();
                 after.insert(changes.user, Counted::evolve(counted, changes));
             }
-            tables::write(dialect, transaction, &before, &after).await
+            statistics_tables::write(dialect, transaction, &before, &after).await
         }
         .boxed()
     }

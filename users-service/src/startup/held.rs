@@ -1,8 +1,8 @@
 //! The operator's commands for held users. They work on the read model's file, whether or not a projector runs beside them.
 
+use super::hosted_read_models::HostedReadModels;
 use super::parts::Parts;
 use super::printable::printable;
-use super::read_models::ReadModels;
 use crate::config::{Config, HeldCommand};
 use crate::operations::Decision;
 use crate::projection::current_repair::CurrentRepair;
@@ -41,7 +41,7 @@ pub async fn held(command: HeldCommand) -> anyhow::Result<()> {
 
 async fn current_repair(config: &Config) -> anyhow::Result<CurrentRepair> {
     let parts = Parts::build(config).await?;
-    let directory = ReadModels::new(config)?.directory;
+    let directory = HostedReadModels::new(config)?.directory;
     directory.look().await?;
     Ok(directory.repair(&parts))
 }

@@ -57,7 +57,7 @@ async fn watch(
     );
     let which = (number, building.partitions);
     let generation = Generation::lazy(registry.databases(), projection, which)?;
-    let mut pace = Pace::default();
+    let mut pace = RebuildPace::default();
     loop {
         let all = registry.generations(projection.name()).await?;
         let state = all.iter().find(|one| one.number == number);
@@ -80,11 +80,11 @@ async fn watch(
 
 /// How fast it goes, since the first look.
 #[derive(Default)]
-struct Pace {
+struct RebuildPace {
     began: Option<(Instant, u64, u64)>,
 }
 
-impl Pace {
+impl RebuildPace {
     /// The line for so many events up to this position of a log that ends there.
     fn line(&mut self, progress: Option<(u64, u64)>, end: u64) -> String {
         let Some((position, events)) = progress else {
@@ -109,7 +109,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_line_has_the_events_the_rate_and_the_time_that_is_left() {
-        let mut pace = Pace::default();
+        let mut pace = RebuildPace::default();
         assert_eq!(pace.line(None, 100), "no projector has begun yet");
         assert_eq!(pace.line(Some((10, 1_000)), 100), "1000 events");
         tokio::time::advance(Duration::from_secs(2)).await;

@@ -10,9 +10,9 @@ use users_service::clock::Clock;
 use users_service::database::Databases;
 use users_service::domain::UserId;
 use users_service::projection::repair::Repair;
-use users_service::query::statistics::StatisticsRoute;
+use users_service::query::statistics_route::StatisticsRoute;
 use users_service::read_model::{
-    CurrentGeneration, ProvenChange, ProvenEvent, Statistics, Window, WindowSize,
+    CurrentGeneration, ProvenChange, ProvenEvent, Statistics, WindowRange, WindowSize,
 };
 use users_service::stored_event::UserCount;
 use uuid::Uuid;
@@ -35,7 +35,7 @@ fn event(revision: u64, created: u64, change: ProvenChange) -> ProvenEvent {
 /// The counted windows of this size around noon, each with its distance to noon in windows: created, renamed, deleted.
 async fn around_noon(databases: &Databases, size: WindowSize) -> Vec<(i64, [u64; 3])> {
     let generation = statistics(databases).await.0;
-    let window = Window {
+    let window = WindowRange {
         size,
         from: NOON - 400 * size.millis(),
         to: NOON + 400 * size.millis(),
@@ -100,7 +100,7 @@ async fn the_count_that_outlives_a_user_corrects_what_was_missing() {
 
 async fn total(databases: &Databases) -> [u64; 3] {
     let generation = statistics(databases).await.0;
-    let window = Window {
+    let window = WindowRange {
         size: WindowSize::Day,
         from: 0,
         to: u64::MAX / 2,

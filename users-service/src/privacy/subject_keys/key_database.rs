@@ -21,10 +21,10 @@ const SQLITE_SCHEMA: &str = "
 
 /// The database of the keys. Clones share it.
 #[derive(Debug, Clone)]
-pub(super) struct KeyDatabase(Arc<Inner>);
+pub(super) struct KeyDatabase(Arc<Opening>);
 
 #[derive(Debug)]
-struct Inner {
+struct Opening {
     databases: Databases,
     master: MasterKey,
     opened: OnceCell<Database>,
@@ -32,7 +32,7 @@ struct Inner {
 
 impl KeyDatabase {
     pub(super) fn new(databases: Databases, master: MasterKey) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(Opening {
             databases,
             master,
             opened: OnceCell::new(),

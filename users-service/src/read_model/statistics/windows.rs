@@ -16,7 +16,7 @@ pub enum WindowSize {
 
 /// Windows of one size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
+pub struct WindowRange {
     /// Their size.
     pub size: WindowSize,
     /// The first window has this time: milliseconds since the Unix epoch.
@@ -66,7 +66,7 @@ impl WindowSize {
     }
 }
 
-impl Window {
+impl WindowRange {
     /// The begin of the first window, in milliseconds since the Unix epoch.
     #[must_use]
     pub fn first(&self) -> u64 {
@@ -89,7 +89,7 @@ impl Statistics {
     pub async fn windows(
         self,
         generation: &Generation,
-        window: Window,
+        window: WindowRange,
     ) -> Result<Vec<WindowCount>, StatisticsError> {
         let find = sqlx::query(
             "SELECT start, created, renamed, deleted FROM windows

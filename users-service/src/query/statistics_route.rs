@@ -5,7 +5,7 @@ use crate::admission::{Admission, Overload};
 use crate::clock::Clock;
 use crate::integration::message::{millis_of, rfc3339};
 use crate::problem_types;
-use crate::read_model::{CurrentGeneration, Statistics, Window, WindowCount, WindowSize};
+use crate::read_model::{CurrentGeneration, Statistics, WindowCount, WindowRange, WindowSize};
 use crate::scopes;
 use actix_web::HttpResponse;
 use actix_web::web::{Data, ServiceConfig, get, resource};
@@ -62,7 +62,7 @@ impl StatisticsRoute {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Parameters {
+struct StatisticsParameters {
     window: Option<String>,
     from: Option<String>,
     to: Option<String>,
@@ -70,7 +70,7 @@ struct Parameters {
 
 async fn windows(
     route: Data<StatisticsRoute>,
-    Query(parameters): Query<Parameters>,
+    Query(parameters): Query<StatisticsParameters>,
 ) -> Result<HttpResponse, Problem> {
     let (name, window) = parameters.read(route.clock.now())?;
     let generation = built(&route.current)?;
@@ -102,9 +102,9 @@ fn problem(error: &dyn std::error::Error) -> Problem {
     Problem::unavailable("the statistics are temporarily unavailable", RETRY_AFTER)
 }
 
-impl Parameters {
+impl StatisticsParameters {
     /// The windows up to `now`, unless the request names others.
-    fn read(&self, now: u64) -> Result<(&'static str, Window), Problem> {
+    fn read(&self, now: u64) -> Result<(&'static str, WindowRange), Problem> {
         let size = self.size();
         let (from, to) = (
             time("from", self.from.as_deref()),
@@ -114,7 +114,7 @@ impl Parameters {
             (Ok((name, size)), Ok(from), Ok(to)) => {
                 let to = to.unwrap_or(now);
                 let from = from.unwrap_or_else(|| to.saturating_sub((DEFAULT - 1) * size.millis()));
-                let window = Window { size, from, to };
+                let window = WindowRange { size, from, to };
                 check(&window).map_err(|error| Problem::invalid_input(vec![error]))?;
                 Ok((name, window))
             }
@@ -134,7 +134,7 @@ impl Parameters {
     }
 }
 
-fn check(window: &Window) -> Result<(), InputError> {
+fn check(window: &WindowRange) -> Result<(), InputError> {
     if window.from > window.to {
         let rule = "`from` must not be later than `to`";
         return Err(InputError::parameter("from", rule));

@@ -11,7 +11,7 @@ use web::Importance;
 
 /// The names of a read model's parts in readiness.
 #[derive(Clone, Copy)]
-struct Names {
+struct ReadinessNames {
     follower: &'static str,
     projector: &'static str,
     completeness: &'static str,
@@ -20,7 +20,7 @@ struct Names {
     held: &'static str,
 }
 
-const DIRECTORY: Names = Names {
+const DIRECTORY: ReadinessNames = ReadinessNames {
     follower: "generations",
     projector: "projector",
     completeness: "completeness",
@@ -29,7 +29,7 @@ const DIRECTORY: Names = Names {
     held: "held users",
 };
 
-const STATISTICS: Names = Names {
+const STATISTICS: ReadinessNames = ReadinessNames {
     follower: "generations of statistics",
     projector: "projector of statistics",
     completeness: "completeness of statistics",
@@ -40,26 +40,26 @@ const STATISTICS: Names = Names {
 
 /// A read model, and the generation of it that readers use.
 #[derive(Clone)]
-pub(super) struct ReadModel {
+pub(super) struct HostedReadModel {
     projection: Arc<dyn Projection>,
     follower: Arc<GenerationFollower>,
     partitions: u32,
-    names: Names,
+    names: ReadinessNames,
 }
 
 /// The read models.
 #[derive(Clone)]
-pub(super) struct ReadModels {
-    pub(super) directory: ReadModel,
-    pub(super) statistics: ReadModel,
+pub(super) struct HostedReadModels {
+    pub(super) directory: HostedReadModel,
+    pub(super) statistics: HostedReadModel,
 }
 
-impl ReadModels {
+impl HostedReadModels {
     pub(super) fn new(config: &Config) -> anyhow::Result<Self> {
         let directory = Arc::new(directory(config)?);
         Ok(Self {
-            directory: ReadModel::new(config, directory, DIRECTORY_PARTITIONS, DIRECTORY)?,
-            statistics: ReadModel::new(
+            directory: HostedReadModel::new(config, directory, DIRECTORY_PARTITIONS, DIRECTORY)?,
+            statistics: HostedReadModel::new(
                 config,
                 Arc::new(Statistics),
                 STATISTICS_PARTITIONS,
@@ -68,7 +68,7 @@ impl ReadModels {
         })
     }
 
-    fn all(&self) -> [&ReadModel; 2] {
+    fn all(&self) -> [&HostedReadModel; 2] {
         [&self.directory, &self.statistics]
     }
 
@@ -102,12 +102,12 @@ impl ReadModels {
     }
 }
 
-impl ReadModel {
+impl HostedReadModel {
     fn new(
         config: &Config,
         projection: Arc<dyn Projection>,
         partitions: u32,
-        names: Names,
+        names: ReadinessNames,
     ) -> anyhow::Result<Self> {
         let follower = GenerationFollower::new(registry(config)?, Arc::clone(&projection));
         Ok(Self {
