@@ -218,7 +218,7 @@ impl Application {
         let mut supervisor = Supervisor::new(readiness, role.background(), shutdown.clone());
         supervise((role, handler), &parts, config, &mut supervisor).await?;
         if reads {
-            read_models.follow(&mut supervisor);
+            read_models.follow(&mut supervisor).await;
         }
         if role.projects() {
             read_models.project(&parts, config, &mut supervisor)?;

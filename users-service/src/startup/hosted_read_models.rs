@@ -7,7 +7,12 @@ use crate::projection::current_repair::CurrentRepair;
 use crate::projection::holds;
 use crate::read_model::{CurrentGeneration, GenerationFollower, Projection, Statistics};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
 use web::Importance;
+
+/// How long a start waits for the generations.
+const QUICK: Duration = Duration::from_secs(1);
 
 /// The names of a read model's parts in readiness.
 #[derive(Clone, Copy)]
@@ -72,9 +77,11 @@ impl HostedReadModels {
         [&self.directory, &self.statistics]
     }
 
-    /// Finds the generations that readers use, at once and for ever.
-    pub(super) fn follow(&self, supervisor: &mut Supervisor) {
+    /// Finds the generations that readers use, at once if that is quick, and for ever.
+    pub(super) async fn follow(&self, supervisor: &mut Supervisor) {
         for read_model in self.all() {
+            // If it fails now, it is repeated.
+            let _ = timeout(QUICK, read_model.look()).await;
             let follower = Arc::clone(&read_model.follower);
             let name = read_model.names.follower;
             supervisor.run_as(Importance::Useful, name, move |state, shutdown| {

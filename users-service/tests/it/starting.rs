@@ -6,11 +6,14 @@ use futures::future::join_all;
 use private_postgres::PrivatePostgres;
 use reqwest::StatusCode;
 use serde_json::Value;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use users_service::config::{Config, PlainCommands};
+use users_service::database::Databases;
+use users_service::privacy::search_secret::SearchSecret;
+use users_service::read_model::{Directory, Generation, Projection, Registry, Statistics};
 use users_service::startup::{Application, Role};
 
 const NOT_READY: (StatusCode, &str) = (StatusCode::SERVICE_UNAVAILABLE, "not ready");
@@ -82,9 +85,27 @@ impl Running {
     }
 }
 
+/// Read models that were built before.
+async fn built(folder: &Path) {
+    let mut builder = std::fs::DirBuilder::new();
+    let data = folder.join("data");
+    builder.recursive(true).mode(0o700).create(&data).unwrap();
+    let databases = Databases::Folder(data);
+    let registry = Registry::new(databases.clone());
+    let secret = SearchSecret::of(&crate::support::master());
+    let projections: [&dyn Projection; 2] = [&Directory::new(secret), &Statistics];
+    for projection in projections {
+        let begun = registry.begin(projection, 4, 0).await.unwrap();
+        let generation = Generation::open(&databases, projection, (begun.number, 4)).await;
+        let name = generation.unwrap().read_model();
+        registry.switch(name, begun.number, 0).await.unwrap();
+    }
+}
+
 /// Starts the role while all servers are unavailable, and checks its readiness.
 async fn assert_starts(role: Role, (code, status): (StatusCode, &str), missing: &[&str]) {
     let folder = TempDir::new().unwrap();
+    built(folder.path()).await;
     let config = config(folder.path(), &format!("{}\n", "0e".repeat(32)));
     let running = Running::start(role, &config).await;
     let url = &running.url;
@@ -111,6 +132,7 @@ async fn assert_starts(role: Role, (code, status): (StatusCode, &str), missing: 
 /// The statuses of the lists of parked streams and held users. 503 is a list that waits for the store.
 async fn operations(role: Role, change: impl Fn(&mut Config)) -> [StatusCode; 2] {
     let folder = TempDir::new().unwrap();
+    built(folder.path()).await;
     let mut config = config(folder.path(), &"0e".repeat(32));
     change(&mut config);
     let running = Running::start(role, &config).await;

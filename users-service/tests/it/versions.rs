@@ -320,6 +320,6 @@ async fn a_newer_projector_lists_a_user_whom_an_older_one_held() {
     .await;
     drop(older);
     let _newer = bus.projector(&app, &view, Duration::from_hours(10));
-    until_listed(&app, &model, &[(id(&eda), "eda"), ("77", "ada.lovelace")]).await;
+    until_listed(&app, &model, &[("77", "ada.lovelace"), (id(&eda), "eda")]).await;
     assert!(!view.standing(user).await.unwrap().held);
 }
