@@ -64,6 +64,18 @@ pub enum Arguments {
         #[command(subcommand)]
         command: ParkedCommand,
     },
+    /// Builds a read model anew from the log, beside the one that readers use, and shows how far it is. The projectors do the
+    /// work, so this command may be interrupted. Readers change to the new one when it is complete.
+    Rebuild {
+        /// The read model.
+        read_model: RebuiltReadModel,
+        /// The number of its queues. The default is that of the earlier generation.
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64))]
+        partitions: Option<u32>,
+        /// The settings.
+        #[command(flatten)]
+        config: Config,
+    },
     /// Manages held users. A user is held if one of the user's events cannot be applied to the read model.
     Held {
         /// The operation.
@@ -78,7 +90,7 @@ impl Arguments {
     pub fn print_a_result(&self) -> bool {
         matches!(
             self,
-            Self::Token { .. } | Self::Parked { .. } | Self::Held { .. }
+            Self::Token { .. } | Self::Parked { .. } | Self::Held { .. } | Self::Rebuild { .. }
         )
     }
 }
@@ -147,6 +159,15 @@ pub enum HeldCommand {
         #[command(flatten)]
         config: Config,
     },
+}
+
+/// A read model that can be built anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RebuiltReadModel {
+    /// The list of users.
+    Directory,
+    /// The counts of created, renamed and deleted users.
+    Statistics,
 }
 
 /// Who decides, and why.

@@ -6,6 +6,7 @@
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Connection as _, Transaction};
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::time::Duration;
@@ -117,6 +118,30 @@ impl Databases {
         match self {
             Self::Folder(_) => Ok(()),
             Self::Postgres(url) => create_schema(url, name).await,
+        }
+    }
+
+    /// Deletes the file or the schema, if it exists.
+    ///
+    /// # Errors
+    /// If that fails.
+    pub(crate) async fn delete(&self, name: &str) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Folder(folder) => {
+                for suffix in ["", "-wal", "-shm"] {
+                    match std::fs::remove_file(folder.join(format!("{name}.db{suffix}"))) {
+                        Err(error) if error.kind() != ErrorKind::NotFound => {
+                            return Err(error.into());
+                        }
+                        Ok(()) | Err(_) => {}
+                    }
+                }
+                Ok(())
+            }
+            Self::Postgres(url) => {
+                let drop = format!("DROP SCHEMA IF EXISTS {name} CASCADE");
+                execute(url, drop).await
+            }
         }
     }
 
@@ -245,10 +270,14 @@ fn postgres_settings(durability: Durability, schema: &str) -> String {
 }
 
 async fn create_schema(url: &str, name: &str) -> Result<(), sqlx::Error> {
+    execute(url, format!("CREATE SCHEMA IF NOT EXISTS {name}")).await
+}
+
+async fn execute(url: &str, statement: String) -> Result<(), sqlx::Error> {
     install_drivers();
     let mut connection = AnyConnection::connect(url).await?;
-    let create = AssertSqlSafe(format!("CREATE SCHEMA IF NOT EXISTS {name}"));
-    sqlx::raw_sql(create).execute(&mut connection).await?;
+    let statement = AssertSqlSafe(statement);
+    sqlx::raw_sql(statement).execute(&mut connection).await?;
     connection.close().await
 }
 

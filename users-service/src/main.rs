@@ -20,6 +20,11 @@ pub(crate) async fn main() -> anyhow::Result<()> {
         Arguments::Replay { user, config } => return startup::replay(&config, user).await,
         Arguments::Parked { command } => return startup::parked(command).await,
         Arguments::Held { command } => return startup::held(command).await,
+        Arguments::Rebuild {
+            read_model,
+            partitions,
+            config,
+        } => return startup::rebuild(read_model, partitions, &config).await,
         Arguments::Serve(config) => (Role::Serve, config),
         Arguments::CommandApi(config) => (Role::CommandApi, config),
         Arguments::QueryApi(config) => (Role::QueryApi, config),

@@ -10,8 +10,10 @@
 //! - An event that cannot be applied holds its user only. The user's later events wait in the log.
 //! - A deletion is applied at once. It leaves an entry without personal data, and every later event counts as a duplicate.
 
+pub mod current_repair;
 mod health;
 pub mod holds;
+pub mod host;
 mod late;
 pub mod ledger;
 mod names;

@@ -4,15 +4,19 @@
 //! `projection` gives it each event of a user once, in order, within the transaction that writes the ledger. So another read
 //! model is one file here, with its tables.
 
+mod current;
 mod directory;
 mod generation;
 mod proven_event;
+mod registry;
 mod search_terms;
 mod statistics;
 
+pub use current::{CurrentGeneration, GenerationFollower};
 pub use directory::{Directory, DirectoryPage, ListedUser, PageError, PagePlace, PageRequest};
 pub use generation::Generation;
 pub use proven_event::{ERASED, OpenedNames, ProvenChange, ProvenEvent};
+pub use registry::{GenerationRecord, GenerationState, Registry};
 pub use search_terms::{NameFilter, PREFIX_LENGTH};
 pub use statistics::{Statistics, StatisticsError, WindowCount, WindowRange, WindowSize};
 
@@ -26,6 +30,11 @@ use std::fmt::Debug;
 pub trait Projection: Debug + Send + Sync {
     /// The name of the read model, in lowercase letters. It names its queues and its database.
     fn name(&self) -> &'static str;
+
+    /// The version of its tables and of what it keeps in them. Another version is made from the log.
+    fn version(&self) -> u32 {
+        1
+    }
 
     /// The statements that create its tables, if they are missing. `{clustered}` ends each table.
     fn schema(&self) -> &'static str;

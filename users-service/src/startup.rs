@@ -6,13 +6,16 @@
 //! - A role that fails is run again after growing pauses, and readiness shows the reason until it works.
 
 mod held;
+mod hosted_read_models;
 mod operator_access;
 mod parked;
 mod parts;
 mod printable;
+mod rebuild;
 mod supervisor;
 mod token;
 
+use crate::clock::Clock;
 use crate::command::api;
 use crate::command::handler::CommandHandler;
 use crate::command::queue::CommandSender;
@@ -21,15 +24,15 @@ use crate::contracts::api::{self as contracts, Contracts};
 use crate::domain::UserId;
 use crate::feed::Feed;
 use crate::feed::api::{self as feed_api, FeedRoute};
-use crate::projection::holds;
-use crate::projection::repair::Repair;
 use crate::query::api::{UserList, list_at};
 use crate::query::statistics_route::StatisticsRoute;
 use actix_web::web::{Data, ServiceConfig, resource};
 pub use held::held;
+use hosted_read_models::HostedReadModels;
 use operator_access::OperatorAccess;
 pub use parked::parked;
 use parts::{Parts, check};
+pub use rebuild::rebuild;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use supervisor::Supervisor;
@@ -133,7 +136,10 @@ pub async fn run(role: Role, config: &Config, shutdown: CancellationToken) -> an
 /// If the configuration is wrong, or a server is unavailable.
 pub async fn replay(config: &Config, user: UserId) -> anyhow::Result<()> {
     let parts = Parts::build(config).await?;
-    let standing = parts.repair(config)?.catch_up(user, true).await?;
+    let read_models = HostedReadModels::new(config)?;
+    read_models.directory.look().await?;
+    let repair = read_models.directory.repair(&parts).repair()?;
+    let standing = repair.catch_up(user, true).await?;
     tracing::info!(?standing, "the user was replayed");
     Ok(())
 }
@@ -185,20 +191,19 @@ impl Application {
                 })
             })
             .transpose()?;
+        let read_models = HostedReadModels::new(config)?;
         let queries = if role.queries() {
+            let current = read_models.statistics.current();
             Some(Queries {
-                list: parts.list(config)?,
-                statistics: parts.statistics(config)?,
+                list: parts.list(config, read_models.directory.current())?,
+                statistics: StatisticsRoute::new(current, Clock::of_machine()),
             })
         } else {
             None
         };
         let feed = role.queries().then(|| Feed::new(parts.store.clone()));
-        let repair = if role.queries() || role.projects() {
-            Some(parts.repair(config)?)
-        } else {
-            None
-        };
+        let reads = role.queries() || role.projects();
+        let repair = reads.then(|| read_models.directory.repair(&parts));
         let operators =
             OperatorAccess::of((role, server.address()), &parts, config, repair.as_ref())?;
         let shutdown = CancellationToken::new();
@@ -212,10 +217,11 @@ impl Application {
         }
         let mut supervisor = Supervisor::new(readiness, role.background(), shutdown.clone());
         supervise((role, handler), &parts, config, &mut supervisor).await?;
-        if let Some(repair) = repair.filter(|_| role.projects()) {
-            let statistics = parts.repair_of_statistics(config)?;
-            project(&parts, DIRECTORY_ROLE, repair, &mut supervisor);
-            project(&parts, STATISTICS_ROLE, statistics, &mut supervisor);
+        if reads {
+            read_models.follow(&mut supervisor);
+        }
+        if role.projects() {
+            read_models.project(&parts, config, &mut supervisor)?;
         }
         if let Some(feed) = feed.clone() {
             follow_marks(feed, &mut supervisor);
@@ -262,38 +268,6 @@ fn follow_marks(feed: Feed, supervisor: &mut Supervisor) {
             async move { feed.run(&state, &shutdown).await }
         },
     );
-}
-
-/// The names of a projector in readiness: it, its completeness, its deliveries, and its held users.
-type ProjectorNames = [&'static str; 4];
-
-const DIRECTORY_ROLE: ProjectorNames = ["projector", "completeness", "deliveries", "held users"];
-const STATISTICS_ROLE: ProjectorNames = [
-    "projector of statistics",
-    "completeness of statistics",
-    "deliveries of statistics",
-    "held users of statistics",
-];
-
-/// Starts a projector that writes through `repair`.
-fn project(
-    parts: &Parts,
-    [projector, completeness, deliveries, held]: ProjectorNames,
-    repair: Repair,
-    supervisor: &mut Supervisor,
-) {
-    let view = repair.view().clone();
-    let role = Arc::new(parts.projector(repair));
-    supervisor.report(completeness, role.completeness());
-    supervisor.report(deliveries, role.deliveries());
-    supervisor.check(held, move || {
-        let view = view.clone();
-        async move { holds::check(&view).await }
-    });
-    supervisor.run(projector, move |state, shutdown| {
-        let role = Arc::clone(&role);
-        async move { role.run(&state, &shutdown).await }
-    });
 }
 
 /// Starts the roles that have no routes, and the consumer of commands.
@@ -371,14 +345,14 @@ fn readiness(
     }
     if let Some(Queries { list, statistics }) = queries {
         let read_model = ("read model", role.list());
-        let generation = &list.generation;
-        readiness = check(readiness, read_model, generation, |generation| async move {
-            generation.check().await
+        let current = &list.current;
+        readiness = check(readiness, read_model, current, |current| async move {
+            current.check().await
         });
         let read_model = ("statistics", Importance::Useful);
-        let generation = statistics.generation();
-        readiness = check(readiness, read_model, generation, |generation| async move {
-            generation.check().await
+        let current = statistics.current();
+        readiness = check(readiness, read_model, current, |current| async move {
+            current.check().await
         });
         let capacity = ("capacity for the list", Importance::Useful);
         readiness = check(readiness, capacity, list, |list| async move {

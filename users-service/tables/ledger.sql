@@ -29,9 +29,11 @@ CREATE TABLE IF NOT EXISTS attempts (
     PRIMARY KEY (id, revision)
 ) {clustered};
 
--- The log position up to which every event is applied, or its user is held. One row.
+-- The log position up to which every event is applied, or its user is held, and how many events were compared until then. One
+-- row.
 CREATE TABLE IF NOT EXISTS completeness (
     only BIGINT PRIMARY KEY CHECK (only = 1),
     commit_position BIGINT NOT NULL,
-    prepare_position BIGINT NOT NULL
+    prepare_position BIGINT NOT NULL,
+    events BIGINT NOT NULL
 ) {clustered};

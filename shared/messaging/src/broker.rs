@@ -74,6 +74,40 @@ impl Broker {
         Ok(missing)
     }
 
+    /// Deletes the messages that wait in these queues. Missing queues are passed over.
+    ///
+    /// # Errors
+    /// [`Unavailable`] with the reason.
+    pub async fn purge(&self, queues: &[String]) -> Result<(), Unavailable> {
+        for queue in queues {
+            let channel = self.consuming_channel().await?;
+            within(topology::purge(&channel, queue)).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes an exchange with its bindings, and queues with their messages. What is missing is passed over.
+    ///
+    /// # Errors
+    /// [`Unavailable`] with the reason.
+    pub async fn delete(&self, exchange: &str, queues: &[String]) -> Result<(), Unavailable> {
+        let channel = self.consuming_channel().await?;
+        within(topology::delete_exchange(&channel, exchange)).await?;
+        for queue in queues {
+            within(topology::delete_queue(&channel, queue)).await?;
+        }
+        Ok(())
+    }
+
+    /// The number of messages that wait in a queue. `None` if it is missing.
+    ///
+    /// # Errors
+    /// [`Unavailable`] with the reason.
+    pub async fn waiting(&self, queue: &str) -> Result<Option<u32>, Unavailable> {
+        let channel = self.consuming_channel().await?;
+        within(topology::waiting(&channel, queue)).await
+    }
+
     pub(crate) async fn publishing_channel(&self) -> Result<Channel, Unavailable> {
         channel(&self.publishing).await
     }

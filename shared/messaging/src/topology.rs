@@ -2,7 +2,8 @@
 
 use crate::error::{Unavailable, lacking};
 use lapin::options::{
-    ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+    ExchangeBindOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions,
+    QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
 };
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -112,6 +113,38 @@ pub(crate) async fn exchange_exists(channel: &Channel, exchange: &Exchange) -> l
         .exchange_declare(short(&exchange.name)?, kind, passive, FieldTable::default())
         .await;
     found(declared)
+}
+
+/// Deletes the waiting messages of a queue. If the queue is missing, the broker closes the channel.
+pub(crate) async fn purge(channel: &Channel, queue: &str) -> lapin::Result<()> {
+    let purged = channel.queue_purge(short(queue)?, QueuePurgeOptions::default());
+    found(purged.await).map(drop)
+}
+
+/// Deletes an exchange. A missing one is no error.
+pub(crate) async fn delete_exchange(channel: &Channel, exchange: &str) -> lapin::Result<()> {
+    let deleted = channel.exchange_delete(short(exchange)?, ExchangeDeleteOptions::default());
+    deleted.await
+}
+
+/// Deletes a queue. A missing one is no error.
+pub(crate) async fn delete_queue(channel: &Channel, queue: &str) -> lapin::Result<()> {
+    let deleted = channel.queue_delete(short(queue)?, QueueDeleteOptions::default());
+    deleted.await.map(drop)
+}
+
+/// The number of waiting messages. `None` if the queue is missing; then the broker closes the channel.
+pub(crate) async fn waiting(channel: &Channel, queue: &str) -> lapin::Result<Option<u32>> {
+    let passive = QueueDeclareOptions {
+        passive: true,
+        ..QueueDeclareOptions::default()
+    };
+    let declared = channel.queue_declare(short(queue)?, passive, FieldTable::default());
+    match declared.await {
+        Ok(queue) => Ok(Some(queue.message_count())),
+        Err(error) if is_not_found(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn found<T>(declared: lapin::Result<T>) -> lapin::Result<bool> {

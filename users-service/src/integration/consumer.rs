@@ -58,14 +58,16 @@ pub struct ReaderQueues {
 }
 
 impl ReaderQueues {
-    fn name(&self) -> String {
+    /// The name of the exchange that its messages come through.
+    #[must_use]
+    pub fn exchange(&self) -> String {
         format!("users.{}.g{}", self.read_model, self.generation)
     }
 
     /// The name of a partition's queue.
     #[must_use]
     pub fn queue(&self, partition: u32) -> String {
-        format!("{}.{partition}", self.name())
+        format!("{}.{partition}", self.exchange())
     }
 
     /// The names of all queues.
@@ -77,7 +79,7 @@ impl ReaderQueues {
     /// it publish to every queue.
     #[must_use]
     pub fn dead_letter_exchange(&self) -> String {
-        dead_letter_queue(&self.name())
+        dead_letter_queue(&self.exchange())
     }
 
     /// The topology. Its exchange hashes by user, so that one user's messages stay in one queue, in order.
@@ -89,7 +91,7 @@ impl ReaderQueues {
             ..Topology::default()
         };
         topology.exchanges.push(Exchange {
-            name: self.name(),
+            name: self.exchange(),
             kind: ExchangeKind::ConsistentHash {
                 header: PARTITION_KEY.to_owned(),
             },
@@ -110,7 +112,7 @@ impl ReaderQueues {
                 routing_key: dead,
             });
             topology.bindings.push(Binding {
-                source: self.name(),
+                source: self.exchange(),
                 destination: Destination::Queue(name),
                 routing_key: "1".to_owned(),
             });
@@ -118,7 +120,7 @@ impl ReaderQueues {
         // This binding comes last, so that no message is routed before all queues are bound.
         topology.bindings.push(Binding {
             source: READERS.to_owned(),
-            destination: Destination::Exchange(self.name()),
+            destination: Destination::Exchange(self.exchange()),
             routing_key: EVERYTHING.to_owned(),
         });
         topology

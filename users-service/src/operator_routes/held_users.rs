@@ -3,8 +3,8 @@
 use super::{ADMIN, Operators};
 use crate::domain::UserId;
 use crate::operations::OperationError;
+use crate::projection::current_repair::CurrentRepair;
 use crate::projection::holds;
-use crate::projection::repair::Repair;
 use crate::projection::view::HeldUser;
 use actix_web::web::{Data, ServiceConfig, get, post, resource};
 use actix_web::{HttpRequest, HttpResponse};
@@ -14,14 +14,14 @@ use web::{Json, PathId, Problem, secured};
 /// The held users of a read model.
 #[derive(Debug, Clone)]
 pub struct HeldUsers {
-    repair: Repair,
+    repair: CurrentRepair,
     operators: Operators,
 }
 
 impl HeldUsers {
     /// The held users of this read model, for these operators.
     #[must_use]
-    pub fn new(repair: Repair, operators: Operators) -> Self {
+    pub fn new(repair: CurrentRepair, operators: Operators) -> Self {
         Self { repair, operators }
     }
 
@@ -40,7 +40,7 @@ impl HeldUsers {
 
 async fn list(held: Data<HeldUsers>) -> Result<HttpResponse, Problem> {
     let listed = async {
-        let listed = holds::list(held.repair.view()).await;
+        let listed = holds::list(&held.repair.generation()?).await;
         Ok::<_, OperationError>(listed.map_err(anyhow::Error::from)?)
     };
     let listed = held.operators.run(Box::pin(listed)).await?;
@@ -50,8 +50,8 @@ async fn list(held: Data<HeldUsers>) -> Result<HttpResponse, Problem> {
 
 async fn replay(held: Data<HeldUsers>, PathId(id): PathId) -> Result<HttpResponse, Problem> {
     let user = UserId::new(id);
-    let still_held = holds::replay(&held.repair, user);
-    let still_held = held.operators.run(Box::pin(still_held)).await?;
+    let replayed = async { holds::replay(&held.repair.repair()?, user).await };
+    let still_held = held.operators.run(Box::pin(replayed)).await?;
     Ok(HttpResponse::Ok().json(json!({"held": still_held.as_ref().map(shown)})))
 }
 
@@ -63,7 +63,10 @@ async fn drop_event(
 ) -> Result<HttpResponse, Problem> {
     let (revision, decision) = held.operators.decision(&request, body)?;
     let user = UserId::new(id);
-    let dropped = holds::drop_event(&held.repair, user, Some(revision), &decision);
+    let dropped = async {
+        let repair = held.repair.repair()?;
+        holds::drop_event(&repair, user, Some(revision), &decision).await
+    };
     let dropped = held.operators.run(Box::pin(dropped)).await?;
     let answer = json!({
         "dropped": {"user": user.to_string(), "revision": revision, "type": dropped.event_type},

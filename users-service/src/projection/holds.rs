@@ -4,10 +4,13 @@
 //! other read models keep it. An erasure cannot be dropped, because no hold stops it.
 
 use super::repair::Repair;
-use super::view::{HeldUser, HeldUserList, View};
+use super::view::{HeldUser, HeldUserList, View, held_users};
 use crate::domain::UserId;
-use crate::operations::{self, Decision, OperationError, OperatorName, Reason};
-use serde::Serialize;
+use crate::operations::{self, Decision, OPERATIONS, OperationError, OperatorName, Reason};
+use crate::read_model::Generation;
+use anyhow::Context as _;
+use event_streams::{Direction, EventStreams};
+use serde::{Deserialize, Serialize};
 
 /// Stored name of the decision to drop an event from the read model.
 pub const HELD_EVENT_DROPPED: &str = "HeldEventDropped.v1";
@@ -15,6 +18,8 @@ pub const HELD_EVENT_DROPPED: &str = "HeldEventDropped.v1";
 const SHOWN: u32 = 1_000;
 /// How many of them readiness names.
 const NAMED: u32 = 3;
+/// How many decisions are read at once.
+const PAGE: usize = 500;
 
 /// An event that was dropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +28,14 @@ pub struct DroppedEvent {
     pub event_type: Option<String>,
     /// The user, if a later event cannot be applied either.
     pub still_held: Option<HeldUser>,
+}
+
+/// A decision that is read again.
+#[derive(Deserialize)]
+struct StoredDrop {
+    read_model: String,
+    user: String,
+    revision: u64,
 }
 
 #[derive(Serialize)]
@@ -40,16 +53,16 @@ struct Dropped<'a> {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn list(view: &View) -> Result<HeldUserList, sqlx::Error> {
-    view.held_users(SHOWN).await
+pub async fn list(generation: &Generation) -> Result<HeldUserList, sqlx::Error> {
+    held_users(generation, SHOWN).await
 }
 
 /// Fails with the first held users, if there are any.
 ///
 /// # Errors
 /// The text for readiness, also when the database fails.
-pub async fn check(view: &View) -> Result<(), String> {
-    let held = view.held_users(NAMED).await;
+pub async fn check(generation: &Generation) -> Result<(), String> {
+    let held = held_users(generation, NAMED).await;
     let held = held.map_err(|error| error.to_string())?;
     let named = held.users.iter();
     let named =
@@ -90,7 +103,7 @@ pub async fn drop_event(
     let event_type = event_type.map_err(anyhow::Error::from)?;
     let record = Dropped {
         by: &decision.by,
-        read_model: "directory",
+        read_model: repair.view().generation().read_model(),
         user: user.to_string(),
         revision: held.revision,
         event_type: event_type.as_deref(),
@@ -105,6 +118,34 @@ pub async fn drop_event(
         event_type,
         still_held: rebuild(repair, user).await?,
     })
+}
+
+/// Drops again what operators have dropped from this read model, in a generation that is built from the log.
+///
+/// # Errors
+/// When the store or the database fails.
+pub(super) async fn restore_dropped(store: &EventStreams, view: &View) -> anyhow::Result<()> {
+    let mut from = 0;
+    loop {
+        let page = store
+            .read(OPERATIONS, Direction::ForwardFrom(from), PAGE)
+            .await?;
+        for event in page
+            .iter()
+            .filter(|event| event.event_type == HELD_EVENT_DROPPED)
+        {
+            let dropped: StoredDrop = serde_json::from_slice(&event.data)
+                .with_context(|| format!("malformed {HELD_EVENT_DROPPED}"))?;
+            if dropped.read_model == view.generation().read_model() {
+                let user: UserId = dropped.user.parse()?;
+                view.drop_again(user, dropped.revision).await?;
+            }
+        }
+        match page.last() {
+            Some(last) if page.len() == PAGE => from = last.revision + 1,
+            Some(_) | None => return Ok(()),
+        }
+    }
 }
 
 async fn rebuild(repair: &Repair, user: UserId) -> Result<Option<HeldUser>, OperationError> {

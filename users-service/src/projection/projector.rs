@@ -16,6 +16,7 @@ use batch::UnfinishedBatch;
 use futures::future::join_all;
 use jittered_backoff::Backoff;
 use messaging::{Broker, Consumer, Delivery, Incoming, Publisher};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -32,8 +33,8 @@ pub struct Projector {
     repair: Repair,
     broker: Broker,
     check_every: Duration,
-    completeness: State,
-    deliveries: State,
+    completeness: Arc<State>,
+    deliveries: Arc<State>,
     patience: Duration,
 }
 
@@ -45,8 +46,8 @@ impl Projector {
             repair,
             broker,
             check_every,
-            completeness: watch::Sender::new(Err("starting".to_owned())),
-            deliveries: watch::Sender::new(Ok(())),
+            completeness: Arc::new(watch::Sender::new(Err("starting".to_owned()))),
+            deliveries: Arc::new(watch::Sender::new(Ok(()))),
             patience: PATIENCE,
         }
     }
@@ -55,6 +56,15 @@ impl Projector {
     #[must_use]
     pub fn patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
+    }
+
+    /// Reports completeness and lost messages to these.
+    pub(super) fn reporting_to(self, (completeness, deliveries): (Arc<State>, Arc<State>)) -> Self {
+        Self {
+            completeness,
+            deliveries,
+            ..self
+        }
     }
 
     /// Names a lost message, if there are any. Their events are applied all the same.

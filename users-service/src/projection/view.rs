@@ -16,6 +16,7 @@ mod hold_table;
 mod writer;
 
 pub(super) use history::{History, Progress};
+pub(super) use hold_table::held_users;
 pub use hold_table::{HeldUser, HeldUserList};
 
 use super::ledger::{Entry, Verdict, judge};

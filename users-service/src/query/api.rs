@@ -8,7 +8,9 @@ use crate::consistency_token::{CONSISTENCY_TOKEN, ConsistencyToken};
 use crate::domain::{NameField, Personal};
 use crate::privacy::subject_keys::SubjectKeys;
 use crate::problem_types;
-use crate::read_model::{Directory, DirectoryPage, Generation, ListedUser, PageRequest};
+use crate::read_model::{
+    CurrentGeneration, Directory, DirectoryPage, Generation, ListedUser, PageRequest,
+};
 use crate::scopes;
 use crate::user_body::UserBody;
 use actix_web::http::header::LINK;
@@ -28,7 +30,7 @@ const WAITING: usize = 64;
 /// The list.
 #[derive(Debug, Clone)]
 pub struct UserList {
-    pub(crate) generation: Generation,
+    pub(crate) current: CurrentGeneration,
     directory: Directory,
     cursors: Cursors,
     /// They are looked up for each request.
@@ -43,12 +45,12 @@ impl UserList {
     /// The list in this read model.
     #[must_use]
     pub fn new(
-        (directory, generation): (Directory, Generation),
+        (directory, current): (Directory, CurrentGeneration),
         keys: SubjectKeys,
         cursors: Cursors,
     ) -> Self {
         Self {
-            generation,
+            current,
             directory,
             cursors,
             keys,
@@ -72,7 +74,10 @@ impl UserList {
     /// Waits until the read model has the command of this token.
     async fn wait_for(&self, token: ConsistencyToken) -> Result<(), Problem> {
         let has = async || {
-            let revision = self.generation.revision(token.user).await?;
+            let Some(generation) = self.current.get() else {
+                return Ok(false);
+            };
+            let revision = generation.revision(token.user).await?;
             Ok::<_, sqlx::Error>(revision >= Some(token.revision))
         };
         let waiting = until_visible(self.patience, has);
@@ -85,9 +90,17 @@ impl UserList {
     }
 
     async fn page(&self, request: &PageRequest) -> Result<DirectoryPage, Problem> {
-        let page = self.directory.page(&self.generation, &self.keys, request);
+        let generation = built(&self.current)?;
+        let page = self.directory.page(&generation, &self.keys, request);
         in_place(&self.pages, "too many pages of the list are read", page).await
     }
+}
+
+/// The generation that readers use.
+pub(super) fn built(current: &CurrentGeneration) -> Result<Generation, Problem> {
+    let detail = "the read model is being built; try again later";
+    let generation = current.get();
+    generation.ok_or_else(|| Problem::unavailable(detail, RETRY_AFTER))
 }
 
 /// Does the work of one query, if there is a place for it.

@@ -1,10 +1,11 @@
 //! The route `GET /statistics`, which counts created, renamed and deleted users by the minute, hour or day.
 
+use super::api::built;
 use crate::admission::{Admission, Overload};
 use crate::clock::Clock;
 use crate::integration::message::{millis_of, rfc3339};
 use crate::problem_types;
-use crate::read_model::{Generation, Statistics, WindowCount, WindowRange, WindowSize};
+use crate::read_model::{CurrentGeneration, Statistics, WindowCount, WindowRange, WindowSize};
 use crate::scopes;
 use actix_web::HttpResponse;
 use actix_web::web::{Data, ServiceConfig, get, resource};
@@ -30,24 +31,24 @@ const SIZES: [(&str, WindowSize); 3] = [
 /// The statistics.
 #[derive(Debug, Clone)]
 pub struct StatisticsRoute {
-    generation: Generation,
+    current: CurrentGeneration,
     clock: Clock,
     places: Admission,
 }
 
 impl StatisticsRoute {
-    /// The statistics of this generation.
+    /// The statistics of the generation that readers use.
     #[must_use]
-    pub fn new(generation: Generation, clock: Clock) -> Self {
+    pub fn new(current: CurrentGeneration, clock: Clock) -> Self {
         Self {
-            generation,
+            current,
             clock,
             places: Admission::new("statistics", AT_ONCE),
         }
     }
 
-    pub(crate) fn generation(&self) -> &Generation {
-        &self.generation
+    pub(crate) fn current(&self) -> &CurrentGeneration {
+        &self.current
     }
 
     /// Adds `GET /statistics`.
@@ -72,7 +73,8 @@ async fn windows(
     Query(parameters): Query<StatisticsParameters>,
 ) -> Result<HttpResponse, Problem> {
     let (name, window) = parameters.read(route.clock.now())?;
-    let reading = Statistics.windows(&route.generation, window);
+    let generation = built(&route.current)?;
+    let reading = Statistics.windows(&generation, window);
     let counted = match route.places.run(reading).await {
         Ok(Ok(counted)) => counted,
         Err(Overload::Full) => {

@@ -65,6 +65,17 @@ impl Generation {
         })
     }
 
+    /// Deletes the database.
+    ///
+    /// # Errors
+    /// When that fails. It can be repeated.
+    pub async fn delete(&self) -> Result<(), sqlx::Error> {
+        for pool in [self.pool(), self.impatient(), self.durable()] {
+            pool.close().await;
+        }
+        self.databases.delete(&self.name).await
+    }
+
     /// Creates what is missing.
     ///
     /// # Errors
@@ -131,6 +142,23 @@ impl Generation {
         let look = look.bind(number(user.number()));
         let row = look.fetch_optional(self.pool()).await?;
         row.map(|row| positive(&row, "revision")).transpose()
+    }
+
+    /// How far it was compared with the log: the commit position, and the number of events until there. `None` if nothing is
+    /// compared yet.
+    ///
+    /// # Errors
+    /// When the database fails, also if there are no tables yet.
+    pub async fn progress(&self) -> Result<Option<(u64, u64)>, sqlx::Error> {
+        let look = sqlx::query("SELECT commit_position, events FROM completeness");
+        let row = look.fetch_optional(self.pool()).await?;
+        let progress = |row| {
+            Ok((
+                positive(&row, "commit_position")?,
+                positive(&row, "events")?,
+            ))
+        };
+        row.map(progress).transpose()
     }
 
     /// Runs one cheap query, for readiness.

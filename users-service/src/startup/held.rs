@@ -1,11 +1,12 @@
 //! The operator's commands for held users. They work on the read model's file, whether or not a projector runs beside them.
 
+use super::hosted_read_models::HostedReadModels;
 use super::parts::Parts;
 use super::printable::printable;
 use crate::config::{Config, HeldCommand};
 use crate::operations::Decision;
+use crate::projection::current_repair::CurrentRepair;
 use crate::projection::holds;
-use crate::projection::repair::Repair;
 use crate::projection::view::HeldUser;
 
 /// Runs a command and prints its result: the users that are held now.
@@ -15,11 +16,12 @@ use crate::projection::view::HeldUser;
 pub async fn held(command: HeldCommand) -> anyhow::Result<()> {
     match command {
         HeldCommand::List { config } => {
-            let held = holds::list(repair(&config).await?.view()).await?;
+            let repair = current_repair(&config).await?;
+            let held = holds::list(&repair.generation()?).await?;
             print(&held.users, held.total);
         }
         HeldCommand::Replay { user, config } => {
-            let held = holds::replay(&repair(&config).await?, user).await?;
+            let held = holds::replay(&current_repair(&config).await?.repair()?, user).await?;
             print(held.as_slice(), 0);
         }
         HeldCommand::Drop {
@@ -28,7 +30,8 @@ pub async fn held(command: HeldCommand) -> anyhow::Result<()> {
             decision,
             config,
         } => {
-            let (repair, decision) = (repair(&config).await?, Decision::from(decision));
+            let repair = current_repair(&config).await?.repair()?;
+            let decision = Decision::from(decision);
             let dropped = holds::drop_event(&repair, user, revision, &decision).await?;
             print(dropped.still_held.as_slice(), 0);
         }
@@ -36,8 +39,11 @@ pub async fn held(command: HeldCommand) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn repair(config: &Config) -> anyhow::Result<Repair> {
-    Parts::build(config).await?.repair(config)
+async fn current_repair(config: &Config) -> anyhow::Result<CurrentRepair> {
+    let parts = Parts::build(config).await?;
+    let directory = HostedReadModels::new(config)?.directory;
+    directory.look().await?;
+    Ok(directory.repair(&parts))
 }
 
 #[expect(clippy::print_stdout, reason = "the command prints its result")]

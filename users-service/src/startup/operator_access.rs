@@ -4,7 +4,7 @@ use super::Role;
 use super::parts::Parts;
 use crate::config::Config;
 use crate::operator_routes::{HeldUsers, Operators, ParkedStreams};
-use crate::projection::repair::Repair;
+use crate::projection::current_repair::CurrentRepair;
 use actix_web::web::ServiceConfig;
 use std::net::SocketAddr;
 
@@ -22,7 +22,7 @@ impl OperatorAccess {
         (role, address): (Role, SocketAddr),
         parts: &Parts,
         config: &Config,
-        repair: Option<&Repair>,
+        repair: Option<&CurrentRepair>,
     ) -> anyhow::Result<Self> {
         if let Err(reason) = may_have_routes(config, address) {
             let text = "the routes of operators are not served";

@@ -11,13 +11,11 @@ use crate::integration::publisher::{EventPublisher, Pace};
 use crate::privacy::cipher::MessageKey;
 use crate::privacy::search_secret::SearchSecret;
 use crate::privacy::subject_keys::SubjectKeys;
-use crate::projection::projector::Projector;
-use crate::projection::repair::Repair;
-use crate::projection::view::View;
+use crate::projection::current_repair::CurrentRepair;
+use crate::projection::host::Host;
 use crate::query::api::UserList;
 use crate::query::cursor::Cursors;
-use crate::query::statistics_route::StatisticsRoute;
-use crate::read_model::{Directory, Generation, Projection, Statistics};
+use crate::read_model::{CurrentGeneration, Directory, Projection, Registry};
 use crate::sweeper::Sweeper;
 use event_streams::EventStreams;
 use jittered_backoff::Backoff;
@@ -30,9 +28,9 @@ use web::{Importance, Readiness};
 /// How often the read model is compared with the log.
 const CHECK_EVERY: Duration = Duration::from_secs(10);
 
-/// The numbers of queues of the read models.
-const DIRECTORY_PARTITIONS: u32 = 4;
-const STATISTICS_PARTITIONS: u32 = 1;
+/// The numbers of queues of the first generations.
+pub(super) const DIRECTORY_PARTITIONS: u32 = 4;
+pub(super) const STATISTICS_PARTITIONS: u32 = 1;
 
 /// How often opening a file is attempted. All attempts together take about a second.
 const OPENING_ATTEMPTS: u32 = 7;
@@ -104,41 +102,43 @@ impl Parts {
         ))
     }
 
-    pub(super) fn list(&self, config: &Config) -> anyhow::Result<UserList> {
+    pub(super) fn list(
+        &self,
+        config: &Config,
+        current: CurrentGeneration,
+    ) -> anyhow::Result<UserList> {
         let cursors = Cursors::new(&config.data.master_key()?, Clock::of_machine());
-        let directory = self.directory(config)?;
-        Ok(UserList::new(directory, self.keys.clone(), cursors))
+        let directory = directory(config)?;
+        Ok(UserList::new(
+            (directory, current),
+            self.keys.clone(),
+            cursors,
+        ))
     }
 
-    pub(super) fn statistics(&self, config: &Config) -> anyhow::Result<StatisticsRoute> {
-        let generation = generation(config, &Statistics, STATISTICS_PARTITIONS)?;
-        Ok(StatisticsRoute::new(generation, Clock::of_machine()))
+    /// Repairs the generation of this read model that readers use.
+    pub(super) fn current_repair(
+        &self,
+        current: CurrentGeneration,
+        projection: Arc<dyn Projection>,
+    ) -> CurrentRepair {
+        CurrentRepair::new(current, projection, (self.store.clone(), self.keys.clone()))
     }
 
-    /// Writes the directory.
-    pub(super) fn repair(&self, config: &Config) -> anyhow::Result<Repair> {
-        let (directory, generation) = self.directory(config)?;
-        Ok(self.repair_of(View::new(generation, Arc::new(directory))))
-    }
-
-    /// Writes the statistics.
-    pub(super) fn repair_of_statistics(&self, config: &Config) -> anyhow::Result<Repair> {
-        let generation = generation(config, &Statistics, STATISTICS_PARTITIONS)?;
-        Ok(self.repair_of(View::new(generation, Arc::new(Statistics))))
-    }
-
-    fn repair_of(&self, view: View) -> Repair {
-        Repair::new(self.store.clone(), self.keys.clone(), view)
-    }
-
-    fn directory(&self, config: &Config) -> anyhow::Result<(Directory, Generation)> {
-        let directory = Directory::new(SearchSecret::of(&config.data.master_key()?));
-        let generation = generation(config, &directory, DIRECTORY_PARTITIONS)?;
-        Ok((directory, generation))
-    }
-
-    pub(super) fn projector(&self, repair: Repair) -> Projector {
-        Projector::new(repair, self.broker.clone(), CHECK_EVERY)
+    /// Hosts the projectors of a read model with so many queues.
+    pub(super) fn host(
+        &self,
+        config: &Config,
+        (projection, partitions): (Arc<dyn Projection>, u32),
+    ) -> anyhow::Result<Host> {
+        let read_model = (registry(config)?, projection, partitions);
+        let parts = (self.store.clone(), self.keys.clone(), self.broker.clone());
+        Ok(Host::new(
+            read_model,
+            parts,
+            Clock::of_machine(),
+            CHECK_EVERY,
+        ))
     }
 
     pub(super) fn publisher(&self) -> EventPublisher {
@@ -164,13 +164,15 @@ fn queue_kind(queue: CommandsQueue) -> QueueKind {
     }
 }
 
-fn generation(
-    config: &Config,
-    projection: &dyn Projection,
-    partitions: u32,
-) -> anyhow::Result<Generation> {
-    let databases = config.data.databases()?;
-    Ok(Generation::lazy(&databases, projection, (1, partitions))?)
+/// The list of generations.
+pub(super) fn registry(config: &Config) -> anyhow::Result<Registry> {
+    Ok(Registry::new(config.data.databases()?))
+}
+
+/// What the directory keeps.
+pub(super) fn directory(config: &Config) -> anyhow::Result<Directory> {
+    let secret = SearchSecret::of(&config.data.master_key()?);
+    Ok(Directory::new(secret))
 }
 
 /// Opens a database file, with retries. Roles that start at the same time may all create the file. Then SQLite refuses all

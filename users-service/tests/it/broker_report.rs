@@ -2,7 +2,7 @@
 //!
 //! `WRITE_DOCS=1 cargo test -p users-service --test it broker_report` writes the list anew.
 
-use crate::bus::{Bus, PACE, view};
+use crate::bus::{Bus, PACE, statistics, view};
 use crate::documents::check;
 use crate::support::{App, spawn_app, until};
 use messaging::serve_rpc;
@@ -18,9 +18,11 @@ async fn run_roles(app: &App, bus: &Bus) {
     let reply = |_| async { Vec::new() };
     let serving = tokio::spawn(serve_rpc(server, "uuids", reply, shutdown.clone()));
     let projector = bus.projector(app, &view(app).await, Duration::from_secs(1));
+    let (_, counting) = statistics(&app.databases()).await;
+    let counting = bus.projector(app, &counting, Duration::from_secs(1));
     let commands = bus.commands(app).await;
     let publisher = bus.publisher(app, PACE);
-    for role in [&projector, &commands, &publisher] {
+    for role in [&projector, &counting, &commands, &publisher] {
         role.ready().await;
     }
     until("the queue of ids is served", async || {
@@ -36,7 +38,7 @@ async fn run_roles(app: &App, bus: &Bus) {
     crate::bus::until_published(app).await;
     shutdown.cancel();
     serving.await.unwrap();
-    for role in [projector, commands, publisher] {
+    for role in [projector, counting, commands, publisher] {
         role.stop().await;
     }
 }

@@ -9,6 +9,7 @@ use messaging::{
 use private_broker::{PrivateBroker, as_account};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -28,12 +29,16 @@ use users_service::integration::message::IntegrationEvent;
 use users_service::integration::publisher::{EventPublisher, Pace, published_up_to};
 use users_service::privacy::cipher::{MasterKey, MessageKey};
 use users_service::privacy::search_secret::SearchSecret;
+use users_service::projection::current_repair::CurrentRepair;
+use users_service::projection::host::Host;
 use users_service::projection::projector::Projector;
 use users_service::projection::repair::Repair;
 use users_service::projection::view::View;
 use users_service::query::api::UserList;
 use users_service::query::cursor::Cursors;
-use users_service::read_model::{Directory, Generation, ListedUser, PageRequest, Statistics};
+use users_service::read_model::{
+    CurrentGeneration, Directory, Generation, ListedUser, PageRequest, Registry, Statistics,
+};
 
 /// A fast pace for tests. A standby still waits for several checkpoints.
 pub(crate) const PACE: Pace = Pace {
@@ -49,7 +54,7 @@ pub(crate) mod directory {
 
     pub(crate) const PARTITIONS: usize = 4;
 
-    const QUEUES: ReaderQueues = ReaderQueues {
+    pub(crate) const QUEUES: ReaderQueues = ReaderQueues {
         read_model: "directory",
         generation: 1,
         partitions: 4,
@@ -77,6 +82,22 @@ pub(crate) async fn statistics(databases: &Databases) -> (Generation, View) {
     let generation = generation.unwrap();
     let view = View::new(generation.clone(), Arc::new(Statistics));
     (generation, view)
+}
+
+/// A clock that tests move.
+#[derive(Clone, Default)]
+pub(crate) struct TestClock(Arc<AtomicU64>);
+
+impl TestClock {
+    pub(crate) fn clock(&self) -> Clock {
+        let now = Arc::clone(&self.0);
+        Clock::new(move || now.load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn advance(&self, by: Duration) {
+        let by = u64::try_from(by.as_millis()).unwrap();
+        self.0.fetch_add(by, Ordering::SeqCst);
+    }
 }
 
 /// A virtual host. Each role connects with its own account, and tests with one that may do everything.
@@ -262,6 +283,27 @@ impl Bus {
 
     pub(crate) fn projector(&self, app: &App, view: &View, check_every: Duration) -> Role {
         self.projector_of(repair(app, view), check_every)
+    }
+
+    /// The projectors of the directory, as a process hosts them.
+    pub(crate) fn host(
+        &self,
+        app: &App,
+        (registry, directory): (Registry, Directory),
+        clock: Clock,
+    ) -> Role {
+        let broker = self.account("users-projector");
+        let host = Host::new(
+            (registry, Arc::new(directory), 4),
+            (app.store.clone(), app.keys.clone(), broker),
+            clock,
+            Duration::from_secs(1),
+        );
+        let host = Arc::new(host);
+        Role::run(move |state, shutdown| {
+            let host = Arc::clone(&host);
+            async move { host.run(&state, &shutdown).await }
+        })
     }
 
     pub(crate) fn projector_of(&self, repair: Repair, check_every: Duration) -> Role {
@@ -512,7 +554,8 @@ impl ReadModel {
     /// The list that answers requests.
     pub(crate) fn list(self, app: &App, clock: Clock) -> UserList {
         let cursors = Cursors::new(&master(), clock);
-        let directory = (self.directory, self.generation);
+        let current = CurrentGeneration::always(self.generation);
+        let directory = (self.directory, current);
         UserList::new(directory, app.keys.clone(), cursors)
     }
 }
@@ -523,6 +566,17 @@ pub(crate) async fn read_model(app: &App) -> ReadModel {
 
 pub(crate) async fn view(app: &App) -> View {
     read_model(app).await.view()
+}
+
+/// Repairs the directory, for operators.
+pub(crate) async fn current_repair(app: &App) -> CurrentRepair {
+    let ReadModel {
+        directory,
+        generation,
+    } = read_model(app).await;
+    let current = CurrentGeneration::always(generation);
+    let parts = (app.store.clone(), app.keys.clone());
+    CurrentRepair::new(current, Arc::new(directory), parts)
 }
 
 pub(crate) fn repair(app: &App, view: &View) -> Repair {

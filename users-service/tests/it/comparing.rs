@@ -151,7 +151,7 @@ async fn a_position_beyond_the_end_of_the_log_is_compared_again_from_the_beginni
         until_published(&app).await;
         let commit = beyond;
         let prepare = beyond;
-        view.advance(Position { commit, prepare }).await.unwrap();
+        view.advance(Position { commit, prepare }, 0).await.unwrap();
         let _projector = bus.projector(&app, &view, NEVER);
         until_listed(&app, &read_model, &[(id(&ada), "ada")]).await;
     }

@@ -11,7 +11,9 @@ use users_service::database::Databases;
 use users_service::domain::UserId;
 use users_service::projection::repair::Repair;
 use users_service::query::statistics_route::StatisticsRoute;
-use users_service::read_model::{ProvenChange, ProvenEvent, Statistics, WindowRange, WindowSize};
+use users_service::read_model::{
+    CurrentGeneration, ProvenChange, ProvenEvent, Statistics, WindowRange, WindowSize,
+};
 use users_service::stored_event::UserCount;
 use uuid::Uuid;
 
@@ -158,7 +160,10 @@ async fn statistics_survive_the_users_and_a_rebuild_from_the_log() {
 
 async fn get(app: &App, now: u64, query: &str) -> (StatusCode, Value) {
     let generation = statistics(&app.databases()).await.0;
-    let route = StatisticsRoute::new(generation, Clock::new(move || now));
+    let route = StatisticsRoute::new(
+        CurrentGeneration::always(generation),
+        Clock::new(move || now),
+    );
     let shutdown = CancellationToken::new();
     let address = serve_routes(None, shutdown.clone(), move |config| route.add_to(config));
     let _serving = shutdown.drop_guard();

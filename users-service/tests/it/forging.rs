@@ -194,7 +194,7 @@ async fn damaged(app: &App) -> Value {
             uuid::Uuid::new_v4()
         ),
         format!(
-            "INSERT INTO completeness VALUES (1, {}, {})",
+            "INSERT INTO completeness VALUES (1, {}, {}, 0)",
             end.commit, end.prepare
         ),
     ] {

@@ -81,7 +81,7 @@ async fn a_dropped_event_is_skipped_and_later_ones_are_applied() {
         revision: 1,
         reason: "a sealed name of this event is damaged".to_owned(),
     };
-    let listed_holds = holds::list(&view).await.unwrap();
+    let listed_holds = holds::list(view.generation()).await.unwrap();
     assert_eq!(
         (&listed_holds.users[..], listed_holds.total),
         (&[held.clone()][..], 1)
@@ -141,7 +141,7 @@ async fn a_user_with_two_events_that_cannot_be_applied_is_held_at_the_second() {
     let (one, other) = tokio::join!(drop(1), drop(1));
     // Both may drop the first event. Neither drops the second one.
     assert!(one.is_ok() || other.is_ok());
-    let held = holds::list(&view).await.unwrap().users;
+    let held = holds::list(view.generation()).await.unwrap().users;
     assert_eq!(held[0].revision, 2);
     assert_eq!(drop(2).await.unwrap().still_held, None);
 }
@@ -281,7 +281,7 @@ async fn a_locked_database_uses_up_no_attempt_and_heals() {
     until_listed(&app, &model, &[(id(&ada), "ada")]).await;
     projector.ready().await;
     assert_eq!(view.attempts((number(&ada), 0)).await.unwrap(), 0);
-    assert_eq!(holds::list(&view).await.unwrap().total, 0);
+    assert_eq!(holds::list(view.generation()).await.unwrap().total, 0);
 }
 
 /// The store is away when a redelivered message comes that does not follow its row.
@@ -309,7 +309,7 @@ async fn a_store_that_is_away_uses_up_no_attempt_and_heals() {
     .await;
     projector.unwrap().ready().await;
     assert_eq!(view.attempts(event).await.unwrap(), 0);
-    assert_eq!(holds::list(&view).await.unwrap().total, 0);
+    assert_eq!(holds::list(view.generation()).await.unwrap().total, 0);
 }
 
 #[tokio::test]
@@ -334,7 +334,7 @@ async fn keys_that_are_away_use_up_no_attempt_and_the_view_heals() {
     until_listed(&app, &model, &[(id(&ada), "ada")]).await;
     projector.ready().await;
     assert_eq!(view.attempts((number(&ada), 0)).await.unwrap(), 0);
-    assert_eq!(holds::list(&view).await.unwrap().total, 0);
+    assert_eq!(holds::list(view.generation()).await.unwrap().total, 0);
 }
 
 #[tokio::test]

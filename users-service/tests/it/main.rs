@@ -30,6 +30,7 @@ mod privacy;
 mod projecting;
 mod publishing;
 mod queueing;
+mod rebuilding;
 mod repeating;
 mod searching;
 mod snapshots;

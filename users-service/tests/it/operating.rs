@@ -1,6 +1,6 @@
 //! The routes of operators: what they answer, whom they let in, and what they refuse.
 
-use crate::bus::{repair, view};
+use crate::bus::{current_repair, view};
 use crate::holding::{damage, unreadable};
 use crate::parking::decisions;
 use crate::support::{App, SECRET, id, serve_routes, spawn_app};
@@ -26,7 +26,7 @@ impl Desk {
     pub(crate) async fn admitting(app: &App, verifier: Option<Verifier>) -> Self {
         let operators = Operators::new(Some(SECRET.repeat(32).parse().unwrap()));
         let parked = ParkedStreams::new(app.store.clone(), operators.clone());
-        let held = HeldUsers::new(repair(app, &view(app).await), operators);
+        let held = HeldUsers::new(current_repair(app).await, operators);
         let shutdown = CancellationToken::new();
         let address = serve_routes(verifier, shutdown.clone(), move |config| {
             parked.add_to(config);

@@ -40,7 +40,7 @@ impl Repair {
             let looked_at = page.position.filter(|_| !page.end).unwrap_or(published);
             let looked_at = looked_at.min(published);
             if lost.is_none() {
-                self.view.advance(looked_at).await?;
+                self.view.advance(looked_at, count as u64).await?;
             }
             after = Some(looked_at);
         }

@@ -30,19 +30,21 @@ impl View {
         forget.execute(self.generation().pool()).await.map(drop)
     }
 
-    /// Moves that position forward, and never back.
+    /// Moves that position forward over so many events, and never back.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn advance(&self, position: Position) -> Result<(), sqlx::Error> {
+    pub async fn advance(&self, position: Position, events: u64) -> Result<(), sqlx::Error> {
         sqlx::query(
-            "INSERT INTO completeness (only, commit_position, prepare_position) VALUES (1, $1, $2)
+            "INSERT INTO completeness (only, commit_position, prepare_position, events) VALUES (1, $1, $2, $3)
              ON CONFLICT (only) DO UPDATE SET commit_position = excluded.commit_position,
-                                              prepare_position = excluded.prepare_position
+                                              prepare_position = excluded.prepare_position,
+                                              events = completeness.events + excluded.events
              WHERE completeness.commit_position < excluded.commit_position",
         )
         .bind(number(position.commit))
         .bind(number(position.prepare))
+        .bind(number(events))
         .execute(self.generation().pool())
         .await
         .map(drop)

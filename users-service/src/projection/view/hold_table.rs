@@ -3,7 +3,7 @@
 use super::View;
 use crate::database::{Statement, over_rows, rows_of};
 use crate::domain::UserId;
-use crate::read_model::{number, positive, user};
+use crate::read_model::{Generation, number, positive, user};
 use crate::stored_event::UNKNOWN_TYPE;
 use sqlx::any::AnyRow;
 use sqlx::{Any, Executor, Row as _};
@@ -56,27 +56,22 @@ impl View {
         Ok(users.collect())
     }
 
-    /// The held users with the lowest ids, at most so many of them.
+    /// Drops an event again that an operator has dropped before.
     ///
     /// # Errors
     /// When the database fails.
-    pub(in crate::projection) async fn held_users(
+    pub(in crate::projection) async fn drop_again(
         &self,
-        limit: u32,
-    ) -> Result<HeldUserList, sqlx::Error> {
-        let pool = self.generation().pool();
-        let held = "SELECT id, revision, reason FROM held ORDER BY id LIMIT $1";
-        let held = sqlx::query(held)
-            .bind(i64::from(limit))
-            .fetch_all(pool)
-            .await?;
-        let total: i64 = sqlx::query_scalar("SELECT count(*) FROM held")
-            .fetch_one(pool)
-            .await?;
-        Ok(HeldUserList {
-            users: held.iter().map(held_user).collect::<Result<_, _>>()?,
-            total: total.unsigned_abs(),
-        })
+        user: UserId,
+        revision: u64,
+    ) -> Result<(), sqlx::Error> {
+        let drop = "INSERT INTO dropped (id, revision) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+        let drop = sqlx::query(drop)
+            .bind(number(user.number()))
+            .bind(number(revision));
+        drop.execute(self.generation().pool())
+            .await
+            .map(std::mem::drop)
     }
 
     /// How the user is held. `None` if the user is not held.
@@ -131,6 +126,29 @@ impl View {
             |(id, revision): (i64, i64)| (UserId::new(id.unsigned_abs()), revision.unsigned_abs());
         Ok(dropped.map(event).collect())
     }
+}
+
+/// The held users with the lowest ids, at most so many of them.
+///
+/// # Errors
+/// When the database fails.
+pub(in crate::projection) async fn held_users(
+    generation: &Generation,
+    limit: u32,
+) -> Result<HeldUserList, sqlx::Error> {
+    let pool = generation.pool();
+    let held = "SELECT id, revision, reason FROM held ORDER BY id LIMIT $1";
+    let held = sqlx::query(held)
+        .bind(i64::from(limit))
+        .fetch_all(pool)
+        .await?;
+    let total: i64 = sqlx::query_scalar("SELECT count(*) FROM held")
+        .fetch_one(pool)
+        .await?;
+    Ok(HeldUserList {
+        users: held.iter().map(held_user).collect::<Result<_, _>>()?,
+        total: total.unsigned_abs(),
+    })
 }
 
 fn held_user(row: &AnyRow) -> Result<HeldUser, sqlx::Error> {
