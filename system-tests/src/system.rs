@@ -197,16 +197,21 @@ impl System {
     /// Waits until every part is `ready`, with no missing dependency.
     pub async fn ready(&self) -> Result<()> {
         for part in self.processes.keys() {
-            wait::until(&format!("{part:?} is ready"), || async {
-                let (status, body) = self.readiness(*part).await?;
-                // The store answers 204 without a body.
-                let ready = status == 204 || body["status"] == "ready";
-                ensure!(ready, "{status} {body}");
-                Ok(())
-            })
-            .await?;
+            self.part_ready(*part).await?;
         }
         Ok(())
+    }
+
+    /// The same for one part.
+    pub async fn part_ready(&self, part: Part) -> Result<()> {
+        wait::until(&format!("{part:?} is ready"), || async {
+            let (status, body) = self.readiness(part).await?;
+            // The store answers 204 without a body.
+            let ready = status == 204 || body["status"] == "ready";
+            ensure!(ready, "{status} {body}");
+            Ok(())
+        })
+        .await
     }
 
     /// Waits until a part can do its work, although a dependency may be missing.

@@ -12,7 +12,8 @@ use system_tests::{Answer, Part, System, Users, unique, wait};
 
 /// Runs a script with the npm packages that `scripts/node-baseline` installs.
 const RUN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../loadtest/node-baseline/run");
-const PARTS: [Part; 3] = [Part::Store, Part::Uuids, Part::Api];
+/// The list is in readiness, so the part that builds it is there.
+const PARTS: [Part; 4] = [Part::Store, Part::Uuids, Part::Api, Part::Projector];
 const DEAD: &str = "users.dead";
 /// The log line of each attempt at a command.
 const TRIED: &str = "a command of the queue is tried";
