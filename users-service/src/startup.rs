@@ -169,6 +169,16 @@ struct Commands {
     sender: Data<CommandSender>,
 }
 
+impl Queries {
+    fn new(parts: &Parts, config: &Config, read_models: &HostedReadModels) -> anyhow::Result<Self> {
+        let current = read_models.statistics.current();
+        Ok(Self {
+            list: parts.list(config, read_models.directory.current())?,
+            statistics: StatisticsRoute::new(current, Clock::of_machine()),
+        })
+    }
+}
+
 impl Application {
     /// Binds the address, opens the files, and starts the roles that have no routes.
     ///
@@ -192,15 +202,9 @@ impl Application {
             })
             .transpose()?;
         let read_models = HostedReadModels::new(config)?;
-        let queries = if role.queries() {
-            let current = read_models.statistics.current();
-            Some(Queries {
-                list: parts.list(config, read_models.directory.current())?,
-                statistics: StatisticsRoute::new(current, Clock::of_machine()),
-            })
-        } else {
-            None
-        };
+        let queries = role.queries();
+        let queries = queries.then(|| Queries::new(&parts, config, &read_models));
+        let queries = queries.transpose()?;
         let feed = role.queries().then(|| Feed::new(parts.store.clone()));
         let reads = role.queries() || role.projects();
         let repair = reads.then(|| read_models.directory.repair(&parts));
@@ -216,7 +220,7 @@ impl Application {
             });
         }
         let mut supervisor = Supervisor::new(readiness, role.background(), shutdown.clone());
-        supervise((role, handler), &parts, config, &mut supervisor).await?;
+        supervise((role, handler), &parts, config, &mut supervisor)?;
         if reads {
             read_models.follow(&mut supervisor).await;
         }
@@ -271,7 +275,7 @@ fn follow_marks(feed: Feed, supervisor: &mut Supervisor) {
 }
 
 /// Starts the roles that have no routes, and the consumer of commands.
-async fn supervise(
+fn supervise(
     (role, handler): (Role, Option<&CommandHandler>),
     parts: &Parts,
     config: &Config,

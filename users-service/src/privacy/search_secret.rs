@@ -24,13 +24,16 @@ impl SearchSecret {
     /// The term for this kind of text: the first 64 bits of an HMAC-SHA256. Two texts may have the same term.
     #[must_use]
     pub fn term(&self, kind: &str, text: &Personal<String>) -> i64 {
-        let mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC accepts keys of any length");
-        let mac = mac.chain_update(kind).chain_update([0]);
+        let mac = hmac(&self.0).chain_update(kind).chain_update([0]);
         let hash = mac.chain_update(text.reveal()).finalize().into_bytes();
         let mut first = [0; 8];
         first.copy_from_slice(&hash[..8]);
         i64::from_be_bytes(first)
     }
+}
+
+fn hmac(key: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("HMAC accepts keys of any length")
 }
 
 impl fmt::Debug for SearchSecret {

@@ -9,6 +9,7 @@ use super::partitions::{name, partitions_of};
 use super::{KeyId, KeysError, key_id, rows_of_ids};
 use crate::database::{Database, Dialect, over_rows};
 use sqlx::AssertSqlSafe;
+use sqlx::error::DatabaseError;
 use std::time::Duration;
 
 /// How long a rewrite waits for readers of its partition, and new readers for it.
@@ -133,7 +134,7 @@ fn rewriting(table: &str) -> String {
 }
 
 fn is_locked(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
+    let code = error.as_database_error().and_then(DatabaseError::code);
     code.is_some_and(|code| code == LOCK_NOT_AVAILABLE)
 }
 

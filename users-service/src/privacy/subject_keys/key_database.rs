@@ -6,6 +6,7 @@
 use super::partitions::{BYTES, PARTITIONS};
 use super::{KeysError, MasterKey, key_id, requirements, unwrap};
 use crate::database::{Database, Databases, Dialect, Durability};
+use sqlx::error::DatabaseError;
 use sqlx::{AssertSqlSafe, Error};
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -59,12 +60,11 @@ impl KeyDatabase {
         };
         // Shutting down, starting up, too many connections.
         let passing = |code: &str| code.starts_with("57P") || code == "53300";
-        let code = error.as_database_error().and_then(|error| error.code());
-        let away = match error {
-            // Invalid data is a certificate that is not trusted.
-            Error::Io(error) => error.kind() != ErrorKind::InvalidData,
-            error => matches!(error, Error::PoolTimedOut),
-        };
+        let code = error.as_database_error().and_then(DatabaseError::code);
+        // Invalid data is a certificate that is not trusted.
+        let is_away = |error: &std::io::Error| error.kind() != ErrorKind::InvalidData;
+        let away = matches!(error, Error::PoolTimedOut)
+            || matches!(error, Error::Io(error) if is_away(error));
         self.0.databases.dialect() == Dialect::Postgres
             && (away || code.is_some_and(|code| passing(&code)))
     }

@@ -24,11 +24,11 @@ fn deleted() -> ProvenEvent {
     event(ERASED, ProvenChange::Deleted)
 }
 
-fn under(key: &SubjectKey) -> Option<OpenedNames> {
-    Some(OpenedNames {
+fn under(key: &SubjectKey) -> OpenedNames {
+    OpenedNames {
         key: key.clone(),
         names: BTreeMap::new(),
-    })
+    }
 }
 
 fn entry(revision: u64, key: Option<&SubjectKey>) -> Entry {
@@ -42,14 +42,17 @@ fn entry(revision: u64, key: Option<&SubjectKey>) -> Entry {
 #[test]
 fn the_first_event_is_applied() {
     let key = SubjectKey::generate();
-    let verdict = judge(None, &event(0, ProvenChange::Created(under(&key))));
+    let verdict = judge(None, &event(0, ProvenChange::Created(Some(under(&key)))));
     assert_eq!(verdict, Verdict::Apply(entry(0, Some(&key))));
 }
 
 #[test]
 fn the_next_event_keeps_the_key_of_the_names() {
     let key = SubjectKey::generate();
-    for change in [ProvenChange::Patched(under(&key)), ProvenChange::Nothing] {
+    for change in [
+        ProvenChange::Patched(Some(under(&key))),
+        ProvenChange::Nothing,
+    ] {
         let verdict = judge(Some(&entry(3, Some(&key))), &event(4, change));
         assert_eq!(verdict, Verdict::Apply(entry(4, Some(&key))));
     }
@@ -57,7 +60,7 @@ fn the_next_event_keeps_the_key_of_the_names() {
 
 #[test]
 fn a_change_of_a_user_without_names_gives_no_key() {
-    let change = ProvenChange::Patched(under(&SubjectKey::generate()));
+    let change = ProvenChange::Patched(Some(under(&SubjectKey::generate())));
     let verdict = judge(Some(&entry(0, None)), &event(1, change));
     assert_eq!(verdict, Verdict::Apply(entry(1, None)));
 }
@@ -96,7 +99,7 @@ fn a_later_revision_is_a_gap() {
 #[test]
 fn names_under_another_key_are_a_gap() {
     let (key, other) = (SubjectKey::generate(), SubjectKey::generate());
-    let change = ProvenChange::Patched(under(&other));
+    let change = ProvenChange::Patched(Some(under(&other)));
     let verdict = judge(Some(&entry(0, Some(&key))), &event(1, change));
     assert_eq!(verdict, Verdict::Gap);
 }
@@ -122,7 +125,7 @@ fn everything_after_a_deletion_is_a_duplicate_but_the_count() {
     let mut tombstone = event(ERASED, ProvenChange::Tombstoned);
     tombstone.id = Uuid::nil();
     let key = SubjectKey::generate();
-    let created = event(0, ProvenChange::Created(under(&key)));
+    let created = event(0, ProvenChange::Created(Some(under(&key))));
     for late in [
         deleted(),
         tombstone,

@@ -163,7 +163,7 @@ async fn certify(server: &PrivatePostgres) -> String {
     for (file, text) in [("server.crt", &certificate), ("server.key", &key)] {
         statements.push(format!(
             "COPY (SELECT unnest(string_to_array('{}', '|'))) TO PROGRAM 'umask 077 && cat >{file}'",
-            text.trim().replace("\r", "").replace('\n', "|")
+            text.trim().replace('\r', "").replace('\n', "|")
         ));
     }
     statements.push("ALTER SYSTEM SET ssl = on".to_owned());

@@ -7,12 +7,12 @@ fn secret() -> SearchSecret {
     SearchSecret::of(&"0a".repeat(32).parse().unwrap())
 }
 
-fn opened(key: &SubjectKey, names: &[(NameField, &str)]) -> Option<OpenedNames> {
+fn opened(key: &SubjectKey, names: &[(NameField, &str)]) -> OpenedNames {
     let name = |&(field, name): &(NameField, &str)| (field, Personal::new(name.to_owned()));
-    Some(OpenedNames {
+    OpenedNames {
         key: key.clone(),
         names: names.iter().map(name).collect(),
-    })
+    }
 }
 
 fn ada(key: &SubjectKey) -> ProvenChange {
@@ -21,7 +21,7 @@ fn ada(key: &SubjectKey) -> ProvenChange {
         (NameField::GivenName, "Ada"),
         (NameField::FamilyName, "Lovelace"),
     ];
-    ProvenChange::Created(opened(key, &names))
+    ProvenChange::Created(Some(opened(key, &names)))
 }
 
 fn events(changes: Vec<ProvenChange>) -> Vec<ProvenEvent> {
@@ -70,7 +70,7 @@ fn a_created_user_has_a_row_with_the_time_of_creation() {
 fn a_change_keeps_the_other_names_and_their_terms() {
     let key = SubjectKey::generate();
     let before = after(None, false, vec![ada(&key)]).unwrap();
-    let change = ProvenChange::Patched(opened(&key, &[(NameField::Username, "augusta")]));
+    let change = ProvenChange::Patched(Some(opened(&key, &[(NameField::Username, "augusta")])));
     let row = after(Some(before.clone()), false, vec![change]).unwrap();
     assert_eq!(row.created, before.created);
     assert_eq!(name(&row, &key, NameField::Username), "augusta");
