@@ -3,6 +3,8 @@
 //! Invariant: a statement is written once for both. Its parameters are `$1`, `$2`…; a set of rows is one parameter, the text of a
 //! JSON array of arrays ([`rows_of`]). What only one of the two can do is asked for by [`Dialect`].
 
+pub(crate) mod server_log;
+
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Connection as _, Transaction};
 use std::fmt;

@@ -35,3 +35,10 @@ CREATE TABLE IF NOT EXISTS completeness (
     commit_position BIGINT NOT NULL,
     prepare_position BIGINT NOT NULL
 ) {clustered};
+
+-- On PostgreSQL: how many transactions have erased users, and how many of them have left nothing in the server's files. One row.
+CREATE TABLE IF NOT EXISTS erasures (
+    only BIGINT PRIMARY KEY CHECK (only = 1),
+    erased BIGINT NOT NULL,
+    removed BIGINT NOT NULL
+) {clustered};
