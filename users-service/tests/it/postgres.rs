@@ -7,6 +7,7 @@ use crate::support::{App, id, spawn_app_on, until};
 use private_postgres::PrivatePostgres;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use std::io::BufRead as _;
 use std::path::Path;
 use std::time::Duration;
 use users_service::clock::Clock;
@@ -46,13 +47,12 @@ fn collect(folder: &Path, files: &mut Vec<Vec<u8>>) {
     }
 }
 
+/// Reads as a stream, because the standard library then looks for the first byte, fast also in a debug build.
 fn contains(mut bytes: &[u8], needle: &[u8]) -> bool {
-    while let Some(first) = bytes.iter().position(|byte| *byte == needle[0]) {
-        bytes = &bytes[first..];
-        if bytes.starts_with(needle) {
+    while bytes.skip_until(needle[0]).unwrap() > 0 {
+        if bytes.starts_with(&needle[1..]) {
             return true;
         }
-        bytes = &bytes[1..];
     }
     false
 }
@@ -175,7 +175,15 @@ async fn no_clear_name_is_in_a_file_of_the_server() {
     let user: Value = app.create(&body).await.json().await.unwrap();
     project(&app, &[&user]).await;
     make_copies(&app).await;
-    let names = [b"canary".to_vec(), b"Canary".to_vec(), b"CANARY".to_vec()];
+    // The server itself has descriptions with the word "Canary".
+    let names = [
+        "canaryname",
+        "canarygiven",
+        "Canarygiven",
+        "canaryfamily",
+        "Canaryfamily",
+    ];
+    let names = names.map(|name| name.as_bytes().to_vec());
     assert_eq!(found(&server, &names), Vec::<&[u8]>::new());
     let stored = stored(&app, &user).await;
     assert_eq!(found(&server, &stored), stored, "the search works");

@@ -26,8 +26,8 @@ pub(super) const PAUSE: Duration = Duration::from_mins(1);
 const PAUSE_PER_REWRITE: u32 = 50;
 
 const COUNT_ERASURE: &str = "
-    INSERT INTO erasures (only, erased, removed) VALUES (1, 1, 0)
-    ON CONFLICT (only) DO UPDATE SET erased = erasures.erased + 1";
+    INSERT INTO erasures (single, erased, removed) VALUES (1, 1, 0)
+    ON CONFLICT (single) DO UPDATE SET erased = erasures.erased + 1";
 
 const COUNT_REMOVED: &str =
     "UPDATE erasures SET removed = CASE WHEN removed < $1 THEN $1 ELSE removed END";

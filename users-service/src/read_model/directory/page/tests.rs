@@ -5,7 +5,6 @@ use crate::privacy::search_secret::SearchSecret;
 mod postgres;
 mod sqlite;
 
-const FEW: i64 = 1_000;
 const MANY: i64 = 1_000_000;
 const LIMIT: i64 = 101;
 

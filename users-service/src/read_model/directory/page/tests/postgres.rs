@@ -6,6 +6,9 @@ use serde_json::Value;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
+/// The server reads a smaller table as a whole.
+const FEW: i64 = 10_000;
+
 /// A directory with so many users. All of them have term 5.
 async fn filled(users: i64) -> PgConnection {
     let url = PrivatePostgres::shared().await.database().await;
@@ -13,7 +16,7 @@ async fn filled(users: i64) -> PgConnection {
     let mut connection = PgConnection::connect(&url).await.unwrap();
     let fill = format!(
         "SET search_path TO directory_g1; SET synchronous_commit TO off;
-         INSERT INTO users SELECT n, n, 'k', 'u', 'g', 'f', '{{}}' FROM generate_series(1, {users}) n;
+         INSERT INTO users SELECT n, n, repeat('k', 32), repeat('u', 60), repeat('g', 60), repeat('f', 60), '{{}}' FROM generate_series(1, {users}) n;
          INSERT INTO terms SELECT 5, n, n FROM generate_series(1, {users}) n;
          INSERT INTO terms SELECT 1000 + n, n, n FROM generate_series(1, {users}) n;"
     );
@@ -59,7 +62,7 @@ fn examined(plan: &Value) -> u64 {
 }
 
 #[tokio::test]
-async fn a_page_of_postgresql_costs_the_same_among_a_thousand_users_and_among_a_million() {
+async fn a_page_of_postgresql_costs_the_same_among_ten_thousand_users_and_among_a_million() {
     let (mut few, mut many) = (filled(FEW).await, filled(MANY).await);
     for (statement, scans) in [(LIST, 1), (FIND, 2)] {
         for mode in ["force_custom_plan", "force_generic_plan"] {
@@ -74,7 +77,7 @@ async fn a_page_of_postgresql_costs_the_same_among_a_thousand_users_and_among_a_
             let wasteful = (mode, wasteful.as_str());
             let (few, _) = cost(&mut few, wasteful, 0).await;
             let (many, _) = cost(&mut many, wasteful, 0).await;
-            assert!(many > 100 * few, "{many} {few}");
+            assert!(many > 50 * few, "{many} {few}");
         }
     }
 }

@@ -3,6 +3,8 @@
 use super::*;
 use rusqlite::{Connection, StatementStatus};
 
+const FEW: i64 = 1_000;
+
 /// A directory with so many users. All of them have term 5.
 async fn filled(folder: &std::path::Path, users: i64) -> Connection {
     directory(&Databases::Folder(folder.to_owned())).await;
