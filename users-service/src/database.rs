@@ -3,6 +3,8 @@
 //! Invariant: a statement is written once for both. Its parameters are `$1`, `$2`…; a set of rows is one parameter, the text of a
 //! JSON array of arrays ([`rows_of`]). What only one of the two can do is asked for by [`Dialect`].
 
+pub(crate) mod server_log;
+
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Connection as _, Transaction};
 use std::fmt;
@@ -40,7 +42,8 @@ pub enum Dialect {
 pub(crate) enum Durability {
     /// When it returns.
     AtOnce,
-    /// Some time later. A crash of the machine takes the database back to an earlier commit. For data that the log restores.
+    /// Some time later, in a file. A crash of the machine takes the database back to an earlier commit. For data that the log restores
+    /// when the process starts again.
     Later,
 }
 
@@ -163,7 +166,7 @@ impl Databases {
     ) -> Result<Database, sqlx::Error> {
         let settings = match self {
             Self::Folder(_) => sqlite_settings(durability, PATIENT),
-            Self::Postgres(_) => postgres_settings(durability, name),
+            Self::Postgres(_) => postgres_settings(name),
         };
         self.connect_lazy(name, settings, connections)
     }
@@ -173,7 +176,7 @@ impl Databases {
         let durability = Durability::AtOnce;
         let settings = match self {
             Self::Folder(_) => sqlite_settings(durability, IMPATIENT),
-            Self::Postgres(_) => postgres_settings(durability, name),
+            Self::Postgres(_) => postgres_settings(name),
         };
         self.connect_lazy(name, settings, 1)
     }
@@ -261,12 +264,9 @@ fn sqlite_settings(durability: Durability, timeout: u32) -> String {
     )
 }
 
-fn postgres_settings(durability: Durability, schema: &str) -> String {
-    let synchronous = match durability {
-        Durability::AtOnce => "on",
-        Durability::Later => "off",
-    };
-    format!("SET search_path TO {schema}; SET synchronous_commit TO {synchronous};")
+/// Every commit is flushed. A server may crash without this process, which would not know that commits are gone.
+fn postgres_settings(schema: &str) -> String {
+    format!("SET search_path TO {schema}; SET synchronous_commit TO on;")
 }
 
 async fn create_schema(url: &str, name: &str) -> Result<(), sqlx::Error> {

@@ -9,6 +9,7 @@ mod directory;
 mod generation;
 mod proven_event;
 mod registry;
+mod rewriting;
 mod search_terms;
 mod statistics;
 
@@ -19,6 +20,8 @@ pub use proven_event::{ERASED, OpenedNames, ProvenChange, ProvenEvent};
 pub use registry::{GenerationRecord, GenerationState, Registry};
 pub use search_terms::{NameFilter, PREFIX_LENGTH};
 pub use statistics::{Statistics, StatisticsError, WindowCount, WindowRange, WindowSize};
+
+pub(crate) use rewriting::rewriting;
 
 use crate::domain::UserId;
 use futures::future::BoxFuture;
@@ -38,6 +41,9 @@ pub trait Projection: Debug + Send + Sync {
 
     /// The statements that create its tables, if they are missing. `{clustered}` ends each table.
     fn schema(&self) -> &'static str;
+
+    /// Those of its tables that have rows of single users.
+    fn tables_of_users(&self) -> &'static [&'static str];
 
     /// Whether it keeps something of deleted users, and so reads what is counted of them.
     fn reads_counts(&self) -> bool {

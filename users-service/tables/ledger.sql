@@ -32,8 +32,15 @@ CREATE TABLE IF NOT EXISTS attempts (
 -- The log position up to which every event is applied, or its user is held, and how many events were compared until then. One
 -- row.
 CREATE TABLE IF NOT EXISTS completeness (
-    only BIGINT PRIMARY KEY CHECK (only = 1),
+    single BIGINT PRIMARY KEY CHECK (single = 1),
     commit_position BIGINT NOT NULL,
     prepare_position BIGINT NOT NULL,
     events BIGINT NOT NULL
+) {clustered};
+
+-- On PostgreSQL: how many transactions have erased users, and how many of them have left nothing in the server's files. One row.
+CREATE TABLE IF NOT EXISTS erasures (
+    single BIGINT PRIMARY KEY CHECK (single = 1),
+    erased BIGINT NOT NULL,
+    removed BIGINT NOT NULL
 ) {clustered};

@@ -4,13 +4,16 @@
 //! - The ledger and what the projection keeps are written in one transaction, so every event is applied once.
 //! - They and the position of completeness are in one database, so a crash of the machine takes all of them back to the same
 //!   moment. The log of the store restores everything after it.
-//! - Erasures are flushed before [`View::apply`] returns. Erased data is then in neither the file nor its write-ahead log.
+//! - When [`View::apply`] returns, erased data is in neither a SQLite file nor its write-ahead log. In the files of a PostgreSQL
+//!   server it stays until the next rewrite (`forgetting`).
+//! - One transaction writes at a time, in PostgreSQL too.
 //!   Attempts are counted and flushed before they are made.
 //! - The position of completeness does not go back while the machine runs.
 
 mod complete_position;
 mod counted_attempts;
 mod entries;
+mod forgetting;
 mod history;
 mod hold_table;
 mod writer;
@@ -23,23 +26,25 @@ use super::ledger::{Entry, Verdict, judge};
 use crate::database::Dialect;
 use crate::domain::UserId;
 use crate::read_model::{Generation, Projection, ProvenEvent, UserChanges};
-use sqlx::{Any, Row as _, Transaction};
+use sqlx::{Any, Transaction};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::DropGuard;
 use uuid::Uuid;
 use writer::Writer;
 
-/// How long readers may delay the emptying of the write-ahead log.
-const FORGET_WITHIN: Duration = Duration::from_secs(2);
+/// Waits until no other transaction writes this generation. The lock ends with the transaction.
+const ALONE: &str = "SELECT 1 FROM pg_advisory_xact_lock(hashtextextended(current_schema(), 0))";
 
 /// Writes one generation of a read model.
 #[derive(Debug, Clone)]
 pub struct View {
     target: Target,
     writer: Writer,
+    /// Ends the task that removes erased data from a PostgreSQL server.
+    _forgetting: Option<Arc<DropGuard>>,
 }
 
 /// A generation, and the projection that says what it keeps.
@@ -92,12 +97,27 @@ impl View {
     /// Writes this generation. Must be called within a runtime.
     #[must_use]
     pub fn new(generation: Generation, projection: Arc<dyn Projection>) -> Self {
+        Self::with_pause(generation, projection, forgetting::PAUSE)
+    }
+
+    /// Like [`new`](Self::new). Removes erased data from the files of a PostgreSQL server with at least this pause.
+    #[must_use]
+    pub fn with_pause(
+        generation: Generation,
+        projection: Arc<dyn Projection>,
+        pause: Duration,
+    ) -> Self {
         let target = Target {
             generation,
             projection,
         };
         let writer = Writer::start(target.clone());
-        Self { target, writer }
+        let on_server = target.dialect() == Dialect::Postgres;
+        Self {
+            _forgetting: on_server.then(|| forgetting::start(target.clone(), pause)),
+            target,
+            writer,
+        }
     }
 
     /// The generation that it writes.
@@ -124,33 +144,9 @@ impl View {
         let erases = events.iter().any(ProvenEvent::is_erasure);
         let outcomes = self.writer.apply(events).await?;
         if erases {
-            self.forget().await?;
+            forgetting::at_once(&self.target).await?;
         }
         Ok(outcomes)
-    }
-
-    /// Flushes the file and empties the write-ahead log, which contains older versions of pages. It never waits inside the
-    /// database, because all writers would wait too.
-    async fn forget(&self) -> Result<(), sqlx::Error> {
-        let generation = self.generation();
-        if generation.database().dialect() == Dialect::Postgres {
-            return Ok(());
-        }
-        let emptying = async {
-            loop {
-                let emptied = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
-                    .fetch_one(generation.impatient())
-                    .await?;
-                if emptied.try_get::<i64, _>(0)? == 0 {
-                    return Ok(());
-                }
-                tokio::time::sleep(Duration::from_millis(rand::random_range(5..=25))).await;
-            }
-        };
-        let busy = |_| Err(io::Error::new(io::ErrorKind::TimedOut, "the log is in use").into());
-        tokio::time::timeout(FORGET_WITHIN, emptying)
-            .await
-            .unwrap_or_else(busy)
     }
 
     /// How far the read model is with a user.
@@ -257,7 +253,11 @@ impl Target {
     }
 
     async fn begin(&self) -> Result<Transaction<'static, Any>, sqlx::Error> {
-        self.generation.database().begin().await
+        let mut transaction = self.generation.database().begin().await?;
+        if self.dialect() == Dialect::Postgres {
+            sqlx::query(ALONE).execute(&mut *transaction).await?;
+        }
+        Ok(transaction)
     }
 
     /// Writes what has changed in the ledger, with at most three statements for all entries and one for each new or lifted
@@ -271,6 +271,9 @@ impl Target {
             entries::write_hold(&mut transaction, *user, known).await?;
         }
         entries::write_changed(self.dialect(), &mut transaction, &known).await?;
+        if self.dialect() == Dialect::Postgres && known.values().any(Known::is_erased) {
+            forgetting::count_erasure(&mut transaction).await?;
+        }
         let changes: Vec<_> = known
             .iter_mut()
             .filter(|(_, known)| known.anew || !known.applied.is_empty())

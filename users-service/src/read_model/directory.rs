@@ -40,6 +40,10 @@ impl Projection for Directory {
         include_str!("../../tables/directory.sql")
     }
 
+    fn tables_of_users(&self) -> &'static [&'static str] {
+        &["users", "terms"]
+    }
+
     fn apply<'a>(
         &'a self,
         generation: &'a Generation,

@@ -2,6 +2,7 @@
 //!
 //! Invariants: tables are never changed. Other tables are another generation, made from the log.
 
+use super::rewriting::unsampled;
 use super::{Projection, number, positive};
 use crate::database::{Database, Databases, Dialect, Durability};
 use crate::domain::UserId;
@@ -90,6 +91,10 @@ impl Generation {
         for schema in [LEDGER, projection.schema()] {
             let schema = AssertSqlSafe(schema.replace("{clustered}", clustered));
             sqlx::raw_sql(schema).execute(self.pool()).await?;
+        }
+        if self.database.dialect() == Dialect::Postgres {
+            let unsampled = AssertSqlSafe(unsampled(projection.tables_of_users()));
+            sqlx::raw_sql(unsampled).execute(self.pool()).await?;
         }
         Ok(())
     }

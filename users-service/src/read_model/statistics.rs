@@ -31,6 +31,10 @@ impl Projection for Statistics {
         include_str!("../../tables/statistics.sql")
     }
 
+    fn tables_of_users(&self) -> &'static [&'static str] {
+        &["counts"]
+    }
+
     fn reads_counts(&self) -> bool {
         true
     }

@@ -541,6 +541,12 @@ impl ReadModel {
         View::new(self.generation.clone(), Arc::new(self.directory.clone()))
     }
 
+    /// A view that removes erased data from a PostgreSQL server with this pause.
+    pub(crate) fn view_with_pause(&self, pause: Duration) -> View {
+        let projection = Arc::new(self.directory.clone());
+        View::with_pause(self.generation.clone(), projection, pause)
+    }
+
     /// All users.
     pub(crate) async fn users(&self, app: &App) -> Vec<ListedUser> {
         let all = PageRequest {

@@ -2,12 +2,12 @@
 
 use crate::bus::directory::topology;
 use crate::bus::{Bus, PACE, ReadModel, read_model, repair, until_listed, until_published, view};
-use crate::support::{App, id, spawn_app};
+use crate::support::{App, id, on_both};
 use event_streams::{Expected, NewEvent, Position};
 use futures::StreamExt as _;
 use serde_json::json;
-use sqlx::SqlitePool;
 use std::time::Duration;
+use users_service::database::Dialect;
 use users_service::domain::{
     Claim, FamilyName, GivenName, Profile, ReservationName, UserEvent, UserId, Username,
 };
@@ -43,26 +43,31 @@ async fn users_behind(app: &App, count: u64) {
         .await;
 }
 
-/// Counts the transactions that change the view, by what each leaves at its end in SQLite's write-ahead log. A reader that
-/// stays where it is keeps that log from being begun anew.
-struct Transactions {
-    file: std::path::PathBuf,
-    reading: sqlx::Transaction<'static, sqlx::Sqlite>,
-    before: usize,
+/// Counts the transactions that change the view. Each leaves an end in SQLite's write-ahead log, which a reader that stays
+/// where it is keeps from being begun anew. In PostgreSQL each leaves its number in the rows that it writes.
+enum Transactions {
+    Sqlite {
+        file: std::path::PathBuf,
+        reading: sqlx::Transaction<'static, sqlx::Any>,
+        before: usize,
+    },
+    Postgres(sqlx::AnyPool),
 }
 
 impl Transactions {
     async fn begin(app: &App) -> Self {
-        let file = app.folder.path().join("directory_g1.db");
-        let pool = SqlitePool::connect(&format!("sqlite:{}", file.display())).await;
-        let mut reading = pool.unwrap().begin().await.unwrap();
+        let tables = app.tables().await;
+        if app.databases.dialect() == Dialect::Postgres {
+            return Self::Postgres(tables);
+        }
+        let mut reading = tables.begin().await.unwrap();
         sqlx::query("SELECT id FROM ledger LIMIT 1")
             .fetch_optional(&mut *reading)
             .await
             .unwrap();
         let file = app.folder.path().join("directory_g1.db-wal");
         let before = commits(&file);
-        Self {
+        Self::Sqlite {
             file,
             reading,
             before,
@@ -70,9 +75,22 @@ impl Transactions {
     }
 
     async fn end(self) -> usize {
-        let commits = commits(&self.file) - self.before;
-        self.reading.rollback().await.unwrap();
-        commits
+        match self {
+            Self::Sqlite {
+                file,
+                reading,
+                before,
+            } => {
+                let commits = commits(&file) - before;
+                reading.rollback().await.unwrap();
+                commits
+            }
+            Self::Postgres(tables) => {
+                let numbers = sqlx::query_scalar("SELECT count(DISTINCT xmin::text) FROM users");
+                let numbers: i64 = numbers.fetch_one(&tables).await.unwrap();
+                usize::try_from(numbers).unwrap()
+            }
+        }
     }
 }
 
@@ -94,9 +112,15 @@ async fn count_listed(app: &App, read_model: &ReadModel) -> usize {
     read_model.users(app).await.len()
 }
 
-#[tokio::test]
-async fn five_thousand_users_behind_cost_no_read_of_a_stream_and_few_transactions() {
-    let app = spawn_app().await;
+on_both! {
+    a_position_beyond_the_end_of_the_log_is_compared_again_from_the_beginning,
+    the_last_of_all_positions_is_compared_again_from_the_beginning,
+    five_thousand_users_behind_cost_no_read_of_a_stream_and_few_transactions,
+    a_stream_is_read_only_where_a_page_does_not_follow_and_in_sets,
+    a_publishers_checkpoint_beyond_the_end_of_the_log_is_not_believed,
+}
+
+async fn five_thousand_users_behind_cost_no_read_of_a_stream_and_few_transactions(app: App) {
     let (read_model, view) = (read_model(&app).await, view(&app).await);
     users_behind(&app, BEHIND).await;
     let end = end_of_log(&app).await;
@@ -110,9 +134,7 @@ async fn five_thousand_users_behind_cost_no_read_of_a_stream_and_few_transaction
 }
 
 /// Every tenth of 1,000 users has an entry that does not agree with the log.
-#[tokio::test]
-async fn a_stream_is_read_only_where_a_page_does_not_follow_and_in_sets() {
-    let app = spawn_app().await;
+async fn a_stream_is_read_only_where_a_page_does_not_follow_and_in_sets(app: App) {
     let (read_model, view) = (read_model(&app).await, view(&app).await);
     users_behind(&app, 1_000).await;
     let tables = app.tables().await;
@@ -136,31 +158,35 @@ async fn a_stream_is_read_only_where_a_page_does_not_follow_and_in_sets() {
 }
 
 /// An earlier version stored what a filtered subscription says at the end of the log of a fresh server.
-#[tokio::test]
-async fn a_position_beyond_the_end_of_the_log_is_compared_again_from_the_beginning() {
-    for beyond in [u64::MAX, 1 << 40] {
-        let (app, bus) = tokio::join!(spawn_app(), Bus::new());
-        let (read_model, view) = (read_model(&app).await, view(&app).await);
-        bus.broker.declare(&topology()).await.unwrap();
-        let _other_team = bus.probe().await;
-        let binding = "e/users.events/e/users.directory.g1/%23";
-        bus.manage("DELETE", "bindings", binding, &serde_json::Value::Null)
-            .await;
-        let ada = app.created("ada").await;
-        let _publisher = bus.publisher(&app, PACE);
-        until_published(&app).await;
-        let commit = beyond;
-        let prepare = beyond;
-        view.advance(Position { commit, prepare }, 0).await.unwrap();
-        let _projector = bus.projector(&app, &view, NEVER);
-        until_listed(&app, &read_model, &[(id(&ada), "ada")]).await;
-    }
+async fn a_position_beyond_the_end_of_the_log_is_compared_again_from_the_beginning(app: App) {
+    is_compared_again(app, 1 << 40).await;
+}
+
+async fn the_last_of_all_positions_is_compared_again_from_the_beginning(app: App) {
+    is_compared_again(app, u64::MAX).await;
+}
+
+async fn is_compared_again(app: App, beyond: u64) {
+    let bus = Bus::new().await;
+    let (read_model, view) = (read_model(&app).await, view(&app).await);
+    bus.broker.declare(&topology()).await.unwrap();
+    let _other_team = bus.probe().await;
+    let binding = "e/users.events/e/users.directory.g1/%23";
+    bus.manage("DELETE", "bindings", binding, &serde_json::Value::Null)
+        .await;
+    let ada = app.created("ada").await;
+    let _publisher = bus.publisher(&app, PACE);
+    until_published(&app).await;
+    let commit = beyond;
+    let prepare = beyond;
+    view.advance(Position { commit, prepare }, 0).await.unwrap();
+    let _projector = bus.projector(&app, &view, NEVER);
+    until_listed(&app, &read_model, &[(id(&ada), "ada")]).await;
 }
 
 /// As an earlier version stored it.
-#[tokio::test]
-async fn a_publishers_checkpoint_beyond_the_end_of_the_log_is_not_believed() {
-    let (app, bus) = tokio::join!(spawn_app(), Bus::new());
+async fn a_publishers_checkpoint_beyond_the_end_of_the_log_is_not_believed(app: App) {
+    let bus = Bus::new().await;
     let (read_model, view) = (read_model(&app).await, view(&app).await);
     let checkpoint = NewEvent {
         id: uuid::Uuid::new_v4(),

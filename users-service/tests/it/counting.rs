@@ -1,7 +1,7 @@
 //! The statistics: how many users were created, renamed and deleted, by the minute, hour and day.
 
 use crate::bus::{Bus, PACE, STATISTICS, statistics, until_published};
-use crate::support::{App, id, serve_routes, spawn_app, until};
+use crate::support::{App, id, on_both, serve_routes, spawn_app, until};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -52,9 +52,14 @@ async fn around_noon(databases: &Databases, size: WindowSize) -> Vec<(i64, [u64;
     counted.collect()
 }
 
-#[tokio::test]
-async fn events_count_in_the_windows_of_their_time_however_late_and_often_they_come() {
-    let app = spawn_app().await;
+on_both! {
+    events_count_in_the_windows_of_their_time_however_late_and_often_they_come,
+    the_count_that_outlives_a_user_corrects_what_was_missing,
+    statistics_survive_the_users_and_a_rebuild_from_the_log,
+    the_route_shows_the_last_day_by_the_hour_unless_it_is_asked_for_more,
+}
+
+async fn events_count_in_the_windows_of_their_time_however_late_and_often_they_come(app: App) {
     let (_, view) = statistics(&app.databases()).await;
     let first = event(0, NOON - MINUTE, ProvenChange::Created(None));
     let second = event(1, NOON, ProvenChange::Patched(None));
@@ -75,9 +80,7 @@ async fn events_count_in_the_windows_of_their_time_however_late_and_often_they_c
     assert_eq!(days, [(-1, [1, 1, 0]), (0, [0, 1, 0])]);
 }
 
-#[tokio::test]
-async fn the_count_that_outlives_a_user_corrects_what_was_missing() {
-    let app = spawn_app().await;
+async fn the_count_that_outlives_a_user_corrects_what_was_missing(app: App) {
     let (_, view) = statistics(&app.databases()).await;
     let deleted = event(9, NOON + 2 * MINUTE, ProvenChange::Deleted);
     view.apply(vec![event(0, NOON, ProvenChange::Created(None)), deleted])
@@ -98,7 +101,7 @@ async fn the_count_that_outlives_a_user_corrects_what_was_missing() {
     }
 }
 
-async fn total(databases: &Databases) -> [u64; 3] {
+pub(crate) async fn total(databases: &Databases) -> [u64; 3] {
     let generation = statistics(databases).await.0;
     let window = WindowRange {
         size: WindowSize::Day,
@@ -117,7 +120,7 @@ async fn total(databases: &Databases) -> [u64; 3] {
         })
 }
 
-async fn until_counted(databases: &Databases, expected: [u64; 3]) {
+pub(crate) async fn until_counted(databases: &Databases, expected: [u64; 3]) {
     until(&format!("{expected:?} are counted"), async || {
         (total(databases).await == expected).then_some(())
     })
@@ -125,9 +128,8 @@ async fn until_counted(databases: &Databases, expected: [u64; 3]) {
 }
 
 /// The whole way: over the broker, over the erasure, and again from the log alone.
-#[tokio::test]
-async fn statistics_survive_the_users_and_a_rebuild_from_the_log() {
-    let (app, bus) = tokio::join!(spawn_app(), Bus::new());
+async fn statistics_survive_the_users_and_a_rebuild_from_the_log(app: App) {
+    let bus = Bus::new().await;
     let databases = app.databases();
     let (_, view) = statistics(&databases).await;
     bus.broker.declare(&STATISTICS.topology()).await.unwrap();
@@ -172,9 +174,7 @@ async fn get(app: &App, now: u64, query: &str) -> (StatusCode, Value) {
     (response.status(), response.json().await.unwrap())
 }
 
-#[tokio::test]
-async fn the_route_shows_the_last_day_by_the_hour_unless_it_is_asked_for_more() {
-    let app = spawn_app().await;
+async fn the_route_shows_the_last_day_by_the_hour_unless_it_is_asked_for_more(app: App) {
     let (_, view) = statistics(&app.databases()).await;
     let events = vec![
         event(0, NOON - 24 * HOUR, ProvenChange::Created(None)),

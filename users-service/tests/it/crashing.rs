@@ -12,7 +12,7 @@ use users_service::read_model::ERASED;
 const NEVER: Duration = Duration::from_hours(10);
 
 #[tokio::test]
-async fn a_view_put_back_by_a_crash_finds_all_that_was_acknowledged_since() {
+async fn a_file_put_back_by_a_crash_finds_all_that_was_acknowledged_since() {
     let (app, bus) = tokio::join!(spawn_app(), Bus::new());
     let current = crate::bus::read_model(&app).await;
     let written = view(&app).await;

@@ -228,8 +228,8 @@ async fn a_tombstoned_user_is_not_found() {
 /// Removes the key from the store, but does not put it on the list of destroyed keys. So the key is lost, not erased.
 pub(crate) async fn lose(app: &App, key: KeyId) {
     let lose = sqlx::query("DELETE FROM keys WHERE id = unhex($1)").bind(key.to_string());
-    let lost = lose.execute(&mut app.key_database().await).await.unwrap();
-    assert_eq!(lost.rows_affected(), 1);
+    let deleted = lose.execute(&mut app.key_database().await).await.unwrap();
+    assert_eq!(deleted.rows_affected(), 1);
 }
 
 async fn a_lost_key_is_not_an_erasure(app: App) {

@@ -2,7 +2,7 @@
 
 use crate::bus::directory::{queue, topology};
 use crate::bus::{Bus, PACE, forged, listed, read_model, repair, to_message, until_listed, view};
-use crate::support::{App, id, spawn_app, until};
+use crate::support::{App, id, on_both, spawn_app, until};
 use messaging::Message;
 use serde_json::{Value, json};
 use sqlx::SqlitePool;
@@ -87,9 +87,20 @@ async fn forgeries(app: &App, ada: &Value, eda: &Value) -> Vec<Message> {
     ]
 }
 
-#[tokio::test]
-async fn a_forged_message_is_dead_lettered_and_changes_nothing() {
-    let (app, bus) = tokio::join!(spawn_app(), Bus::new());
+on_both! {
+    a_forged_message_is_dead_lettered_and_changes_nothing,
+    an_altered_message_is_replaced_by_the_event_in_the_log,
+    an_old_message_with_a_later_revision_does_not_restore_an_old_name,
+    a_message_is_applied_whatever_trace_it_claims,
+    a_view_that_differs_from_the_log_is_repaired_by_the_next_message,
+    a_view_that_differs_from_the_log_is_repaired_by_a_replay,
+    a_forged_message_that_kills_the_process_does_not_hold_a_user,
+    a_stream_without_a_valid_user_id_does_not_stop_the_comparison,
+    a_message_with_a_lost_key_does_not_delay_other_users,
+}
+
+async fn a_forged_message_is_dead_lettered_and_changes_nothing(app: App) {
+    let bus = Bus::new().await;
     let (read_model, view) = (read_model(&app).await, view(&app).await);
     let _publisher = bus.publisher(&app, PACE);
     let projector = bus.projector(&app, &view, NEVER);
@@ -115,9 +126,8 @@ async fn a_forged_message_is_dead_lettered_and_changes_nothing() {
     projector.ready().await;
 }
 
-#[tokio::test]
-async fn an_altered_message_is_replaced_by_the_event_in_the_log() {
-    let (app, bus) = tokio::join!(spawn_app(), Bus::new());
+async fn an_altered_message_is_replaced_by_the_event_in_the_log(app: App) {
+    let bus = Bus::new().await;
     let (read_model, view) = (read_model(&app).await, view(&app).await);
     bus.broker.declare(&topology()).await.unwrap();
     let _projector = bus.projector(&app, &view, NEVER);
@@ -141,9 +151,8 @@ async fn an_altered_message_is_replaced_by_the_event_in_the_log() {
     assert_eq!(bus.dead_letters().await, Vec::<String>::new());
 }
 
-#[tokio::test]
-async fn an_old_message_with_a_later_revision_does_not_restore_an_old_name() {
-    let (app, bus) = tokio::join!(spawn_app(), Bus::new());
+async fn an_old_message_with_a_later_revision_does_not_restore_an_old_name(app: App) {
+    let bus = Bus::new().await;
     let (read_model, view) = (read_model(&app).await, view(&app).await);
     bus.broker.declare(&topology()).await.unwrap();
     let _projector = bus.projector(&app, &view, NEVER);
@@ -166,9 +175,8 @@ async fn an_old_message_with_a_later_revision_does_not_restore_an_old_name() {
     until_listed(&app, &read_model, &[(id(&ada), "byron")]).await;
 }
 
-#[tokio::test]
-async fn a_message_is_applied_whatever_trace_it_claims() {
-    let (app, bus) = tokio::join!(spawn_app(), Bus::new());
+async fn a_message_is_applied_whatever_trace_it_claims(app: App) {
+    let bus = Bus::new().await;
     let (read_model, view) = (read_model(&app).await, view(&app).await);
     bus.broker.declare(&topology()).await.unwrap();
     let _projector = bus.projector(&app, &view, NEVER);
@@ -206,9 +214,8 @@ async fn damaged(app: &App) -> Value {
     ada
 }
 
-#[tokio::test]
-async fn a_view_that_differs_from_the_log_is_repaired_by_the_next_message() {
-    let (app, bus) = tokio::join!(spawn_app(), Bus::new());
+async fn a_view_that_differs_from_the_log_is_repaired_by_the_next_message(app: App) {
+    let bus = Bus::new().await;
     let ada = damaged(&app).await;
     let (read_model, view) = (read_model(&app).await, view(&app).await);
     bus.broker.declare(&topology()).await.unwrap();
@@ -217,9 +224,7 @@ async fn a_view_that_differs_from_the_log_is_repaired_by_the_next_message() {
     until_listed(&app, &read_model, &[(id(&ada), "augusta")]).await;
 }
 
-#[tokio::test]
-async fn a_view_that_differs_from_the_log_is_repaired_by_a_replay() {
-    let app = spawn_app().await;
+async fn a_view_that_differs_from_the_log_is_repaired_by_a_replay(app: App) {
     let ada = damaged(&app).await;
     let (read_model, view) = (read_model(&app).await, view(&app).await);
     let repair = repair(&app, &view);
@@ -230,7 +235,7 @@ async fn a_view_that_differs_from_the_log_is_repaired_by_a_replay() {
 
 /// The view is locked when the batch is processed for the first time.
 #[tokio::test]
-async fn garbage_in_a_retried_batch_is_dead_lettered_once() {
+async fn garbage_in_a_batch_that_a_locked_file_delays_is_dead_lettered_once() {
     let (app, bus) = tokio::join!(spawn_app(), Bus::new());
     let (read_model, view) = (read_model(&app).await, view(&app).await);
     bus.broker.declare(&topology()).await.unwrap();
@@ -265,9 +270,8 @@ async fn garbage_in_a_retried_batch_is_dead_lettered_once() {
 }
 
 /// A message that killed the process three times holds its user, but only if its event is in the log.
-#[tokio::test]
-async fn a_forged_message_that_kills_the_process_does_not_hold_a_user() {
-    let (app, bus) = tokio::join!(spawn_app(), Bus::new());
+async fn a_forged_message_that_kills_the_process_does_not_hold_a_user(app: App) {
+    let bus = Bus::new().await;
     let view = view(&app).await;
     bus.broker.declare(&topology()).await.unwrap();
     let ada = app.created("ada").await;
@@ -286,9 +290,7 @@ async fn a_forged_message_that_kills_the_process_does_not_hold_a_user() {
 }
 
 /// Other writers to the store may use any name for a stream.
-#[tokio::test]
-async fn a_stream_without_a_valid_user_id_does_not_stop_the_comparison() {
-    let app = spawn_app().await;
+async fn a_stream_without_a_valid_user_id_does_not_stop_the_comparison(app: App) {
     let (read_model, view) = (read_model(&app).await, view(&app).await);
     for stream in [
         "users-abc",
@@ -318,9 +320,8 @@ async fn a_stream_without_a_valid_user_id_does_not_stop_the_comparison() {
     assert_eq!(standing.unwrap().revision(), None);
 }
 
-#[tokio::test]
-async fn a_message_with_a_lost_key_does_not_delay_other_users() {
-    let (app, bus) = tokio::join!(spawn_app(), Bus::new());
+async fn a_message_with_a_lost_key_does_not_delay_other_users(app: App) {
+    let bus = Bus::new().await;
     let (read_model, view) = (read_model(&app).await, view(&app).await);
     bus.broker.declare(&topology()).await.unwrap();
     let (ada, eda) = (app.created("ada").await, app.created("eda").await);
@@ -331,12 +332,11 @@ async fn a_message_with_a_lost_key_does_not_delay_other_users() {
     };
     let messages = [genuine(&app, &ada, 0).await, genuine(&app, &eda, 0).await];
     let key: Value = serde_json::from_slice(&messages[0].body).unwrap();
-    let keys = app.folder.path().join("keys.db");
-    let keys = SqlitePool::connect(&format!("sqlite:{}", keys.display())).await;
-    let keys = keys.unwrap();
-    let delete = "DELETE FROM keys WHERE hex(id) = upper(?)";
-    let deleted = sqlx::query(delete).bind(key["key"].as_str());
-    assert_eq!(deleted.execute(&keys).await.unwrap().rows_affected(), 1);
+    let delete = "DELETE FROM keys WHERE id = $1";
+    let id_of_key = hex::decode(key["key"].as_str().unwrap()).unwrap();
+    let deleted = sqlx::query(delete).bind(id_of_key);
+    let deleted = deleted.execute(&mut app.key_database().await).await;
+    assert_eq!(deleted.unwrap().rows_affected(), 1);
     let [lost, other] = messages.map(to_one_queue);
     let _projector = bus.projector(&app, &view, NEVER);
     bus.sender().publish(lost).await.unwrap();

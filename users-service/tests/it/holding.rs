@@ -2,14 +2,15 @@
 
 use crate::bus::directory::topology;
 use crate::bus::{Bus, listed, read_model, repair, until_listed, view};
-use crate::parking::{decision, decisions, keys};
+use crate::parking::{decision, decisions};
 use crate::projecting::take_and_die;
-use crate::support::{App, id, spawn_app, until};
+use crate::support::{App, id, on_both, spawn_app, until};
 use bytes::Bytes;
 use event_streams::{Expected, NewEvent};
 use serde_json::{Value, json};
 use sqlx::AnyPool;
 use std::time::Duration;
+use users_service::database::Dialect;
 use users_service::domain::UserId;
 use users_service::operations::OperationError;
 use users_service::projection::holds;
@@ -67,9 +68,20 @@ pub(crate) async fn unreadable(app: &App) -> Value {
     ada
 }
 
-#[tokio::test]
-async fn a_dropped_event_is_skipped_and_later_ones_are_applied() {
-    let (app, bus) = tokio::join!(spawn_app(), Bus::new());
+on_both! {
+    a_dropped_event_is_skipped_and_later_ones_are_applied,
+    a_user_whose_creation_is_dropped_is_not_listed_and_holds_up_nothing,
+    a_user_with_two_events_that_cannot_be_applied_is_held_at_the_second,
+    a_replay_that_breaks_off_keeps_its_user_held,
+    a_held_user_who_is_deleted_during_a_replay_is_erased,
+    attempts_are_kept_until_one_succeeds_even_if_the_event_is_applied_meanwhile,
+    a_store_that_is_away_uses_up_no_attempt_and_heals,
+    keys_that_are_away_use_up_no_attempt_and_the_view_heals,
+    a_message_that_was_lost_is_an_alarm_until_it_comes,
+}
+
+async fn a_dropped_event_is_skipped_and_later_ones_are_applied(app: App) {
+    let bus = Bus::new().await;
     let (view, model) = (view(&app).await, read_model(&app).await);
     let repair = repair(&app, &view);
     bus.broker.declare(&topology()).await.unwrap();
@@ -111,9 +123,7 @@ async fn a_dropped_event_is_skipped_and_later_ones_are_applied() {
     assert_eq!(decisions(&app).await, [expected]);
 }
 
-#[tokio::test]
-async fn a_user_whose_creation_is_dropped_is_not_listed_and_holds_up_nothing() {
-    let app = spawn_app().await;
+async fn a_user_whose_creation_is_dropped_is_not_listed_and_holds_up_nothing(app: App) {
     let (view, model) = (view(&app).await, read_model(&app).await);
     let repair = repair(&app, &view);
     app.append("users-77", "UserCreated.v1", "{}").await;
@@ -126,9 +136,7 @@ async fn a_user_whose_creation_is_dropped_is_not_listed_and_holds_up_nothing() {
     assert_eq!(listed(&app, &model).await, []);
 }
 
-#[tokio::test]
-async fn a_user_with_two_events_that_cannot_be_applied_is_held_at_the_second() {
-    let app = spawn_app().await;
+async fn a_user_with_two_events_that_cannot_be_applied_is_held_at_the_second(app: App) {
     let view = view(&app).await;
     let repair = repair(&app, &view);
     let ada = app.created("ada").await;
@@ -147,9 +155,7 @@ async fn a_user_with_two_events_that_cannot_be_applied_is_held_at_the_second() {
 }
 
 /// A replay of many pages breaks off after the first one, as if its process were killed.
-#[tokio::test]
-async fn a_replay_that_breaks_off_keeps_its_user_held() {
-    let app = spawn_app().await;
+async fn a_replay_that_breaks_off_keeps_its_user_held(app: App) {
     let view = view(&app).await;
     let repair = repair(&app, &view);
     let ada = app.created("ada").await;
@@ -170,24 +176,28 @@ async fn a_replay_that_breaks_off_keeps_its_user_held() {
     let user = number(&ada);
     view.hold(user, 0, "a test").await.unwrap();
     let database = app.tables().await;
-    let stop = "CREATE TRIGGER stop BEFORE UPDATE ON ledger WHEN NEW.revision > 600
-                BEGIN SELECT RAISE(ABORT, 'killed'); END";
+    let (stop, go_on) = match app.databases.dialect() {
+        Dialect::Sqlite => (
+            "CREATE TRIGGER stop BEFORE UPDATE ON ledger WHEN NEW.revision > 600
+             BEGIN SELECT RAISE(ABORT, 'killed'); END",
+            "DROP TRIGGER stop",
+        ),
+        Dialect::Postgres => (
+            "ALTER TABLE ledger ADD CONSTRAINT stop CHECK (revision <= 600)",
+            "ALTER TABLE ledger DROP CONSTRAINT stop",
+        ),
+    };
     sqlx::query(stop).execute(&database).await.unwrap();
     holds::replay(&repair, user).await.unwrap_err();
     let standing = view.standing(user).await.unwrap();
     assert_eq!((standing.held, standing.revision()), (true, Some(499)));
-    sqlx::query("DROP TRIGGER stop")
-        .execute(&database)
-        .await
-        .unwrap();
+    sqlx::query(go_on).execute(&database).await.unwrap();
     assert_eq!(holds::replay(&repair, user).await.unwrap(), None);
     let standing = view.standing(user).await.unwrap();
     assert_eq!((standing.held, standing.revision()), (false, Some(650)));
 }
 
-#[tokio::test]
-async fn a_held_user_who_is_deleted_during_a_replay_is_erased() {
-    let app = spawn_app().await;
+async fn a_held_user_who_is_deleted_during_a_replay_is_erased(app: App) {
     let view = view(&app).await;
     let repair = repair(&app, &view);
     let ada = unreadable(&app).await;
@@ -203,13 +213,13 @@ async fn a_held_user_who_is_deleted_during_a_replay_is_erased() {
 }
 
 /// A user whose only message was taken by a process that died, so that each further attempt at it is counted.
-async fn taken_once() -> (App, Bus, Value) {
-    let (app, bus) = tokio::join!(spawn_app(), Bus::new());
+async fn taken_once(app: &App) -> (Bus, Value) {
+    let bus = Bus::new().await;
     bus.broker.declare(&topology()).await.unwrap();
     let ada = app.created("ada").await;
-    bus.publish(&app, &ada, &[0]).await;
+    bus.publish(app, &ada, &[0]).await;
     take_and_die(&bus).await;
-    (app, bus, ada)
+    (bus, ada)
 }
 
 /// Waits until triggers have counted more rounds than a message has attempts.
@@ -224,8 +234,9 @@ async fn until_rounds(database: &AnyPool) {
 
 /// The view cannot be written and neither can the count of attempts be taken back, as on a disk that is full.
 #[tokio::test]
-async fn a_database_that_fails_after_an_attempt_was_counted_uses_up_no_attempt() {
-    let (app, bus, ada) = taken_once().await;
+async fn a_file_that_fails_after_an_attempt_was_counted_uses_up_no_attempt() {
+    let app = spawn_app().await;
+    let (bus, ada) = taken_once(&app).await;
     let (view, model) = (view(&app).await, read_model(&app).await);
     let database = app.tables().await;
     for statement in [
@@ -251,9 +262,8 @@ async fn a_database_that_fails_after_an_attempt_was_counted_uses_up_no_attempt()
 }
 
 /// Otherwise a message whose event came from the log would kill the process for ever.
-#[tokio::test]
-async fn attempts_are_kept_until_one_succeeds_even_if_the_event_is_applied_meanwhile() {
-    let (app, bus, ada) = taken_once().await;
+async fn attempts_are_kept_until_one_succeeds_even_if_the_event_is_applied_meanwhile(app: App) {
+    let (bus, ada) = taken_once(&app).await;
     let view = view(&app).await;
     let event = (number(&ada), 0);
     view.count_attempt(event).await.unwrap();
@@ -270,8 +280,9 @@ async fn attempts_are_kept_until_one_succeeds_even_if_the_event_is_applied_meanw
 
 /// Another process holds the lock of the database for longer than a writer waits.
 #[tokio::test]
-async fn a_locked_database_uses_up_no_attempt_and_heals() {
-    let (app, bus, ada) = taken_once().await;
+async fn a_locked_file_uses_up_no_attempt_and_heals() {
+    let app = spawn_app().await;
+    let (bus, ada) = taken_once(&app).await;
     let (view, model) = (view(&app).await, read_model(&app).await);
     let database = app.tables().await;
     let lock = database.begin_with("BEGIN IMMEDIATE").await.unwrap();
@@ -285,9 +296,8 @@ async fn a_locked_database_uses_up_no_attempt_and_heals() {
 }
 
 /// The store is away when a redelivered message comes that does not follow its row.
-#[tokio::test]
-async fn a_store_that_is_away_uses_up_no_attempt_and_heals() {
-    let (mut app, bus) = tokio::join!(spawn_app(), Bus::new());
+async fn a_store_that_is_away_uses_up_no_attempt_and_heals(mut app: App) {
+    let bus = Bus::new().await;
     let view = view(&app).await;
     let repair = repair(&app, &view);
     bus.broker.declare(&topology()).await.unwrap();
@@ -312,34 +322,49 @@ async fn a_store_that_is_away_uses_up_no_attempt_and_heals() {
     assert_eq!(holds::list(view.generation()).await.unwrap().total, 0);
 }
 
-#[tokio::test]
-async fn keys_that_are_away_use_up_no_attempt_and_the_view_heals() {
-    let (app, bus, ada) = taken_once().await;
+async fn keys_that_are_away_use_up_no_attempt_and_the_view_heals(app: App) {
+    let (bus, ada) = taken_once(&app).await;
     let (view, model) = (view(&app).await, read_model(&app).await);
-    let keys = keys(&app).await;
-    let away = sqlx::query("ALTER TABLE keys RENAME TO away");
-    away.execute(&keys).await.unwrap();
+    let mut keys = app.key_database().await;
+    let (away, back) = match app.databases.dialect() {
+        Dialect::Sqlite => (
+            "ALTER TABLE keys RENAME TO away",
+            "ALTER TABLE away RENAME TO keys",
+        ),
+        Dialect::Postgres => (
+            "ALTER SCHEMA subject_keys RENAME TO away",
+            "ALTER SCHEMA away RENAME TO subject_keys",
+        ),
+    };
+    sqlx::query(away).execute(&mut keys).await.unwrap();
     let database = app.tables().await;
-    for statement in [
-        "CREATE TABLE rounds (round INTEGER)",
-        "CREATE TRIGGER discounted AFTER DELETE ON attempts BEGIN INSERT INTO rounds VALUES (1); END",
-    ] {
-        sqlx::query(statement).execute(&database).await.unwrap();
-    }
+    let count_rounds = match app.databases.dialect() {
+        Dialect::Sqlite => {
+            "CREATE TABLE rounds (round INTEGER);
+             CREATE TRIGGER discounted AFTER DELETE ON attempts BEGIN INSERT INTO rounds VALUES (1); END"
+        }
+        Dialect::Postgres => {
+            "CREATE TABLE rounds (round INTEGER);
+             CREATE RULE discounted AS ON DELETE TO attempts WHERE old.attempts <= 0
+                DO ALSO INSERT INTO rounds VALUES (1)"
+        }
+    };
+    sqlx::raw_sql(count_rounds)
+        .execute(&database)
+        .await
+        .unwrap();
     let projector = bus.projector(&app, &view, NEVER);
     projector.unhealthy("the key store failed").await;
     until_rounds(&database).await;
-    let back = sqlx::query("ALTER TABLE away RENAME TO keys");
-    back.execute(&keys).await.unwrap();
+    sqlx::query(back).execute(&mut keys).await.unwrap();
     until_listed(&app, &model, &[(id(&ada), "ada")]).await;
     projector.ready().await;
     assert_eq!(view.attempts((number(&ada), 0)).await.unwrap(), 0);
     assert_eq!(holds::list(view.generation()).await.unwrap().total, 0);
 }
 
-#[tokio::test]
-async fn a_message_that_was_lost_is_an_alarm_until_it_comes() {
-    let (app, bus) = tokio::join!(spawn_app(), Bus::new());
+async fn a_message_that_was_lost_is_an_alarm_until_it_comes(app: App) {
+    let bus = Bus::new().await;
     let (view, model) = (view(&app).await, read_model(&app).await);
     bus.broker.declare(&topology()).await.unwrap();
     let projector = bus.impatient_projector(&app, &view, NEVER);

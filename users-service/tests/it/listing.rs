@@ -51,9 +51,17 @@ pub(crate) async fn project(app: &App, users: &[&Value]) {
     }
 }
 
-#[tokio::test]
-async fn users_are_listed_in_the_order_of_their_creation() {
-    let app = spawn_app().await;
+on_both! {
+    users_are_listed_in_the_order_of_their_creation,
+    the_cursor_of_a_page_leads_to_the_next_page,
+    a_full_last_page_has_no_cursor,
+    a_user_whose_key_is_destroyed_is_omitted_at_once,
+    a_query_with_the_token_of_a_command_waits_until_the_list_has_it,
+    a_query_with_a_token_that_is_none_of_this_service_is_refused,
+    a_lost_key_is_an_error_and_not_an_erasure,
+}
+
+async fn users_are_listed_in_the_order_of_their_creation(app: App) {
     let (ada, eda) = (app.created("ada").await, app.created("eda").await);
     project(&app, &[&eda, &ada]).await;
     let (status, body) = get(&app, "/").await;
@@ -61,9 +69,7 @@ async fn users_are_listed_in_the_order_of_their_creation() {
     assert_eq!(body, json!({"data": [ada, eda], "next": null}));
 }
 
-#[tokio::test]
-async fn the_cursor_of_a_page_leads_to_the_next_page() {
-    let app = spawn_app().await;
+async fn the_cursor_of_a_page_leads_to_the_next_page(app: App) {
     let mut users = Vec::new();
     for name in ["ada", "bob", "cyd", "dan", "eve"] {
         users.push(app.created(name).await);
@@ -85,18 +91,14 @@ async fn the_cursor_of_a_page_leads_to_the_next_page() {
     assert_eq!(pages, 3);
 }
 
-#[tokio::test]
-async fn a_full_last_page_has_no_cursor() {
-    let app = spawn_app().await;
+async fn a_full_last_page_has_no_cursor(app: App) {
     let (ada, eda) = (app.created("ada").await, app.created("eda").await);
     project(&app, &[&ada, &eda]).await;
     let (_, body) = get(&app, "/?limit=2").await;
     assert_eq!(body["next"], Value::Null);
 }
 
-#[tokio::test]
-async fn a_user_whose_key_is_destroyed_is_omitted_at_once() {
-    let app = spawn_app().await;
+async fn a_user_whose_key_is_destroyed_is_omitted_at_once(app: App) {
     let users = [
         app.created("ada").await,
         app.created("eda").await,
@@ -106,10 +108,6 @@ async fn a_user_whose_key_is_destroyed_is_omitted_at_once() {
     app.delete(&users[0]).await;
     let (_, body) = get(&app, "/?limit=2").await;
     assert_eq!(body, json!({"data": [users[1], users[2]], "next": null}));
-}
-
-on_both! {
-    a_lost_key_is_an_error_and_not_an_erasure,
 }
 
 async fn a_lost_key_is_an_error_and_not_an_erasure(app: App) {
@@ -163,9 +161,7 @@ fn token(answer: &Response) -> String {
     token.to_owned()
 }
 
-#[tokio::test]
-async fn a_query_with_the_token_of_a_command_waits_until_the_list_has_it() {
-    let app = spawn_app().await;
+async fn a_query_with_the_token_of_a_command_waits_until_the_list_has_it(app: App) {
     let created = app.create(&user("ada")).await;
     let of_creation = token(&created);
     let ada: Value = created.json().await.unwrap();
@@ -193,9 +189,7 @@ async fn a_query_with_the_token_of_a_command_waits_until_the_list_has_it() {
     assert_eq!((status, &body["data"]), (StatusCode::OK, &json!([])));
 }
 
-#[tokio::test]
-async fn a_query_with_a_token_that_is_none_of_this_service_is_refused() {
-    let app = spawn_app().await;
+async fn a_query_with_a_token_that_is_none_of_this_service_is_refused(app: App) {
     let list = read_model(&app).await.list(&app, Clock::of_machine());
     for wrong in ["", "7", "\u{e4}"] {
         let (status, body) = get_with(list.clone(), "/", Some(wrong)).await;

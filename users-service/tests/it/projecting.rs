@@ -3,7 +3,7 @@ use crate::bus::{
     Bus, PACE, ReadModel, forged, listed, read_model, repair, to_message, until_listed,
     until_published, view,
 };
-use crate::support::{App, id, spawn_app, until};
+use crate::support::{App, id, on_both, spawn_app, until};
 use bytes::Bytes;
 use event_streams::{Expected, NewEvent};
 use messaging::{Consumer, Incoming};
@@ -17,19 +17,37 @@ use users_service::read_model::{ERASED, ProvenChange, ProvenEvent};
 /// So long that no test sees a second look at the log.
 const NEVER: Duration = Duration::from_hours(10);
 
-async fn all() -> (App, Bus, ReadModel) {
-    let (app, bus) = tokio::join!(spawn_app(), Bus::new());
-    let read_model = read_model(&app).await;
-    (app, bus, read_model)
+async fn all(app: &App) -> (Bus, ReadModel) {
+    tokio::join!(Bus::new(), read_model(app))
 }
 
 fn number(user: &Value) -> UserId {
     id(user).parse().unwrap()
 }
 
-#[tokio::test]
-async fn what_happens_to_users_shows_in_the_list() {
-    let (app, bus, read_model) = all().await;
+on_both! {
+    what_happens_to_users_shows_in_the_list,
+    messages_that_come_again_change_nothing,
+    a_gap_is_filled_from_the_log,
+    an_event_that_the_log_does_not_have_goes_to_the_dead_queue,
+    a_lost_last_event_is_found_by_comparing_with_the_log,
+    a_queue_that_was_deleted_with_its_messages_is_made_up_for,
+    a_queue_deleted_under_the_projector_is_made_up_for,
+    garbage_goes_to_the_dead_queue_with_a_reason_and_stops_nobody,
+    a_dead_queue_that_was_deleted_is_back_for_the_next_garbage,
+    the_hash_exchange_that_was_deleted_is_back_and_what_it_missed_is_made_up_for,
+    a_stream_that_is_tombstoned_under_the_reader_is_an_erasure,
+    a_message_that_kills_the_process_three_times_holds_its_user_only,
+    an_event_that_cannot_be_applied_holds_its_user_until_it_is_deleted,
+    a_projector_that_is_killed_again_and_again_loses_and_repeats_nothing,
+    a_held_users_lost_deletion_is_found_by_comparing_with_the_log,
+    a_deletion_that_killed_the_process_three_times_is_tried_again,
+    a_message_with_the_names_of_another_user_goes_to_the_dead_queue,
+    a_message_with_a_key_that_never_was_is_not_taken_for_a_lost_key,
+}
+
+async fn what_happens_to_users_shows_in_the_list(app: App) {
+    let (bus, read_model) = all(&app).await;
     let view = view(&app).await;
     let _publisher = bus.publisher(&app, PACE);
     let projector = bus.projector(&app, &view, NEVER);
@@ -48,9 +66,8 @@ async fn what_happens_to_users_shows_in_the_list() {
     assert_eq!(bus.dead_letters().await, Vec::<String>::new());
 }
 
-#[tokio::test]
-async fn messages_that_come_again_change_nothing() {
-    let (app, bus, read_model) = all().await;
+async fn messages_that_come_again_change_nothing(app: App) {
+    let (bus, read_model) = all(&app).await;
     let view = view(&app).await;
     bus.broker.declare(&topology()).await.unwrap();
     let _projector = bus.projector(&app, &view, NEVER);
@@ -76,9 +93,8 @@ async fn messages_that_come_again_change_nothing() {
     );
 }
 
-#[tokio::test]
-async fn a_gap_is_filled_from_the_log() {
-    let (app, bus, read_model) = all().await;
+async fn a_gap_is_filled_from_the_log(app: App) {
+    let (bus, read_model) = all(&app).await;
     let view = view(&app).await;
     bus.broker.declare(&topology()).await.unwrap();
     let _projector = bus.projector(&app, &view, NEVER);
@@ -93,9 +109,8 @@ async fn a_gap_is_filled_from_the_log() {
     );
 }
 
-#[tokio::test]
-async fn an_event_that_the_log_does_not_have_goes_to_the_dead_queue() {
-    let (app, bus, read_model) = all().await;
+async fn an_event_that_the_log_does_not_have_goes_to_the_dead_queue(app: App) {
+    let (bus, read_model) = all(&app).await;
     let view = view(&app).await;
     bus.broker.declare(&topology()).await.unwrap();
     let _projector = bus.projector(&app, &view, NEVER);
@@ -117,9 +132,8 @@ async fn an_event_that_the_log_does_not_have_goes_to_the_dead_queue() {
 }
 
 /// Every user's last event can be lost without a later one to show it.
-#[tokio::test]
-async fn a_lost_last_event_is_found_by_comparing_with_the_log() {
-    let (app, bus, read_model) = all().await;
+async fn a_lost_last_event_is_found_by_comparing_with_the_log(app: App) {
+    let (bus, read_model) = all(&app).await;
     let view = view(&app).await;
     bus.broker.declare(&topology()).await.unwrap();
     let _other_team = bus.probe().await;
@@ -133,9 +147,8 @@ async fn a_lost_last_event_is_found_by_comparing_with_the_log() {
     until_listed(&app, &read_model, &[(id(&ada), "ada")]).await;
 }
 
-#[tokio::test]
-async fn a_queue_that_was_deleted_with_its_messages_is_made_up_for() {
-    let (app, bus, read_model) = all().await;
+async fn a_queue_that_was_deleted_with_its_messages_is_made_up_for(app: App) {
+    let (bus, read_model) = all(&app).await;
     let view = view(&app).await;
     bus.broker.declare(&topology()).await.unwrap();
     let _publisher = bus.publisher(&app, PACE);
@@ -149,9 +162,8 @@ async fn a_queue_that_was_deleted_with_its_messages_is_made_up_for() {
     until_listed(&app, &read_model, &[(id(&ada), "ada")]).await;
 }
 
-#[tokio::test]
-async fn a_queue_deleted_under_the_projector_is_made_up_for() {
-    let (app, bus, read_model) = all().await;
+async fn a_queue_deleted_under_the_projector_is_made_up_for(app: App) {
+    let (bus, read_model) = all(&app).await;
     let view = view(&app).await;
     let _publisher = bus.publisher(&app, PACE);
     let projector = bus.projector(&app, &view, NEVER);
@@ -164,9 +176,8 @@ async fn a_queue_deleted_under_the_projector_is_made_up_for() {
     until_listed(&app, &read_model, &[(id(&ada), "ada")]).await;
 }
 
-#[tokio::test]
-async fn garbage_goes_to_the_dead_queue_with_a_reason_and_stops_nobody() {
-    let (app, bus, read_model) = all().await;
+async fn garbage_goes_to_the_dead_queue_with_a_reason_and_stops_nobody(app: App) {
+    let (bus, read_model) = all(&app).await;
     let view = view(&app).await;
     let _publisher = bus.publisher(&app, PACE);
     let projector = bus.projector(&app, &view, NEVER);
@@ -199,9 +210,8 @@ async fn garbage_goes_to_the_dead_queue_with_a_reason_and_stops_nobody() {
     projector.ready().await;
 }
 
-#[tokio::test]
-async fn a_dead_queue_that_was_deleted_is_back_for_the_next_garbage() {
-    let (app, bus, read_model) = all().await;
+async fn a_dead_queue_that_was_deleted_is_back_for_the_next_garbage(app: App) {
+    let (bus, read_model) = all(&app).await;
     let view = view(&app).await;
     let _publisher = bus.publisher(&app, PACE);
     let projector = bus.projector(&app, &view, NEVER);
@@ -222,9 +232,8 @@ async fn a_dead_queue_that_was_deleted_is_back_for_the_next_garbage() {
 }
 
 /// Another team's queue takes everything meanwhile, so that nothing is returned to the publisher.
-#[tokio::test]
-async fn the_hash_exchange_that_was_deleted_is_back_and_what_it_missed_is_made_up_for() {
-    let (app, bus, read_model) = all().await;
+async fn the_hash_exchange_that_was_deleted_is_back_and_what_it_missed_is_made_up_for(app: App) {
+    let (bus, read_model) = all(&app).await;
     let view = view(&app).await;
     let projector = bus.projector(&app, &view, Duration::from_millis(200));
     projector.ready().await;
@@ -266,8 +275,9 @@ fn files_with(folder: &Path, needle: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_deleted_user_leaves_nothing_in_the_files() {
-    let (app, bus, read_model) = all().await;
+async fn a_deleted_user_leaves_nothing_in_the_files_of_sqlite() {
+    let app = spawn_app().await;
+    let (bus, read_model) = all(&app).await;
     let view = view(&app).await;
     let _publisher = bus.publisher(&app, PACE);
     let _projector = bus.projector(&app, &view, NEVER);
@@ -303,9 +313,8 @@ async fn a_deleted_user_leaves_nothing_in_the_files() {
     until_listed(&app, &read_model, &[(id(&eda), "eda")]).await;
 }
 
-#[tokio::test]
-async fn a_stream_that_is_tombstoned_under_the_reader_is_an_erasure() {
-    let (app, bus, _) = all().await;
+async fn a_stream_that_is_tombstoned_under_the_reader_is_an_erasure(app: App) {
+    let bus = Bus::new().await;
     let view = view(&app).await;
     bus.broker.declare(&topology()).await.unwrap();
     let _projector = bus.projector(&app, &view, NEVER);
@@ -344,9 +353,8 @@ pub(crate) async fn take_and_die(bus: &Bus) {
     }
 }
 
-#[tokio::test]
-async fn a_message_that_kills_the_process_three_times_holds_its_user_only() {
-    let (app, bus, read_model) = all().await;
+async fn a_message_that_kills_the_process_three_times_holds_its_user_only(app: App) {
+    let (bus, read_model) = all(&app).await;
     let view = view(&app).await;
     bus.broker.declare(&topology()).await.unwrap();
     let (ada, eda) = (app.created("ada").await, app.created("eda").await);
@@ -383,9 +391,8 @@ async fn a_message_that_kills_the_process_three_times_holds_its_user_only() {
     assert!(!view.standing(number(&ada)).await.unwrap().held);
 }
 
-#[tokio::test]
-async fn an_event_that_cannot_be_applied_holds_its_user_until_it_is_deleted() {
-    let (app, bus, read_model) = all().await;
+async fn an_event_that_cannot_be_applied_holds_its_user_until_it_is_deleted(app: App) {
+    let (bus, read_model) = all(&app).await;
     let view = view(&app).await;
     bus.broker.declare(&topology()).await.unwrap();
     let _projector = bus.projector(&app, &view, NEVER);
@@ -429,9 +436,8 @@ async fn an_event_that_cannot_be_applied_holds_its_user_until_it_is_deleted() {
     assert!(!view.standing(number(&ada)).await.unwrap().held);
 }
 
-#[tokio::test]
-async fn a_projector_that_is_killed_again_and_again_loses_and_repeats_nothing() {
-    let (app, bus, read_model) = all().await;
+async fn a_projector_that_is_killed_again_and_again_loses_and_repeats_nothing(app: App) {
+    let (bus, read_model) = all(&app).await;
     let view = view(&app).await;
     let _publisher = bus.publisher(&app, PACE);
     let mut users = Vec::new();
@@ -461,9 +467,8 @@ async fn a_projector_that_is_killed_again_and_again_loses_and_repeats_nothing() 
 }
 
 /// The messages of all queues are lost; only the log has the deletion.
-#[tokio::test]
-async fn a_held_users_lost_deletion_is_found_by_comparing_with_the_log() {
-    let (app, bus, read_model) = all().await;
+async fn a_held_users_lost_deletion_is_found_by_comparing_with_the_log(app: App) {
+    let (bus, read_model) = all(&app).await;
     let view = view(&app).await;
     bus.broker.declare(&topology()).await.unwrap();
     let (ada, eda) = (app.created("ada").await, app.created("eda").await);
@@ -481,9 +486,8 @@ async fn a_held_users_lost_deletion_is_found_by_comparing_with_the_log() {
     until_listed(&app, &read_model, &[(id(&eda), "eda")]).await;
 }
 
-#[tokio::test]
-async fn a_deletion_that_killed_the_process_three_times_is_tried_again() {
-    let (app, bus, _) = all().await;
+async fn a_deletion_that_killed_the_process_three_times_is_tried_again(app: App) {
+    let bus = Bus::new().await;
     let view = view(&app).await;
     bus.broker.declare(&topology()).await.unwrap();
     let ada = app.created("ada").await;
@@ -507,9 +511,8 @@ async fn a_deletion_that_killed_the_process_three_times_is_tried_again() {
 }
 
 /// The names of one user in a message about another one: both keys are there, and the row is not mixed.
-#[tokio::test]
-async fn a_message_with_the_names_of_another_user_goes_to_the_dead_queue() {
-    let (app, bus, read_model) = all().await;
+async fn a_message_with_the_names_of_another_user_goes_to_the_dead_queue(app: App) {
+    let (bus, read_model) = all(&app).await;
     let view = view(&app).await;
     bus.broker.declare(&topology()).await.unwrap();
     let projector = bus.projector(&app, &view, NEVER);
@@ -531,9 +534,8 @@ async fn a_message_with_the_names_of_another_user_goes_to_the_dead_queue() {
     projector.ready().await;
 }
 
-#[tokio::test]
-async fn a_message_with_a_key_that_never_was_is_not_taken_for_a_lost_key() {
-    let (app, bus, _) = all().await;
+async fn a_message_with_a_key_that_never_was_is_not_taken_for_a_lost_key(app: App) {
+    let bus = Bus::new().await;
     let view = view(&app).await;
     let projector = bus.projector(&app, &view, NEVER);
     projector.ready().await;
@@ -555,8 +557,8 @@ async fn a_message_with_a_key_that_never_was_is_not_taken_for_a_lost_key() {
 }
 
 #[tokio::test]
-async fn an_erasure_that_readers_hold_up_fails_and_can_be_repeated() {
-    let (app, _, _) = all().await;
+async fn an_erasure_that_readers_of_sqlite_hold_up_fails_and_can_be_repeated() {
+    let app = spawn_app().await;
     let view = view(&app).await;
     let ada = app.created("ada").await;
     let erasure = vec![ProvenEvent {

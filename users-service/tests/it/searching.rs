@@ -2,7 +2,7 @@
 
 use crate::bus::{ReadModel, read_model, repair, view};
 use crate::listing::{get, get_from, project};
-use crate::support::{App, id, spawn_app};
+use crate::support::{App, id, on_both, spawn_app};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -29,9 +29,18 @@ async fn found(app: &App, query: &str) -> Vec<Value> {
     body["data"].as_array().unwrap().clone()
 }
 
-#[tokio::test]
-async fn users_are_found_by_username_beginning_and_family_name_in_any_spelling() {
-    let app = spawn_app().await;
+on_both! {
+    users_are_found_by_username_beginning_and_family_name_in_any_spelling,
+    a_renamed_user_is_found_by_the_new_name_alone,
+    an_erased_user_leaves_no_search_term,
+    a_user_with_the_term_of_another_name_is_not_found,
+    created_after_leaves_out_users_up_to_that_time,
+    a_cursor_has_the_filters_and_stays_right_while_users_come_and_go,
+    a_page_links_to_the_next_one_by_its_cursor_alone,
+    a_cursor_expires_after_an_hour,
+}
+
+async fn users_are_found_by_username_beginning_and_family_name_in_any_spelling(app: App) {
     let all = users(
         &app,
         &[
@@ -62,9 +71,7 @@ async fn users_are_found_by_username_beginning_and_family_name_in_any_spelling()
     }
 }
 
-#[tokio::test]
-async fn a_renamed_user_is_found_by_the_new_name_alone() {
-    let app = spawn_app().await;
+async fn a_renamed_user_is_found_by_the_new_name_alone(app: App) {
     let ada = users(&app, &[["ada", "Ada", "Lovelace"]]).await.remove(0);
     app.patch(&ada, &json!({"username": "augusta"})).await;
     project(&app, &[&ada]).await;
@@ -75,9 +82,7 @@ async fn a_renamed_user_is_found_by_the_new_name_alone() {
     assert_eq!(found(&app, "prefix=ada").await, Vec::<Value>::new());
 }
 
-#[tokio::test]
-async fn an_erased_user_leaves_no_search_term() {
-    let app = spawn_app().await;
+async fn an_erased_user_leaves_no_search_term(app: App) {
     let ada = users(&app, &[["ada", "Ada", "Lovelace"]]).await.remove(0);
     let tables = app.tables().await;
     let terms = async || -> i64 {
@@ -93,9 +98,7 @@ async fn an_erased_user_leaves_no_search_term() {
 }
 
 /// Two texts may have the same term. A user who is not wanted is left out.
-#[tokio::test]
-async fn a_user_with_the_term_of_another_name_is_not_found() {
-    let app = spawn_app().await;
+async fn a_user_with_the_term_of_another_name_is_not_found(app: App) {
     let both = users(&app, &[["ada", "Ada", "Lovelace"], ["eda", "Eda", "Byron"]]).await;
     let tables = app.tables().await;
     let copied = sqlx::query(
@@ -109,9 +112,7 @@ async fn a_user_with_the_term_of_another_name_is_not_found() {
     }
 }
 
-#[tokio::test]
-async fn created_after_leaves_out_users_up_to_that_time() {
-    let app = spawn_app().await;
+async fn created_after_leaves_out_users_up_to_that_time(app: App) {
     let all = users(
         &app,
         &[
@@ -146,9 +147,7 @@ async fn created_after_leaves_out_users_up_to_that_time() {
     }
 }
 
-#[tokio::test]
-async fn a_cursor_has_the_filters_and_stays_right_while_users_come_and_go() {
-    let app = spawn_app().await;
+async fn a_cursor_has_the_filters_and_stays_right_while_users_come_and_go(app: App) {
     let names = ["ada1", "bob1", "ada2", "ada3", "ada4"];
     let all = users(&app, &names.map(|name| [name, "A", "B"])).await;
     let (_, body) = get(&app, "/?prefix=ada&limit=2").await;
@@ -166,9 +165,7 @@ async fn a_cursor_has_the_filters_and_stays_right_while_users_come_and_go() {
     assert_eq!(body["data"], json!([all[4]]));
 }
 
-#[tokio::test]
-async fn a_page_links_to_the_next_one_by_its_cursor_alone() {
-    let app = spawn_app().await;
+async fn a_page_links_to_the_next_one_by_its_cursor_alone(app: App) {
     let all = users(
         &app,
         &["ada", "adb", "adc"].map(|name| [name, "A", "Byron"]),
@@ -188,9 +185,7 @@ async fn a_page_links_to_the_next_one_by_its_cursor_alone() {
     assert_eq!(body, json!({"data": [all[2]], "next": null}));
 }
 
-#[tokio::test]
-async fn a_cursor_expires_after_an_hour() {
-    let app = spawn_app().await;
+async fn a_cursor_expires_after_an_hour(app: App) {
     users(&app, &["ada", "adb", "adc"].map(|name| [name, "A", "B"])).await;
     let now = Arc::new(AtomicU64::new(1_764_000_000_000));
     let clock = Arc::clone(&now);
@@ -213,7 +208,7 @@ async fn a_cursor_expires_after_an_hour() {
 
 /// The files of the read model have neither a name nor a search term in clear.
 #[tokio::test]
-async fn no_clear_name_is_in_a_file_of_the_read_model() {
+async fn no_clear_name_is_in_a_file_of_sqlite() {
     let app = spawn_app().await;
     let view = view(&app).await;
     let body = json!({"username": "canaryname", "given_name": "Canarygiven", "family_name": "Canaryfamily"});

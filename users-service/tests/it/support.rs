@@ -8,7 +8,7 @@ use private_postgres::PrivatePostgres;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use serde_json::{Value, json};
 use sqlx::any::AnyPoolOptions;
-use sqlx::{AnyConnection, AnyPool, Connection as _};
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Connection as _};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -90,7 +90,12 @@ pub(crate) async fn spawn_app_in(folder: TempDir) -> App {
 
 /// An app with its keys in a new PostgreSQL database.
 pub(crate) async fn spawn_app_on_postgres() -> App {
-    let url = PrivatePostgres::shared().await.database().await;
+    spawn_app_on(PrivatePostgres::shared().await).await
+}
+
+/// An app with its keys in a new database of this server.
+pub(crate) async fn spawn_app_on(server: &PrivatePostgres) -> App {
+    let url = server.database().await;
     spawn_app_with(TempDir::new().unwrap(), Databases::Postgres(url)).await
 }
 
@@ -227,6 +232,23 @@ pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
     waited.unwrap_or_else(|_| panic!("this did not happen in time: {what}"))
 }
 
+/// Connections to the tables of a database.
+pub(crate) async fn tables(databases: &Databases, name: &str) -> AnyPool {
+    sqlx::any::install_default_drivers();
+    let (url, schema) = match databases {
+        Databases::Folder(folder) => {
+            let file = folder.join(format!("{name}.db"));
+            (format!("sqlite:{}", file.display()), String::new())
+        }
+        Databases::Postgres(url) => (url.clone(), format!("SET search_path TO {name}")),
+    };
+    let pool = AnyPoolOptions::new().after_connect(move |connection, _| {
+        let schema = AssertSqlSafe(schema.clone());
+        Box::pin(async move { sqlx::raw_sql(schema).execute(connection).await.map(drop) })
+    });
+    pool.connect(&url).await.unwrap()
+}
+
 impl App {
     /// A handler with the same store and keys, but with these ids.
     pub(crate) fn handler_with(&self, ids: IdSource) -> CommandHandler {
@@ -356,18 +378,7 @@ impl App {
 
     /// Connections to the tables of the directory, to look at them or to damage them.
     pub(crate) async fn tables(&self) -> AnyPool {
-        sqlx::any::install_default_drivers();
-        let (url, schema) = match &self.databases {
-            Databases::Folder(folder) => {
-                let file = folder.join("directory_g1.db");
-                (format!("sqlite:{}", file.display()), "")
-            }
-            Databases::Postgres(url) => (url.clone(), "SET search_path TO directory_g1"),
-        };
-        let pool = AnyPoolOptions::new().after_connect(move |connection, _| {
-            Box::pin(async move { sqlx::raw_sql(schema).execute(connection).await.map(drop) })
-        });
-        pool.connect(&url).await.unwrap()
+        tables(&self.databases, "directory_g1").await
     }
 
     /// A connection to the database of the keys.

@@ -7,6 +7,7 @@
 
 use super::partitions::{name, partitions_of};
 use super::{KeyId, KeysError, key_id, rows_of_ids};
+use crate::database::server_log::{self, LogError};
 use crate::database::{Database, Dialect, over_rows};
 use sqlx::AssertSqlSafe;
 use sqlx::error::DatabaseError;
@@ -30,10 +31,8 @@ pub(super) enum Failure {
     Busy,
     #[error("readers kept the table {0} from being rewritten")]
     Locked(String),
-    #[error(
-        "the server keeps old segments of its write-ahead log, of which {0} may have the keys: look for replication slots, archiving that fails, and the settings wal_keep_size and wal_recycle"
-    )]
-    Kept(i64),
+    #[error(transparent)]
+    Log(#[from] LogError),
 }
 
 /// Destroys the keys of these ids, which are sorted.
@@ -85,7 +84,7 @@ async fn forget_on_server(database: &Database, ids: &[KeyId]) -> Result<(), Fail
     for partition in partitions_of(&present(database, ids).await?) {
         rewrite(database, &name(partition)).await?;
     }
-    discard_log(database).await
+    Ok(server_log::discard(database).await?)
 }
 
 /// Those ids whose keys are in the table.
@@ -136,26 +135,4 @@ fn rewriting(table: &str) -> String {
 fn is_locked(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(DatabaseError::code);
     code.is_some_and(|code| code == LOCK_NOT_AVAILABLE)
-}
-
-/// Makes the server delete its emptied files, and every segment of its write-ahead log up to now, and checks that it did.
-async fn discard_log(database: &Database) -> Result<(), Failure> {
-    let last: String = sqlx::query_scalar("SELECT pg_walfile_name(pg_switch_wal())")
-        .fetch_one(database.pool())
-        .await?;
-    sqlx::raw_sql("CHECKPOINT").execute(database.pool()).await?;
-    // The first eight digits are the timeline. Segments are numbered across timelines.
-    let kept: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM pg_ls_waldir()
-         WHERE name ~ '^[0-9A-F]{24}(.partial)?$' AND substr(name, 9, 16) <= substr($1, 9, 16)
-             OR (SELECT setting FROM pg_settings WHERE name = 'wal_recycle') <> 'off'",
-    )
-    .bind(last)
-    .fetch_one(database.pool())
-    .await?;
-    if kept == 0 {
-        Ok(())
-    } else {
-        Err(Failure::Kept(kept))
-    }
 }

@@ -36,8 +36,8 @@ impl View {
     /// When the database fails.
     pub async fn advance(&self, position: Position, events: u64) -> Result<(), sqlx::Error> {
         sqlx::query(
-            "INSERT INTO completeness (only, commit_position, prepare_position, events) VALUES (1, $1, $2, $3)
-             ON CONFLICT (only) DO UPDATE SET commit_position = excluded.commit_position,
+            "INSERT INTO completeness (single, commit_position, prepare_position, events) VALUES (1, $1, $2, $3)
+             ON CONFLICT (single) DO UPDATE SET commit_position = excluded.commit_position,
                                               prepare_position = excluded.prepare_position,
                                               events = completeness.events + excluded.events
              WHERE completeness.commit_position < excluded.commit_position",

@@ -1,6 +1,6 @@
 //! Events that were read from users' streams, and the update of a read model with them.
 
-use super::{Known, Standing, View, entries};
+use super::{Known, Standing, View, entries, forgetting};
 use crate::domain::UserId;
 use crate::projection::ledger::{Verdict, judge};
 use crate::read_model::ProvenEvent;
@@ -67,7 +67,7 @@ impl View {
         let erased = known.values().any(Known::is_erased);
         self.target.commit(transaction, known).await?;
         if erased {
-            self.forget().await?;
+            forgetting::at_once(&self.target).await?;
         }
         Ok(progress)
     }
