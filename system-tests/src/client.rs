@@ -143,8 +143,13 @@ impl Users {
 
     /// Reads the whole list `GET /?limit=&cursor=` in pages of `limit` users.
     pub async fn list(&self, limit: usize) -> Result<Vec<Value>> {
+        self.list_of(limit, "").await
+    }
+
+    /// Reads the list of the users that a filter admits (`&username=ada`) in pages of `limit` users.
+    pub async fn list_of(&self, limit: usize, filter: &str) -> Result<Vec<Value>> {
         let mut users = Vec::new();
-        let mut path = format!("/?limit={limit}");
+        let mut path = format!("/?limit={limit}{filter}");
         loop {
             let page = Answer::to(self.request(Method::GET, &path)).await?;
             let mut page = page.expect(200)?.body;

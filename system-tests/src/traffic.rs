@@ -190,10 +190,14 @@ impl TrafficClient {
             .record
             .expected
             .insert(id.to_owned(), expected.cloned());
-        ensure!(known.is_none_or(|known| known.is_some()), "{id} came back");
+        let came_back = known.as_ref().is_some_and(Option::is_none);
+        ensure!(!came_back, "{id} came back");
         if self.reads {
             let token = answer.header("consistency-token").context("a token")?;
-            let page = format!("/?limit=1&cursor={}", id.parse::<u64>()? - 1);
+            // A deleted user is looked for by the last name.
+            let user = expected.or(known.as_ref().and_then(Option::as_ref));
+            let username = user.and_then(|user| user["username"].as_str());
+            let page = format!("/?username={}", username.context("a username")?);
             let look = self.users.request(Method::GET, &page);
             let page = Answer::to(look.header("Consistency-Token", token)).await?;
             self.record.reads.count(&page, id, expected)?;

@@ -243,7 +243,7 @@ impl Streams for StoreNode {
         if !matches!(count, Some(CountOption::Subscription(_))) {
             self.admit("read", &request)?;
             let answers = self.store().read(request).await?;
-            return Ok(answers.map(|answers| answers.boxed()));
+            return Ok(answers.map(StreamExt::boxed));
         }
         self.admit("subscribe", &request)?;
         let name = request.metadata().get("connection-name");

@@ -11,8 +11,8 @@
 //! - An unused key that is handed back is handed out again.
 
 mod destroyer;
-mod forgetting;
 mod key_database;
+mod key_forgetting;
 mod partitions;
 mod requirements;
 
@@ -261,7 +261,8 @@ async fn generate_ahead(database: KeyDatabase, generated: mpsc::Sender<SubjectKe
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "no keys were generated; this is retried");
+                let error = format!("{:#}", anyhow::Error::from(error));
+                tracing::warn!(error, "no keys were generated; this is retried");
                 let pause = Duration::from_millis(rand::random_range(250..=1000));
                 tokio::select! {
                     () = generated.closed() => return,

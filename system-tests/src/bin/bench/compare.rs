@@ -22,17 +22,22 @@ use private_broker::PrivateBroker;
 use pump::Sample;
 use reqwest::Method;
 use serde_json::Value;
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 use stored::StoredUsers;
 use system_tests::client::id;
 use system_tests::system::Node;
 use system_tests::{Answer, Part, System, Users, wait};
 use table::Table;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// The number of connections of a row with many connections.
 const MANY: usize = 64;
 /// The lower rates, in requests per second, to try if the baseline loses users at its full rate.
 const RATES: [u32; 3] = [3_000, 2_000, 1_000];
+/// The time from which ids count, 2015-01-01, in milliseconds since the Unix epoch.
+const ID_EPOCH: i64 = 1_420_070_400_000;
 /// The size of a page of the list.
 const PAGE: usize = 1_000;
 /// The number of newest users whose presence shows that the list has caught up. Each partition delivers its users in
@@ -257,24 +262,29 @@ async fn row(
 async fn until_listed(users: &Users, acknowledged: &[u64]) -> Result<Duration> {
     let began = Instant::now();
     let newest = &acknowledged[acknowledged.len().saturating_sub(NEWEST)..];
-    for page in newest.chunks(PAGE) {
-        let path = format!("/?limit={}&cursor={}", page.len(), page[0] - 1);
-        wait::until("the newest users are listed", || async {
-            let answer = Answer::to(users.request(Method::GET, &path)).await?;
-            let listed = answer.expect(200)?.body;
-            let listed = listed["data"].as_array().context("a page has data")?;
-            ensure!(numbers(listed) == page, "not yet");
-            Ok(())
-        })
-        .await?;
-    }
+    let filter = created_around(newest[0])?;
+    wait::until("the newest users are listed", || async {
+        let listed = users.list_of(PAGE, &filter).await?;
+        let listed: HashSet<u64> = numbers(&listed).into_iter().collect();
+        ensure!(newest.iter().all(|id| listed.contains(id)), "not yet");
+        Ok(())
+    })
+    .await?;
     Ok(began.elapsed())
+}
+
+/// The filter for users that were created at the time of this id, or later. Ids are fetched some time before they are used, and the
+/// clocks of the ids may lead by a few seconds.
+fn created_around(id: u64) -> Result<String> {
+    let millis = ID_EPOCH + i64::try_from(id >> 22)? - 10_000;
+    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000)?;
+    Ok(format!("&created_after={}", time.format(&Rfc3339)?))
 }
 
 /// The number of these users that are in the list.
 async fn listed(users: &Users, acknowledged: &[u64]) -> Result<usize> {
     let listed = users.list(PAGE).await?;
-    let listed: std::collections::HashSet<u64> = numbers(&listed).into_iter().collect();
+    let listed: HashSet<u64> = numbers(&listed).into_iter().collect();
     Ok(acknowledged.iter().filter(|id| listed.contains(id)).count())
 }
 

@@ -6,7 +6,6 @@ use hdrhistogram::Histogram;
 use reqwest::Method;
 use serde_json::Value;
 use std::time::Instant;
-use system_tests::client::id;
 use system_tests::{Answer, Users, unique, wait};
 
 /// Measures the time from the 201 to the first list with the user, in nanoseconds, for `count` users one after the
@@ -23,8 +22,8 @@ pub(crate) async fn measure(users: &Users, count: usize) -> Result<Histogram<u64
 }
 
 async fn await_in_list(users: &Users, user: &Value) -> Result<()> {
-    let before = id(user).parse::<u64>().context("an id is a number")? - 1;
-    let path = format!("/?limit=1&cursor={before}");
+    let username = user["username"].as_str().context("a user has a name")?;
+    let path = format!("/?username={username}");
     let began = Instant::now();
     loop {
         let page = Answer::to(users.request(Method::GET, &path)).await?;

@@ -4,8 +4,8 @@
 //! Invariant: before a request is answered, its key is on the list of destroyed keys, and in no file of the database or its
 //! write-ahead log.
 
-use super::forgetting::{Failure, forget};
 use super::key_database::KeyDatabase;
+use super::key_forgetting::{Failure, forget};
 use super::{KeyId, KeysError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
