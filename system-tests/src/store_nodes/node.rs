@@ -16,7 +16,7 @@ use eventstore_protocol::streams::{
     AppendReq, AppendResp, BatchAppendReq, BatchAppendResp, DeleteReq, DeleteResp, ReadReq,
     ReadResp, TombstoneReq, TombstoneResp,
 };
-use futures::StreamExt as _;
+use futures::StreamExt;
 use futures::stream::{BoxStream, select};
 use std::net::SocketAddr;
 use std::sync::Arc;
