@@ -4,14 +4,12 @@
 //! deleted when its [`PrivateBroker`] is dropped, or when the process that started it ends, also by `kill -9`. (The
 //! script reads a pipe whose other end only this process holds.)
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use futures::future::try_join_all;
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::process::Command;
+use supervised_script::{SupervisedScript, attempts, free_ports, temporary_folder};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
@@ -33,7 +31,7 @@ pub struct PrivateBroker {
     name: String,
     folder: PathBuf,
     ports: [u16; PORTS.len()],
-    supervisor: Arc<Mutex<Supervisor>>,
+    script: SupervisedScript,
     /// Set when the accounts of the services exist.
     accounts: OnceCell<()>,
 }
@@ -73,33 +71,28 @@ impl PrivateBroker {
     }
 
     async fn start_as(name: &str, first: Option<&Self>) -> anyhow::Result<Self> {
-        let mut failure = None;
-        // A free port is found by binding and releasing it, so another process may take it in between.
-        for _ in 0..3 {
-            match Self::start_once(name, first).await {
-                Ok(broker) => return Ok(broker),
-                Err(error) => failure = Some(error),
-            }
-        }
-        Err(failure.context("no attempt was made")?)
+        attempts(async || Self::start_once(name, first).await).await
     }
 
     async fn start_once(name: &str, first: Option<&Self>) -> anyhow::Result<Self> {
-        let mut ports = free_ports()?;
-        let folder = temporary_folder()?;
+        let mut ports = free_ports::<{ PORTS.len() }>()?;
+        let folder = temporary_folder("rabbitmq-")?;
         let mut options = vec!["--name".to_owned(), name.to_owned()];
         if let Some(first) = first {
             ports[EPMD] = first.ports[EPMD];
             options.extend(["--join".to_owned(), first.folder.display().to_string()]);
         }
-        let place = folder.clone();
-        let start = move || Supervisor::start(&place, &ports, &options);
-        let supervisor = tokio::task::spawn_blocking(start).await??;
+        let mut script = Command::new(SCRIPT);
+        script.arg("run").arg(&folder).arg("--remove").args(options);
+        for (name, port) in PORTS.iter().zip(ports) {
+            script.arg(format!("--{name}-port")).arg(port.to_string());
+        }
+        let script = SupervisedScript::start(script).await?;
         Ok(Self {
             name: format!("{name}@localhost"),
             folder,
             ports,
-            supervisor: Arc::new(Mutex::new(supervisor)),
+            script,
             accounts: OnceCell::new(),
         })
     }
@@ -176,7 +169,7 @@ impl PrivateBroker {
     /// # Errors
     /// If the supervising script has ended.
     pub async fn kill(&self) -> anyhow::Result<()> {
-        self.command("kill", "killed").await
+        self.script.command("kill", "killed").await
     }
 
     /// Starts a killed node again with the same ports and data, and returns when it is ready.
@@ -184,7 +177,7 @@ impl PrivateBroker {
     /// # Errors
     /// If the node does not become ready.
     pub async fn restart(&self) -> anyhow::Result<()> {
-        self.command("start", "ready").await
+        self.script.command("start", "ready").await
     }
 
     /// Stops the node with SIGSTOP until [`resume`](Self::resume): it answers nothing, and its connections stay.
@@ -192,7 +185,7 @@ impl PrivateBroker {
     /// # Errors
     /// If the supervising script has ended.
     pub async fn pause(&self) -> anyhow::Result<()> {
-        self.command("pause", "paused").await
+        self.script.command("pause", "paused").await
     }
 
     /// Lets a paused node go on.
@@ -200,7 +193,7 @@ impl PrivateBroker {
     /// # Errors
     /// If the supervising script has ended.
     pub async fn resume(&self) -> anyhow::Result<()> {
-        self.command("resume", "resumed").await
+        self.script.command("resume", "resumed").await
     }
 
     /// Runs `rabbitmqctl` with these words, separated by spaces.
@@ -208,19 +201,9 @@ impl PrivateBroker {
     /// # Errors
     /// If it fails.
     pub async fn control(&self, words: &str) -> anyhow::Result<()> {
-        self.command(&format!("control {words}"), "done").await
-    }
-
-    async fn command(&self, command: &str, answer: &'static str) -> anyhow::Result<()> {
-        let supervisor = Arc::clone(&self.supervisor);
-        let command = command.to_owned();
-        tokio::task::spawn_blocking(move || {
-            supervisor
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .command(&command, answer)
-        })
-        .await?
+        self.script
+            .command(&format!("control {words}"), "done")
+            .await
     }
 }
 
@@ -256,95 +239,6 @@ fn definitions() -> Value {
 
 fn entries(list: &mut Value) -> &mut Vec<Value> {
     list.as_array_mut().expect("the definitions have this list")
-}
-
-/// The script and its two pipes.
-#[derive(Debug)]
-struct Supervisor {
-    script: Child,
-    commands: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Supervisor {
-    fn start(
-        folder: &Path,
-        ports: &[u16; PORTS.len()],
-        options: &[String],
-    ) -> anyhow::Result<Self> {
-        let mut command = Command::new(SCRIPT);
-        command.arg("run").arg(folder).arg("--remove").args(options);
-        for (name, port) in PORTS.iter().zip(ports) {
-            command.arg(format!("--{name}-port")).arg(port.to_string());
-        }
-        let mut script = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot run {SCRIPT}"))?;
-        let commands = script.stdin.take();
-        let answers = BufReader::new(script.stdout.take().context("stdout is a pipe")?);
-        let mut supervisor = Self {
-            script,
-            commands,
-            answers,
-        };
-        supervisor.expect_answer("ready")?;
-        Ok(supervisor)
-    }
-
-    fn command(&mut self, command: &str, answer: &str) -> anyhow::Result<()> {
-        let commands = self.commands.as_mut();
-        writeln!(commands.context("the script still listens")?, "{command}")?;
-        self.expect_answer(answer)
-    }
-
-    fn expect_answer(&mut self, expected: &str) -> anyhow::Result<()> {
-        let mut line = String::new();
-        self.answers.read_line(&mut line)?;
-        if line.trim_end() != expected {
-            bail!("the node's script answered {line:?} instead of {expected:?}");
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Supervisor {
-    /// Closing the script's input ends the node. Waiting for the script leaves no process behind.
-    fn drop(&mut self) {
-        self.commands.take();
-        let _ = self.script.wait();
-    }
-}
-
-/// Creates the folder of a node. The script removes it, even if this process is killed.
-fn temporary_folder() -> anyhow::Result<PathBuf> {
-    Ok(tempfile::Builder::new()
-        .prefix("rabbitmq-")
-        .tempdir()?
-        .keep())
-}
-
-/// Free ports below the range that the kernel gives to outgoing connections. While the node is down, between
-/// [`PrivateBroker::kill`] and [`PrivateBroker::restart`], an outgoing connection could take a port of that range, or even
-/// connect to itself.
-fn free_ports() -> anyhow::Result<[u16; PORTS.len()]> {
-    let mut ports = [0; PORTS.len()];
-    let mut held = Vec::new();
-    for port in &mut ports {
-        let listener = (0..1_000)
-            .find_map(|_| listen_somewhere())
-            .context("no port is free")?;
-        *port = listener.local_addr()?.port();
-        held.push(listener);
-    }
-    Ok(ports)
-}
-
-fn listen_somewhere() -> Option<TcpListener> {
-    let (random, ..) = Uuid::new_v4().as_fields();
-    let port = u16::try_from(10_000 + random % 22_000).ok()?;
-    TcpListener::bind(("127.0.0.1", port)).ok()
 }
 
 #[cfg(test)]

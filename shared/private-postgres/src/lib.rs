@@ -4,14 +4,11 @@
 //! deleted when its [`PrivatePostgres`] is dropped, or when the process that started it ends, also by `kill -9`. (The
 //! script reads a pipe whose other end only this process holds.)
 
-use anyhow::{Context, bail};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::process::Command;
+use supervised_script::{SupervisedScript, attempts, free_ports, temporary_folder};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
@@ -31,7 +28,7 @@ static SHARED: OnceCell<PrivatePostgres> = OnceCell::const_new();
 pub struct PrivatePostgres {
     folder: PathBuf,
     port: u16,
-    supervisor: Arc<Mutex<Supervisor>>,
+    script: SupervisedScript,
 }
 
 impl PrivatePostgres {
@@ -54,28 +51,20 @@ impl PrivatePostgres {
     /// # Errors
     /// If PostgreSQL is not installed, or the server does not become ready.
     pub async fn start(settings: &[&str]) -> anyhow::Result<Self> {
-        let mut failure = None;
-        // A free port is found by binding and releasing it, so another process may take it in between.
-        for _ in 0..3 {
-            match Self::start_once(settings).await {
-                Ok(server) => return Ok(server),
-                Err(error) => failure = Some(error),
-            }
-        }
-        Err(failure.context("no attempt was made")?)
+        attempts(async || Self::start_once(settings).await).await
     }
 
     async fn start_once(settings: &[&str]) -> anyhow::Result<Self> {
-        let port = free_port()?;
-        let folder = temporary_folder()?;
-        let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
-        let place = folder.clone();
-        let start = move || Supervisor::start(&place, port, &settings);
-        let supervisor = tokio::task::spawn_blocking(start).await??;
+        let [port] = free_ports()?;
+        let folder = temporary_folder("postgres-")?;
+        let mut script = Command::new(SCRIPT);
+        script.arg(&folder).arg(port.to_string()).arg("--remove");
+        script.args(settings);
+        let script = SupervisedScript::start(script).await?;
         let server = Self {
             folder,
             port,
-            supervisor: Arc::new(Mutex::new(supervisor)),
+            script,
         };
         server.execute("template1", GRANTS).await?;
         Ok(server)
@@ -129,7 +118,7 @@ impl PrivatePostgres {
     /// # Errors
     /// If the supervising script has ended.
     pub async fn kill(&self) -> anyhow::Result<()> {
-        self.command("kill", "killed").await
+        self.script.command("kill", "killed").await
     }
 
     /// Starts a killed server again with the same port and data, and returns when it is ready.
@@ -137,93 +126,8 @@ impl PrivatePostgres {
     /// # Errors
     /// If the server does not become ready.
     pub async fn restart(&self) -> anyhow::Result<()> {
-        self.command("start", "ready").await
+        self.script.command("start", "ready").await
     }
-
-    async fn command(&self, command: &'static str, answer: &'static str) -> anyhow::Result<()> {
-        let supervisor = Arc::clone(&self.supervisor);
-        tokio::task::spawn_blocking(move || {
-            supervisor
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .command(command, answer)
-        })
-        .await?
-    }
-}
-
-/// The script and its two pipes.
-#[derive(Debug)]
-struct Supervisor {
-    script: Child,
-    commands: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Supervisor {
-    fn start(folder: &Path, port: u16, settings: &[String]) -> anyhow::Result<Self> {
-        let mut script = Command::new(SCRIPT)
-            .arg(folder)
-            .arg(port.to_string())
-            .arg("--remove")
-            .args(settings)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot run {SCRIPT}"))?;
-        let commands = script.stdin.take();
-        let answers = BufReader::new(script.stdout.take().context("stdout is a pipe")?);
-        let mut supervisor = Self {
-            script,
-            commands,
-            answers,
-        };
-        supervisor.expect_answer("ready")?;
-        Ok(supervisor)
-    }
-
-    fn command(&mut self, command: &str, answer: &str) -> anyhow::Result<()> {
-        let commands = self.commands.as_mut();
-        writeln!(commands.context("the script still listens")?, "{command}")?;
-        self.expect_answer(answer)
-    }
-
-    fn expect_answer(&mut self, expected: &str) -> anyhow::Result<()> {
-        let mut line = String::new();
-        self.answers.read_line(&mut line)?;
-        if line.trim_end() != expected {
-            bail!("the server's script answered {line:?} instead of {expected:?}");
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Supervisor {
-    /// Closing the script's input ends the server. Waiting for the script leaves no process behind.
-    fn drop(&mut self) {
-        self.commands.take();
-        let _ = self.script.wait();
-    }
-}
-
-/// Creates the folder of a server. The script removes it, even if this process is killed.
-fn temporary_folder() -> anyhow::Result<PathBuf> {
-    let folder = tempfile::Builder::new().prefix("postgres-").tempdir()?;
-    Ok(folder.keep())
-}
-
-/// A free port below the range that the kernel gives to outgoing connections. While the server is down, between
-/// [`PrivatePostgres::kill`] and [`PrivatePostgres::restart`], an outgoing connection could take a port of that range, or even
-/// connect to itself.
-fn free_port() -> anyhow::Result<u16> {
-    let listener = (0..1_000).find_map(|_| listen_somewhere());
-    Ok(listener.context("no port is free")?.local_addr()?.port())
-}
-
-fn listen_somewhere() -> Option<TcpListener> {
-    let (random, ..) = Uuid::new_v4().as_fields();
-    let port = u16::try_from(10_000 + random % 22_000).ok()?;
-    TcpListener::bind(("127.0.0.1", port)).ok()
 }
 
 #[cfg(test)]
