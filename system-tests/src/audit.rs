@@ -1,9 +1,9 @@
 //! The loss counter: compares the acknowledged users with the store and the read model.
 
 use crate::client::{Users, id};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use event_streams::EventStreams;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 const CREATED: &str = "UserCreated.v1";
@@ -27,6 +27,27 @@ impl Findings {
         ensure!(*self == Self::default(), "lost or repeated: {self:?}");
         Ok(())
     }
+}
+
+/// The control of [`audit`]: it finds a user that does not exist beside users of whom none is missing.
+pub async fn audit_finds_a_planted_loss(
+    acknowledged: &[Value],
+    users: &Users,
+    store: &EventStreams,
+) -> Result<()> {
+    let mut planted = acknowledged.first().context("a user")?.clone();
+    planted["id"] = json!("1");
+    let all = [acknowledged, &[planted]].concat();
+    let lost = vec!["1".to_owned()];
+    let expected = Findings {
+        not_in_store: lost.clone(),
+        not_once_in_store: lost.clone(),
+        not_in_list: lost,
+        repeated_in_list: Vec::new(),
+    };
+    let found = audit(&all, users, store).await?;
+    ensure!(found == expected, "{found:?}");
+    Ok(())
 }
 
 /// Compares the acknowledged users with the current store and read model.

@@ -185,15 +185,6 @@ impl System {
         process.context("a prepared part")?.signal(signal)
     }
 
-    /// Sets an environment variable of a part, from its next start on.
-    pub fn set_variable(&mut self, part: Part, name: &str, value: &str) -> Result<()> {
-        let process = self.processes.get_mut(&part);
-        process
-            .context("a prepared part")?
-            .set_variable(name, value);
-        Ok(())
-    }
-
     /// Waits until every part is `ready`, with no missing dependency.
     pub async fn ready(&self) -> Result<()> {
         for part in self.processes.keys() {

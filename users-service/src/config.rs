@@ -68,7 +68,7 @@ pub enum Arguments {
     /// work, so this command may be interrupted. Readers change to the new one when it is complete.
     Rebuild {
         /// The read model.
-        read_model: RebuiltReadModel,
+        read_model: ReadModelName,
         /// The number of its queues. The default is that of the earlier generation.
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64))]
         partitions: Option<u32>,
@@ -132,6 +132,9 @@ pub enum ParkedCommand {
 pub enum HeldCommand {
     /// Prints each held user, the revision of the event that cannot be applied, and the reason.
     List {
+        /// The read model.
+        #[arg(long, default_value = "directory")]
+        read_model: ReadModelName,
         /// The settings.
         #[command(flatten)]
         config: Config,
@@ -140,6 +143,9 @@ pub enum HeldCommand {
     Replay {
         /// The user's id.
         user: UserId,
+        /// The read model.
+        #[arg(long, default_value = "directory")]
+        read_model: ReadModelName,
         /// The settings.
         #[command(flatten)]
         config: Config,
@@ -149,6 +155,9 @@ pub enum HeldCommand {
     Drop {
         /// The user's id.
         user: UserId,
+        /// The read model.
+        #[arg(long, default_value = "directory")]
+        read_model: ReadModelName,
         /// Drops the event only if it has this revision.
         #[arg(long)]
         revision: Option<u64>,
@@ -161,9 +170,9 @@ pub enum HeldCommand {
     },
 }
 
-/// A read model that can be built anew.
+/// The name of a read model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum RebuiltReadModel {
+pub enum ReadModelName {
     /// The list of users.
     Directory,
     /// The counts of created, renamed and deleted users.

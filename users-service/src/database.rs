@@ -6,7 +6,7 @@
 pub(crate) mod server_log;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Connection as _, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Connection as _, Row as _, Transaction};
 use std::fmt;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -75,6 +75,34 @@ pub(crate) use over_rows;
 /// The parameter of [`over_rows`].
 pub(crate) fn rows_of(rows: Vec<serde_json::Value>) -> String {
     serde_json::Value::from(rows).to_string()
+}
+
+/// The parameter of [`over_rows`] for rows of one number.
+pub(crate) fn rows_of_numbers(numbers: impl Iterator<Item = i64>) -> String {
+    rows_of(numbers.map(|number| [number].into()).collect())
+}
+
+/// Executes statements over their rows, in this order. A statement without rows is left out.
+pub(crate) async fn write_rows<const N: usize>(
+    dialect: Dialect,
+    connection: &mut AnyConnection,
+    statements: [(Statement, Vec<serde_json::Value>); N],
+) -> Result<(), sqlx::Error> {
+    for (statement, rows) in statements {
+        if !rows.is_empty() {
+            let write = sqlx::query(dialect.text(statement)).bind(rows_of(rows));
+            write.execute(&mut *connection).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Empties the write-ahead log of a SQLite file, which contains older versions of pages. Returns false if readers keep it.
+pub(crate) async fn empty_log(file: &AnyPool) -> Result<bool, sqlx::Error> {
+    let emptied = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
+        .fetch_one(file)
+        .await?;
+    Ok(emptied.try_get::<i64, _>(0)? == 0)
 }
 
 impl fmt::Debug for Databases {

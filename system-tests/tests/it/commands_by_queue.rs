@@ -125,8 +125,8 @@ async fn the_settings_make_the_queue_a_quorum_queue_for_our_own_commands_only() 
     let broker = Node::Shared(PrivateBroker::shared().await);
     let url = broker.vhost().await;
     let mut system = System::prepare(&PARTS, broker, &url, "info")?;
-    system.set_variable(Part::Api, "COMMANDS_QUEUE", "quorum")?;
-    system.set_variable(Part::Api, "COMMANDS_PLAIN", "refuse")?;
+    system.set(Part::Api, "COMMANDS_QUEUE", "quorum")?;
+    system.set(Part::Api, "COMMANDS_PLAIN", "refuse")?;
     for part in PARTS {
         system.start_part(part).await?;
     }

@@ -23,7 +23,7 @@ const MOST_BYTES: u64 = 32 * 1024;
 async fn behind_a_proxy() -> Result<(System, Proxy)> {
     let broker = Node::Shared(PrivateBroker::shared().await);
     let url = broker.vhost().await;
-    let parts = [Part::Store, Part::Uuids, Part::Api];
+    let parts = [Part::Store, Part::Uuids, Part::Projector, Part::Api];
     let mut system = System::prepare(&parts, broker, &url, "info")?;
     let store = system.address(Part::Store).context("a store")?;
     let proxy = Proxy::closed(store).await?;

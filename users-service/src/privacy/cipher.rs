@@ -134,7 +134,7 @@ impl SubjectKey {
     }
 }
 
-fn hmac(key: &[u8]) -> Hmac<Sha256> {
+pub(super) fn hmac(key: &[u8]) -> Hmac<Sha256> {
     use hmac::KeyInit as _;
     Hmac::new_from_slice(key).expect("HMAC accepts keys of any length")
 }

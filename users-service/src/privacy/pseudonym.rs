@@ -1,8 +1,8 @@
 //! The names of streams that are derived from a caller's text: keyed hashes, so that no stream name contains personal data.
 
-use super::cipher::{NotHexadecimal, from_hex};
+use super::cipher::{NotHexadecimal, from_hex, hmac};
 use crate::domain::{Personal, ReservationName, Username};
-use hmac::{Hmac, KeyInit as _, Mac as _};
+use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use std::fmt;
 use std::str::FromStr;
@@ -119,10 +119,6 @@ impl UsernameSecret {
             .into_bytes()
             .into()
     }
-}
-
-fn hmac(key: &[u8; 32]) -> Hmac<Sha256> {
-    Hmac::new_from_slice(key).expect("HMAC accepts keys of any length")
 }
 
 impl FromStr for UsernameSecret {

@@ -1,9 +1,8 @@
 //! The secret of search terms: keyed hashes by which a read model finds users without holding their names.
 
-use super::cipher::MasterKey;
+use super::cipher::{MasterKey, hmac};
 use crate::domain::Personal;
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use sha2::Sha256;
+use hmac::Mac as _;
 use std::fmt;
 use zeroize::ZeroizeOnDrop;
 
@@ -30,10 +29,6 @@ impl SearchSecret {
         first.copy_from_slice(&hash[..8]);
         i64::from_be_bytes(first)
     }
-}
-
-fn hmac(key: &[u8]) -> Hmac<Sha256> {
-    Hmac::new_from_slice(key).expect("HMAC accepts keys of any length")
 }
 
 impl fmt::Debug for SearchSecret {

@@ -21,8 +21,8 @@ use messaging::Broker;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 /// How often the list of generations is read.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -46,11 +46,11 @@ pub struct Host {
     building: Arc<State>,
 }
 
-/// A generation that a task works on.
+/// A generation that a task works on. The task ends at once if this is dropped.
 struct HostedTask {
     number: u32,
     stop: CancellationToken,
-    task: JoinHandle<anyhow::Result<()>>,
+    task: AbortOnDropHandle<anyhow::Result<()>>,
 }
 
 impl HostedTask {
@@ -233,7 +233,7 @@ impl Host {
         Ok(HostedTask {
             number: record.number,
             stop,
-            task,
+            task: AbortOnDropHandle::new(task),
         })
     }
 

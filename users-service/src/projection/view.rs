@@ -7,7 +7,7 @@
 //! - When [`View::apply`] returns, erased data is in neither a SQLite file nor its write-ahead log. In the files of a PostgreSQL
 //!   server it stays until the next rewrite (`forgetting`).
 //! - One transaction writes at a time, in PostgreSQL too.
-//!   Attempts are counted and flushed before they are made.
+//! - Attempts are counted and flushed before they are made.
 //! - The position of completeness does not go back while the machine runs.
 
 mod complete_position;

@@ -71,9 +71,6 @@ impl Generation {
     /// # Errors
     /// When that fails. It can be repeated.
     pub async fn delete(&self) -> Result<(), sqlx::Error> {
-        for pool in [self.pool(), self.impatient(), self.durable()] {
-            pool.close().await;
-        }
         self.databases.delete(&self.name).await
     }
 

@@ -3,7 +3,7 @@
 use super::hosted_read_models::HostedReadModels;
 use super::parts::Parts;
 use super::printable::printable;
-use crate::config::{Config, HeldCommand};
+use crate::config::{Config, HeldCommand, ReadModelName};
 use crate::operations::Decision;
 use crate::projection::current_repair::CurrentRepair;
 use crate::projection::holds;
@@ -15,22 +15,28 @@ use crate::projection::view::HeldUser;
 /// If the configuration is wrong, a server is unavailable, or the user is not held.
 pub async fn held(command: HeldCommand) -> anyhow::Result<()> {
     match command {
-        HeldCommand::List { config } => {
-            let repair = current_repair(&config).await?;
+        HeldCommand::List { read_model, config } => {
+            let repair = current_repair(read_model, &config).await?;
             let held = holds::list(&repair.generation()?).await?;
             print(&held.users, held.total);
         }
-        HeldCommand::Replay { user, config } => {
-            let held = holds::replay(&current_repair(&config).await?.repair()?, user).await?;
+        HeldCommand::Replay {
+            user,
+            read_model,
+            config,
+        } => {
+            let held =
+                holds::replay(&current_repair(read_model, &config).await?.repair()?, user).await?;
             print(held.as_slice(), 0);
         }
         HeldCommand::Drop {
             user,
+            read_model,
             revision,
             decision,
             config,
         } => {
-            let repair = current_repair(&config).await?.repair()?;
+            let repair = current_repair(read_model, &config).await?.repair()?;
             let decision = Decision::from(decision);
             let dropped = holds::drop_event(&repair, user, revision, &decision).await?;
             print(dropped.still_held.as_slice(), 0);
@@ -39,11 +45,18 @@ pub async fn held(command: HeldCommand) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn current_repair(config: &Config) -> anyhow::Result<CurrentRepair> {
+async fn current_repair(
+    read_model: ReadModelName,
+    config: &Config,
+) -> anyhow::Result<CurrentRepair> {
     let parts = Parts::build(config).await?;
-    let directory = HostedReadModels::new(config)?.directory;
-    directory.look().await?;
-    Ok(directory.repair(&parts))
+    let read_models = HostedReadModels::new(config)?;
+    let read_model = match read_model {
+        ReadModelName::Directory => read_models.directory,
+        ReadModelName::Statistics => read_models.statistics,
+    };
+    read_model.look().await?;
+    Ok(read_model.repair(&parts))
 }
 
 #[expect(clippy::print_stdout, reason = "the command prints its result")]

@@ -2,7 +2,7 @@
 
 use super::parts::{directory, registry};
 use crate::clock::Clock;
-use crate::config::{Config, RebuiltReadModel};
+use crate::config::{Config, ReadModelName};
 use crate::read_model::{
     Generation, GenerationRecord, GenerationState, Projection, Registry, Statistics,
 };
@@ -20,13 +20,13 @@ const SHOW_EVERY: Duration = Duration::from_secs(1);
 /// # Errors
 /// If the configuration is wrong, or a database fails.
 pub async fn rebuild(
-    read_model: RebuiltReadModel,
+    read_model: ReadModelName,
     partitions: Option<u32>,
     config: &Config,
 ) -> anyhow::Result<()> {
     let projection: Arc<dyn Projection> = match read_model {
-        RebuiltReadModel::Directory => Arc::new(directory(config)?),
-        RebuiltReadModel::Statistics => Arc::new(Statistics),
+        ReadModelName::Directory => Arc::new(directory(config)?),
+        ReadModelName::Statistics => Arc::new(Statistics),
     };
     let registry = registry(config)?;
     let all = registry.generations(projection.name()).await?;

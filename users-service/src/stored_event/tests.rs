@@ -11,7 +11,7 @@ use event_streams::{NewEvent, Position, RecordedEvent};
 use serde_json::{Value, json};
 use uuid::{Uuid, uuid};
 
-fn recorded(stream: &str, event: NewEvent) -> RecordedEvent {
+pub(super) fn recorded(stream: &str, event: NewEvent) -> RecordedEvent {
     RecordedEvent {
         id: event.id,
         stream: stream.to_owned(),

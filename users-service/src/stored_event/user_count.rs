@@ -102,6 +102,7 @@ impl UserCount {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::recorded;
     use super::*;
 
     #[test]
@@ -116,19 +117,7 @@ mod tests {
         let event = count.clone().encode(Uuid::nil(), UserId::new(77));
         let data: serde_json::Value = serde_json::from_slice(&event.data).unwrap();
         assert_eq!(data, example["data"]);
-        let mut recorded = RecordedEvent {
-            id: event.id,
-            stream: TOMBSTONES.to_owned(),
-            revision: 0,
-            position: event_streams::Position {
-                commit: 0,
-                prepare: 0,
-            },
-            event_type: event.event_type.into_owned(),
-            data: event.data,
-            metadata: event.metadata,
-            created: 0,
-        };
+        let mut recorded = recorded(TOMBSTONES, event);
         let read = UserCount::decode(&recorded);
         assert_eq!(read, Some((UserId::new(77), count)));
         recorded.stream = "users-77".to_owned();

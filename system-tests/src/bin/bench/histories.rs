@@ -7,7 +7,8 @@ use system_tests::client::id;
 use system_tests::{Part, System, unique, wait};
 use uuid::Uuid;
 
-pub(crate) const PARTS: [Part; 3] = [Part::Store, Part::Uuids, Part::Api];
+/// The list of the API is ready when a projector has built it.
+pub(crate) const PARTS: [Part; 4] = [Part::Store, Part::Uuids, Part::Projector, Part::Api];
 
 /// How many events one append has.
 const SET: usize = 500;

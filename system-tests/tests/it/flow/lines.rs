@@ -43,7 +43,7 @@ async fn behind_proxies() -> Result<(Flow, Vec<(Part, Proxy)>)> {
         proxy.open();
         let url = url.replace(&target.to_string(), &proxy.address().to_string());
         let url = as_account(&url, part.account().context("an account")?);
-        system.set_variable(part, "AMQP_URL", &url)?;
+        system.set(part, "AMQP_URL", &url)?;
         proxies.push((part, proxy));
     }
     for part in Part::ROLES {

@@ -8,7 +8,7 @@
 use super::partitions::{name, partitions_of};
 use super::{KeyId, KeysError, key_id, rows_of_ids};
 use crate::database::server_log::{self, LogError};
-use crate::database::{Database, Dialect, over_rows};
+use crate::database::{Database, Dialect, empty_log, over_rows};
 use sqlx::AssertSqlSafe;
 use sqlx::error::DatabaseError;
 use std::time::Duration;
@@ -63,15 +63,7 @@ async fn forget_in_file(database: &Database, ids: &[KeyId]) -> Result<(), Failur
         query.execute(&mut *transaction).await?;
     }
     transaction.commit().await?;
-    empty_log(database).await
-}
-
-/// Empties the write-ahead log of the file, which contains older versions of pages.
-async fn empty_log(database: &Database) -> Result<(), Failure> {
-    let (busy, _, _): (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)")
-        .fetch_one(database.pool())
-        .await?;
-    if busy == 0 {
+    if empty_log(database.pool()).await? {
         Ok(())
     } else {
         Err(Failure::Busy)

@@ -138,7 +138,9 @@ impl Run<'_> {
         for (message, verified) in places.into_iter().zip(&events).zip(verified) {
             match verified {
                 Verified::Event(event) => {
-                    fail::fail_point!(&event.id.to_string(), |_| std::process::abort());
+                    fail::fail_point!(&format!("{}-{}", self.queues.read_model, event.id), |_| {
+                        std::process::abort()
+                    });
                     readable.push(event);
                     applied.push(message);
                 }

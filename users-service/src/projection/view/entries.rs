@@ -1,7 +1,7 @@
 //! The ledger and the holds of users in the database.
 
 use super::{Known, hold_table};
-use crate::database::{Dialect, Statement, over_rows, rows_of};
+use crate::database::{Dialect, Statement, over_rows, rows_of, rows_of_numbers};
 use crate::domain::UserId;
 use crate::projection::ledger::Entry;
 use crate::read_model::{decode_error, number, user};
@@ -43,8 +43,8 @@ pub(super) async fn load(
     connection: &mut AnyConnection,
     users: &BTreeSet<UserId>,
 ) -> Result<BTreeMap<UserId, Known<'static>>, sqlx::Error> {
-    let ids = users.iter().map(|user| [number(user.number())].into());
-    let load = sqlx::query(dialect.text(LOAD)).bind(rows_of(ids.collect()));
+    let ids = users.iter().map(|user| number(user.number()));
+    let load = sqlx::query(dialect.text(LOAD)).bind(rows_of_numbers(ids));
     let rows = load.fetch_all(connection).await?;
     let known = rows.iter().map(|row| {
         let before = entry(row)?;

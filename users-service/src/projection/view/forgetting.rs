@@ -7,10 +7,10 @@
 //! - A rewrite excludes writers. Readers wait only while the tables are exchanged, and at most [`LOCK_TIMEOUT`] at a time.
 
 use super::Target;
-use crate::database::Dialect;
 use crate::database::server_log::{self, LogError};
+use crate::database::{Dialect, empty_log};
 use crate::read_model::rewriting;
-use sqlx::{AnyConnection, AssertSqlSafe, Row as _};
+use sqlx::{AnyConnection, AssertSqlSafe};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,18 +32,15 @@ const COUNT_ERASURE: &str = "
 const COUNT_REMOVED: &str =
     "UPDATE erasures SET removed = CASE WHEN removed < $1 THEN $1 ELSE removed END";
 
-/// Empties the write-ahead log of a file, which contains older versions of pages. It never waits inside the database, because all
-/// writers would wait too. A server's is not emptied at once.
+/// Empties the write-ahead log of a file. It never waits inside the database, because all writers would wait too. A server's is
+/// not emptied at once.
 pub(super) async fn at_once(target: &Target) -> Result<(), sqlx::Error> {
     if target.dialect() == Dialect::Postgres {
         return Ok(());
     }
     let emptying = async {
         loop {
-            let emptied = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
-                .fetch_one(target.generation.impatient())
-                .await?;
-            if emptied.try_get::<i64, _>(0)? == 0 {
+            if empty_log(target.generation.impatient()).await? {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(rand::random_range(5..=25))).await;

@@ -1,7 +1,7 @@
 //! Held users, and the events that operators have dropped.
 
 use super::View;
-use crate::database::{Statement, over_rows, rows_of};
+use crate::database::{Statement, over_rows, rows_of_numbers};
 use crate::domain::UserId;
 use crate::read_model::{Generation, number, positive, user};
 use crate::stored_event::UNKNOWN_TYPE;
@@ -115,10 +115,10 @@ impl View {
         &self,
         users: &BTreeSet<UserId>,
     ) -> Result<BTreeSet<(UserId, u64)>, sqlx::Error> {
-        let users = users.iter().map(|user| [number(user.number())].into());
+        let users = users.iter().map(|user| number(user.number()));
         let database = self.generation().database();
         let dropped: Vec<(i64, i64)> = sqlx::query_as(database.text(DROPPED))
-            .bind(rows_of(users.collect()))
+            .bind(rows_of_numbers(users))
             .fetch_all(database.pool())
             .await?;
         let dropped = dropped.into_iter();

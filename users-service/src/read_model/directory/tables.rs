@@ -1,7 +1,7 @@
 //! The tables of the directory.
 
 use super::row::{Row, SearchTerms};
-use crate::database::{Dialect, Statement, over_rows, rows_of};
+use crate::database::{Dialect, Statement, over_rows, rows_of_numbers, write_rows};
 use crate::domain::{NameField, UserId};
 use crate::read_model::{decode_error, number, positive, user};
 use serde_json::Value;
@@ -55,8 +55,8 @@ pub(super) async fn load(
     if users.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let users = users.iter().map(|user| [number(user.number())].into());
-    let load = sqlx::query(dialect.text(LOAD)).bind(rows_of(users.collect()));
+    let users = users.iter().map(|user| number(user.number()));
+    let load = sqlx::query(dialect.text(LOAD)).bind(rows_of_numbers(users));
     let rows = load.fetch_all(connection).await?;
     rows.iter()
         .map(|row| Ok((user(row)?, decoded(row)?)))
@@ -103,18 +103,13 @@ pub(super) async fn write(
         new_terms.extend(has.difference(&had).map(|term| term.to_vec().into()));
         old_terms.extend(had.difference(&has).map(|term| term.to_vec().into()));
     }
-    for (statement, rows) in [
+    let statements = [
         (UPSERT, changed),
         (DELETE, gone),
         (DELETE_TERMS, old_terms),
         (INSERT_TERMS, new_terms),
-    ] {
-        if !rows.is_empty() {
-            let write = sqlx::query(dialect.text(statement)).bind(rows_of(rows));
-            write.execute(&mut *connection).await?;
-        }
-    }
-    Ok(())
+    ];
+    write_rows(dialect, connection, statements).await
 }
 
 fn term_rows(user: UserId, row: Option<&Row>) -> BTreeSet<[i64; 3]> {

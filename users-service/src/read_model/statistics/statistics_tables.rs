@@ -2,7 +2,7 @@
 
 use super::count::Counted;
 use super::windows::WindowSize;
-use crate::database::{Dialect, Statement, over_rows, rows_of};
+use crate::database::{Dialect, Statement, over_rows, rows_of_numbers, write_rows};
 use crate::domain::UserId;
 use crate::read_model::{decode_error, number, user};
 use crate::stored_event::UserCount;
@@ -49,8 +49,8 @@ pub(super) async fn load(
     if users.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let users = users.iter().map(|user| [number(user.number())].into());
-    let load = sqlx::query(dialect.text(LOAD)).bind(rows_of(users.collect()));
+    let users = users.iter().map(|user| number(user.number()));
+    let load = sqlx::query(dialect.text(LOAD)).bind(rows_of_numbers(users));
     let rows = load.fetch_all(connection).await?;
     let counted = rows.iter().map(|row| {
         let counted: Option<String> = row.try_get("counted")?;
@@ -88,22 +88,12 @@ pub(super) async fn write(
             }
         }
     }
-    // In one order, so that two writers wait for each other and not both.
     let windows = differences.into_iter().filter(|(_, by)| *by != [0; 3]);
     let windows = windows.map(|((minutes, start), [created, renamed, deleted])| {
         [minutes, start, created, renamed, deleted].to_vec().into()
     });
-    for (statement, rows) in [
-        (UPSERT, changed),
-        (DELETE, gone),
-        (ADD, windows.collect::<Vec<Value>>()),
-    ] {
-        if !rows.is_empty() {
-            let write = sqlx::query(dialect.text(statement)).bind(rows_of(rows));
-            write.execute(&mut *connection).await?;
-        }
-    }
-    Ok(())
+    let statements = [(UPSERT, changed), (DELETE, gone), (ADD, windows.collect())];
+    write_rows(dialect, connection, statements).await
 }
 
 fn add(differences: &mut BTreeMap<(i64, i64), Difference>, sign: i64, count: &UserCount) {
