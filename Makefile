@@ -82,6 +82,9 @@ bench: ## measure throughput and latency of a release build; print the machine, 
 bench-compare: ## the same services beside the Node/Express design and a bare pump, in one run; prints ratios and losses
 	@scripts/bench-compare
 
+bench-flow: ## events through publisher, broker and projector beside a bare pump, lag, rebuild, and lists of up to a million users
+	@scripts/bench flow $(ARGS)
+
 bench-ids: ## measure how fast ids are issued in process, over HTTP and over RabbitMQ, compared with the layout's limit
 	@scripts/need cc rabbitmq-server setsid
 	@cargo bench --locked -p uuids-service --bench ids
@@ -94,4 +97,4 @@ ifeq ($(firstword $(MAKECMDGOALS)),logs)
 users uuids eventstore rabbitmq: ; @:
 endif
 
-.PHONY: help up token rebuild down logs reset lint test test-long test-long-cluster test-long-store-cluster test-long-flow test-rabbitmq4 test-property test-connections test-long-store test-long-ids mutants test-up loadtest bench bench-compare bench-store bench-ids conformance web-test users uuids eventstore rabbitmq
+.PHONY: help up token rebuild down logs reset lint test test-long test-long-cluster test-long-store-cluster test-long-flow test-rabbitmq4 test-property test-connections test-long-store test-long-ids mutants test-up loadtest bench bench-compare bench-flow bench-store bench-ids conformance web-test users uuids eventstore rabbitmq

@@ -258,14 +258,20 @@ pub fn executable(program: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Whether the executable is older than one of the sources that Cargo lists beside it (`<name>.d`).
+/// Whether the executable is older than one of the sources that Cargo lists beside it (`<name>.d`). Generated sources, which lie in
+/// the same folder, do not count: Cargo generates them anew for each set of features.
 fn stale(executable: &Path) -> Result<bool> {
     let built = fs::metadata(executable)?.modified()?;
     let Ok(noted) = fs::read_to_string(executable.with_extension("d")) else {
         return Ok(false);
     };
     let sources = noted.split_once(": ").map_or("", |(_, sources)| sources);
-    Ok(sources.split_whitespace().any(|source| {
+    let folder = executable
+        .parent()
+        .context("an executable is in a folder")?;
+    let written = sources.split_whitespace().map(Path::new);
+    let mut written = written.filter(|source| !source.starts_with(folder));
+    Ok(written.any(|source| {
         fs::metadata(source)
             .and_then(|file| file.modified())
             .is_ok_and(|changed| changed > built)

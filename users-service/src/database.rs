@@ -292,9 +292,13 @@ fn sqlite_settings(durability: Durability, timeout: u32) -> String {
     )
 }
 
-/// Every commit is flushed. A server may crash without this process, which would not know that commits are gone.
-fn postgres_settings(schema: &str) -> String {
-    format!("SET search_path TO {schema}; SET synchronous_commit TO on;")
+/// The settings of a connection to a server. Every commit is flushed, because a server may crash without this process, which would
+/// not know that commits are gone. Pages are assumed to lie in memory or on a solid-state disk: with the default the server would
+/// read all users of a small directory instead of a hundred of them by their ids.
+pub(crate) fn postgres_settings(schema: &str) -> String {
+    format!(
+        "SET search_path TO {schema}; SET synchronous_commit TO on; SET random_page_cost TO 1.1;"
+    )
 }
 
 async fn create_schema(url: &str, name: &str) -> Result<(), sqlx::Error> {

@@ -21,12 +21,17 @@ CREATE TABLE IF NOT EXISTS dropped (
     PRIMARY KEY (id, revision)
 ) {clustered};
 
--- How often a redelivered message was tried, counted before each attempt.
+-- How often an event was tried alone, counted before each attempt.
 CREATE TABLE IF NOT EXISTS attempts (
     id BIGINT NOT NULL,
     revision BIGINT NOT NULL,
     attempts BIGINT NOT NULL,
     PRIMARY KEY (id, revision)
+) {clustered};
+
+-- Present while events of the log are applied together. One row.
+CREATE TABLE IF NOT EXISTS together (
+    single BIGINT PRIMARY KEY CHECK (single = 1)
 ) {clustered};
 
 -- The log position up to which every event is applied, or its user is held, and how many events were compared until then. One

@@ -6,6 +6,7 @@
 
 mod broker_faults;
 mod crash_places;
+mod deadly;
 mod lines;
 mod strangers;
 mod topology;

@@ -21,7 +21,9 @@ use crate::read_model::{ERASED, ProvenChange, ProvenEvent};
 use crate::stored_event::{USER_DELETED, UserCount, user_stream};
 use anyhow::Context as _;
 use event_streams::{Direction, EventStreams, ReadError, RecordedEvent, Unavailable};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 pub(super) use verification::Verified;
@@ -35,13 +37,20 @@ pub struct Repair {
     store: EventStreams,
     keys: SubjectKeys,
     view: View,
+    /// The events that the comparison has tried alone, and whose attempt is not taken back yet.
+    counted: Arc<Mutex<HashSet<(UserId, u64)>>>,
 }
 
 impl Repair {
     /// Reads from this store and these keys, and writes this view.
     #[must_use]
     pub fn new(store: EventStreams, keys: SubjectKeys, view: View) -> Self {
-        Self { store, keys, view }
+        Self {
+            store,
+            keys,
+            view,
+            counted: Arc::default(),
+        }
     }
 
     pub(super) fn store(&self) -> &EventStreams {

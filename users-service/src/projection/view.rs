@@ -283,6 +283,13 @@ impl Target {
                 events: mem::take(&mut known.applied),
             })
             .collect();
+        #[cfg(feature = "failpoints")]
+        for event in changes.iter().flat_map(|changes| &changes.events) {
+            let read_model = self.generation.read_model();
+            fail::fail_point!(&format!("applied-{read_model}-{}", event.id), |_| {
+                std::process::abort()
+            });
+        }
         let applied = self
             .projection
             .apply(&self.generation, &mut transaction, &changes);

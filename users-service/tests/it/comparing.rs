@@ -118,6 +118,43 @@ on_both! {
     five_thousand_users_behind_cost_no_read_of_a_stream_and_few_transactions,
     a_stream_is_read_only_where_a_page_does_not_follow_and_in_sets,
     a_publishers_checkpoint_beyond_the_end_of_the_log_is_not_believed,
+    after_a_process_ended_while_it_applied_events_of_the_log_each_is_tried_alone_and_counted,
+}
+
+async fn after_a_process_ended_while_it_applied_events_of_the_log_each_is_tried_alone_and_counted(
+    app: App,
+) {
+    let (read_model, view) = (read_model(&app).await, view(&app).await);
+    let (ada, eda) = (app.created("ada").await, app.created("eda").await);
+    let [ada, eda] = [ada, eda].map(|user| id(&user).parse::<UserId>().unwrap());
+    let tables = app.tables().await;
+    let ended = sqlx::query("INSERT INTO together (single) VALUES (1)");
+    ended.execute(&tables).await.unwrap();
+    for (user, times) in [(ada, 3), (eda, 2)] {
+        for _ in 0..times {
+            view.count_attempt((user, 0)).await.unwrap();
+        }
+    }
+    repair(&app, &view)
+        .complete(end_of_log(&app).await)
+        .await
+        .unwrap();
+    assert!(view.standing(ada).await.unwrap().held);
+    assert!(!view.standing(eda).await.unwrap().held);
+    assert_eq!(count_listed(&app, &read_model).await, 1);
+    assert_eq!(view.attempts((eda, 0)).await.unwrap(), 2, "taken back");
+    // This process has not ended, so the next events are applied together again, and not counted.
+    let ida = app.created("ida").await;
+    for _ in 0..3 {
+        view.count_attempt((id(&ida).parse().unwrap(), 0))
+            .await
+            .unwrap();
+    }
+    repair(&app, &view)
+        .complete(end_of_log(&app).await)
+        .await
+        .unwrap();
+    assert_eq!(count_listed(&app, &read_model).await, 2);
 }
 
 async fn five_thousand_users_behind_cost_no_read_of_a_stream_and_few_transactions(app: App) {

@@ -5,21 +5,21 @@
 //! requests from the same generator. An acknowledged user that is not stored counts as lost. The run is invalid if
 //! users-service loses a user, or if the baseline is much slower than its framework.
 
-mod aims;
 mod baseline;
-mod pump;
+mod measured;
 mod stored;
 mod table;
 
-use crate::behind;
+use crate::aim::Aim;
+use crate::flow;
 use crate::generator::{self, Figures};
+use crate::pump::{self, PumpShape, Sample};
 use crate::work::{self, Work};
-use aims::{Aim, Measured};
 use anyhow::{Context, Result, bail, ensure};
 use baseline::Baseline;
 use clap::{Args, ValueEnum};
+use measured::Measured;
 use private_broker::PrivateBroker;
-use pump::Sample;
 use serde_json::Value;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -103,9 +103,10 @@ pub(crate) async fn run(arguments: &CompareArguments) -> Result<()> {
     }
     let node = node(arguments, &mut table).await?;
     let (ours, lag, sample) = ours(arguments, &mut table).await?;
-    let behind = behind::measure(arguments.broker().await?, arguments.behind).await?;
+    let path = flow::whole_path(arguments.broker().await?, arguments.behind).await?;
     eprintln!("measuring the bare pump");
-    let pump = pump::measure(&arguments.broker().await?, &sample, arguments.behind).await?;
+    let broker = arguments.broker().await?;
+    let pump = pump::measure(&broker, &sample, PumpShape::REAL, arguments.behind).await?;
     let aims = [
         Aim::at_least(
             "POST, 64 connections: ours / Node",
@@ -127,15 +128,11 @@ pub(crate) async fn run(arguments: &CompareArguments) -> Result<()> {
             lag.as_secs_f64(),
             1.0,
         ),
-        Aim::at_least(
-            "catching up / bare pump",
-            behind.rate_by_queues() / pump,
-            0.6,
-        ),
+        Aim::at_least("catching up / bare pump", path / pump, 0.6),
     ];
-    println!("{}\n{table}\n{behind}", bench_machine::describe()?);
+    println!("{}\n{table}", bench_machine::describe()?);
     println!(
-        "bare pump with {} messages: {pump:.0}/s\n",
+        "{} users through publisher, broker and projector: {path:.0}/s; as many messages through the bare pump: {pump:.0}/s\n",
         arguments.behind
     );
     for aim in aims {
@@ -181,7 +178,7 @@ async fn node(arguments: &CompareArguments, table: &mut Table) -> Result<Rows> {
     let (one, _) = post(1, seconds, None, "Node, POST /").await?;
     let load = Duration::from_secs(arguments.load);
     let (many, mut lost) = post(MANY, load, None, "Node, POST /").await?;
-    aims::check_baseline(many.rate, bare_rate, arguments.floor)?;
+    measured::check_baseline(many.rate, bare_rate, arguments.floor)?;
     for rate in RATES {
         if lost > 0 {
             let name = format!("Node, POST / at {rate}/s");

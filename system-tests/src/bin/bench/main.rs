@@ -1,5 +1,5 @@
 //! `make bench` measures throughput and latency over HTTP, and an empty handler in the same run for comparison. `make
-//! bench-compare` compares the services with the Node/Express design.
+//! bench-compare` compares the services with the Node/Express design. `make bench-flow` measures the path from an event to the list.
 //!
 //! Invariants: a run with an unexpected answer prints no figure. All compared figures come from one run on one machine.
 #![expect(
@@ -7,18 +7,21 @@
     reason = "the output of this command is its purpose"
 )]
 
-mod behind;
+mod aim;
 mod compare;
 mod empty_handler;
+mod flow;
 mod generator;
 mod histories;
 mod late_store;
+mod pump;
 mod report;
 mod steps;
 mod visible;
 mod work;
 
 use crate::compare::CompareArguments;
+use crate::flow::FlowArguments;
 use crate::report::Report;
 use crate::work::Work;
 use anyhow::{Context, Result};
@@ -42,9 +45,6 @@ struct Arguments {
     /// Number of users whose delay until the list shows them is measured.
     #[arg(long, default_value_t = 300)]
     visible: usize,
-    /// Number of users that the list must catch up with.
-    #[arg(long, default_value_t = 50_000)]
-    behind: usize,
     /// Numbers of events of the users whose reads are measured.
     #[arg(long, value_delimiter = ',', default_value = "1,1000,100000")]
     events: Vec<usize>,
@@ -56,6 +56,8 @@ struct Arguments {
 enum Role {
     /// Compares the services with the Node/Express design that they replace.
     Compare(CompareArguments),
+    /// Measures the path from an event to the list, and the list itself.
+    Flow(FlowArguments),
     /// Serves the empty handler. The measurement starts this process itself.
     EmptyHandler,
     /// Serves a proxy in front of the store that acknowledges as late as Linux allows. The measurement starts this
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.role {
         Some(Role::Compare(arguments)) => compare::run(&arguments),
+        Some(Role::Flow(arguments)) => flow::run(&arguments),
         Some(Role::EmptyHandler) => empty_handler::run(),
         Some(Role::LateStore { store }) => late_store::run(store),
         None => measure(&arguments),
@@ -99,11 +102,7 @@ async fn measure(arguments: &Arguments) -> Result<()> {
     late_store(arguments, &mut report).await?;
     long_histories(arguments, &mut report).await?;
     let steps = steps::measure(Node::own().await?, arguments).await?;
-    let behind = behind::measure(Node::own().await?, arguments.behind).await?;
-    println!(
-        "{}\n{report}\n{steps}\n{behind}",
-        bench_machine::describe()?
-    );
+    println!("{}\n{report}\n{steps}", bench_machine::describe()?);
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
 use reqwest::Method;
 use serde_json::Value;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use system_tests::{Answer, Users, unique, wait};
 
 /// Measures the time from the 201 to the first list with the user, in nanoseconds, for `count` users one after the
@@ -13,12 +13,26 @@ use system_tests::{Answer, Users, unique, wait};
 pub(crate) async fn measure(users: &Users, count: usize) -> Result<Histogram<u64>> {
     let mut delay = histogram()?;
     for _ in 0..count {
-        let user = users.created(&unique("visible")).await?;
-        let acknowledged = Instant::now();
-        await_in_list(users, &user).await?;
-        delay.record(u64::try_from(acknowledged.elapsed().as_nanos())?)?;
+        delay.record(measure_one(users).await?)?;
     }
     Ok(delay)
+}
+
+/// The same for so many users as fit into this time.
+pub(crate) async fn during(users: &Users, length: Duration) -> Result<Histogram<u64>> {
+    let mut delay = histogram()?;
+    let end = Instant::now() + length;
+    while Instant::now() < end {
+        delay.record(measure_one(users).await?)?;
+    }
+    Ok(delay)
+}
+
+async fn measure_one(users: &Users) -> Result<u64> {
+    let user = users.created(&unique("visible")).await?;
+    let acknowledged = Instant::now();
+    await_in_list(users, &user).await?;
+    Ok(u64::try_from(acknowledged.elapsed().as_nanos())?)
 }
 
 async fn await_in_list(users: &Users, user: &Value) -> Result<()> {

@@ -33,6 +33,8 @@ enum Kind {
     Ids,
     /// The ids of existing users.
     Get(Arc<[String]>),
+    /// The path of a page of the list.
+    Page(&'static str),
     /// The id of one user, whose given name each request changes.
     Patch(String),
     /// The prefix of the usernames, and the ids of the acknowledged users.
@@ -71,6 +73,11 @@ impl Work {
         Self::new(&name, address, Kind::Get([user].into()))
     }
 
+    /// Reads of a page of the list, which must not be empty.
+    pub(crate) fn page(address: SocketAddr, path: &'static str) -> Self {
+        Self::new(&format!("users GET {path}"), address, Kind::Page(path))
+    }
+
     /// Changes of one user.
     pub(crate) fn patch(address: SocketAddr, user: String) -> Self {
         Self::new("users PATCH /{id}, one user", address, Kind::Patch(user))
@@ -103,6 +110,7 @@ impl Work {
             Kind::Empty
             | Kind::Ids
             | Kind::Get(_)
+            | Kind::Page(_)
             | Kind::Patch(_)
             | Kind::Bare(_)
             | Kind::Delete(_) => Vec::new(),
@@ -144,6 +152,7 @@ impl Work {
                 format!("/{}", ids[number % ids.len()]),
                 String::new(),
             ),
+            Kind::Page(path) => ("GET", (*path).to_owned(), String::new()),
             Kind::Patch(id) => ("PATCH", format!("/{id}"), new_name(number)),
             Kind::Post(prefix, _) => ("POST", "/".to_owned(), new_user(prefix, number)),
             Kind::Bare(prefix) => ("POST", "/bare".to_owned(), new_user(prefix, number)),
@@ -169,6 +178,7 @@ impl Work {
         match &self.kind {
             Kind::Empty => status == 200 && body == empty_handler::BODY.as_bytes(),
             Kind::Ids => status == 200 && body.starts_with(b"{\"data\":[\""),
+            Kind::Page(_) => status == 200 && body.starts_with(b"{\"data\":[{"),
             Kind::Get(_) => status == 200 && user_id(body).is_ok(),
             Kind::Bare(_) => status == 201 && user_id(body).is_ok(),
             Kind::Post(_, ids) => match user_id(body) {

@@ -1,19 +1,16 @@
 //! Messages that a stranger sends to the read model: with the administrator's account, because that of other teams may send none.
 
-use super::{QUEUES, in_long_form, waiting};
-use anyhow::{Context as _, Result, bail, ensure};
+use super::{QUEUES, waiting};
+use anyhow::{Context as _, Result, ensure};
 use messaging::{
     Binding, Broker, Consumer, Delivery, Destination, Incoming, Message, Publisher, Queue,
     QueueKind, Topology,
 };
 use private_broker::PrivateBroker;
 use std::borrow::Cow;
-use system_tests::client::{Answer, http, id};
-use system_tests::deliveries::user_log;
 use system_tests::flow::Flow;
-use system_tests::process::Process;
 use system_tests::system::{Node, System};
-use system_tests::{Part, unique, wait};
+use system_tests::wait;
 use users_service::integration::consumer::READERS;
 
 /// The exchange of the list's queues.
@@ -31,19 +28,16 @@ const HEADERS: [&str; 9] = [
     "cloudEvents:traceparent",
 ];
 /// How many messages are copied, and sent again in several ways.
-const COPIED: usize = 150;
-/// A message is tried three times after its first delivery.
-const MOST_DEATHS: usize = 10;
-const PROGRAM: &str = "users-service-failpoints";
+pub(super) const COPIED: usize = 150;
 
 /// Copies messages and sends them to the queues of the list.
-struct Stranger {
+pub(super) struct Stranger {
     copies: Consumer,
     sender: Publisher,
 }
 
 impl Stranger {
-    async fn begin(system: &System) -> Result<Self> {
+    pub(super) async fn begin(system: &System) -> Result<Self> {
         let broker = Broker::connect(&system.amqp_url(), "stranger")?;
         let topology = Topology {
             exchanges: Vec::new(),
@@ -65,7 +59,7 @@ impl Stranger {
     }
 
     /// The next messages, in their order.
-    async fn copied(&mut self, count: usize) -> Result<Vec<Message>> {
+    pub(super) async fn copied(&mut self, count: usize) -> Result<Vec<Message>> {
         let mut messages = Vec::new();
         while messages.len() < count {
             if let Incoming::Batch(batch) = self.copies.next(250).await {
@@ -77,7 +71,7 @@ impl Stranger {
         Ok(messages)
     }
 
-    async fn send(&self, messages: impl IntoIterator<Item = Message>) -> Result<usize> {
+    pub(super) async fn send(&self, messages: impl IntoIterator<Item = Message>) -> Result<usize> {
         let mut confirms = Vec::new();
         for message in messages {
             confirms.push(self.sender.send(message).await?);
@@ -188,88 +182,6 @@ async fn what_a_stranger_sends_to_the_list_changes_nothing_in_it() -> Result<()>
     let dead = dead_letters(&flow.system).await?;
     flow.verdict(&format!(
         "{COPIED} messages repeated, reversed, exchanged, invented, truncated ({dead} dead letters)"
-    ))
-    .await
-}
-
-fn projector(system: &mut System) -> Result<&mut Process> {
-    let mut processes = system.processes();
-    let projector = processes.find(|(part, _)| *part == Part::Projector);
-    projector.map(|(_, process)| process).context("a projector")
-}
-
-/// The route of held users.
-fn held(system: &System) -> Result<String> {
-    let address = system.address(Part::Projector).context("an address")?;
-    Ok(format!("http://{address}/operations/held"))
-}
-
-/// Starts the projector again and again until it lives and has no message left, or holds a user. Returns how often it died.
-async fn deaths(system: &mut System) -> Result<usize> {
-    let broker = PrivateBroker::shared().await;
-    let (url, list) = (system.amqp_url(), http()?.get(held(system)?));
-    let projector = projector(system)?;
-    for deaths in 0..MOST_DEATHS {
-        projector.start()?;
-        let done = wait::until("every message is done, or a user is held", || async {
-            let list = list.try_clone().context("a request without a body")?;
-            let held = Answer::to(list).await?.expect(200)?.body;
-            let waiting = waiting(broker, &url, &QUEUES).await?;
-            ensure!(held["total"] == 1 || waiting == 0, "{held}, {waiting}");
-            Ok(())
-        });
-        tokio::select! {
-            done = done => return done.map(|()| deaths),
-            end = projector.until_ended() => {
-                let end = end?;
-                ensure!(end.starts_with("signal: 6"), "{end}");
-            }
-        }
-    }
-    bail!("the message kills every projector")
-}
-
-/// The user's event may be applied from the log before its message kills the process, and then nobody is held.
-#[tokio::test]
-async fn a_message_that_kills_the_process_is_given_up_and_delays_no_other() -> Result<()> {
-    let mut flow = Flow::start(Node::Shared(PrivateBroker::shared().await)).await?;
-    let mut stranger = Stranger::begin(&flow.system).await?;
-    flow.system.kill(Part::Projector)?;
-    let messages = in_long_form(1_000, 100_000);
-    let ada = flow.system.users()?.created(&unique("ada")).await?;
-    let (log, _) = user_log(&flow.system.store()?).await?;
-    let poison = log.last().context("an event")?.id.clone();
-    flow.expect(id(&ada), ada.clone());
-    flow.under_traffic(async |_, _| {
-        let genuine = stranger.copied(COPIED).await?;
-        let repeats = genuine.iter().skip(1).cycle().take(messages);
-        stranger.send(repeats.cloned()).await.map(drop)
-    })
-    .await?;
-    flow.published().await?;
-    let victim = projector(&mut flow.system)?;
-    victim.set_program(PROGRAM)?;
-    victim.set_variable("FAILPOINTS", format!("directory-{poison}=return"));
-    let deaths = deaths(&mut flow.system).await?;
-    // The first attempt is not counted, because the message was not delivered before. Three are.
-    ensure!((1..=4).contains(&deaths), "{deaths} deaths");
-    flow.under_traffic(async |_, traffic| traffic.more(60).await)
-        .await?;
-    let held = held(&flow.system)?;
-    let all = Answer::to(http()?.get(&held)).await?.expect(200)?.body;
-    if all["total"] != 0 {
-        ensure!(
-            all["total"] == 1 && all["data"][0]["user"] == id(&ada),
-            "{all}"
-        );
-        let replay = http()?.post(format!("{held}/{}/replay", id(&ada)));
-        let replayed = Answer::to(replay).await?.expect(200)?.body;
-        ensure!(replayed["held"].is_null(), "{replayed}");
-    }
-    let what = "a message that killed the process";
-    flow.verdict(&format!(
-        "{what} {deaths} times, among {messages}; held: {}",
-        all["total"]
     ))
     .await
 }

@@ -11,9 +11,6 @@ use messaging::Delivery;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::Ordering;
 
-/// A message that has killed the process this many times is not tried again.
-const MOST_ATTEMPTS: i64 = 3;
-
 const NOT_IN_LOG: &str = "the log has no such event";
 
 /// A batch that may be retried as a whole. No message goes to the dead-letter queue twice.
@@ -75,8 +72,8 @@ impl Run<'_> {
     }
 
     /// Counts the attempt before it is made. The process has survived an attempt that ends in an error, so such an attempt
-    /// does not count, even if the database fails before it is discounted. A deletion is retried for ever, even after it was applied, because its first attempt may have ended
-    /// before the write-ahead log was emptied.
+    /// does not count, even if the database fails before it is discounted. A deletion is retried for ever, even after it was
+    /// applied, because its first attempt may have ended before the write-ahead log was emptied.
     async fn apply_redelivered(
         &self,
         batch: &mut UnfinishedBatch<'_>,
@@ -89,12 +86,9 @@ impl Run<'_> {
             alone.push(place, event);
             return self.apply(batch, alone).await;
         }
-        if !batch.counted.contains(&counted) {
-            if self.view().attempts(counted).await? >= MOST_ATTEMPTS {
-                return self.give_up(batch, place, &event).await;
-            }
-            self.view().count_attempt(counted).await?;
-            batch.counted.insert(counted);
+        let begun = self.view().begin_attempt(counted, &mut batch.counted);
+        if !begun.await? {
+            return self.give_up(batch, place, &event).await;
         }
         alone.push(place, event);
         let applied = self.apply(batch, alone).await;
@@ -117,12 +111,8 @@ impl Run<'_> {
         if !self.repair.is_in_log(event).await? {
             return self.dead_letter(batch, place, NOT_IN_LOG).await;
         }
-        let standing = self.view().standing(event.user).await?;
-        if !standing.held && standing.revision() < Some(event.revision) {
-            let reason = "it was tried three times and never finished";
-            self.view().hold(event.user, event.revision, reason).await?;
-        }
-        Ok(())
+        let event = (event.user, event.revision);
+        Ok(self.view().give_up(event).await?)
     }
 
     async fn apply(

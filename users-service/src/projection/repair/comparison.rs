@@ -1,4 +1,4 @@
-//! Compares the view with the log, page by page. Each page is applied in one transaction.
+//! Compares the view with the log, page by page. Each page is applied in one transaction, unless that may have killed a process.
 
 use super::{Refused, Repair, erasure};
 use crate::domain::UserId;
@@ -64,15 +64,60 @@ impl Repair {
         Ok(())
     }
 
-    /// Applies the missing events among these in one transaction. Reads a user's stream only if the events do not follow the
-    /// user's row. An erasure ignores holds, and is applied even if it was applied before, because the process may have
-    /// ended before the view's write-ahead log was emptied. Returns a lost key, if there is one.
+    /// Applies the missing events among these: together, unless that may have killed a process before. Returns a lost key, if
+    /// there is one.
     async fn bring(&self, events: &[RecordedEvent]) -> anyhow::Result<Option<KeyId>> {
         let missing = self.missing(events).await?;
         if missing.is_empty() {
             return Ok(None);
         }
-        let (events, mut behind) = self.readable(&missing).await?;
+        let brought = if self.view.begin_together().await? {
+            self.bring_together(&missing).await
+        } else {
+            self.bring_one_by_one(missing).await
+        };
+        let finished = self.view.finish_together().await;
+        let lost = brought?;
+        finished?;
+        Ok(lost)
+    }
+
+    /// Counts an attempt before it is made, as for a redelivered message. Erasures come first, and are always tried.
+    async fn bring_one_by_one(
+        &self,
+        mut missing: Vec<(UserId, &RecordedEvent)>,
+    ) -> anyhow::Result<Option<KeyId>> {
+        let text =
+            "a process has ended while it applied events of the log; they are applied one by one";
+        tracing::warn!(events = missing.len(), text);
+        missing.sort_by_key(|(_, event)| !is_erasure(event));
+        let mut counted = self.counted.lock().await;
+        let mut lost = None;
+        for one in missing {
+            let event = (one.0, one.1.revision);
+            if is_erasure(one.1) {
+                lost = lost.or(self.bring_together(&[one]).await?);
+            } else if self.view.begin_attempt(event, &mut counted).await? {
+                let brought = self.bring_together(&[one]).await;
+                // Its message may have killed processes too, so it is not forgotten.
+                self.view.discount_attempt(event).await?;
+                counted.remove(&event);
+                lost = lost.or(brought?);
+            } else {
+                self.view.give_up(event).await?;
+            }
+        }
+        Ok(lost)
+    }
+
+    /// Applies missing events in one transaction. Reads a user's stream only if the events do not follow the user's row. An
+    /// erasure ignores holds, and is applied even if it was applied before, because the process may have ended before the
+    /// view's write-ahead log was emptied.
+    async fn bring_together(
+        &self,
+        missing: &[(UserId, &RecordedEvent)],
+    ) -> anyhow::Result<Option<KeyId>> {
+        let (events, mut behind) = self.readable(missing).await?;
         let mut applied = 0;
         let users: Vec<UserId> = events.iter().map(|event| event.user).collect();
         for (user, outcome) in users.into_iter().zip(self.view.apply(events).await?) {
@@ -93,7 +138,7 @@ impl Repair {
         Ok(caught.lost.into_values().next())
     }
 
-    /// The events that are not in the rows of their users.
+    /// The events that are not in the rows of their users. Those of held users wait, except for erasures.
     async fn missing<'a>(
         &self,
         events: &'a [RecordedEvent],
@@ -106,7 +151,7 @@ impl Repair {
         let standings = self.view.standings(&users).await?;
         owned.retain(|(user, event)| {
             let standing = standings.get(user).copied().unwrap_or_default();
-            is_erasure(event) || !standing.has(event.revision, event.id)
+            is_erasure(event) || !(standing.held || standing.has(event.revision, event.id))
         });
         Ok(owned)
     }

@@ -1,10 +1,72 @@
-//! Counted attempts at messages that were delivered before.
+//! Counted attempts at events, because an event may kill the process that applies it.
+//!
+//! Many events are tried together at first. Only if a process ended meanwhile, each is tried alone and counted.
 
 use super::View;
 use crate::domain::UserId;
 use crate::read_model::number;
+use std::collections::HashSet;
+
+/// An event that was tried this many times and never finished is not tried again.
+const MOST_ATTEMPTS: i64 = 3;
 
 impl View {
+    /// Notes, durably, that events of the log are going to be applied together. Returns false if a process has noted this and
+    /// not [`finished`](Self::finish_together): it may have been killed by one of them.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(in crate::projection) async fn begin_together(&self) -> Result<bool, sqlx::Error> {
+        let begin = "INSERT INTO together (single) VALUES (1) ON CONFLICT DO NOTHING";
+        let begun = sqlx::query(begin).execute(self.generation().durable());
+        Ok(begun.await?.rows_affected() > 0)
+    }
+
+    /// Notes that this process has survived.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(in crate::projection) async fn finish_together(&self) -> Result<(), sqlx::Error> {
+        let finish = sqlx::query("DELETE FROM together");
+        finish.execute(self.generation().pool()).await.map(drop)
+    }
+
+    /// Counts an attempt before it is made. Returns false if the event was tried too often. The set has the events whose attempt
+    /// this process has counted and could not take back, because the database failed; they are not counted again.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(in crate::projection) async fn begin_attempt(
+        &self,
+        event: (UserId, u64),
+        counted: &mut HashSet<(UserId, u64)>,
+    ) -> Result<bool, sqlx::Error> {
+        if !counted.contains(&event) {
+            if self.attempts(event).await? >= MOST_ATTEMPTS {
+                return Ok(false);
+            }
+            self.count_attempt(event).await?;
+            counted.insert(event);
+        }
+        Ok(true)
+    }
+
+    /// Holds the user at an event of the log that was tried too often, unless it is applied.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(in crate::projection) async fn give_up(
+        &self,
+        (user, revision): (UserId, u64),
+    ) -> Result<(), sqlx::Error> {
+        let standing = self.standing(user).await?;
+        if !standing.held && standing.revision() < Some(revision) {
+            let reason = "it was tried three times and never finished";
+            self.hold(user, revision, reason).await?;
+        }
+        Ok(())
+    }
+
     /// How many times this event was tried.
     ///
     /// # Errors

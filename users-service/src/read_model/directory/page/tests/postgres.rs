@@ -1,6 +1,7 @@
 //! The cost of a page in PostgreSQL.
 
 use super::*;
+use crate::database::postgres_settings;
 use private_postgres::PrivatePostgres;
 use serde_json::Value;
 use sqlx::postgres::PgConnection;
@@ -15,11 +16,12 @@ async fn filled(users: i64) -> PgConnection {
     directory(&Databases::Postgres(url.clone())).await;
     let mut connection = PgConnection::connect(&url).await.unwrap();
     let fill = format!(
-        "SET search_path TO directory_g1; SET synchronous_commit TO off;
+        "SET synchronous_commit TO off;
          INSERT INTO users SELECT n, n, repeat('k', 32), repeat('u', 60), repeat('g', 60), repeat('f', 60), '{{}}' FROM generate_series(1, {users}) n;
          INSERT INTO terms SELECT 5, n, n FROM generate_series(1, {users}) n;
          INSERT INTO terms SELECT 1000 + n, n, n FROM generate_series(1, {users}) n;"
     );
+    execute(&mut connection, &postgres_settings("directory_g1")).await;
     execute(&mut connection, &fill).await;
     execute(&mut connection, "VACUUM ANALYZE users").await;
     execute(&mut connection, "VACUUM ANALYZE terms").await;

@@ -1,7 +1,7 @@
 //! The bare pump: it moves messages through the broker as publisher and projector do, without store, keys or view.
 //!
-//! It uses the same bytes as a real message, the publisher's window, confirms, four quorum queues behind a
-//! consistent-hash exchange, the projector's prefetch and batches, and one acknowledgement per batch.
+//! It uses the same bytes as a real message, the same exchanges, the publisher's window, confirms, quorum queues behind a
+//! consistent-hash exchange for each read model, the projector's prefetch and batches, and one acknowledgement per batch.
 
 use anyhow::{Context, Result, ensure};
 use futures::StreamExt;
@@ -20,9 +20,10 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 const EXCHANGE: &str = "users";
+/// Other teams and read models bind to this exchange.
+const READERS: &str = "users.events";
 const HASHED: &str = "pump";
 const PARTITION_KEY: &str = "cloudEvents:partitionkey";
-const QUEUES: usize = 4;
 /// The most unconfirmed messages.
 const WINDOW: usize = 512;
 const PREFETCH: u16 = 500;
@@ -32,7 +33,7 @@ const SAMPLES: &str = "bench.sample";
 
 /// A message that users-service published.
 #[derive(Debug)]
-pub(super) struct Sample {
+pub(crate) struct Sample {
     routing_key: String,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
@@ -40,7 +41,7 @@ pub(super) struct Sample {
 
 impl Sample {
     /// Creates a user and takes the message about it.
-    pub(super) async fn take(system: &System) -> Result<Self> {
+    pub(crate) async fn take(system: &System) -> Result<Self> {
         let binding = format!("e/{EXCHANGE}/q/{SAMPLES}");
         let queue = json!({"durable": true});
         system.management("PUT", "queues", SAMPLES, &queue).await?;
@@ -94,19 +95,48 @@ impl Sample {
     }
 }
 
-/// Messages per second through this broker, from the first publication to the last acknowledgement.
-pub(super) async fn measure(node: &Node, sample: &Sample, count: usize) -> Result<f64> {
+/// The queues of a pump.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PumpShape {
+    /// How many times each message is consumed.
+    pub(crate) read_models: u32,
+    /// The number of queues for each of them.
+    pub(crate) partitions: u32,
+}
+
+/// Messages per second that the broker confirms, while nobody consumes.
+pub(crate) async fn confirmed(
+    node: &Node,
+    sample: &Sample,
+    shape: PumpShape,
+    count: usize,
+) -> Result<f64> {
     let broker = Broker::connect(&node.vhost().await, "pump")?;
-    broker.declare(&topology()).await?;
+    broker.declare(&shape.topology()).await?;
+    let began = Instant::now();
+    publish(broker, shape, sample, count).await?;
+    Ok(rate(count, began.elapsed()))
+}
+
+/// Messages per second through this broker, from the first publication to the last acknowledgement.
+pub(crate) async fn measure(
+    node: &Node,
+    sample: &Sample,
+    shape: PumpShape,
+    count: usize,
+) -> Result<f64> {
+    let broker = Broker::connect(&node.vhost().await, "pump")?;
+    broker.declare(&shape.topology()).await?;
     let began = Instant::now();
     let taken = Arc::new(AtomicUsize::default());
     let mut consumers = JoinSet::new();
-    for queue in (0..QUEUES).map(queue) {
-        let consumer = Consumer::new(broker.clone(), topology(), queue, PREFETCH);
+    let deliveries = count * usize::try_from(shape.read_models)?;
+    for queue in shape.queues() {
+        let consumer = Consumer::new(broker.clone(), shape.topology(), queue, PREFETCH);
         let consumer = consumer.at_most_every(BATCH_EVERY);
-        consumers.spawn(consume(consumer, Arc::clone(&taken), count));
+        consumers.spawn(consume(consumer, Arc::clone(&taken), deliveries));
     }
-    publish(broker, sample, count).await?;
+    publish(broker, shape, sample, count).await?;
     // The first consumer to end is the one that acknowledged the last message.
     consumers
         .join_next()
@@ -115,15 +145,19 @@ pub(super) async fn measure(node: &Node, sample: &Sample, count: usize) -> Resul
     let took = began.elapsed();
     consumers.shutdown().await;
     ensure!(
-        taken.load(Ordering::Relaxed) == count,
+        taken.load(Ordering::Relaxed) == deliveries,
         "a message was delivered twice"
     );
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52 messages")]
-    Ok(count as f64 / took.as_secs_f64())
+    Ok(rate(count, took))
 }
 
-async fn publish(broker: Broker, sample: &Sample, count: usize) -> Result<()> {
-    let publisher = Publisher::new(broker, topology());
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52 messages")]
+fn rate(count: usize, took: Duration) -> f64 {
+    count as f64 / took.as_secs_f64()
+}
+
+async fn publish(broker: Broker, shape: PumpShape, sample: &Sample, count: usize) -> Result<()> {
+    let publisher = Publisher::new(broker, shape.topology());
     let mut unconfirmed = FuturesUnordered::new();
     for number in 0..count {
         if unconfirmed.len() == WINDOW {
@@ -157,37 +191,56 @@ async fn consume(mut consumer: Consumer, taken: Arc<AtomicUsize>, count: usize) 
     }
 }
 
-fn queue(partition: usize) -> String {
-    format!("{HASHED}.{partition}")
-}
+impl PumpShape {
+    /// The queues of users-service.
+    pub(crate) const REAL: Self = Self {
+        read_models: 2,
+        partitions: 4,
+    };
 
-fn topology() -> Topology {
-    let exchange = |name: &str, kind| Exchange {
-        name: name.to_owned(),
-        kind,
-    };
-    let binding = |source: &str, destination, routing_key: &str| Binding {
-        source: source.to_owned(),
-        destination,
-        routing_key: routing_key.to_owned(),
-    };
-    let header = PARTITION_KEY.to_owned();
-    let mut topology = Topology {
-        exchanges: vec![
-            exchange(EXCHANGE, ExchangeKind::Topic),
-            exchange(HASHED, ExchangeKind::ConsistentHash { header }),
-        ],
-        ..Topology::default()
-    };
-    for name in (0..QUEUES).map(queue) {
-        topology.queues.push(Queue {
-            name: name.clone(),
-            kind: QueueKind::OrderedLog,
-        });
-        let to = Destination::Queue(name);
-        topology.bindings.push(binding(HASHED, to, "1"));
+    fn queues(self) -> impl Iterator<Item = String> {
+        (0..self.read_models).flat_map(move |read_model| {
+            (0..self.partitions).map(move |partition| format!("{HASHED}{read_model}.{partition}"))
+        })
     }
-    let to = Destination::Exchange(HASHED.to_owned());
-    topology.bindings.push(binding(EXCHANGE, to, "#"));
-    topology
+
+    fn topology(self) -> Topology {
+        let exchange = |name: &str, kind| Exchange {
+            name: name.to_owned(),
+            kind,
+        };
+        let binding = |source: &str, destination, routing_key: &str| Binding {
+            source: source.to_owned(),
+            destination,
+            routing_key: routing_key.to_owned(),
+        };
+        let to_exchange = |name: &str| Destination::Exchange(name.to_owned());
+        let mut topology = Topology {
+            exchanges: vec![
+                exchange(EXCHANGE, ExchangeKind::Topic),
+                exchange(READERS, ExchangeKind::Topic),
+            ],
+            bindings: vec![binding(EXCHANGE, to_exchange(READERS), "#")],
+            ..Topology::default()
+        };
+        for read_model in 0..self.read_models {
+            let hashed = format!("{HASHED}{read_model}");
+            let header = PARTITION_KEY.to_owned();
+            let kind = ExchangeKind::ConsistentHash { header };
+            topology.exchanges.push(exchange(&hashed, kind));
+            topology
+                .bindings
+                .push(binding(READERS, to_exchange(&hashed), "#"));
+            for partition in 0..self.partitions {
+                let name = format!("{hashed}.{partition}");
+                topology.queues.push(Queue {
+                    name: name.clone(),
+                    kind: QueueKind::OrderedLog,
+                });
+                let to = Destination::Queue(name);
+                topology.bindings.push(binding(&hashed, to, "1"));
+            }
+        }
+        topology
+    }
 }

@@ -1,0 +1,179 @@
+//! A system without an API, with its read models in one of the two kinds of database.
+
+use anyhow::{Context as _, Result, ensure};
+use private_postgres::PrivatePostgres;
+use sqlx::any::AnyPoolOptions;
+use sqlx::{AnyPool, AssertSqlSafe};
+use std::fmt;
+use std::process::Command;
+use system_tests::system::Node;
+use system_tests::{Part, System};
+use users_service::database::{Databases, Dialect};
+
+/// The number of queues of a first generation.
+const FIRST: u32 = 4;
+const READ_MODELS: [&str; 2] = ["directory", "statistics"];
+
+/// Where the databases are, and how many queues each read model has.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Setup {
+    pub(super) dialect: Dialect,
+    pub(super) partitions: u32,
+}
+
+impl Setup {
+    /// What users-service does unless it is told otherwise.
+    pub(super) const REAL: Self = Self {
+        dialect: Dialect::Sqlite,
+        partitions: FIRST,
+    };
+
+    /// Both kinds of database.
+    pub(super) fn with(partitions: u32) -> [Self; 2] {
+        [Dialect::Sqlite, Dialect::Postgres].map(|dialect| Self {
+            dialect,
+            partitions,
+        })
+    }
+
+    /// The number of the generation that has so many queues.
+    pub(super) fn generation(self) -> u32 {
+        if self.partitions == FIRST { 1 } else { 2 }
+    }
+}
+
+impl fmt::Display for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.dialect {
+            Dialect::Sqlite => "SQLite",
+            Dialect::Postgres => "PostgreSQL",
+        })
+    }
+}
+
+/// A system and the place of its databases.
+pub(super) struct Prepared {
+    pub(super) system: System,
+    pub(super) databases: Databases,
+}
+
+impl Prepared {
+    /// Starts the store. Projector and `others` are prepared only.
+    pub(super) async fn without_projector(
+        broker: Node,
+        setup: Setup,
+        others: &[Part],
+    ) -> Result<Self> {
+        let url = broker.vhost().await;
+        let parts = [&[Part::Store, Part::Projector], others].concat();
+        let mut system = System::prepare(&parts, broker, &url, "info")?;
+        let databases = match setup.dialect {
+            Dialect::Sqlite => Databases::Folder(system.folder().join("users")),
+            Dialect::Postgres => {
+                let url = PrivatePostgres::shared().await.database().await;
+                for part in parts.into_iter().filter(|part| *part != Part::Store) {
+                    system.set(part, "DATABASE_URL", &url)?;
+                }
+                Databases::Postgres(url)
+            }
+        };
+        system.start_part(Part::Store).await?;
+        Ok(Self { system, databases })
+    }
+
+    /// Starts store and projector, and makes the wanted number of queues. `others` are prepared only.
+    pub(super) async fn start(broker: Node, setup: Setup, others: &[Part]) -> Result<Self> {
+        let mut prepared = Self::without_projector(broker, setup, others).await?;
+        prepared.system.start_part(Part::Projector).await?;
+        prepared.system.serves(Part::Projector).await?;
+        if setup.partitions != FIRST {
+            for read_model in READ_MODELS {
+                prepared.rebuild(read_model, setup.partitions)?;
+            }
+        }
+        Ok(prepared)
+    }
+
+    /// Builds another generation, and waits until readers use it.
+    fn rebuild(&self, read_model: &str, partitions: u32) -> Result<()> {
+        let output = self.rebuild_command(read_model, partitions)?.output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{read_model}: {said}");
+        Ok(())
+    }
+
+    /// The operator's command that builds another generation.
+    pub(super) fn rebuild_command(&self, read_model: &str, partitions: u32) -> Result<Command> {
+        let partitions = partitions.to_string();
+        let arguments = ["rebuild", read_model, "--partitions", &partitions];
+        self.system.command(Part::Projector, &arguments)
+    }
+
+    /// A connection to the tables of a generation.
+    pub(super) async fn tables(&self, read_model: &str, generation: u32) -> Result<AnyPool> {
+        let name = format!("{read_model}_g{generation}");
+        self.connection(&name, "rw", "").await
+    }
+
+    /// A connection to new tables, with the settings of a generation.
+    pub(super) async fn new_tables(&self, name: &str, tables: &[&str]) -> Result<AnyPool> {
+        let (settings, clustered) = match &self.databases {
+            Databases::Folder(_) => (
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA secure_delete = ON;",
+                "WITHOUT ROWID",
+            ),
+            Databases::Postgres(url) => {
+                let pool = AnyPool::connect(url).await?;
+                let create = AssertSqlSafe(format!("CREATE SCHEMA {name}"));
+                sqlx::raw_sql(create).execute(&pool).await?;
+                ("", "")
+            }
+        };
+        let connection = self.connection(name, "rwc", settings).await?;
+        for table in tables {
+            let table = AssertSqlSafe(table.replace("{clustered}", clustered));
+            sqlx::raw_sql(table).execute(&connection).await?;
+        }
+        Ok(connection)
+    }
+
+    async fn connection(&self, name: &str, mode: &str, settings: &str) -> Result<AnyPool> {
+        sqlx::any::install_default_drivers();
+        let (url, settings) = match &self.databases {
+            Databases::Folder(folder) => {
+                let file = folder.join(format!("{name}.db"));
+                let url = format!("sqlite://{}?mode={mode}", file.display());
+                (url, settings.to_owned())
+            }
+            Databases::Postgres(url) => (
+                url.clone(),
+                format!("SET search_path TO {name}; {settings}"),
+            ),
+        };
+        let pool = AnyPoolOptions::new().max_connections(1);
+        let pool = pool.after_connect(move |connection, _| {
+            let settings = AssertSqlSafe(settings.clone());
+            Box::pin(async move { sqlx::raw_sql(settings).execute(connection).await.map(drop) })
+        });
+        pool.connect(&url).await.context("a connection to tables")
+    }
+
+    /// Fails unless both read models have exactly so many users, and no message is a dead letter. The control: they have not
+    /// one more.
+    pub(super) async fn check(&self, setup: Setup, users: usize) -> Result<()> {
+        let users = i64::try_from(users)?;
+        for read_model in READ_MODELS {
+            let tables = self.tables(read_model, setup.generation()).await?;
+            let count: i64 = sqlx::query_scalar("SELECT count(*) FROM ledger")
+                .fetch_one(&tables)
+                .await?;
+            ensure!(count == users, "{read_model} has {count} of {users} users");
+            for queue in 0..setup.partitions {
+                let queue = format!("users.{read_model}.g{}.{queue}.dead", setup.generation());
+                let dead = self.system.messages(&queue).await?;
+                ensure!(dead.is_empty(), "dead letters: {dead:?}");
+            }
+        }
+        Ok(())
+    }
+}
