@@ -140,6 +140,10 @@ async fn forward(client: TcpStream, target: SocketAddr, (mut open, held, line): 
     let Ok(server) = TcpStream::connect(target).await else {
         return;
     };
+    // A connection that is gone already fails when it is read.
+    for stream in [&client, &server] {
+        let _ = stream.set_nodelay(true);
+    }
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     let (_hold, never_held) = watch::channel(false);

@@ -97,7 +97,9 @@ impl StoreCluster {
             let server = Server::builder()
                 .add_service(StreamsServer::new(node.clone()))
                 .add_service(GossipServer::new(node));
-            serving.spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+            serving.spawn(
+                server.serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true))),
+            );
         }
         Ok(Self {
             shared,

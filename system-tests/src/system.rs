@@ -132,6 +132,15 @@ impl System {
         Ok(process.other(arguments))
     }
 
+    /// Makes all parts of users-service keep keys and read models in this PostgreSQL database, from their next start on.
+    pub fn use_database(&mut self, url: &str) {
+        for (part, process) in &mut self.processes {
+            if !matches!(part, Part::Store | Part::Uuids) {
+                process.set_variable("DATABASE_URL", url);
+            }
+        }
+    }
+
     /// Gives a part of users-service a disk of its own for its data folder, from its next start on.
     pub fn set_small_disk(&mut self, part: Part, kibibytes: u32) -> Result<()> {
         let folder = self.folder.path().join("users");

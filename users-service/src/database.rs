@@ -1,7 +1,7 @@
 //! The databases of this service: SQLite files in one folder, or schemas of one PostgreSQL database.
 //!
 //! Invariant: a statement is written once for both. Its parameters are `$1`, `$2`…; a set of rows is one parameter, the text of a
-//! JSON array of arrays ([`rows_of`]). What only one of the two can do is asked for by [`Dialect`].
+//! JSON array of arrays (`rows_of`). What only one of the two can do is asked for by [`Dialect`].
 
 pub(crate) mod server_log;
 

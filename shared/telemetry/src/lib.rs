@@ -12,11 +12,10 @@
 use anyhow::Context as _;
 use tracing::{Metadata, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
-    EnvFilter, Layer as _,
-    filter::{FilterExt as _, FilterFn, filter_fn},
+    EnvFilter,
+    filter::{FilterFn, filter_fn},
     fmt::MakeWriter,
-    layer::{Filter, SubscriberExt as _},
-    registry::LookupSpan,
+    layer::SubscriberExt as _,
     util::SubscriberInitExt as _,
 };
 
@@ -50,19 +49,13 @@ fn json_lines<W>(service: &str, requested: EnvFilter, writer: W) -> impl Subscri
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    tracing_subscriber::registry().with(
-        tracing_subscriber::fmt::layer()
-            .json()
-            .with_writer(writer)
-            .with_filter(capped(service, requested)),
-    )
-}
-
-fn capped<S>(service: &str, requested: EnvFilter) -> impl Filter<S> + 'static
-where
-    S: Subscriber + for<'s> LookupSpan<'s>,
-{
-    requested.and(ceilings(service.replace('-', "_")))
+    let lines = tracing_subscriber::fmt::layer().json().with_writer(writer);
+    // These filter for all layers. A filter of one layer remembers the answer to a crate that only asks whether a line would be
+    // logged, as sqlx does, and then loses the next line of that thread.
+    tracing_subscriber::registry()
+        .with(requested)
+        .with(ceilings(service.replace('-', "_")))
+        .with(lines)
 }
 
 fn ceilings(own: String) -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {

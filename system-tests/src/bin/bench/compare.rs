@@ -11,6 +11,7 @@ mod stored;
 mod table;
 
 use crate::aim::Aim;
+use crate::brokers::Brokers;
 use crate::flow;
 use crate::generator::{self, Figures};
 use crate::pump::{self, PumpShape, Sample};
@@ -19,13 +20,11 @@ use anyhow::{Context, Result, bail, ensure};
 use baseline::Baseline;
 use clap::{Args, ValueEnum};
 use measured::Measured;
-use private_broker::PrivateBroker;
 use serde_json::Value;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 use stored::StoredUsers;
 use system_tests::client::id;
-use system_tests::system::Node;
 use system_tests::{Part, System, Users, wait};
 use table::Table;
 use time::OffsetDateTime;
@@ -59,23 +58,11 @@ pub(crate) struct CompareArguments {
     /// baseline down.
     #[arg(long, default_value_t = 0.25)]
     floor: f64,
-    /// Runs all parts on one broker, each in its own virtual host. This starts faster, but one part can affect the
-    /// next.
-    #[arg(long)]
-    shared_broker: bool,
+    #[command(flatten)]
+    brokers: Brokers,
     /// Plants a fault, which the run must report.
     #[arg(long, value_enum)]
     plant: Option<Plant>,
-}
-
-impl CompareArguments {
-    /// The broker for one part of the comparison.
-    async fn broker(&self) -> Result<Node> {
-        if self.shared_broker {
-            return Ok(Node::Shared(PrivateBroker::shared().await));
-        }
-        Node::own().await
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -103,9 +90,9 @@ pub(crate) async fn run(arguments: &CompareArguments) -> Result<()> {
     }
     let node = node(arguments, &mut table).await?;
     let (ours, lag, sample) = ours(arguments, &mut table).await?;
-    let path = flow::whole_path(arguments.broker().await?, arguments.behind).await?;
+    let path = flow::whole_path(arguments.brokers.next().await?, arguments.behind).await?;
     eprintln!("measuring the bare pump");
-    let broker = arguments.broker().await?;
+    let broker = arguments.brokers.next().await?;
     let pump = pump::measure(&broker, &sample, PumpShape::REAL, arguments.behind).await?;
     let aims = [
         Aim::at_least(
@@ -144,7 +131,7 @@ pub(crate) async fn run(arguments: &CompareArguments) -> Result<()> {
 async fn node(arguments: &CompareArguments, table: &mut Table) -> Result<Rows> {
     let system = System::of(
         &[Part::Store, Part::Uuids],
-        arguments.broker().await?,
+        arguments.brokers.next().await?,
         "info",
     )
     .await?;
@@ -190,7 +177,7 @@ async fn node(arguments: &CompareArguments, table: &mut Table) -> Result<Rows> {
 }
 
 async fn ours(arguments: &CompareArguments, table: &mut Table) -> Result<(Rows, Duration, Sample)> {
-    let system = System::of(&Part::WHOLE, arguments.broker().await?, "info").await?;
+    let system = System::of(&Part::WHOLE, arguments.brokers.next().await?, "info").await?;
     let address = system
         .address(Part::Serve)
         .context("the system has users-service")?;

@@ -11,11 +11,12 @@ mod path;
 mod setup;
 
 use crate::aim::Aim;
-use crate::pump::{self, PumpShape, Sample};
+use crate::brokers::Brokers;
+use crate::pump::{self, Sample};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use path::PathRates;
-use setup::Setup;
+use setup::{Partitions, Setup};
 use std::time::Duration;
 use system_tests::system::Node;
 use system_tests::{Part, System};
@@ -29,9 +30,6 @@ pub(crate) struct FlowArguments {
     /// Number of users that go through the path, and of messages that the bare pump moves.
     #[arg(long, default_value_t = 50_000)]
     users: usize,
-    /// Numbers of queues of each read model.
-    #[arg(long, value_delimiter = ',', default_value = "1,4")]
-    partitions: Vec<u32>,
     /// Rates at which users are created while the lag is measured, per second.
     #[arg(long, value_delimiter = ',', default_value = "100,1000,3000")]
     rates: Vec<u32>,
@@ -41,6 +39,8 @@ pub(crate) struct FlowArguments {
     /// Sizes of the lists, in users.
     #[arg(long, value_delimiter = ',', default_value = "1000,1000000")]
     sizes: Vec<usize>,
+    #[command(flatten)]
+    brokers: Brokers,
 }
 
 /// Prints the report only when it is complete, so that an invalid run prints no figure.
@@ -58,21 +58,25 @@ pub(crate) async fn run(arguments: &FlowArguments) -> Result<()> {
             "from the 201 to the list, at {rate} users/s: {lag}"
         ));
     }
-    for partitions in &arguments.partitions {
-        let pumped = pump_rates(&sample, *partitions, arguments.users).await?;
-        report.push(format!("{partitions} queues: {pumped}"));
-        for setup in Setup::with(*partitions) {
-            let rates = path::measure(setup, arguments.users).await?;
-            report.push(format!("{partitions} queues, {setup}: {rates}"));
+    for partitions in Partitions::ALL {
+        let pumped = pump_rates(&sample, partitions, arguments).await?;
+        report.push(format!("{partitions}: {pumped}"));
+        for setup in Setup::with(partitions) {
+            let rates = path::measure(arguments.brokers, setup, arguments.users).await?;
+            report.push(format!("{setup}: {rates}"));
             aims.extend(path_aims(setup, &rates, &pumped));
         }
     }
-    let lists = lists::measure(&arguments.sizes, seconds).await?;
+    let lists = lists::measure(arguments.brokers, &arguments.sizes, seconds).await?;
     aims.extend(lists.aims());
     println!("{}\n", bench_machine::describe()?);
-    report.iter().for_each(|line| println!("{line}"));
+    for line in report {
+        println!("{line}");
+    }
     println!("{lists}\n");
-    aims.iter().for_each(|aim| println!("{aim}"));
+    for aim in aims {
+        println!("{aim}");
+    }
     Ok(())
 }
 
@@ -87,7 +91,7 @@ async fn lags(
     arguments: &FlowArguments,
     seconds: Duration,
 ) -> Result<(Sample, Vec<(u32, lag::Lag)>)> {
-    let system = System::of(&Part::ROLES, Node::own().await?, "info").await?;
+    let system = System::of(&Part::ROLES, arguments.brokers.next().await?, "info").await?;
     let sample = Sample::take(&system).await?;
     let address = system.address(Part::Api).context("an API")?;
     let mut lags = Vec::new();
@@ -121,21 +125,23 @@ impl std::fmt::Display for PumpRates {
     }
 }
 
-async fn pump_rates(sample: &Sample, partitions: u32, count: usize) -> Result<PumpRates> {
-    eprintln!("measuring the broker with {partitions} queues");
-    let shape = |read_models| PumpShape {
-        read_models,
-        partitions,
-    };
+async fn pump_rates(
+    sample: &Sample,
+    partitions: Partitions,
+    arguments: &FlowArguments,
+) -> Result<PumpRates> {
+    eprintln!("measuring the broker, {partitions}");
+    let (list, both) = partitions.shapes();
+    let (brokers, count) = (arguments.brokers, arguments.users);
     Ok(PumpRates {
-        confirmed: pump::confirmed(&Node::own().await?, sample, shape(2), count).await?,
-        one_read_model: pump::measure(&Node::own().await?, sample, shape(1), count).await?,
-        both: pump::measure(&Node::own().await?, sample, shape(2), count).await?,
+        confirmed: pump::confirmed(&brokers.next().await?, sample, both, count).await?,
+        one_read_model: pump::measure(&brokers.next().await?, sample, list, count).await?,
+        both: pump::measure(&brokers.next().await?, sample, both, count).await?,
     })
 }
 
 fn path_aims(setup: Setup, rates: &PathRates, pumped: &PumpRates) -> [Aim; 3] {
-    let name = |what: &str| format!("{}, {setup}: {what}", setup.partitions);
+    let name = |what: &str| format!("{setup}: {what}");
     [
         Aim::at_least(
             name("publisher / confirmed"),

@@ -8,6 +8,7 @@
 )]
 
 mod aim;
+mod brokers;
 mod compare;
 mod empty_handler;
 mod flow;

@@ -95,14 +95,9 @@ impl Sample {
     }
 }
 
-/// The queues of a pump.
+/// The read models of a pump, each with its number of queues. Each consumes every message.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct PumpShape {
-    /// How many times each message is consumed.
-    pub(crate) read_models: u32,
-    /// The number of queues for each of them.
-    pub(crate) partitions: u32,
-}
+pub(crate) struct PumpShape(pub(crate) &'static [u32]);
 
 /// Messages per second that the broker confirms, while nobody consumes.
 pub(crate) async fn confirmed(
@@ -130,7 +125,7 @@ pub(crate) async fn measure(
     let began = Instant::now();
     let taken = Arc::new(AtomicUsize::default());
     let mut consumers = JoinSet::new();
-    let deliveries = count * usize::try_from(shape.read_models)?;
+    let deliveries = count * shape.0.len();
     for queue in shape.queues() {
         let consumer = Consumer::new(broker.clone(), shape.topology(), queue, PREFETCH);
         let consumer = consumer.at_most_every(BATCH_EVERY);
@@ -192,15 +187,12 @@ async fn consume(mut consumer: Consumer, taken: Arc<AtomicUsize>, count: usize) 
 }
 
 impl PumpShape {
-    /// The queues of users-service.
-    pub(crate) const REAL: Self = Self {
-        read_models: 2,
-        partitions: 4,
-    };
+    /// Directory and statistics.
+    pub(crate) const REAL: Self = Self(&[4, 1]);
 
     fn queues(self) -> impl Iterator<Item = String> {
-        (0..self.read_models).flat_map(move |read_model| {
-            (0..self.partitions).map(move |partition| format!("{HASHED}{read_model}.{partition}"))
+        self.0.iter().enumerate().flat_map(|(read_model, queues)| {
+            (0..*queues).map(move |queue| format!("{HASHED}{read_model}.{queue}"))
         })
     }
 
@@ -223,7 +215,7 @@ impl PumpShape {
             bindings: vec![binding(EXCHANGE, to_exchange(READERS), "#")],
             ..Topology::default()
         };
-        for read_model in 0..self.read_models {
+        for (read_model, queues) in self.0.iter().enumerate() {
             let hashed = format!("{HASHED}{read_model}");
             let header = PARTITION_KEY.to_owned();
             let kind = ExchangeKind::ConsistentHash { header };
@@ -231,8 +223,8 @@ impl PumpShape {
             topology
                 .bindings
                 .push(binding(READERS, to_exchange(&hashed), "#"));
-            for partition in 0..self.partitions {
-                let name = format!("{hashed}.{partition}");
+            for queue in 0..*queues {
+                let name = format!("{hashed}.{queue}");
                 topology.queues.push(Queue {
                     name: name.clone(),
                     kind: QueueKind::OrderedLog,

@@ -17,9 +17,9 @@ impl View {
     /// # Errors
     /// When the database fails.
     pub(in crate::projection) async fn begin_together(&self) -> Result<bool, sqlx::Error> {
-        let begin = "INSERT INTO together (single) VALUES (1) ON CONFLICT DO NOTHING";
-        let begun = sqlx::query(begin).execute(self.generation().durable());
-        Ok(begun.await?.rows_affected() > 0)
+        let note = "INSERT INTO together (single) VALUES (1) ON CONFLICT DO NOTHING";
+        let noted = sqlx::query(note).execute(self.generation().durable());
+        Ok(noted.await?.rows_affected() > 0)
     }
 
     /// Notes that this process has survived.

@@ -68,7 +68,7 @@ pub(super) async fn measure(prepared: &Prepared, setup: Setup, users: usize) -> 
 
 /// The rows of a batch, as a JSON array of arrays.
 async fn rows(
-    list: &AnyPool,
+    tables: &AnyPool,
     table: &str,
     columns: &[(&str, bool)],
     first: usize,
@@ -77,7 +77,7 @@ async fn rows(
     let last = first + BATCH - 1;
     let names = names.join(", ");
     let select = format!("SELECT {names} FROM {table} WHERE id BETWEEN {first} AND {last}");
-    let rows = sqlx::query(AssertSqlSafe(select)).fetch_all(list).await?;
+    let rows = sqlx::query(AssertSqlSafe(select)).fetch_all(tables).await?;
     let mut all = Vec::with_capacity(rows.len());
     for row in rows {
         let mut values = Vec::with_capacity(columns.len());

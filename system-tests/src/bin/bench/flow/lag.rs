@@ -56,7 +56,7 @@ pub(super) async fn measure(
     let load = generator::run_at(&work, CONNECTIONS, length, Some(rate));
     let (load, samples) = tokio::try_join!(load, visible::during(users, length))?;
     check_generator(work.name(), CONNECTIONS, &load)?;
-    ensure!(samples.len() > 0, "no sample");
+    ensure!(!samples.is_empty(), "no sample");
     Ok(Lag {
         samples,
         rate: load.rate,

@@ -3,6 +3,7 @@
 use super::appended::append;
 use super::bare_insertion;
 use super::setup::{Prepared, Setup};
+use crate::brokers::Brokers;
 use anyhow::{Context as _, Result, ensure};
 use event_streams::EventStreams;
 use serde_json::Value;
@@ -46,9 +47,9 @@ impl fmt::Display for PathRates {
     }
 }
 
-pub(super) async fn measure(setup: Setup, users: usize) -> Result<PathRates> {
-    let publisher = publisher(setup, users).await?;
-    let (prepared, path) = whole(Node::own().await?, setup, users).await?;
+pub(super) async fn measure(brokers: Brokers, setup: Setup, users: usize) -> Result<PathRates> {
+    let publisher = publisher(brokers.next().await?, setup, users).await?;
+    let (prepared, path) = whole(brokers.next().await?, setup, users).await?;
     eprintln!("measuring a rebuild");
     let rebuild = rebuild(&prepared, setup, users).await?;
     let insertion = bare_insertion::measure(&prepared, setup, users).await?;
@@ -67,8 +68,8 @@ pub(super) fn rate(users: usize, took: Duration) -> f64 {
 }
 
 /// From the publisher's first checkpoint to the last one that lies before the end, or at it if there are few users.
-async fn publisher(setup: Setup, users: usize) -> Result<f64> {
-    let mut prepared = Prepared::start(Node::own().await?, setup, &[Part::Publisher]).await?;
+async fn publisher(broker: Node, setup: Setup, users: usize) -> Result<f64> {
+    let mut prepared = Prepared::start(broker, setup, &[Part::Publisher]).await?;
     prepared.system.kill(Part::Projector)?;
     append(&prepared, users).await?;
     eprintln!("measuring the publisher");
@@ -126,11 +127,13 @@ pub(super) async fn whole(broker: Node, setup: Setup, users: usize) -> Result<(P
     let mut prepared = Prepared::start(broker, setup, &[Part::Publisher]).await?;
     append(&prepared, users).await?;
     eprintln!("measuring the whole path");
-    let directory = prepared.tables("directory", setup.generation()).await?;
-    let statistics = prepared.tables("statistics", setup.generation()).await?;
+    let mut tables = Vec::new();
+    for (read_model, generation) in setup.generations() {
+        tables.push(prepared.tables(read_model, generation).await?);
+    }
     let began = Instant::now();
     prepared.system.start_part(Part::Publisher).await?;
-    for tables in [directory, statistics] {
+    for tables in tables {
         until(&tables, "SELECT count(*) FROM ledger", users).await?;
     }
     let rate = rate(users, began.elapsed());
@@ -142,7 +145,7 @@ pub(super) async fn whole(broker: Node, setup: Setup, users: usize) -> Result<(P
 
 /// From the first page that was applied to the last one.
 async fn rebuild(prepared: &Prepared, setup: Setup, users: usize) -> Result<f64> {
-    let mut command = prepared.rebuild_command("directory", setup.partitions)?;
+    let mut command = prepared.rebuild_command(setup)?;
     let began = Instant::now();
     let mut command = command.stdout(Stdio::null()).spawn()?;
     let events = "SELECT events FROM completeness";
@@ -153,15 +156,15 @@ async fn rebuild(prepared: &Prepared, setup: Setup, users: usize) -> Result<f64>
         Ok(tables)
     })
     .await?;
-    let (first, after) = (read(&tables, events).await?, began.elapsed());
+    let (first, since) = (read(&tables, events).await?, Instant::now());
     until(&tables, events, users).await?;
-    let took = began.elapsed();
+    let (took, in_all) = (since.elapsed(), began.elapsed());
     ensure!(command.wait()?.success(), "the rebuild failed");
     // A small list is there when it is looked at first.
     Ok(if first < users {
-        rate(users - first, took - after)
+        rate(users - first, took)
     } else {
-        rate(users, took)
+        rate(users, in_all)
     })
 }
 

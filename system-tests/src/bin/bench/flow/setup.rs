@@ -1,53 +1,96 @@
 //! A system without an API, with its read models in one of the two kinds of database.
 
+use crate::pump::PumpShape;
 use anyhow::{Context as _, Result, ensure};
 use private_postgres::PrivatePostgres;
 use sqlx::any::AnyPoolOptions;
 use sqlx::{AnyPool, AssertSqlSafe};
 use std::fmt;
+use std::fs;
 use std::process::Command;
 use system_tests::system::Node;
 use system_tests::{Part, System};
 use users_service::database::{Databases, Dialect};
 
-/// The number of queues of a first generation.
-const FIRST: u32 = 4;
-const READ_MODELS: [&str; 2] = ["directory", "statistics"];
+/// The queues of the list. The statistics always have one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Partitions {
+    One,
+    /// As long as nobody changes it.
+    Four,
+}
 
-/// Where the databases are, and how many queues each read model has.
+impl Partitions {
+    pub(super) const ALL: [Self; 2] = [Self::One, Self::Four];
+
+    fn number(self) -> u32 {
+        match self {
+            Self::One => 1,
+            Self::Four => 4,
+        }
+    }
+
+    /// A pump like the list alone, and one like both read models.
+    pub(super) fn shapes(self) -> (PumpShape, PumpShape) {
+        match self {
+            Self::One => (PumpShape(&[1]), PumpShape(&[1, 1])),
+            Self::Four => (PumpShape(&[4]), PumpShape::REAL),
+        }
+    }
+}
+
+impl fmt::Display for Partitions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::One => "one queue for the list",
+            Self::Four => "four queues for the list",
+        })
+    }
+}
+
+/// Where the databases are, and how many queues the list has.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Setup {
     pub(super) dialect: Dialect,
-    pub(super) partitions: u32,
+    pub(super) partitions: Partitions,
 }
 
 impl Setup {
     /// What users-service does unless it is told otherwise.
     pub(super) const REAL: Self = Self {
         dialect: Dialect::Sqlite,
-        partitions: FIRST,
+        partitions: Partitions::Four,
     };
 
     /// Both kinds of database.
-    pub(super) fn with(partitions: u32) -> [Self; 2] {
+    pub(super) fn with(partitions: Partitions) -> [Self; 2] {
         [Dialect::Sqlite, Dialect::Postgres].map(|dialect| Self {
             dialect,
             partitions,
         })
     }
 
-    /// The number of the generation that has so many queues.
+    /// The number of the list's generation that has so many queues.
     pub(super) fn generation(self) -> u32 {
-        if self.partitions == FIRST { 1 } else { 2 }
+        match self.partitions {
+            Partitions::Four => 1,
+            Partitions::One => 2,
+        }
+    }
+
+    /// The generation of each read model that readers use.
+    pub(super) fn generations(self) -> [(&'static str, u32); 2] {
+        [("directory", self.generation()), ("statistics", 1)]
     }
 }
 
 impl fmt::Display for Setup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.dialect {
+        let database = match self.dialect {
             Dialect::Sqlite => "SQLite",
             Dialect::Postgres => "PostgreSQL",
-        })
+        };
+        write!(f, "{database}, {}", self.partitions)
     }
 }
 
@@ -68,12 +111,14 @@ impl Prepared {
         let parts = [&[Part::Store, Part::Projector], others].concat();
         let mut system = System::prepare(&parts, broker, &url, "info")?;
         let databases = match setup.dialect {
-            Dialect::Sqlite => Databases::Folder(system.folder().join("users")),
+            Dialect::Sqlite => {
+                let folder = system.folder().join("users");
+                fs::create_dir_all(&folder)?;
+                Databases::Folder(folder)
+            }
             Dialect::Postgres => {
                 let url = PrivatePostgres::shared().await.database().await;
-                for part in parts.into_iter().filter(|part| *part != Part::Store) {
-                    system.set(part, "DATABASE_URL", &url)?;
-                }
+                system.use_database(&url);
                 Databases::Postgres(url)
             }
         };
@@ -86,26 +131,18 @@ impl Prepared {
         let mut prepared = Self::without_projector(broker, setup, others).await?;
         prepared.system.start_part(Part::Projector).await?;
         prepared.system.serves(Part::Projector).await?;
-        if setup.partitions != FIRST {
-            for read_model in READ_MODELS {
-                prepared.rebuild(read_model, setup.partitions)?;
-            }
+        if setup.partitions == Partitions::One {
+            let output = prepared.rebuild_command(setup)?.output()?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            ensure!(output.status.success(), "{said}");
         }
         Ok(prepared)
     }
 
-    /// Builds another generation, and waits until readers use it.
-    fn rebuild(&self, read_model: &str, partitions: u32) -> Result<()> {
-        let output = self.rebuild_command(read_model, partitions)?.output()?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{read_model}: {said}");
-        Ok(())
-    }
-
-    /// The operator's command that builds another generation.
-    pub(super) fn rebuild_command(&self, read_model: &str, partitions: u32) -> Result<Command> {
-        let partitions = partitions.to_string();
-        let arguments = ["rebuild", read_model, "--partitions", &partitions];
+    /// The operator's command that builds another generation of the list.
+    pub(super) fn rebuild_command(&self, setup: Setup) -> Result<Command> {
+        let partitions = setup.partitions.number().to_string();
+        let arguments = ["rebuild", "directory", "--partitions", &partitions];
         self.system.command(Part::Projector, &arguments)
     }
 
@@ -162,17 +199,15 @@ impl Prepared {
     /// one more.
     pub(super) async fn check(&self, setup: Setup, users: usize) -> Result<()> {
         let users = i64::try_from(users)?;
-        for read_model in READ_MODELS {
-            let tables = self.tables(read_model, setup.generation()).await?;
+        for (read_model, generation) in setup.generations() {
+            let tables = self.tables(read_model, generation).await?;
             let count: i64 = sqlx::query_scalar("SELECT count(*) FROM ledger")
                 .fetch_one(&tables)
                 .await?;
             ensure!(count == users, "{read_model} has {count} of {users} users");
-            for queue in 0..setup.partitions {
-                let queue = format!("users.{read_model}.g{}.{queue}.dead", setup.generation());
-                let dead = self.system.messages(&queue).await?;
-                ensure!(dead.is_empty(), "dead letters: {dead:?}");
-            }
+            let dead = format!("users.{read_model}.g{generation}.0.dead");
+            let dead = self.system.messages(&dead).await?;
+            ensure!(dead.is_empty(), "dead letters: {dead:?}");
         }
         Ok(())
     }
