@@ -4,6 +4,7 @@
 
 use super::rewriting::unsampled;
 use super::{Projection, number, positive};
+use crate::database::server_log::{self, LogError};
 use crate::database::{Database, Databases, Dialect, Durability};
 use crate::domain::UserId;
 use crate::integration::consumer::ReaderQueues;
@@ -66,12 +67,16 @@ impl Generation {
         })
     }
 
-    /// Deletes the database.
+    /// Deletes the database, and on a server the log that has its rows.
     ///
     /// # Errors
     /// When that fails. It can be repeated.
-    pub async fn delete(&self) -> Result<(), sqlx::Error> {
-        self.databases.delete(&self.name).await
+    pub(crate) async fn delete(&self) -> Result<(), LogError> {
+        self.databases.delete(&self.name).await?;
+        if self.database.dialect() == Dialect::Postgres {
+            server_log::discard(&self.database).await?;
+        }
+        Ok(())
     }
 
     /// Creates what is missing.

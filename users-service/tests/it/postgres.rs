@@ -3,6 +3,7 @@
 use crate::bus::{Bus, PACE, STATISTICS, read_model, statistics, until_listed};
 use crate::counting::until_counted;
 use crate::listing::{get_from, project};
+use crate::rebuilding::Hosted;
 use crate::support::{App, id, spawn_app_on, until};
 use private_postgres::PrivatePostgres;
 use reqwest::StatusCode;
@@ -12,7 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 use users_service::clock::Clock;
 use users_service::domain::UserId;
-use users_service::read_model::ERASED;
+use users_service::read_model::{ERASED, GenerationState};
 
 /// So long that no test sees a second look at the log.
 const NEVER: Duration = Duration::from_hours(10);
@@ -129,6 +130,28 @@ async fn the_names_and_terms_of_an_erased_user_vanish_from_all_files_of_the_serv
     assert_eq!(found(&server, &of_ada), Vec::<&[u8]>::new());
     assert_eq!(found(&server, &of_grace), of_grace, "the search works");
     assert_eq!(stored(&app, &grace).await, of_grace);
+}
+
+#[tokio::test]
+async fn a_deleted_generation_leaves_its_names_in_no_file_of_the_server() {
+    let server = server().await;
+    let hosted = Hosted::of(spawn_app_on(&server).await).await;
+    let _host = hosted.host();
+    let ada = hosted.app.created("ada").await;
+    hosted.until_listed(&["ada"]).await;
+    let mut names = stored(&hosted.app, &ada).await;
+    // The next generation has the same terms, and seals the names anew.
+    names.truncate(3);
+    hosted.rebuild(1).await;
+    let (retired, current) = (GenerationState::Retired, GenerationState::Current);
+    hosted
+        .until_generations(&[(1, retired), (2, current)])
+        .await;
+    make_copies(&hosted.app).await;
+    assert_eq!(found(&server, &names), names, "the control failed");
+    hosted.clock.advance(Duration::from_secs(11));
+    hosted.until_generations(&[(2, current)]).await;
+    assert_eq!(found(&server, &names), Vec::<&[u8]>::new());
 }
 
 /// The next start finds the schema as it was, and the next erasure another rewrite.

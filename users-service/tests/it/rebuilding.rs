@@ -14,10 +14,10 @@ use users_service::read_model::{
 };
 
 /// A service whose projectors are hosted, as in production.
-struct Hosted {
-    app: App,
+pub(crate) struct Hosted {
+    pub(crate) app: App,
     bus: Bus,
-    clock: TestClock,
+    pub(crate) clock: TestClock,
     _publisher: Role,
 }
 
@@ -27,7 +27,11 @@ fn directory() -> Directory {
 
 impl Hosted {
     async fn new() -> Self {
-        let (app, bus) = tokio::join!(spawn_app(), Bus::new());
+        Self::of(spawn_app().await).await
+    }
+
+    pub(crate) async fn of(app: App) -> Self {
+        let bus = Bus::new().await;
         let publisher = bus.publisher(&app, PACE);
         Self {
             app,
@@ -41,7 +45,7 @@ impl Hosted {
         Registry::new(self.app.databases())
     }
 
-    fn host(&self) -> Role {
+    pub(crate) fn host(&self) -> Role {
         let read_model = (self.registry(), directory());
         self.bus.host(&self.app, read_model, self.clock.clock())
     }
@@ -52,7 +56,7 @@ impl Hosted {
         all.iter().map(|one| (one.number, one.state)).collect()
     }
 
-    async fn until_generations(&self, expected: &[(u32, GenerationState)]) {
+    pub(crate) async fn until_generations(&self, expected: &[(u32, GenerationState)]) {
         until(&format!("{expected:?}"), async || {
             (self.generations().await == expected).then_some(())
         })
@@ -78,7 +82,7 @@ impl Hosted {
         Some(users.iter().map(|user| username(&user.names)).collect())
     }
 
-    async fn until_listed(&self, expected: &[&str]) {
+    pub(crate) async fn until_listed(&self, expected: &[&str]) {
         let expected: BTreeSet<_> = expected.iter().map(|&name| name.to_owned()).collect();
         until(&format!("{expected:?} are listed"), async || {
             (self.listed().await.as_ref() == Some(&expected)).then_some(())
@@ -87,7 +91,7 @@ impl Hosted {
     }
 
     /// Begins another generation with so many queues.
-    async fn rebuild(&self, partitions: u32) {
+    pub(crate) async fn rebuild(&self, partitions: u32) {
         let registry = self.registry();
         let now = (self.clock.clock()).now();
         registry.begin(&directory(), partitions, now).await.unwrap();
