@@ -178,35 +178,37 @@ impl Databases {
 
     /// Like [`open`](Self::open), but connects when it is used.
     pub(crate) fn lazy(&self, name: &str, durability: Durability) -> Result<Database, sqlx::Error> {
-        self.lazy_with(name, durability, CONNECTIONS)
+        self.lazy_with(name, &sqlite_settings(durability, PATIENT), CONNECTIONS)
     }
 
     /// One connection whose commits are flushed.
     pub(crate) fn durable(&self, name: &str) -> Result<Database, sqlx::Error> {
-        self.lazy_with(name, Durability::AtOnce, 1)
+        self.lazy_with(name, &sqlite_settings(Durability::AtOnce, PATIENT), 1)
+    }
+
+    /// One connection that never waits for a lock, for statements that would keep others waiting.
+    pub(crate) fn impatient(&self, name: &str) -> Result<Database, sqlx::Error> {
+        self.lazy_with(name, &sqlite_settings(Durability::AtOnce, IMPATIENT), 1)
+    }
+
+    /// One connection for nearly all that is written. A SQLite connection forgets the pages that it knows when another one has
+    /// written; this one need not, and knows many.
+    pub(crate) fn writing(&self, name: &str) -> Result<Database, sqlx::Error> {
+        let settings = sqlite_settings(Durability::Later, PATIENT);
+        self.lazy_with(name, &format!("{settings}{MANY_PAGES}"), 1)
     }
 
     fn lazy_with(
         &self,
         name: &str,
-        durability: Durability,
+        sqlite_settings: &str,
         connections: u32,
     ) -> Result<Database, sqlx::Error> {
         let settings = match self {
-            Self::Folder(_) => sqlite_settings(durability, PATIENT),
+            Self::Folder(_) => sqlite_settings.to_owned(),
             Self::Postgres(_) => postgres_settings(name),
         };
         self.connect_lazy(name, settings, connections)
-    }
-
-    /// One connection that never waits for a lock, for statements that would keep others waiting.
-    pub(crate) fn impatient(&self, name: &str) -> Result<Database, sqlx::Error> {
-        let durability = Durability::AtOnce;
-        let settings = match self {
-            Self::Folder(_) => sqlite_settings(durability, IMPATIENT),
-            Self::Postgres(_) => postgres_settings(name),
-        };
-        self.connect_lazy(name, settings, 1)
     }
 
     fn connect_lazy(
@@ -278,6 +280,9 @@ fn install_drivers() {
 /// How long a statement waits for a lock, in milliseconds.
 const PATIENT: u32 = 5_000;
 const IMPATIENT: u32 = 0;
+
+/// The pages of a SQLite connection take at most 32 MiB of memory instead of 2.
+const MANY_PAGES: &str = "PRAGMA cache_size = -32768;";
 
 /// The settings of a connection to a file. Deleted content is overwritten. On macOS a plain fsync leaves the bytes in the
 /// disk's cache; elsewhere the last two change nothing.

@@ -207,9 +207,8 @@ impl Application {
         let queries = queries.transpose()?;
         let feed = role.queries().then(|| Feed::new(parts.store.clone()));
         let reads = role.queries() || role.projects();
-        let repair = reads.then(|| read_models.directory.repair(&parts));
-        let operators =
-            OperatorAccess::of((role, server.address()), &parts, config, repair.as_ref())?;
+        let repairs = reads.then(|| read_models.repairs(&parts));
+        let operators = OperatorAccess::of((role, server.address()), &parts, config, repairs)?;
         let shutdown = CancellationToken::new();
         let handler = commands.as_ref().map(|commands| &commands.handler);
         let mut readiness = readiness(role, &parts, (handler, queries.as_ref()));

@@ -74,7 +74,7 @@ async fn until_the_read_model_reports_the_full_disk(system: &System) -> Result<(
 /// Nobody is held, and no message is a dead letter.
 async fn nobody_was_given_up(system: &System) -> Result<()> {
     let address = system.address(Part::Serve).context("an address")?;
-    let held = http()?.get(format!("http://{address}/operations/held"));
+    let held = http()?.get(format!("http://{address}/operations/directory/held"));
     let held = Answer::to(held).await?.expect(200)?;
     ensure!(held.body["total"] == 0, "{held:?}");
     for partition in 0..4 {

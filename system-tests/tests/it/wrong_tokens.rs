@@ -83,17 +83,22 @@ const CASES: [Case; 16] = [
         ADMIN,
         422,
     ),
-    case(Part::Serve, ("GET", "/operations/held"), ADMIN, 200),
+    case(
+        Part::Serve,
+        ("GET", "/operations/{read_model}/held"),
+        ADMIN,
+        200,
+    ),
     // Nobody is held.
     case(
         Part::Serve,
-        ("POST", "/operations/held/{id}/replay"),
+        ("POST", "/operations/{read_model}/held/{id}/replay"),
         ADMIN,
         404,
     ),
     case(
         Part::Serve,
-        ("POST", "/operations/held/{id}/drop"),
+        ("POST", "/operations/{read_model}/held/{id}/drop"),
         ADMIN,
         422,
     ),
@@ -238,6 +243,7 @@ async fn routes(system: &System, part: Part, folder: &str) -> Result<BTreeSet<(S
 fn concrete(path: &str, id: &str) -> String {
     path.replace("{id}", id)
         .replace("{link}", "nothing")
+        .replace("{read_model}", "statistics")
         .replace("{stream}", "users-1")
         .replace("{name}", "user.created.v1")
         .replace("/events", "/events?user=nobody")

@@ -33,6 +33,12 @@ impl CurrentRepair {
         }
     }
 
+    /// The name of the read model.
+    #[must_use]
+    pub fn read_model(&self) -> &'static str {
+        self.projection.name()
+    }
+
     /// The generation that readers use now.
     ///
     /// # Errors

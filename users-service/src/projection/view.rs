@@ -253,7 +253,7 @@ impl Target {
     }
 
     async fn begin(&self) -> Result<Transaction<'static, Any>, sqlx::Error> {
-        let mut transaction = self.generation.database().begin().await?;
+        let mut transaction = self.generation.writing().begin().await?;
         if self.dialect() == Dialect::Postgres {
             sqlx::query(ALONE).execute(&mut *transaction).await?;
         }

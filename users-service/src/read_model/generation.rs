@@ -22,6 +22,8 @@ pub struct Generation {
     number: u32,
     partitions: u32,
     database: Database,
+    /// One connection that applies events.
+    writing: Database,
     /// One connection that never waits for a lock, for statements that would keep others waiting.
     impatient: Database,
     /// One connection whose commits are flushed, for data that the log cannot restore.
@@ -60,6 +62,7 @@ impl Generation {
             number,
             partitions,
             database: databases.lazy(&name, Durability::Later)?,
+            writing: databases.writing(&name)?,
             impatient: databases.impatient(&name)?,
             durable: databases.durable(&name)?,
             databases: databases.clone(),
@@ -129,6 +132,10 @@ impl Generation {
 
     pub(crate) fn pool(&self) -> &AnyPool {
         self.database.pool()
+    }
+
+    pub(crate) fn writing(&self) -> &Database {
+        &self.writing
     }
 
     pub(crate) fn impatient(&self) -> &AnyPool {

@@ -77,6 +77,11 @@ impl HostedReadModels {
         [&self.directory, &self.statistics]
     }
 
+    /// Repairs each of them, for operators.
+    pub(super) fn repairs(&self, parts: &Parts) -> [CurrentRepair; 2] {
+        self.all().map(|read_model| read_model.repair(parts))
+    }
+
     /// Finds the generations that readers use, at once if that is quick, and for ever.
     pub(super) async fn follow(&self, supervisor: &mut Supervisor) {
         for read_model in self.all() {

@@ -22,7 +22,7 @@ impl OperatorAccess {
         (role, address): (Role, SocketAddr),
         parts: &Parts,
         config: &Config,
-        repair: Option<&CurrentRepair>,
+        repairs: Option<[CurrentRepair; 2]>,
     ) -> anyhow::Result<Self> {
         if let Err(reason) = may_have_routes(config, address) {
             let text = "the routes of operators are not served";
@@ -34,7 +34,7 @@ impl OperatorAccess {
         let operators = Operators::new(secret);
         let parked = role.commands() || role.publishes();
         let parked = parked.then(|| ParkedStreams::new(parts.store.clone(), operators.clone()));
-        let held = repair.map(|repair| HeldUsers::new(repair.clone(), operators));
+        let held = repairs.map(|repairs| HeldUsers::new(repairs.into(), operators));
         Ok(Self { parked, held })
     }
 

@@ -154,19 +154,22 @@ async fn the_routes_of_operators_need_their_scope_and_decisions_name_a_pseudonym
     for path in [
         "/parked/retry",
         "/parked/users-77/skip",
-        "/held/77/replay",
-        "/held/77/drop",
+        "/directory/held/77/replay",
+        "/directory/held/77/drop",
     ] {
         let (status, _) = desk.post_as(&token, path, &giving_up(0)).await;
         assert_eq!(status, StatusCode::FORBIDDEN, "{path}");
     }
-    for path in ["/parked", "/held"] {
+    for path in ["/parked", "/directory/held"] {
         let (status, _) = desk.get_as(&token, path).await;
         assert_eq!(status, StatusCode::FORBIDDEN, "{path}");
     }
     let token = callers.token("grace", &[scopes::ADMIN]);
     assert_eq!(desk.get_as(&token, "/parked").await.0, StatusCode::OK);
-    assert_eq!(desk.get_as(&token, "/held").await.0, StatusCode::OK);
+    assert_eq!(
+        desk.get_as(&token, "/directory/held").await.0,
+        StatusCode::OK
+    );
     let path = "/parked/users-77/skip";
     // The token says who decides, so the body may not.
     let (status, refused) = desk.post_as(&token, path, &giving_up(0)).await;

@@ -166,9 +166,10 @@ async fn get(app: &App, now: u64, query: &str) -> (StatusCode, Value) {
         CurrentGeneration::always(generation),
         Clock::new(move || now),
     );
-    let shutdown = CancellationToken::new();
-    let address = serve_routes(None, shutdown.clone(), move |config| route.add_to(config));
-    let _serving = shutdown.drop_guard();
+    // See `listing`.
+    let address = serve_routes(None, CancellationToken::new(), move |config| {
+        route.add_to(config);
+    });
     let url = format!("http://{address}/statistics{query}");
     let response = reqwest::get(url).await.unwrap();
     (response.status(), response.json().await.unwrap())

@@ -27,12 +27,11 @@ pub(crate) async fn get_from(list: UserList, path: &str) -> Response {
 }
 
 async fn answer(list: UserList, path: &str, token: Option<&str>) -> Response {
-    let shutdown = CancellationToken::new();
-    let address = serve_routes(None, shutdown.clone(), move |config| {
+    // The server runs as long as the tests: a connection of the shared keys to PostgreSQL works in the runtime that opened it.
+    let address = serve_routes(None, CancellationToken::new(), move |config| {
         let list = Data::new(list.clone());
         config.app_data(list).service(list_at(resource("/")));
     });
-    let _serving = shutdown.drop_guard();
     let mut request = reqwest::Client::new().get(format!("http://{address}{path}"));
     if let Some(token) = token {
         request = request.header("Consistency-Token", token);

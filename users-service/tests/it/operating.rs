@@ -26,7 +26,7 @@ impl Desk {
     pub(crate) async fn admitting(app: &App, verifier: Option<Verifier>) -> Self {
         let operators = Operators::new(Some(SECRET.repeat(32).parse().unwrap()));
         let parked = ParkedStreams::new(app.store.clone(), operators.clone());
-        let held = HeldUsers::new(current_repair(app).await, operators);
+        let held = HeldUsers::new(vec![current_repair(app).await], operators);
         let shutdown = CancellationToken::new();
         let address = serve_routes(verifier, shutdown.clone(), move |config| {
             parked.add_to(config);
@@ -124,8 +124,8 @@ async fn an_operator_sees_replays_and_drops_held_users_over_http() {
     let ada = unreadable(&app).await;
     let held = json!({"user": id(&ada), "revision": 1, "reason": "a sealed name of this event is damaged"});
     let listed = json!({"data": [held], "total": 1});
-    assert_eq!(desk.get("/held").await.1, listed);
-    let path = |operation: &str| format!("/held/{}/{operation}", id(&ada));
+    assert_eq!(desk.get("/directory/held").await.1, listed);
+    let path = |operation: &str| format!("/directory/held/{}/{operation}", id(&ada));
     let replayed = desk.post(&path("replay"), &json!({})).await;
     assert_eq!(replayed, (StatusCode::OK, json!({"held": held})));
     let another = desk.post(&path("drop"), &giving_up(2)).await;
@@ -140,8 +140,9 @@ async fn an_operator_sees_replays_and_drops_held_users_over_http() {
         let again = desk.post(&path(operation), &giving_up(1)).await;
         assert_eq!(problem(&again), "not-found");
     }
-    let nobody = desk.post("/held/abc/drop", &giving_up(1)).await;
+    let nobody = desk.post("/directory/held/abc/drop", &giving_up(1)).await;
     assert_eq!(problem(&nobody), "not-found");
+    assert_eq!(problem(&desk.get("/nothing/held").await), "not-found");
     let expected = json!({"by": "grace", "read_model": "directory", "user": id(&ada), "revision": 1, "type": "UserPatched.v1", "reason": "a test wrote it"});
     assert_eq!(decisions(&app).await, [expected]);
 }
@@ -162,7 +163,10 @@ async fn a_decision_that_lacks_a_reason_or_is_not_bounded_is_refused_with_every_
         let pointers = errors.map(|error| error["pointer"].as_str().unwrap().to_owned());
         pointers.collect::<Vec<_>>()
     };
-    for path in ["/parked/users-77/skip", &format!("/held/{}/drop", id(&ada))] {
+    for path in [
+        "/parked/users-77/skip",
+        &format!("/directory/held/{}/drop", id(&ada)),
+    ] {
         let nothing = desk.post(path, &json!({})).await;
         assert_eq!(pointers(&nothing), ["#/revision", "#/reason", "#/by"]);
         let long =
@@ -183,7 +187,7 @@ async fn a_dropped_event_of_a_user_who_is_deleted_meanwhile_is_not_held_any_more
     let ada = unreadable(&app).await;
     assert_eq!(app.delete(&ada).await, StatusCode::NO_CONTENT);
     // The read model has not heard of the deletion.
-    let path = format!("/held/{}/drop", id(&ada));
+    let path = format!("/directory/held/{}/drop", id(&ada));
     let dropped = desk.post(&path, &giving_up(1)).await;
     assert_eq!(
         (dropped.0, &dropped.1["held"]),
@@ -192,5 +196,5 @@ async fn a_dropped_event_of_a_user_who_is_deleted_meanwhile_is_not_held_any_more
     let again = desk.post(&path, &giving_up(1)).await;
     assert_eq!(problem(&again), "not-found");
     damage(&app, &ada).await;
-    assert_eq!(desk.get("/held").await.1["total"], 0);
+    assert_eq!(desk.get("/directory/held").await.1["total"], 0);
 }

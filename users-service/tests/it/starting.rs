@@ -137,7 +137,9 @@ async fn operations(role: Role, change: impl Fn(&mut Config)) -> [StatusCode; 2]
     change(&mut config);
     let running = Running::start(role, &config).await;
     let parked = running.status("/operations/parked").await;
-    let held = running.status("/operations/held").await;
+    let held = running.status("/operations/directory/held").await;
+    let of_statistics = running.status("/operations/statistics/held").await;
+    assert_eq!(of_statistics == 404, held == 404, "{of_statistics} {held}");
     running.stop().await;
     [parked, held]
 }

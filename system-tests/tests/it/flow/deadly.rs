@@ -25,7 +25,7 @@ fn projector(system: &mut System) -> Result<&mut Process> {
 /// The route of held users.
 fn held(system: &System) -> Result<String> {
     let address = system.address(Part::Projector).context("an address")?;
-    Ok(format!("http://{address}/operations/held"))
+    Ok(format!("http://{address}/operations/directory/held"))
 }
 
 /// Creates a user. Returns the id of the only event.

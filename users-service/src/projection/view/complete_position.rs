@@ -45,7 +45,7 @@ impl View {
         .bind(number(position.commit))
         .bind(number(position.prepare))
         .bind(number(events))
-        .execute(self.generation().pool())
+        .execute(self.generation().writing().pool())
         .await
         .map(drop)
     }

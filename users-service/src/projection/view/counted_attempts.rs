@@ -28,7 +28,8 @@ impl View {
     /// When the database fails.
     pub(in crate::projection) async fn finish_together(&self) -> Result<(), sqlx::Error> {
         let finish = sqlx::query("DELETE FROM together");
-        finish.execute(self.generation().pool()).await.map(drop)
+        let executed = finish.execute(self.generation().writing().pool());
+        executed.await.map(drop)
     }
 
     /// Counts an attempt before it is made. Returns false if the event was tried too often. The set has the events whose attempt
