@@ -245,6 +245,23 @@ fn entries(list: &mut Value) -> &mut Vec<Value> {
 mod tests {
     use super::PrivateBroker;
     use serde_json::Value;
+    use std::process::Command;
+
+    /// As when a terminal ends a run of `timeout`, which passes the signal on.
+    #[tokio::test]
+    async fn a_node_ends_however_many_signals_its_script_gets() {
+        let broker = PrivateBroker::start().await.unwrap();
+        let script = broker.script.id();
+        let runs =
+            || std::fs::read(format!("/proc/{script}/cmdline")).is_ok_and(|line| !line.is_empty());
+        while runs() {
+            let mut kill = Command::new("kill");
+            kill.args(["-TERM", &script.to_string()]).status().unwrap();
+        }
+        assert!(!broker.folder.exists());
+        let answer = broker.management("GET", "overview", &Value::Null).await;
+        assert!(answer.is_err(), "{answer:?}");
+    }
 
     #[tokio::test]
     async fn a_killed_node_comes_back_with_its_data() {

@@ -35,6 +35,13 @@ impl SupervisedScript {
         Ok(Self(Arc::new(Mutex::new(pipes))))
     }
 
+    /// The id of the script's process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        let pipes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pipes.script.id()
+    }
+
     /// Sends a command, and returns when the script has given this answer.
     ///
     /// # Errors
