@@ -1,18 +1,18 @@
 //! The latency of pages of small and large lists.
 
 use super::appended::append;
-use super::path::{rate, until};
+use super::path::{PATIENCE, rate, until};
 use super::setup::{Prepared, Setup};
 use crate::aim::Aim;
 use crate::brokers::Brokers;
 use crate::generator::{self, Figures};
 use crate::report::{check_generator, milliseconds};
 use crate::work::Work;
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use std::fmt;
 use std::time::{Duration, Instant};
-use system_tests::Part;
 use system_tests::system::Node;
+use system_tests::{Part, wait};
 
 /// A page, and the users that a name and the beginning of a name find.
 const PAGES: [&str; 3] = ["/?limit=100", "/?username=user5", "/?prefix=user&limit=100"];
@@ -40,7 +40,12 @@ async fn measure_one(
     eprintln!("building the first list, of {users} users");
     let began = Instant::now();
     prepared.system.start_part(Part::Projector).await?;
-    prepared.system.serves(Part::Projector).await?;
+    wait::until_within(PATIENCE, "the list is built", || async {
+        let (status, body) = prepared.system.readiness(Part::Projector).await?;
+        ensure!(status == 200, "{status} {body}");
+        Ok(())
+    })
+    .await?;
     let built = rate(users, began.elapsed());
     let tables = prepared.tables("directory", 1).await?;
     until(&tables, "SELECT count(*) FROM users", users).await?;

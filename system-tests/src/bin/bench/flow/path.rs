@@ -17,7 +17,7 @@ use system_tests::system::Node;
 use system_tests::{Part, wait};
 
 /// A million users take minutes.
-const PATIENCE: Duration = Duration::from_mins(30);
+pub(super) const PATIENCE: Duration = Duration::from_mins(30);
 const PAGE: usize = 10_000;
 
 /// Users per second.
