@@ -59,8 +59,8 @@ impl Applications {
     pub async fn check_with_planted_faults(&self) -> Result<()> {
         let before = self.counts().await?;
         for planted in [
-            "UPDATE ledger SET revision = revision WHERE id = (SELECT min(id) FROM ledger)",
-            "UPDATE ledger SET revision = -1 WHERE id = (SELECT max(id) FROM ledger)",
+            "UPDATE ledger SET revision = revision WHERE id = (SELECT min(id) FROM observed)",
+            "UPDATE ledger SET revision = -1 WHERE id = (SELECT max(id) FROM observed)",
         ] {
             sqlx::query(planted).execute(&self.0).await?;
         }

@@ -1,6 +1,6 @@
 //! A system under traffic with all checkers of the path from a command to every consumer.
 
-use crate::applications::Applications;
+use crate::applications::{ApplicationCounts, Applications};
 use crate::deliveries::{EventName, user_log};
 use crate::observer::Observer;
 use crate::system::{Node, System};
@@ -28,6 +28,11 @@ pub struct Flow {
     record: TrafficRecord,
 }
 
+async fn note(system: &System, generation: u32) -> Result<Applications> {
+    let file = format!("directory_g{generation}.db");
+    Applications::note(&system.folder().join("users").join(file)).await
+}
+
 impl Flow {
     /// Starts each role as a process of its own, on this broker.
     pub async fn start(broker: Node) -> Result<Self> {
@@ -37,10 +42,10 @@ impl Flow {
     /// Watches a system that is ready and has no users.
     pub async fn on(system: System) -> Result<Self> {
         let observer = Observer::begin(&system.amqp_url()).await?;
-        let file = system.folder().join("users").join("directory_g1.db");
+        let applications = note(&system, 1).await?;
         Ok(Self {
             observer,
-            applications: Applications::note(&file).await?,
+            applications,
             system,
             record: TrafficRecord::default(),
         })
@@ -58,6 +63,14 @@ impl Flow {
         let record = traffic.stopped().await?;
         ensure!(record.failures.is_empty(), "{:#?}", record.failures);
         self.record.add(record);
+        Ok(())
+    }
+
+    /// Judges what was applied to the list until now, and goes on with another generation of it.
+    pub async fn list_moved_to(&mut self, generation: u32) -> Result<()> {
+        let counts = self.applications.counts().await?;
+        ensure!(counts == ApplicationCounts::default(), "{counts}");
+        self.applications = note(&self.system, generation).await?;
         Ok(())
     }
 

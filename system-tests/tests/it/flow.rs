@@ -8,6 +8,7 @@ mod broker_faults;
 mod crash_places;
 mod deadly;
 mod lines;
+mod rebuilds;
 mod strangers;
 mod topology;
 

@@ -1,5 +1,6 @@
 //! Publisher and projector end like by `kill -9` at places of their code that random kills hardly hit, and two of each take turns.
 
+use super::rebuilds::BUILDING;
 use aho_corasick::AhoCorasick;
 use anyhow::{Context as _, Result, ensure};
 use private_broker::PrivateBroker;
@@ -121,8 +122,8 @@ async fn two_publishers_and_two_projectors_at_once_may_be_killed_in_turn() -> Re
 /// Release builds do not even compile with failpoints. This looks into the executable that all other tests start.
 #[test]
 fn only_the_executable_for_these_tests_has_failpoints() -> Result<()> {
-    let places = [PUBLISHER, PROJECTOR].concat();
-    let places: Vec<_> = places.into_iter().map(|(place, _)| place).collect();
+    let places = [PUBLISHER, PROJECTOR].concat().into_iter();
+    let places: Vec<_> = places.map(|(place, _)| place).chain(BUILDING).collect();
     let search = AhoCorasick::new(&places)?;
     for (program, expected) in [("users-service", 0), (PROGRAM, places.len())] {
         let executable = std::fs::read(executable(program)?)?;

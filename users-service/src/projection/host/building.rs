@@ -42,6 +42,7 @@ impl Host {
         holds::restore_dropped(repair.store(), view).await?;
         let queues = generation.queues();
         self.broker.declare(&queues.topology()).await?;
+        fail::fail_point!("bound-not-built", |_| std::process::abort());
         self.complete(repair).await?;
         for _ in 0..ROUNDS {
             // Whatever waits in the queues was stored before, so the log has it.
@@ -50,9 +51,11 @@ impl Host {
                 .await?;
             self.complete(repair).await?;
         }
+        fail::fail_point!("built-not-switched", |_| std::process::abort());
         let now = self.clock.now();
         let (read_model, number) = (generation.read_model(), generation.number());
         self.registry.switch(read_model, number, now).await?;
+        fail::fail_point!("switched-not-projected", |_| std::process::abort());
         tracing::info!(
             read_model,
             generation = number,
