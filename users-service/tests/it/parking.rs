@@ -345,13 +345,19 @@ async fn a_decision_that_was_recorded_but_not_carried_out_skips_nothing_and_can_
     publisher.stop().await;
     let _publisher = bus.publisher(&app, CALM);
     let eda = app.created("eda").await;
-    assert_eq!(sequences(&mut probe, 1).await, [format!("{}.0", id(&eda))]);
+    let of_eda = [format!("{}.0", id(&eda))];
+    assert_eq!(sequences(&mut probe, 1).await, of_eda);
     until_parked(&app, &[("users-77", 0)]).await;
     let decision = decision("a test wrote it");
     operator::skip(&app.store, "users-77", Some(0), &decision)
         .await
         .unwrap();
-    assert_eq!(sequences(&mut probe, 1).await, ["77.1"]);
+    let mut next = sequences(&mut probe, 1).await;
+    // The broker may confirm a message too late, and then it is sent again.
+    while next == of_eda {
+        next = sequences(&mut probe, 1).await;
+    }
+    assert_eq!(next, ["77.1"]);
     assert_eq!(decisions(&app).await.len(), 2);
 }
 
