@@ -121,7 +121,7 @@ impl System {
 
     /// Sets an environment variable of a part from its next start on.
     pub fn set(&mut self, part: Part, name: &str, value: &str) -> Result<()> {
-        let process = self.processes.get_mut(&part).context("a prepared part")?;
+        let process = self.process(part)?;
         process.set_variable(name, value);
         Ok(())
     }
@@ -145,7 +145,7 @@ impl System {
     pub fn set_small_disk(&mut self, part: Part, kibibytes: u32) -> Result<()> {
         let folder = self.folder.path().join("users");
         std::fs::create_dir_all(&folder)?;
-        let process = self.processes.get_mut(&part).context("a prepared part")?;
+        let process = self.process(part)?;
         process.set_small_disk(&folder, kibibytes);
         Ok(())
     }
@@ -154,6 +154,11 @@ impl System {
     pub fn data_folder(&self, part: Part) -> Result<PathBuf> {
         let process = self.processes.get(&part).context("a prepared part")?;
         process.inside(&self.folder.path().join("users"))
+    }
+
+    /// The process of a part.
+    pub fn process(&mut self, part: Part) -> Result<&mut Process> {
+        self.processes.get_mut(&part).context("a prepared part")
     }
 
     /// The processes of all parts.
@@ -176,7 +181,7 @@ impl System {
 
     /// Starts or restarts a part and waits until it listens.
     pub async fn start_part(&mut self, part: Part) -> Result<()> {
-        let process = self.processes.get_mut(&part).context("a prepared part")?;
+        let process = self.process(part)?;
         process.start()?;
         process.address().await?;
         Ok(())
@@ -184,8 +189,7 @@ impl System {
 
     /// Kills a part with `kill -9`.
     pub fn kill(&mut self, part: Part) -> Result<()> {
-        let process = self.processes.get_mut(&part);
-        process.context("a prepared part")?.kill()
+        self.process(part)?.kill()
     }
 
     /// Sends a signal to a part: `HUP`, as a closed terminal does, or `STOP` and `CONT`.

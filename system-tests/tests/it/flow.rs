@@ -16,6 +16,7 @@ use anyhow::{Context as _, Result};
 use private_broker::PrivateBroker;
 use serde_json::Value;
 use std::time::Duration;
+use system_tests::process::Process;
 use system_tests::traffic::Traffic;
 use tokio::time::Instant;
 
@@ -26,6 +27,16 @@ const QUEUES: [&str; 4] = [
     "users.directory.g1.2",
     "users.directory.g1.3",
 ];
+
+/// The executable with failpoints.
+const PROGRAM: &str = "users-service-failpoints";
+
+/// Lets a process end at these places of its code from its next start on.
+fn set_places(process: &mut Process, places: &str) -> Result<()> {
+    process.set_program(PROGRAM)?;
+    process.set_variable("FAILPOINTS", places);
+    Ok(())
+}
 
 /// The number of messages in these queues of a virtual host, delivered or not, as the broker last counted them.
 async fn waiting(broker: &PrivateBroker, amqp_url: &str, queues: &[&str]) -> Result<u64> {

@@ -1,6 +1,6 @@
 //! The services on a PostgreSQL server, which keeps subject keys and read models for all processes.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use private_broker::PrivateBroker;
 use private_postgres::PrivatePostgres;
 use system_tests::audit::{audit, audit_finds_a_planted_loss};
@@ -24,11 +24,7 @@ async fn on(server: &PrivatePostgres) -> Result<(System, Process, Users)> {
     }
     system.ready().await?;
     let elsewhere = system.folder().join("elsewhere");
-    let mut processes = system.processes();
-    let api = processes.find(|(part, _)| *part == Part::Api);
-    let (_, api) = api.context("an API")?;
-    let mut other = api.twin()?;
-    drop(processes);
+    let mut other = system.process(Part::Api)?.twin()?;
     other.set_variable("USERS_BIND", "127.0.0.1:0");
     other.set_variable("USERS_DATA", elsewhere);
     other.start()?;

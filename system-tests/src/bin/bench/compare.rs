@@ -14,7 +14,7 @@ use crate::aim::Aim;
 use crate::brokers::Brokers;
 use crate::flow;
 use crate::generator::{self, Figures};
-use crate::pump::{self, PumpShape, Sample};
+use crate::pump::{self, Sample};
 use crate::work::{self, Work};
 use anyhow::{Context, Result, bail, ensure};
 use baseline::Baseline;
@@ -93,7 +93,7 @@ pub(crate) async fn run(arguments: &CompareArguments) -> Result<()> {
     let path = flow::whole_path(arguments.brokers.next().await?, arguments.behind).await?;
     eprintln!("measuring the bare pump");
     let broker = arguments.brokers.next().await?;
-    let pump = pump::measure(&broker, &sample, PumpShape::REAL, arguments.behind).await?;
+    let pump = pump::measure(&broker, &sample, &flow::read_models(), arguments.behind).await?;
     let aims = [
         Aim::at_least(
             "POST, 64 connections: ours / Node",

@@ -1,15 +1,12 @@
 //! The bare pump: it moves messages through the broker as publisher and projector do, without store, keys or view.
 //!
-//! It uses the same bytes as a real message, the same exchanges, the publisher's window, confirms, quorum queues behind a
-//! consistent-hash exchange for each read model, the projector's prefetch and batches, and one acknowledgement per batch.
+//! It uses the same bytes as a real message, the topology of users-service, the publisher's window, confirms, the projector's
+//! prefetch and batches, and one acknowledgement per batch.
 
 use anyhow::{Context, Result, ensure};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use messaging::{
-    Binding, Broker, Consumer, Destination, Exchange, ExchangeKind, Incoming, Message, Publisher,
-    Queue, QueueKind, Topology,
-};
+use messaging::{Broker, Consumer, Incoming, Message, Publisher, Topology};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,13 +14,10 @@ use std::time::{Duration, Instant};
 use system_tests::system::Node;
 use system_tests::{System, unique, wait};
 use tokio::task::JoinSet;
+use users_service::integration::consumer::{ReaderQueues, published};
+use users_service::integration::message::{EXCHANGE, PARTITION_KEY};
 use uuid::Uuid;
 
-const EXCHANGE: &str = "users";
-/// Other teams and read models bind to this exchange.
-const READERS: &str = "users.events";
-const HASHED: &str = "pump";
-const PARTITION_KEY: &str = "cloudEvents:partitionkey";
 /// The most unconfirmed messages.
 const WINDOW: usize = 512;
 const PREFETCH: u16 = 500;
@@ -95,43 +89,38 @@ impl Sample {
     }
 }
 
-/// The read models of a pump, each with its number of queues. Each consumes every message.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct PumpShape(pub(crate) &'static [u32]);
-
-/// Messages per second that the broker confirms, while nobody consumes.
+/// Messages per second that the broker confirms for these read models, while nobody consumes.
 pub(crate) async fn confirmed(
     node: &Node,
     sample: &Sample,
-    shape: PumpShape,
+    read_models: &[ReaderQueues],
     count: usize,
 ) -> Result<f64> {
-    let broker = Broker::connect(&node.vhost().await, "pump")?;
-    broker.declare(&shape.topology()).await?;
+    let (broker, topology) = declared(node, read_models).await?;
     let began = Instant::now();
-    publish(broker, shape, sample, count).await?;
+    publish(broker, topology, sample, count).await?;
     Ok(rate(count, began.elapsed()))
 }
 
-/// Messages per second through this broker, from the first publication to the last acknowledgement.
+/// Messages per second through this broker, from the first publication to the last acknowledgement. Each read model takes every
+/// message.
 pub(crate) async fn measure(
     node: &Node,
     sample: &Sample,
-    shape: PumpShape,
+    read_models: &[ReaderQueues],
     count: usize,
 ) -> Result<f64> {
-    let broker = Broker::connect(&node.vhost().await, "pump")?;
-    broker.declare(&shape.topology()).await?;
+    let (broker, topology) = declared(node, read_models).await?;
     let began = Instant::now();
     let taken = Arc::new(AtomicUsize::default());
     let mut consumers = JoinSet::new();
-    let deliveries = count * shape.0.len();
-    for queue in shape.queues() {
-        let consumer = Consumer::new(broker.clone(), shape.topology(), queue, PREFETCH);
+    let deliveries = count * read_models.len();
+    for queue in read_models.iter().flat_map(ReaderQueues::queues) {
+        let consumer = Consumer::new(broker.clone(), topology.clone(), queue, PREFETCH);
         let consumer = consumer.at_most_every(BATCH_EVERY);
         consumers.spawn(consume(consumer, Arc::clone(&taken), deliveries));
     }
-    publish(broker, shape, sample, count).await?;
+    publish(broker, topology, sample, count).await?;
     // The first consumer to end is the one that acknowledged the last message.
     consumers
         .join_next()
@@ -151,8 +140,8 @@ fn rate(count: usize, took: Duration) -> f64 {
     count as f64 / took.as_secs_f64()
 }
 
-async fn publish(broker: Broker, shape: PumpShape, sample: &Sample, count: usize) -> Result<()> {
-    let publisher = Publisher::new(broker, shape.topology());
+async fn publish(broker: Broker, topology: Topology, sample: &Sample, count: usize) -> Result<()> {
+    let publisher = Publisher::new(broker, topology);
     let mut unconfirmed = FuturesUnordered::new();
     for number in 0..count {
         if unconfirmed.len() == WINDOW {
@@ -186,53 +175,16 @@ async fn consume(mut consumer: Consumer, taken: Arc<AtomicUsize>, count: usize) 
     }
 }
 
-impl PumpShape {
-    /// Directory and statistics.
-    pub(crate) const REAL: Self = Self(&[4, 1]);
-
-    fn queues(self) -> impl Iterator<Item = String> {
-        self.0.iter().enumerate().flat_map(|(read_model, queues)| {
-            (0..*queues).map(move |queue| format!("{HASHED}{read_model}.{queue}"))
-        })
+/// Makes the topology in a virtual host of its own.
+async fn declared(node: &Node, read_models: &[ReaderQueues]) -> Result<(Broker, Topology)> {
+    let broker = Broker::connect(&node.vhost().await, "pump")?;
+    let mut topology = published();
+    for queues in read_models {
+        let of_reader = queues.topology();
+        topology.exchanges.extend(of_reader.exchanges);
+        topology.queues.extend(of_reader.queues);
+        topology.bindings.extend(of_reader.bindings);
     }
-
-    fn topology(self) -> Topology {
-        let exchange = |name: &str, kind| Exchange {
-            name: name.to_owned(),
-            kind,
-        };
-        let binding = |source: &str, destination, routing_key: &str| Binding {
-            source: source.to_owned(),
-            destination,
-            routing_key: routing_key.to_owned(),
-        };
-        let to_exchange = |name: &str| Destination::Exchange(name.to_owned());
-        let mut topology = Topology {
-            exchanges: vec![
-                exchange(EXCHANGE, ExchangeKind::Topic),
-                exchange(READERS, ExchangeKind::Topic),
-            ],
-            bindings: vec![binding(EXCHANGE, to_exchange(READERS), "#")],
-            ..Topology::default()
-        };
-        for (read_model, queues) in self.0.iter().enumerate() {
-            let hashed = format!("{HASHED}{read_model}");
-            let header = PARTITION_KEY.to_owned();
-            let kind = ExchangeKind::ConsistentHash { header };
-            topology.exchanges.push(exchange(&hashed, kind));
-            topology
-                .bindings
-                .push(binding(READERS, to_exchange(&hashed), "#"));
-            for queue in 0..*queues {
-                let name = format!("{hashed}.{queue}");
-                topology.queues.push(Queue {
-                    name: name.clone(),
-                    kind: QueueKind::OrderedLog,
-                });
-                let to = Destination::Queue(name);
-                topology.bindings.push(binding(&hashed, to, "1"));
-            }
-        }
-        topology
-    }
+    broker.declare(&topology).await?;
+    Ok((broker, topology))
 }

@@ -1,6 +1,7 @@
 //! Publisher and projector end like by `kill -9` at places of their code that random kills hardly hit, and two of each take turns.
 
 use super::rebuilds::BUILDING;
+use super::{PROGRAM, set_places};
 use aho_corasick::AhoCorasick;
 use anyhow::{Context as _, Result, ensure};
 use private_broker::PrivateBroker;
@@ -27,7 +28,6 @@ const PROJECTOR: [Place; 3] = [
 ];
 /// A standby takes over after half a second instead of ten.
 const QUICK: &str = "quick-publisher=return";
-const PROGRAM: &str = "users-service-failpoints";
 
 fn kills() -> usize {
     let kills = std::env::var("SYSTEM_TESTS_FLOW_KILLS").ok();
@@ -39,8 +39,7 @@ fn victims(system: &mut System) -> Result<[&mut Process; 2]> {
     let mut processes: BTreeMap<_, _> = system.processes().collect();
     let mut victim = |part| -> Result<_> {
         let process: &mut Process = processes.remove(&part).context("a part")?;
-        process.set_program(PROGRAM)?;
-        process.set_variable("FAILPOINTS", QUICK);
+        set_places(process, QUICK)?;
         Ok(process)
     };
     Ok([victim(Part::Publisher)?, victim(Part::Projector)?])
@@ -52,12 +51,12 @@ async fn die(process: &mut Process, places: &[Place], times: usize) -> Result<()
     for (place, most) in places.repeat(times) {
         let passes = rand::random_range(1..=most);
         let here = format!("{QUICK};{place}={passes}*off->return");
-        process.set_variable("FAILPOINTS", here);
+        set_places(process, &here)?;
         process.start()?;
         let end = process.until_ended().await?;
         ensure!(end.starts_with("signal: 6"), "{place}: {end}");
     }
-    process.set_variable("FAILPOINTS", QUICK);
+    set_places(process, QUICK)?;
     process.start()?;
     process.address().await?;
     Ok(())

@@ -1,26 +1,18 @@
 //! A message, or an event wherever it comes from, that kills the process which applies it.
 
-use super::{QUEUES, in_long_form, waiting};
-use crate::flow::strangers::{COPIED, Stranger};
+use super::strangers::{COPIED, Stranger};
+use super::{QUEUES, in_long_form, set_places, waiting};
 use anyhow::{Context as _, Result, bail, ensure};
 use private_broker::PrivateBroker;
 use serde_json::Value;
 use system_tests::client::{Answer, http, id};
 use system_tests::deliveries::user_log;
 use system_tests::flow::Flow;
-use system_tests::process::Process;
 use system_tests::system::{Node, System};
 use system_tests::{Part, unique, wait};
 
 /// A message is tried three times after its first delivery, and an event three times after its first page.
 const MOST_DEATHS: usize = 10;
-const PROGRAM: &str = "users-service-failpoints";
-
-fn projector(system: &mut System) -> Result<&mut Process> {
-    let mut processes = system.processes();
-    let projector = processes.find(|(part, _)| *part == Part::Projector);
-    projector.map(|(_, process)| process).context("a projector")
-}
 
 /// The route of held users.
 fn held(system: &System) -> Result<String> {
@@ -43,13 +35,13 @@ async fn replay(system: &System, user: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Ends the projector whenever it is at this place. Starts it and again until it lives and has no message left, or holds a user. Returns how often it died.
-async fn deaths(system: &mut System, place: String) -> Result<usize> {
+/// Ends the projector whenever it is at this place. Starts it again and again until it lives and has no message left, or holds
+/// a user. Returns how often it died.
+async fn deaths(system: &mut System, place: &str) -> Result<usize> {
     let broker = PrivateBroker::shared().await;
     let (url, list) = (system.amqp_url(), http()?.get(held(system)?));
-    let projector = projector(system)?;
-    projector.set_program(PROGRAM)?;
-    projector.set_variable("FAILPOINTS", place);
+    let projector = system.process(Part::Projector)?;
+    set_places(projector, place)?;
     wait::until("the broker has counted the messages", || async {
         let waiting = waiting(broker, &url, &QUEUES).await?;
         ensure!(waiting > 0, "none yet");
@@ -76,6 +68,26 @@ async fn deaths(system: &mut System, place: String) -> Result<usize> {
     bail!("the message kills every projector")
 }
 
+/// The projector dies at this place at most so often, and then the next commands are applied. Returns how often it died, and the
+/// held users.
+async fn survived(flow: &mut Flow, place: &str, most: usize) -> Result<(usize, Value)> {
+    flow.published().await?;
+    let deaths = deaths(&mut flow.system, place).await?;
+    ensure!((1..=most).contains(&deaths), "{deaths} deaths");
+    flow.under_traffic(async |_, traffic| traffic.more(60).await)
+        .await?;
+    let held = Answer::to(http()?.get(held(&flow.system)?)).await?;
+    Ok((deaths, held.expect(200)?.body))
+}
+
+fn is_held_alone(held: &Value, user: &Value) -> Result<()> {
+    ensure!(
+        held["total"] == 1 && held["data"][0]["user"] == id(user),
+        "{held}"
+    );
+    Ok(())
+}
+
 /// The user's event may be applied from the log before its message kills the process, and then nobody is held.
 #[tokio::test]
 async fn a_message_that_kills_the_process_is_given_up_and_delays_no_other() -> Result<()> {
@@ -90,26 +102,17 @@ async fn a_message_that_kills_the_process_is_given_up_and_delays_no_other() -> R
         stranger.send(repeats.cloned()).await.map(drop)
     })
     .await?;
-    flow.published().await?;
     let place = format!("directory-{poison}=return");
-    let deaths = deaths(&mut flow.system, place).await?;
     // The first attempt is not counted, because the message was not delivered before. Three are.
-    ensure!((1..=4).contains(&deaths), "{deaths} deaths");
-    flow.under_traffic(async |_, traffic| traffic.more(60).await)
-        .await?;
-    let held = held(&flow.system)?;
-    let all = Answer::to(http()?.get(&held)).await?.expect(200)?.body;
-    if all["total"] != 0 {
-        ensure!(
-            all["total"] == 1 && all["data"][0]["user"] == id(&ada),
-            "{all}"
-        );
+    let (deaths, held) = survived(&mut flow, &place, 4).await?;
+    if held["total"] != 0 {
+        is_held_alone(&held, &ada)?;
         replay(&flow.system, &ada).await?;
     }
     let what = "a message that killed the process";
     flow.verdict(&format!(
         "{what} {deaths} times, among {messages}; held: {}",
-        all["total"]
+        held["total"]
     ))
     .await
 }
@@ -121,25 +124,14 @@ async fn an_event_that_kills_the_process_holds_its_user_and_delays_no_other() ->
     let (ada, poison) = poison(&mut flow).await?;
     flow.under_traffic(async |_, traffic| traffic.more(in_long_form(60, 10_000)).await)
         .await?;
-    flow.published().await?;
     let place = format!("applied-directory-{poison}=return");
-    let deaths = deaths(&mut flow.system, place).await?;
     // The first page and the first delivery are not counted. Three attempts are.
-    ensure!((1..=5).contains(&deaths), "{deaths} deaths");
-    flow.under_traffic(async |_, traffic| traffic.more(60).await)
-        .await?;
-    let all = Answer::to(http()?.get(held(&flow.system)?))
-        .await?
-        .expect(200)?
-        .body;
-    ensure!(
-        all["total"] == 1 && all["data"][0]["user"] == id(&ada),
-        "{all}"
-    );
+    let (deaths, held) = survived(&mut flow, &place, 5).await?;
+    is_held_alone(&held, &ada)?;
     // A version of the program that survives the event.
-    let projector = projector(&mut flow.system)?;
+    let projector = flow.system.process(Part::Projector)?;
     projector.kill()?;
-    projector.set_variable("FAILPOINTS", "");
+    set_places(projector, "")?;
     projector.start()?;
     flow.system.serves(Part::Projector).await?;
     replay(&flow.system, &ada).await?;

@@ -1,5 +1,6 @@
 //! The list is built anew under traffic, and the projector dies while it does this.
 
+use super::set_places;
 use anyhow::{Context as _, Result, ensure};
 use private_broker::PrivateBroker;
 use std::process::Stdio;
@@ -16,16 +17,12 @@ pub(super) const BUILDING: [&str; 3] = [
     "built-not-switched",
     "switched-not-projected",
 ];
-const PROGRAM: &str = "users-service-failpoints";
 
 /// Starts the projector again. It ends at this place, if there is one.
-async fn restart(system: &mut System, places: String) -> Result<&mut Process> {
-    let mut processes = system.processes();
-    let projector = processes.find(|(part, _)| *part == Part::Projector);
-    let (_, projector) = projector.context("a projector")?;
+async fn restart<'a>(system: &'a mut System, places: &str) -> Result<&'a mut Process> {
+    let projector = system.process(Part::Projector)?;
     projector.kill()?;
-    projector.set_program(PROGRAM)?;
-    projector.set_variable("FAILPOINTS", places);
+    set_places(projector, places)?;
     projector.start()?;
     projector.address().await?;
     Ok(projector)
@@ -39,12 +36,12 @@ async fn rebuild(
 ) -> Result<()> {
     let arguments = ["rebuild", "directory", "--partitions", partitions];
     let mut command = system.command(Part::Projector, &arguments)?;
-    let projector = restart(system, format!("{place}=return")).await?;
+    let projector = restart(system, &format!("{place}=return")).await?;
     let mut command = command.stdout(Stdio::null()).spawn()?;
     let end = projector.until_ended().await?;
     ensure!(end.starts_with("signal: 6"), "{place}: {end}");
     traffic.more(30).await?;
-    restart(system, String::new()).await?;
+    restart(system, "").await?;
     let ended = wait::until("readers use the generation", || {
         let ended = command.try_wait();
         async move { ended?.context("it is being built") }

@@ -43,7 +43,8 @@ const ROWS: [(&str, &[(&str, bool)]); 3] = [
 
 /// Inserts the rows of a list of users 1 to `users` into empty tables. Returns users per second.
 pub(super) async fn measure(prepared: &Prepared, setup: Setup, users: usize) -> Result<f64> {
-    let list = prepared.tables("directory", setup.generation()).await?;
+    let [list, _] = setup.read_models();
+    let list = prepared.tables(list).await?;
     let mut batches = Vec::new();
     for first in (1..=users).step_by(BATCH) {
         let mut batch = Vec::new();

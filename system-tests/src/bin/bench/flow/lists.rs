@@ -47,7 +47,8 @@ async fn measure_one(
     })
     .await?;
     let built = rate(users, began.elapsed());
-    let tables = prepared.tables("directory", 1).await?;
+    let [list, _] = Setup::REAL.read_models();
+    let tables = prepared.tables(list).await?;
     until(&tables, "SELECT count(*) FROM users", users).await?;
     prepared.system.start_part(Part::Api).await?;
     let api = prepared.system.address(Part::Api).context("an API")?;

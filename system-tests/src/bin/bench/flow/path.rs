@@ -128,8 +128,8 @@ pub(super) async fn whole(broker: Node, setup: Setup, users: usize) -> Result<(P
     append(&prepared, users).await?;
     eprintln!("measuring the whole path");
     let mut tables = Vec::new();
-    for (read_model, generation) in setup.generations() {
-        tables.push(prepared.tables(read_model, generation).await?);
+    for generation in setup.read_models() {
+        tables.push(prepared.tables(generation).await?);
     }
     let began = Instant::now();
     prepared.system.start_part(Part::Publisher).await?;
@@ -149,9 +149,10 @@ async fn rebuild(prepared: &Prepared, setup: Setup, users: usize) -> Result<f64>
     let began = Instant::now();
     let mut command = command.stdout(Stdio::null()).spawn()?;
     let events = "SELECT events FROM completeness";
-    let next = setup.generation() + 1;
+    let [mut next, _] = setup.read_models();
+    next.generation += 1;
     let tables = wait::until("the generation has begun", || async {
-        let tables = prepared.tables("directory", next).await?;
+        let tables = prepared.tables(next).await?;
         read(&tables, events).await?;
         Ok(tables)
     })

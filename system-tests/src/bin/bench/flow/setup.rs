@@ -1,6 +1,5 @@
 //! A system without an API, with its read models in one of the two kinds of database.
 
-use crate::pump::PumpShape;
 use anyhow::{Context as _, Result, ensure};
 use private_postgres::PrivatePostgres;
 use sqlx::any::AnyPoolOptions;
@@ -11,6 +10,7 @@ use std::process::Command;
 use system_tests::system::Node;
 use system_tests::{Part, System};
 use users_service::database::{Databases, Dialect};
+use users_service::integration::consumer::{ReaderQueues, dead_letter_queue};
 
 /// The queues of the list. The statistics always have one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,14 +27,6 @@ impl Partitions {
         match self {
             Self::One => 1,
             Self::Four => 4,
-        }
-    }
-
-    /// A pump like the list alone, and one like both read models.
-    pub(super) fn shapes(self) -> (PumpShape, PumpShape) {
-        match self {
-            Self::One => (PumpShape(&[1]), PumpShape(&[1, 1])),
-            Self::Four => (PumpShape(&[4]), PumpShape::REAL),
         }
     }
 }
@@ -70,17 +62,26 @@ impl Setup {
         })
     }
 
-    /// The number of the list's generation that has so many queues.
-    pub(super) fn generation(self) -> u32 {
-        match self.partitions {
-            Partitions::Four => 1,
-            Partitions::One => 2,
-        }
-    }
-
-    /// The generation of each read model that readers use.
-    pub(super) fn generations(self) -> [(&'static str, u32); 2] {
-        [("directory", self.generation()), ("statistics", 1)]
+    /// The queues of the list and of the statistics, in the generations that readers use.
+    pub(super) fn read_models(self) -> [ReaderQueues; 2] {
+        // Another number of queues is another generation.
+        let generation = if self.partitions == Partitions::Four {
+            1
+        } else {
+            2
+        };
+        [
+            ReaderQueues {
+                read_model: "directory",
+                generation,
+                partitions: self.partitions.number(),
+            },
+            ReaderQueues {
+                read_model: "statistics",
+                generation: 1,
+                partitions: 1,
+            },
+        ]
     }
 }
 
@@ -147,8 +148,8 @@ impl Prepared {
     }
 
     /// A connection to the tables of a generation.
-    pub(super) async fn tables(&self, read_model: &str, generation: u32) -> Result<AnyPool> {
-        let name = format!("{read_model}_g{generation}");
+    pub(super) async fn tables(&self, generation: ReaderQueues) -> Result<AnyPool> {
+        let name = format!("{}_g{}", generation.read_model, generation.generation);
         self.connection(&name, "rw", "").await
     }
 
@@ -199,15 +200,17 @@ impl Prepared {
     /// one more.
     pub(super) async fn check(&self, setup: Setup, users: usize) -> Result<()> {
         let users = i64::try_from(users)?;
-        for (read_model, generation) in setup.generations() {
-            let tables = self.tables(read_model, generation).await?;
+        for queues in setup.read_models() {
+            let read_model = queues.read_model;
+            let tables = self.tables(queues).await?;
             let count: i64 = sqlx::query_scalar("SELECT count(*) FROM ledger")
                 .fetch_one(&tables)
                 .await?;
             ensure!(count == users, "{read_model} has {count} of {users} users");
-            let dead = format!("users.{read_model}.g{generation}.0.dead");
-            let dead = self.system.messages(&dead).await?;
-            ensure!(dead.is_empty(), "dead letters: {dead:?}");
+            for queue in queues.queues() {
+                let dead = self.system.messages(&dead_letter_queue(&queue)).await?;
+                ensure!(dead.is_empty(), "dead letters of {queue}: {dead:?}");
+            }
         }
         Ok(())
     }
